@@ -1,0 +1,92 @@
+"""From a graph to an executable: the one crossing between building and running."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+from graphengine.backends.backend import Backend
+from graphengine.backends.numpy import NumpyBackend
+from graphengine.errors import CompileError, NamingError
+from graphengine.executable import Executable, Recipe
+from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.leaf import Parameter
+from graphengine.ir.training import Optimizer
+from graphengine.transform.adjoint import check_loss, differentiate, unreached
+
+__all__ = ["UnreachedParameterWarning", "compile"]
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend}
+
+
+class UnreachedParameterWarning(UserWarning):
+    """A graph is compiled for training, and no gradient reaches one of its parameters."""
+
+
+def compile(
+    graph: Graph,
+    *,
+    loss: str | Node | None = None,
+    optimizer: Optimizer | None = None,
+    wrt: Sequence[str | Node] | None = None,
+    backend: str = "numpy",
+    seed: int = 0,
+) -> Executable:
+    """Make `graph` runnable; the graph itself stays as it is.
+
+    Without `loss` the executable only runs forward. With it, it also has the gradients of `loss` (the name of an output
+    or a node, a float scalar) with respect to `wrt`: leaves that hold floats, all trainable parameters if left out.
+    With `optimizer` it also has `step`, which trains all trainable parameters. `seed` fixes the first parameters.
+
+    Raises CompileError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
+    """
+    if backend not in BACKENDS:
+        raise CompileError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if loss is None and (optimizer is not None or wrt is not None):
+        raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
+    recipe = Recipe(graph=graph.copy())
+    if loss is not None:
+        _differentiate(recipe, _find(recipe.graph, loss), wrt, optimizer)
+    elif not graph.outputs:
+        raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
+    return Executable(recipe, BACKENDS[backend](), seed)
+
+
+def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[str | Node] | None, optimizer: Optimizer | None) -> None:
+    graph = recipe.graph
+    check_loss(loss)
+    trainable = [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
+    asked = trainable if wrt is None else [_find(graph, leaf) for leaf in wrt]
+    if not asked:
+        raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
+    for node in asked:
+        if not node.is_leaf:
+            raise CompileError(f"wrt names leaves, and {node!r} is computed; ge.grad differentiates by any node")
+    trained = trainable if optimizer else []
+    start = len(graph)
+    derivative = differentiate(loss, list(dict.fromkeys([*asked, *trained])), Phase.BACKWARD)
+    recipe.loss = loss
+    recipe.derivative = derivative
+    recipe.unreached = unreached(derivative, [*asked, *trained])
+    _warn(graph, recipe.unreached)
+    graph.discard(start, keep=list(derivative.adjoints.values()))
+    with graph.emitting(Phase.BACKWARD, loss):
+        recipe.gradients = {node.name: derivative.of(node) for node in asked}
+    if optimizer:
+        reached = {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints}
+        optimizer.emit(graph, reached)
+
+
+def _warn(graph: Graph, reasons: dict[str, str]) -> None:
+    if reasons:
+        lines = [f"no gradient reaches {name}: {reason}" for name, reason in reasons.items()]
+        warnings.warn(f"graph {graph.name!r}: " + "\n  ".join(lines), UnreachedParameterWarning, stacklevel=4)
+
+
+def _find(graph: Graph, what: str | Node) -> Node:
+    """The node of the copy that an output's name, a node's name, or a node of the original stands for."""
+    if isinstance(what, Node):
+        if what.name in graph and graph[what.name].index == what.index:
+            return graph[what.name]
+        raise NamingError(f"node {what.name!r} belongs to another graph than {graph.name!r}")
+    return graph.outputs[what] if what in graph.outputs else graph[what]

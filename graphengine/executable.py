@@ -1,0 +1,305 @@
+"""What a user holds and runs: programs over the same parameters and state, each planned on first use."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.backends.backend import Backend, Runnable
+from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
+from graphengine.ir import dims, leaf
+from graphengine.ir.graph import Graph, Node, did_you_mean
+from graphengine.ir.op import Array
+from graphengine.ir.types import TensorType
+from graphengine.schedule.audit import Audit, audit
+from graphengine.schedule.cost import Cost, cost_of
+from graphengine.schedule.memory import plan
+from graphengine.schedule.order import needed_nodes
+from graphengine.schedule.program import Program
+from graphengine.transform.adjoint import Derivative
+
+__all__ = ["Executable", "Recipe"]
+
+ProgramName = Literal["forward", "gradient", "step"]
+Feeds = Mapping[str, npt.ArrayLike]
+
+_PLANS_KEPT = 16
+
+
+@dataclass(slots=True)
+class Recipe:
+    """A graph ready to be planned: with its adjoints and updates, and which nodes play which part."""
+
+    graph: Graph
+    loss: Node | None = None
+    gradients: dict[str, Node] = field(default_factory=dict)
+    derivative: Derivative | None = None
+    unreached: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """A planned program, bound, with the arrays that feeds are copied into."""
+
+    program: Program
+    runnable: Runnable
+    feeds: dict[str, Array]
+    length: int
+    forward_length: int
+
+
+class Executable:
+    """A compiled graph. It holds parameters and state, and runs up to three programs over them.
+
+    `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run.
+    A program is planned when it is first run, once for every size of its named dims; the last 16 plans are kept.
+    One executable serves one thread at a time.
+    """
+
+    def __init__(self, recipe: Recipe, backend: Backend, seed: int) -> None:
+        self._recipe = recipe
+        self._backend = backend
+        self._held: dict[str, Array] = _first_values(recipe.graph, seed)
+        self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
+        self._needs: dict[tuple[object, ...], dict[str, TensorType]] = {}
+        self._last_forward: _Loaded | None = None
+        self._last_binding: dict[str, int] = {}
+        self.seed = seed
+        self.parameters = Held(self, recipe.graph.parameters, "parameter")
+        self.state = Held(self, recipe.graph.states, "state")
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that is run: the declared one with its adjoints and updates."""
+        return self._recipe.graph
+
+    @property
+    def unreached(self) -> dict[str, str]:
+        """The parameters that no gradient reaches, with the reason."""
+        return dict(self._recipe.unreached)
+
+    def forward(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """The values of `outputs` (all declared ones if left out), as arrays that are the caller's own.
+
+        Only the feeds that these outputs need are asked for. If the loss is among them, residuals are kept for `backward`.
+        """
+        names = tuple(self._recipe.graph.outputs) if outputs is None else tuple(outputs)
+        nodes = {name: self._output(name) for name in names}
+        keeps = self._recipe.loss is not None and (outputs is None or self._recipe.loss in nodes.values())
+        loaded = self._load("gradient" if keeps else "forward", names, feeds)
+        self._last_forward = None
+        loaded.runnable.run(0, loaded.forward_length)
+        self._last_forward = loaded if keeps else None
+        return {name: loaded.runnable.results[node.name].copy() for name, node in nodes.items()}
+
+    def backward(self) -> dict[str, Array]:
+        """dL/dw of the last `forward`, by name, for every leaf that the graph was compiled with respect to."""
+        self._need_loss("backward")
+        if self._last_forward is None:
+            raise ExecutionError(
+                "backward needs a forward that computed the loss, with nothing run or assigned since: call forward first"
+            )
+        loaded = self._last_forward
+        loaded.runnable.run(loaded.forward_length, loaded.length)
+        return {name: loaded.runnable.results[node.name].copy() for name, node in self._recipe.gradients.items()}
+
+    def step(self, feeds: Feeds) -> float:
+        """One step of training: FORWARD, BACKWARD and UPDATE in one run. Returns the loss before the update."""
+        loss = self._need_loss("step")
+        if not self._recipe.graph.updates:
+            raise ExecutionError("step needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
+        loaded = self._load("step", (), feeds)
+        self._last_forward = None
+        loaded.runnable.run(0, loaded.length)
+        return float(loaded.runnable.results[loss.name])
+
+    @property
+    def program(self) -> Program:
+        """The fullest program there is (step, gradient or forward), planned for the sizes of the last run.
+
+        Before any run, every named dim has size 1. `str` of it is the listing.
+        """
+        return self.plan(**{name: self._last_binding.get(name, 1) for name in self._dim_names()})
+
+    def plan(self, which: ProgramName | None = None, /, **sizes: int) -> Program:
+        """The program `which` (the fullest one if left out) for these sizes of the named dims."""
+        names = self._dim_names()
+        unknown = sorted(set(sizes) - names)
+        if unknown or names - set(sizes):
+            wanted = ", ".join(sorted(names)) or "none"
+            raise FeedError(f"sizes of the named dims are needed ({wanted}), and given: {', '.join(sizes) or 'none'}")
+        kind = which or self._fullest()
+        outputs = () if kind == "step" else tuple(self._recipe.graph.outputs)
+        return self._plan(kind, outputs, sizes)
+
+    def cost(self, **sizes: int) -> Cost:
+        """The cost of one run of the fullest program for these sizes of the named dims, exactly; nothing is run."""
+        return cost_of(self.plan(**sizes))
+
+    def audit(self) -> Audit:
+        """Proof, from the program itself, that each value and each adjoint is computed exactly once."""
+        return audit(self.program, self._recipe.graph, self._recipe.derivative)
+
+    def _fullest(self) -> ProgramName:
+        if self._recipe.loss is None:
+            return "forward"
+        return "step" if self._recipe.graph.updates else "gradient"
+
+    def _need_loss(self, what: str) -> Node:
+        if self._recipe.loss is None:
+            raise ExecutionError(f"{what} needs a loss: say compile(..., loss=the name of an output)")
+        return self._recipe.loss
+
+    def _output(self, name: str) -> Node:
+        outputs = self._recipe.graph.outputs
+        if name not in outputs:
+            raise NamingError(f"no output {name!r}{did_you_mean(name, outputs)}")
+        return outputs[name]
+
+    def _results(self, kind: ProgramName, outputs: tuple[str, ...]) -> list[Node]:
+        nodes = [self._recipe.graph.outputs[name] for name in outputs]
+        if kind != "forward" and self._recipe.loss is not None:
+            nodes.append(self._recipe.loss)
+        if kind == "gradient":
+            nodes.extend(self._recipe.gradients.values())
+        return list(dict.fromkeys(nodes))
+
+    def _plan(self, kind: ProgramName, outputs: tuple[str, ...], binding: Mapping[str, int]) -> Program:
+        updates = self._recipe.graph.updates if kind == "step" else {}
+        return plan(kind, self._results(kind, outputs), updates, binding)
+
+    def _dim_names(self) -> set[str]:
+        return {name for node in self._recipe.graph.inputs for name in node.type.names()}
+
+    def _load(self, kind: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> _Loaded:
+        """The bound program for feeds of these shapes, with the feeds copied in."""
+        needs = self._needs.get((kind, outputs))
+        if needs is None:
+            needs = self._needs[kind, outputs] = self._inputs_of(kind, outputs)
+        arrays = self._checked(feeds, needs)
+        key = (kind, outputs, *(array.shape for array in arrays.values()))
+        loaded = self._loaded.get(key)
+        if loaded is None:
+            loaded = self._loaded[key] = self._make(kind, outputs, bind_dims(arrays, needs))
+            if len(self._loaded) > _PLANS_KEPT:
+                self._loaded.popitem(last=False)
+        else:
+            self._loaded.move_to_end(key)
+        for name, array in arrays.items():
+            np.copyto(loaded.feeds[name], array, casting="same_kind")
+        self._last_binding = loaded.program.binding
+        return loaded
+
+    def _inputs_of(self, kind: ProgramName, outputs: tuple[str, ...]) -> dict[str, TensorType]:
+        updates = self._recipe.graph.updates.values() if kind == "step" else ()
+        nodes = needed_nodes([*self._results(kind, outputs), *updates])
+        return {node.name: node.type for node in nodes if isinstance(node.op, leaf.Input)}
+
+    def _make(self, kind: ProgramName, outputs: tuple[str, ...], binding: dict[str, int]) -> _Loaded:
+        program = self._plan(kind, outputs, binding)
+        feeds = {
+            name: np.empty(program.leaves[name].type.static_shape, program.leaves[name].type.dtype)
+            for name in program.inputs
+        }
+        runnable = self._backend.load(program, {**self._held, **feeds})
+        return _Loaded(program, runnable, feeds, len(program.instructions), program.forward_length)
+
+    def _checked(self, feeds: Feeds, needs: Mapping[str, TensorType]) -> dict[str, Array]:
+        """The feeds as arrays, in the order of `needs`; raises FeedError for a name or a dtype that does not fit."""
+        arrays = {}
+        for name, type_ in needs.items():
+            if name not in feeds:
+                raise FeedError(f"input {name!r} is not fed; it is {type_}, declared at {self.graph[name].where}")
+            array = np.asarray(feeds[name])
+            if array.dtype != type_.dtype and not np.can_cast(array.dtype, type_.dtype, "same_kind"):
+                raise FeedError(
+                    f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence; "
+                    f"feed array.astype({type_.dtype!r}) if that is meant"
+                )
+            arrays[name] = array
+        for name in feeds:
+            if name not in needs and not (name in self.graph and isinstance(self.graph[name].op, leaf.Input)):
+                inputs = [node.name for node in self.graph.inputs]
+                raise FeedError(f"no input {name!r}{did_you_mean(name, inputs)}")
+        return arrays
+
+
+class Held(MutableMapping[str, Array]):
+    """Parameters or states by name. Reading gives a read-only copy; assignment checks shape and dtype, and sets."""
+
+    def __init__(self, executable: Executable, nodes: Sequence[Node], what: str) -> None:
+        self._executable = executable
+        self._types = {node.name: node.type for node in nodes}
+        self._what = what
+
+    def __getitem__(self, name: str) -> Array:
+        self._type(name)
+        array = self._executable._held[name].copy()
+        array.flags.writeable = False
+        return array
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        type_ = self._type(name)
+        array = np.asarray(value)
+        if array.shape != type_.shape:
+            raise ShapeError(f"{self._what} {name!r} is {type_}, and the value has shape {list(array.shape)}")
+        if not np.can_cast(array.dtype, type_.dtype, "same_kind"):
+            raise DTypeError(f"{self._what} {name!r} is {type_}, and the value is {array.dtype}")
+        np.copyto(self._executable._held[name], array, casting="same_kind")
+        self._executable._last_forward = None
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"a {self._what} of a compiled graph is there to stay")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._types)
+
+    def __len__(self) -> int:
+        return len(self._types)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name}: {type}' for name, type in self._types.items())}}}"
+
+    def _type(self, name: str) -> TensorType:
+        if name not in self._types:
+            raise NamingError(f"no {self._what} {name!r}{did_you_mean(name, self._types)}")
+        return self._types[name]
+
+
+def bind_dims(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> dict[str, int]:
+    """The size of every named dim, from the shapes of the feeds; raises FeedError where rank or sizes do not fit."""
+    binding: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    for name, type_ in types.items():
+        shape = arrays[name].shape
+        if len(shape) != type_.ndim:
+            raise FeedError(f"input {name!r} is {type_}, of rank {type_.ndim}, and the feed has shape {list(shape)}")
+        for dim, size in zip(type_.shape, shape, strict=True):
+            if isinstance(dim, int):
+                if size != dim:
+                    raise FeedError(f"input {name!r} is {type_}, and the feed has shape {list(shape)}")
+            elif size == 0:
+                raise FeedError(f"input {name!r} is {type_}, and its {dim} is fed with size 0")
+            elif binding.setdefault(dim, size) != size:
+                raise FeedError(
+                    f"input {name!r} is {type_} and is fed with {dim} = {size}, but {seen[dim]!r} with {dim} = {binding[dim]}"
+                )
+            else:
+                seen.setdefault(dim, name)
+    return binding
+
+
+def _first_values(graph: Graph, seed: int) -> dict[str, Array]:
+    values: dict[str, Array] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, leaf.Parameter | leaf.State):
+            shape = tuple(dims.bind(dim, {}) for dim in node.shape)
+            values[node.name] = node.op.init.draw(seed, node.name, shape, node.dtype)
+        elif isinstance(node.op, leaf.Constant):
+            values[node.name] = node.op.value
+    return values

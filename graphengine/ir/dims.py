@@ -1,0 +1,152 @@
+"""Sizes of axes: an int, or a polynomial in named sizes, written canonically: "batch", "2*batch+1", "batch*time".
+
+A dim is a plain `int` or `str`, so a shape is a plain tuple, equal dims are equal strings, and JSON needs nothing more.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from graphengine.errors import ShapeError
+
+Dim = int | str
+Shape = tuple[Dim, ...]
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TERM = re.compile(r"([+-]?)((?:[A-Za-z0-9_]+)(?:\*[A-Za-z0-9_]+)*)")
+
+_Monomial = tuple[str, ...]
+_Polynomial = dict[_Monomial, int]
+
+
+def check_dim(dim: object) -> Dim:
+    """Return `dim` in canonical form: a size of at least 0, or an expression in names; raise ShapeError otherwise."""
+    if isinstance(dim, str):
+        return _write(_read(dim))
+    try:
+        size = dim.__index__()  # type: ignore[attr-defined]  # ints of every make, NumPy's too
+    except AttributeError:
+        raise ShapeError(f"a dim is an int or a name, not {dim!r}") from None
+    if isinstance(dim, bool) or size < 0:
+        raise ShapeError(f"a dim is at least 0, not {dim!r}")
+    return int(size)
+
+
+def is_name(dim: Dim) -> bool:
+    """Whether `dim` is one bare name, as a declared axis must be when it is not an int."""
+    return isinstance(dim, str) and _NAME.fullmatch(dim) is not None
+
+
+def add(a: Dim, b: Dim) -> Dim:
+    """a + b."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    total = dict(_read(a))
+    for monomial, factor in _read(b).items():
+        total[monomial] = total.get(monomial, 0) + factor
+    return _write(total)
+
+
+def subtract(a: Dim, b: Dim) -> Dim:
+    """a - b."""
+    return add(a, -b if isinstance(b, int) else multiply(-1, b))
+
+
+def multiply(a: Dim, b: Dim) -> Dim:
+    """a * b."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b
+    total: _Polynomial = {}
+    for left, m in _read(a).items():
+        for right, n in _read(b).items():
+            monomial = tuple(sorted(left + right))
+            total[monomial] = total.get(monomial, 0) + m * n
+    return _write(total)
+
+
+def divide(a: Dim, b: Dim) -> Dim | None:
+    """a / b where that is a dim for every value of the names, else None."""
+    if a == b:
+        return 1
+    divisor = _read(b)
+    if len(divisor) != 1:
+        return None
+    ((names, factor),) = divisor.items()
+    quotient: _Polynomial = {}
+    for monomial, coefficient in _read(a).items():
+        rest = list(monomial)
+        for name in names:
+            if name not in rest:
+                return None
+            rest.remove(name)
+        if coefficient % factor:
+            return None
+        quotient[tuple(rest)] = coefficient // factor
+    return _write(quotient)
+
+
+def product(shape: Iterable[Dim]) -> Dim:
+    """The number of elements of `shape`."""
+    sizes = tuple(shape)
+    static = math.prod(dim for dim in sizes if isinstance(dim, int))
+    total: Dim = static
+    for dim in sizes:
+        if isinstance(dim, str):
+            total = multiply(total, dim)
+    return total
+
+
+def names(dim: Dim) -> frozenset[str]:
+    """The names that stand in `dim`."""
+    return frozenset() if isinstance(dim, int) else frozenset(name for monomial in _read(dim) for name in monomial)
+
+
+def bind(dim: Dim, binding: Mapping[str, int]) -> int:
+    """The value of `dim` when its names have the sizes of `binding`."""
+    if isinstance(dim, int):
+        return dim
+    return sum(factor * math.prod(binding[name] for name in monomial) for monomial, factor in _read(dim).items())
+
+
+@lru_cache(maxsize=4096)
+def _read(dim: Dim) -> _Polynomial:
+    if isinstance(dim, int):
+        return {(): dim} if dim else {}
+    text = dim.replace(" ", "")
+    total: _Polynomial = {}
+    end = 0
+    for match in _TERM.finditer(text):
+        if match.start() != end or (end and not match[1]):
+            break
+        end = match.end()
+        factor = -1 if match[1] == "-" else 1
+        monomial = []
+        for part in match[2].split("*"):
+            if part.isdecimal():
+                factor *= int(part)
+            elif _NAME.fullmatch(part):
+                monomial.append(part)
+            else:
+                raise ShapeError(f"not a dim: {dim!r}")
+        key = tuple(sorted(monomial))
+        total[key] = total.get(key, 0) + factor
+    if not text or end != len(text):
+        raise ShapeError(f"not a dim: {dim!r}")
+    return total
+
+
+def _write(polynomial: _Polynomial) -> Dim:
+    terms = sorted(((m, c) for m, c in polynomial.items() if c), key=lambda term: (-len(term[0]), term[0]))
+    if not terms:
+        return 0
+    if terms[0][0] == ():
+        return terms[0][1]
+    text = ""
+    for monomial, factor in terms:
+        sign = "-" if factor < 0 else "+" if text else ""
+        size = () if abs(factor) == 1 and monomial else (str(abs(factor)),)
+        text += sign + "*".join((*size, *monomial))
+    return text

@@ -1,0 +1,489 @@
+"""The graph: an append-only set of named, typed nodes, parents before children."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
+from graphengine.ir import dims, leaf
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.init import GlorotUniform, Initializer, Zeros
+from graphengine.ir.op import Op
+from graphengine.ir.training import Training
+from graphengine.ir.types import DType, TensorType, check_dtype
+from graphengine.ir.where import Where, caller
+
+if TYPE_CHECKING:
+    import os
+
+    import networkx as nx
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+_NAME_LENGTH = 128
+
+
+class Phase(IntEnum):
+    """What a node is for: a value, an adjoint, or the next value of a leaf."""
+
+    FORWARD = 0
+    BACKWARD = 1
+    UPDATE = 2
+
+
+class Node:
+    """One op applied to parents. Nodes are made by op functions and by `Graph`, and never change.
+
+    Operators make nodes: + - * / ** @, unary -, < <= > >=, indexing with ints and slices, and `.T`. A Python or NumPy
+    number on either side becomes a constant of the node's dtype. `==` is identity; `ge.equal` compares values.
+    """
+
+    __slots__ = ("graph", "index", "name", "of", "op", "parents", "phase", "type", "where")
+    __array_ufunc__ = None  # so that NumPy leaves `array * node` to the node
+
+    def __init__(
+        self,
+        graph: Graph,
+        index: int,
+        name: str,
+        op: Op,
+        parents: tuple[Node, ...],
+        type: TensorType,
+        phase: Phase,
+        where: Where,
+        of: str | None,
+    ) -> None:
+        self.graph = graph
+        self.index = index
+        self.name = name
+        self.op = op
+        self.parents = parents
+        self.type = type
+        self.phase = phase
+        self.where = where
+        self.of = of
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.type.ndim
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.op.is_leaf
+
+    @property
+    def T(self) -> Node:
+        """The value with its axes in reverse order."""
+        return _emit("transpose", self)
+
+    def __repr__(self) -> str:
+        return f"{signature(self.name, self.op, self.parents)}: {self.type}"
+
+    def __add__(self, other: Operand) -> Node:
+        return _emit("add", self, other)
+
+    def __radd__(self, other: Operand) -> Node:
+        return _emit("add", other, self)
+
+    def __sub__(self, other: Operand) -> Node:
+        return _emit("subtract", self, other)
+
+    def __rsub__(self, other: Operand) -> Node:
+        return _emit("subtract", other, self)
+
+    def __mul__(self, other: Operand) -> Node:
+        return _emit("multiply", self, other)
+
+    def __rmul__(self, other: Operand) -> Node:
+        return _emit("multiply", other, self)
+
+    def __truediv__(self, other: Operand) -> Node:
+        return _emit("divide", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Node:
+        return _emit("divide", other, self)
+
+    def __pow__(self, other: Operand) -> Node:
+        return _emit("power", self, other)
+
+    def __rpow__(self, other: Operand) -> Node:
+        return _emit("power", other, self)
+
+    def __matmul__(self, other: Operand) -> Node:
+        return _emit("matmul", self, other)
+
+    def __rmatmul__(self, other: Operand) -> Node:
+        return _emit("matmul", other, self)
+
+    def __neg__(self) -> Node:
+        return _emit("negative", self)
+
+    def __lt__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
+        return _emit("less", self, other)
+
+    def __le__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
+        return _emit("less_equal", self, other)
+
+    def __gt__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
+        return _emit("greater", self, other)
+
+    def __ge__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
+        return _emit("greater_equal", self, other)
+
+    def __getitem__(self, key: Any) -> Node:
+        return _emit("slice", self, key=key)
+
+    def __iter__(self) -> Iterator[Node]:
+        raise TypeError(f"{self!r} is a node, not a sequence; take it apart by indexing")
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"{self!r} has no value before the graph runs; choose by ge.where, not by `if`")
+
+
+Operand = Node | float | int | bool | np.number[Any] | np.bool_ | np.ndarray[Any, np.dtype[Any]]
+
+
+class Graph:
+    """A static, typed graph under declaration.
+
+    `dtype` is what leaves get when they name none. Nodes stand in order of declaration, so parents before children.
+    """
+
+    def __init__(self, name: str = "graph", dtype: object = "float32") -> None:
+        self.name = check_name(name)
+        self.dtype: DType = check_dtype(dtype)
+        self.nodes: list[Node] = []
+        self.outputs: dict[str, Node] = {}
+        self.updates: dict[Node, Node] = {}
+        self.training: Training | None = None
+        self._by_name: dict[str, Node] = {}
+        self._counters: dict[str, int] = {}
+        self._scalars: dict[tuple[str, DType], Node] = {}
+        self._emission: tuple[Phase, Where | None, str | None] = (Phase.FORWARD, None, None)
+
+    def input(self, name: str, shape: Sequence[Dim], dtype: object = None) -> Node:
+        """Declare an array that is fed at run time; `shape` holds ints and names of dims."""
+        for dim in shape:
+            if isinstance(dim, str) and not dims.is_name(dim):
+                raise ShapeError(f"input {name!r}: a dim is an int or a name, not {dim!r}")
+        return self.add(leaf.Input(shape=tuple(shape), dtype=self._dtype(dtype)), name=name)
+
+    def parameter(
+        self,
+        name: str,
+        shape: Sequence[int],
+        init: Initializer | None = None,
+        dtype: object = None,
+        trainable: bool = True,
+    ) -> Node:
+        """Declare an array that training changes. Left out, `init` is GlorotUniform, or Zeros below two axes."""
+        init = init or (GlorotUniform() if len(shape) > 1 else Zeros())
+        static = _static_shape(name, shape)
+        op = leaf.Parameter(shape=static, dtype=self._dtype(dtype), init=init, trainable=trainable)
+        return self.add(op, name=name)
+
+    def state(self, name: str, shape: Sequence[int], init: Initializer | None = None, dtype: object = None) -> Node:
+        """Declare an array that is carried from step to step; `update` says how."""
+        static = _static_shape(name, shape)
+        return self.add(leaf.State(shape=static, dtype=self._dtype(dtype), init=init or Zeros()), name=name)
+
+    def constant(self, name: str | None, value: Any, dtype: object = None) -> Node:
+        """Declare an array that never changes. Floats take the graph's dtype, all else keeps its own, unless `dtype` is given."""
+        array = np.asarray(value)
+        if dtype is None:
+            dtype = self.dtype if array.dtype.kind == "f" else array.dtype
+        return self.add(leaf.Constant(value=array, dtype=check_dtype(dtype)), name=name)
+
+    def output(self, name: str, node: Node) -> Node:
+        """Give `node` a name under which its value is asked for."""
+        check_name(name)
+        if name in self.outputs:
+            raise NamingError(f"output {name!r} is declared twice")
+        self.outputs[name] = self.own(node)
+        return node
+
+    def update(self, target: Node, node: Node) -> None:
+        """Say that `node` computes the next value of `target`, a parameter or a state, in every step."""
+        if not isinstance(target.op, leaf.Parameter | leaf.State):
+            raise GraphError(f"only parameters and states have updates, and {target.name!r} is a {target.op.kind}")
+        if self.own(target) in self.updates:
+            raise GraphError(f"{target.name!r} has an update already")
+        if self.own(node).type != target.type:
+            raise ShapeError(f"the next value of {target.name!r} is {node.type}, but it is {target.type}")
+        self.updates[target] = node
+
+    def add(self, op: Op, parents: Sequence[Node] = (), name: str | None = None) -> Node:
+        """Append a node: infer its type, name it, note where it was declared."""
+        phase, where, of = self._emission
+        where = where or caller()
+        types = [parent.type for parent in parents]
+        try:
+            check_arity(op, len(types))
+            type_ = op.infer(*types)
+            name = self._new_name(op.kind) if name is None else self._free_name(name)
+        except GraphError as error:
+            error.quote(*context(name or op.kind, op, parents, where))
+            raise
+        node = Node(self, len(self.nodes), name, op, tuple(parents), type_, phase, where, of)
+        self.nodes.append(node)
+        self._by_name[name] = node
+        return node
+
+    def discard(self, start: int, keep: Sequence[Node]) -> None:
+        """Take back the nodes added since there were `start`, except what `keep` depends on."""
+        needed = {node.index for node in keep} | {node.index for node in self.outputs.values()}
+        for node in reversed(self.nodes[start:]):
+            if node.index in needed:
+                needed.update(parent.index for parent in node.parents)
+        added = self.nodes[start:]
+        del self.nodes[start:]
+        for node in added:
+            if node.index in needed:
+                node.index = len(self.nodes)
+                self.nodes.append(node)
+            else:
+                del self._by_name[node.name]
+        self._scalars = {key: node for key, node in self._scalars.items() if node.name in self._by_name}
+
+    def own(self, node: Node) -> Node:
+        """`node`, if it belongs to this graph; raise GraphError otherwise."""
+        if not isinstance(node, Node):
+            raise GraphError(f"a node is needed, not {node!r}")
+        if node.graph is not self:
+            raise GraphError(f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}")
+        return node
+
+    def scalar(self, value: float | int | bool, dtype: DType) -> Node:
+        """The constant node of this scalar; one node for all uses of the same value."""
+        key = (repr(value), dtype)
+        if key not in self._scalars:
+            self._scalars[key] = self.add(leaf.Constant(value=np.asarray(value), dtype=dtype))
+        return self._scalars[key]
+
+    def __getitem__(self, name: str) -> Node:
+        """The node of this name."""
+        if name not in self._by_name:
+            raise NamingError(f"graph {self.name!r} has no node {name!r}{did_you_mean(name, self._by_name)}")
+        return self._by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def leaves(self, kind: type[leaf.Leaf]) -> list[Node]:
+        """The leaves of one kind, in order of declaration."""
+        return [node for node in self.nodes if isinstance(node.op, kind)]
+
+    @property
+    def inputs(self) -> list[Node]:
+        return self.leaves(leaf.Input)
+
+    @property
+    def parameters(self) -> list[Node]:
+        return self.leaves(leaf.Parameter)
+
+    @property
+    def states(self) -> list[Node]:
+        return self.leaves(leaf.State)
+
+    @contextmanager
+    def emitting(self, phase: Phase, source: Node) -> Iterator[None]:
+        """Nodes added inside bear `phase`, and inherit from `source` where it was declared."""
+        before = self._emission
+        self._emission = (phase, source.where, source.name)
+        try:
+            yield
+        finally:
+            self._emission = before
+
+    @contextmanager
+    def declared_at(self, where: Where) -> Iterator[None]:
+        """Nodes added inside are declared at `where`."""
+        before = self._emission
+        self._emission = (before[0], where, before[2])
+        try:
+            yield
+        finally:
+            self._emission = before
+
+    def copy(self) -> Graph:
+        """A graph of the same nodes, under the same names, that can be added to without changing this one."""
+        twin = Graph(self.name, self.dtype)
+        nodes = twin.nodes
+        for node in self.nodes:
+            parents = tuple([nodes[parent.index] for parent in node.parents])
+            nodes.append(
+                Node(twin, node.index, node.name, node.op, parents, node.type, node.phase, node.where, node.of)
+            )
+        twin._by_name = {node.name: node for node in nodes}
+        twin._counters = dict(self._counters)
+        twin._scalars = {key: nodes[node.index] for key, node in self._scalars.items()}
+        twin.outputs = {name: nodes[node.index] for name, node in self.outputs.items()}
+        twin.updates = {nodes[target.index]: nodes[node.index] for target, node in self.updates.items()}
+        twin.training = self.training
+        return twin
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both declare the same: name, dtype, nodes in order, outputs, updates, training."""
+        return isinstance(other, Graph) and _content(self) == _content(other)
+
+    __hash__ = None  # type: ignore[assignment]  # equal by content and growing, so not a key; `hash()` names the content
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r}, {len(self.nodes)} nodes, outputs: {', '.join(self.outputs) or 'none'})"
+
+    def to_json(self) -> str:
+        """The canonical document: the same graph gives the same text."""
+        from graphengine.ir import spec
+
+        return spec.to_json(self)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Graph:
+        """The graph of a document; raises SpecError with the JSON pointer of what is wrong in it."""
+        from graphengine.ir import spec
+
+        return spec.from_json(text)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the document, and beside it the constants too large to stand in it."""
+        from graphengine.ir import spec
+
+        spec.save(self, path)
+
+    def hash(self) -> str:
+        """The SHA-256 of the canonical document, in hex."""
+        from graphengine.ir import spec
+
+        return spec.digest(self)
+
+    def to_networkx(self) -> nx.MultiDiGraph[str]:
+        """This graph as networkx sees it: an edge a parent, keyed by the place of the parent among the operands."""
+        from graphengine.ir import order
+
+        return order.to_networkx(self)
+
+    def _dtype(self, dtype: object) -> DType:
+        return self.dtype if dtype is None else check_dtype(dtype)
+
+    def _free_name(self, name: str) -> str:
+        check_name(name)
+        taken = self._by_name.get(name)
+        if taken is not None:
+            raise NamingError(f"the name {name!r} is taken by {taken!r}, declared at {taken.where}")
+        return name
+
+    def _new_name(self, kind: str) -> str:
+        while True:
+            count = self._counters[kind] = self._counters.get(kind, 0) + 1
+            name = f"{kind}_{count}"
+            if name not in self._by_name:
+                return name
+
+
+def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
+    """The node of `op` applied to `operands`, in the graph that they belong to; numbers become constants."""
+    nodes = [operand for operand in operands if isinstance(operand, Node)]
+    if not nodes:
+        raise GraphError(f"{op.kind} needs at least one node among its operands, not {', '.join(map(repr, operands))}")
+    graph = nodes[0].graph
+    if len(nodes) == len(operands) and all(node.graph is graph for node in nodes):
+        return graph.add(op, nodes, name)
+    dtype = next((node.type.dtype for node in nodes if node.type.dtype != "bool"), None)
+    return graph.add(op, [_as_node(graph, operand, dtype, op) for operand in operands], name)
+
+
+def signature(name: str, op: Op, parents: Sequence[Node]) -> str:
+    """A node as a line of code: `h = matmul(x, w)`."""
+    attributes = [f"{key}={value!r}" for key, value in op.attributes().items() if not op.is_leaf]
+    return f"{name} = {op.kind}({', '.join([*(parent.name for parent in parents), *attributes])})"
+
+
+def context(name: str, op: Op, parents: Sequence[Node], where: Where) -> list[str]:
+    """The lines under an error: the node, where it was declared, and the same of each operand."""
+    operands = dict.fromkeys(parents)
+    return [
+        f"node  {signature(name, op, parents)}",
+        f"declared at {where}",
+        *(f"{parent.name} is {parent.type}, declared at {parent.where}" for parent in operands),
+    ]
+
+
+def check_arity(op: Op, count: int) -> None:
+    """Raise GraphError unless `op` takes `count` operands."""
+    least, most = op.arity()
+    if count < least or (most is not None and count > most):
+        wanted = f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"
+        raise GraphError(f"{op.kind} takes {wanted} operands, not {count}")
+
+
+def check_name(name: object) -> str:
+    """`name`, if nodes, outputs and graphs may bear it; raise NamingError otherwise."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise NamingError(f"not a name: {name!r}; letters, digits and _ in parts joined by dots, a letter or _ first")
+    if len(name) > _NAME_LENGTH:
+        raise NamingError(f"a name has at most {_NAME_LENGTH} characters, and {name[:20]}... has {len(name)}")
+    if any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
+        raise NamingError(f"a name has no part in double underscores, as {name!r} has")
+    return name
+
+
+def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """What to say after a name that is not known: the nearest that is, or all when they are few."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), list(known)[:5000], n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def _emit(kind: str, *operands: Operand, **attributes: Any) -> Node:
+    return apply(Op.registry[kind](**attributes), *operands)
+
+
+def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Node:
+    if isinstance(operand, Node):
+        return graph.own(operand)
+    array = np.asarray(operand)
+    if array.dtype.kind not in "biuf":
+        raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
+    target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
+    if not np.can_cast(array.dtype, target, "same_kind") and not (array.dtype.kind in "iu" and target == "uint8"):
+        raise DTypeError(f"{op.kind}: {operand!r} does not fit {target}; cast the node, or write a {target} number")
+    if array.ndim:
+        return graph.add(leaf.Constant(value=array, dtype=target))
+    return graph.scalar(array.astype(target)[()].item(), target)
+
+
+def _static_shape(name: str, shape: Sequence[int]) -> Shape:
+    for dim in shape:
+        if isinstance(dim, str):
+            raise ShapeError(f"{name!r}: the dims of a parameter or a state are ints, not {dim!r}")
+    return tuple(shape)
+
+
+def _content(graph: Graph) -> tuple[object, ...]:
+    return (
+        graph.name,
+        graph.dtype,
+        [(node.name, node.op, [parent.name for parent in node.parents]) for node in graph.nodes],
+        {name: node.name for name, node in graph.outputs.items()},
+        {target.name: node.name for target, node in graph.updates.items()},
+        graph.training,
+    )

@@ -1,0 +1,161 @@
+"""First values of parameters: rules that draw an array from a seed, a name and a shape.
+
+A draw depends on nothing but these three, so a parameter added to a graph leaves the others' draws as they were.
+`fan_in` and `fan_out` of a shape are the sizes on either side of the map that it is: (in, out) for a matrix of
+`x @ w`, and (channels in * window, channels out * window) for a convolution's (out, in, *window).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from graphengine.errors import AttributeValueError
+from graphengine.ir.op import Array
+from graphengine.ir.tagged import Tagged
+
+Size = tuple[int, ...]
+
+
+class Initializer(Tagged):
+    """A rule for the first value of a parameter."""
+
+    def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
+        """The array that this rule gives the parameter `name` under `seed`."""
+        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
+        return np.ascontiguousarray(self.sample(generator, shape)).astype(dtype)
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        """A float64 array of `shape`."""
+        raise NotImplementedError
+
+
+AnyInitializer = Annotated[SerializeAsAny[Initializer], BeforeValidator(Initializer.of_kind)]
+
+
+class Zeros(Initializer):
+    """All elements 0."""
+
+    kind: Literal["zeros"] = "zeros"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        return np.zeros(shape)
+
+
+class Ones(Initializer):
+    """All elements 1."""
+
+    kind: Literal["ones"] = "ones"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        return np.ones(shape)
+
+
+class Constant(Initializer):
+    """All elements `value`."""
+
+    kind: Literal["constant"] = "constant"
+    value: float
+
+    def __init__(self, value: float, **fields: Any) -> None:
+        super().__init__(**{"value": value, **fields})
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        return np.full(shape, self.value)
+
+
+class Normal(Initializer):
+    """Elements drawn from N(mean, std^2)."""
+
+    kind: Literal["normal"] = "normal"
+    mean: float = 0.0
+    std: float = Field(default=1.0, ge=0)
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        return generator.normal(self.mean, self.std, shape)
+
+
+class Uniform(Initializer):
+    """Elements drawn from [low, high)."""
+
+    kind: Literal["uniform"] = "uniform"
+    low: float = -1.0
+    high: float = 1.0
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        if self.low > self.high:
+            raise AttributeValueError(f"Uniform: low {self.low} is above high {self.high}")
+        return generator.uniform(self.low, self.high, shape)
+
+
+class GlorotUniform(Initializer):
+    """Elements drawn from [-r, r), r = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
+
+    kind: Literal["glorot_uniform"] = "glorot_uniform"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        radius = math.sqrt(6 / max(1, sum(fans(shape))))
+        return generator.uniform(-radius, radius, shape)
+
+
+class GlorotNormal(Initializer):
+    """Elements drawn from N(0, 2 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 12)."""
+
+    kind: Literal["glorot_normal"] = "glorot_normal"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        return generator.normal(0, math.sqrt(2 / max(1, sum(fans(shape)))), shape)
+
+
+class HeUniform(Initializer):
+    """Elements drawn from [-r, r), r = sqrt(6 / fan_in) (He et al. 2015, eq. 10, as a uniform law of that variance)."""
+
+    kind: Literal["he_uniform"] = "he_uniform"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        radius = math.sqrt(6 / max(1, fans(shape)[0]))
+        return generator.uniform(-radius, radius, shape)
+
+
+class HeNormal(Initializer):
+    """Elements drawn from N(0, 2 / fan_in) (He et al. 2015, eq. 10)."""
+
+    kind: Literal["he_normal"] = "he_normal"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        return generator.normal(0, math.sqrt(2 / max(1, fans(shape)[0])), shape)
+
+
+class Orthogonal(Initializer):
+    """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+
+    The shape is read as a matrix with the last axis as its columns; it needs at least two axes.
+    """
+
+    kind: Literal["orthogonal"] = "orthogonal"
+    gain: float = 1.0
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        if len(shape) < 2:
+            raise AttributeValueError(f"Orthogonal: a matrix is needed, not shape {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        square = generator.normal(size=(max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(square)
+        q *= np.sign(np.diagonal(r))
+        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+
+def fans(shape: Size) -> tuple[int, int]:
+    """fan_in and fan_out of a parameter of `shape`."""
+    if len(shape) < 2:
+        size = math.prod(shape)
+        return size, size
+    if len(shape) == 2:
+        return shape
+    window = math.prod(shape[2:])
+    return shape[1] * window, shape[0] * window

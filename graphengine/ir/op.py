@@ -1,0 +1,149 @@
+"""The contract of an op: a frozen rule that says what a node means, in every respect."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator
+
+from graphengine.errors import ShapeError
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.tagged import Tagged
+from graphengine.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from graphengine.ir.graph import Node
+
+Array = npt.NDArray[Any]
+Call = tuple[Callable[..., object], tuple[object, ...]]
+"""A kernel bound to its arrays: `function(*arguments)` computes the value, wherever `out` is."""
+
+
+def as_dim(value: object) -> Dim:
+    """`value` as a dim, for pydantic: what is wrong with it is a ValueError."""
+    try:
+        return dims.check_dim(value)
+    except ShapeError as error:
+        raise ValueError(error.message) from None
+
+
+def _shape(value: object) -> Shape:
+    if not isinstance(value, list | tuple):
+        raise ValueError("a shape is a list of ints and names")
+    return tuple(as_dim(size) for size in value)
+
+
+class HoldsDims:
+    """The mark, in an annotation, of an attribute that holds dims: `Op.bind_dims` puts sizes in the place of names."""
+
+
+OneDim = Annotated[Dim, BeforeValidator(as_dim), HoldsDims()]
+Dims = Annotated[Shape, BeforeValidator(_shape), HoldsDims()]
+
+
+class Op(Tagged):
+    """What a node means. Its fields are its attributes, as they stand in JSON; its methods are its semantics."""
+
+    overwrites: ClassVar[tuple[int, ...]] = ()
+    """Positions of the operands whose array the kernel may use as `out` (same type, and not read after its first write)."""
+
+    is_view: ClassVar[bool] = False
+    """Whether the value is the first operand's own memory, seen through `view`, where the layout admits that."""
+
+    is_leaf: ClassVar[bool] = False
+    """Whether the value is given, not computed."""
+
+    # The open signatures (*Any, **Any) let an op name its operands, each op its own number of them.
+    def infer(self, *types: Any, **_: Any) -> TensorType:
+        """The type of the value for operands of these types; raises ShapeError or DTypeError."""
+        raise NotImplementedError
+
+    def eval(self, xp: Any, *values: Any, **_: Any) -> Any:
+        """The value, by pure functions of the array namespace `xp`: the reference semantics."""
+        raise NotImplementedError
+
+    def vjp(self, y: Node, y_bar: Node, *parents: Any, **_: Any) -> Sequence[Node | None]:
+        """For every parent the node of its adjoint's share, of the parent's own type; None where no path leads."""
+        return (None,) * len(parents)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        """The in-place kernel, bound to its arrays. An op without one of its own copies what `eval` returns."""
+
+        def run() -> None:
+            out[...] = self.eval(np, *operands)
+
+        return run, ()
+
+    def scratch(self, y: TensorType, *types: Any, **_: Any) -> tuple[TensorType, ...]:
+        """Types of the work arrays that the kernel needs while it runs."""
+        return ()
+
+    def view(self, operand: Array) -> Array:
+        """For `is_view` ops: the value, as a view of the operand."""
+        raise NotImplementedError
+
+    def keeps_layout(self) -> bool:
+        """For `is_view` ops: whether the view of a contiguous array is contiguous (as a reshaped one is)."""
+        return False
+
+    def can_view(self, contiguous: bool) -> bool:
+        """For `is_view` ops: whether an operand that is contiguous, or is not, can be viewed."""
+        return True
+
+    def flops(self, y: TensorType, *types: Any, **_: Any) -> int:
+        """Floating-point operations of one evaluation; each of + - * / max compare exp tanh and the like counts one."""
+        return 0
+
+    def bind_dims(self, binding: Mapping[str, int]) -> Op:
+        """This op with sizes in the place of names in its attributes."""
+        fields = _dim_fields(type(self))
+        if not fields:
+            return self
+        return self.model_copy(update={name: _bound(getattr(self, name), binding) for name in fields})
+
+    def dim_names(self) -> frozenset[str]:
+        """The names of dims that stand in the attributes."""
+        found: set[str] = set()
+        for name in _dim_fields(type(self)):
+            value = getattr(self, name)
+            for dim in value if isinstance(value, tuple) else (value,):
+                found |= dims.names(dim)
+        return frozenset(found)
+
+    @classmethod
+    def arity(cls) -> tuple[int, int | None]:
+        """The least and the greatest number of operands, as `infer` takes them; None for any number."""
+        return _arity(cls)
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes as they stand in JSON, defaults left out."""
+        if len(type(self).model_fields) == 1:
+            return {}
+        return self.model_dump(mode="json", exclude={"kind"}, exclude_defaults=True)
+
+
+def _bound(value: Dim | Shape, binding: Mapping[str, int]) -> Dim | Shape:
+    if isinstance(value, tuple):
+        return tuple(dims.bind(dim, binding) for dim in value)
+    return dims.bind(value, binding)
+
+
+@cache
+def _arity(cls: type[Op]) -> tuple[int, int | None]:
+    parameters = list(inspect.signature(cls.infer).parameters.values())[1:]
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return len(parameters), None
+    return sum(parameter.default is parameter.empty for parameter in parameters), len(parameters)
+
+
+@cache
+def _dim_fields(cls: type[Op]) -> tuple[str, ...]:
+    return tuple(
+        name for name, field in cls.model_fields.items() if any(isinstance(mark, HoldsDims) for mark in field.metadata)
+    )

@@ -1,0 +1,43 @@
+"""The order of a graph, by networkx: what depends on what, which goes first, and whether there is a circle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import networkx as nx
+
+from graphengine.errors import CycleError
+
+if TYPE_CHECKING:
+    from graphengine.ir.graph import Graph
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def parents_first(parents: Mapping[Key, Iterable[Key]], rank: Callable[[Key], tuple[int, ...]]) -> list[Key]:
+    """The keys in an order in which parents precede children, the lowest `rank` first among those that are free to go.
+
+    Raises CycleError, with the circle written out, if there is no such order.
+    """
+    digraph = nx.DiGraph()  # parallel edges say nothing more about order
+    digraph.add_nodes_from(parents)
+    digraph.add_edges_from((parent, child) for child, slots in parents.items() for parent in slots)
+    try:
+        return list(nx.lexicographical_topological_sort(digraph, key=rank))
+    except nx.NetworkXUnfeasible:
+        circle = [edge[0] for edge in nx.find_cycle(digraph)]
+        text = " -> ".join(map(str, (*circle, circle[0])))
+        raise CycleError(f"nodes depend on each other in a circle: {text}") from None
+
+
+def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
+    """The nodes by name with op, type and phase; an edge a parent, keyed by its place among the operands.
+
+    `x * x` has two edges from x, which a DiGraph would merge into one.
+    """
+    view: nx.MultiDiGraph[str] = nx.MultiDiGraph(name=graph.name)
+    for node in graph.nodes:
+        view.add_node(node.name, op=node.op.kind, type=str(node.type), phase=node.phase.name)
+        view.add_edges_from((parent.name, node.name, slot) for slot, parent in enumerate(node.parents))
+    return view

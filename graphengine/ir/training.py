@@ -1,0 +1,50 @@
+"""How a graph is to be trained, as its document may say: the loss, the optimizer, and how the data pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+
+from graphengine.ir.tagged import Tagged
+
+if TYPE_CHECKING:
+    from graphengine.ir.graph import Graph, Node
+
+
+class Schedule(Tagged):
+    """A rule for alpha_t, the learning rate at step t = 0, 1, 2, ...; members stand in `optim/schedules.py`."""
+
+    def at(self, step: Node) -> Node:
+        """The node of alpha_t; `step` is the scalar t, in the dtype of the parameters."""
+        raise NotImplementedError
+
+
+class Optimizer(Tagged):
+    """A rule that makes next weights out of weights and gradients; members stand in `optim/rules.py`."""
+
+    def emit(self, graph: Graph, gradients: dict[Node, Node]) -> None:
+        """Add the UPDATE nodes: for every parameter of `gradients` its next value, and that of every slot it needs."""
+        raise NotImplementedError
+
+
+AnyOptimizer = Annotated[SerializeAsAny[Optimizer], BeforeValidator(Optimizer.of_kind)]
+AnySchedule = Annotated[SerializeAsAny[Schedule], BeforeValidator(Schedule.of_kind)]
+
+
+class Training(BaseModel):
+    """The loss (an output's name), the optimizer, the batch size (None: the full batch), the epochs and the seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    loss: str
+    optimizer: AnyOptimizer
+    batch_size: int | None = Field(default=None, ge=1)
+    epochs: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The section of the document, defaults left out."""
+        section = self.model_dump(mode="json", exclude_defaults=True)
+        section["optimizer"] = {"kind": self.optimizer.kind, **section["optimizer"]}
+        return section

@@ -1,0 +1,189 @@
+"""Broadcasting and its adjoint, summation; and the reshaping that both need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BeforeValidator
+
+from graphengine.errors import ShapeError
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.graph import Graph, Node, apply
+from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
+from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
+
+__all__ = ["broadcast_to", "dim_size", "expand_axes", "full", "reshape", "sum", "sum_to"]
+
+
+def _open_shape(value: Any) -> Shape:
+    if not isinstance(value, list | tuple) or value.count(-1) > 1:
+        raise ValueError("a shape is a list of ints and names, at most one of them -1")
+    return tuple(-1 if dim == -1 else as_dim(dim) for dim in value)
+
+
+class BroadcastTo(Op):
+    """The operand repeated along new axes and along axes of size 1, by NumPy's rule. Takes no memory: it is a view."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["broadcast_to"] = "broadcast_to"
+    shape: Dims
+
+    def infer(self, x: TensorType) -> TensorType:
+        if broadcast_shapes(x.shape, self.shape) != self.shape:
+            raise ShapeError(f"{x} does not broadcast to [{', '.join(map(str, self.shape))}]")
+        return TensorType(self.shape, x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.broadcast_to(x, self.shape)
+
+    def view(self, x: Array) -> Array:
+        return np.broadcast_to(x, [dims.bind(dim, {}) for dim in self.shape])
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (sum_to(y_bar, x.shape),)
+
+
+class Reshape(Op):
+    """The operand's elements, in order, in another shape; one -1 stands for the size that is left over.
+
+    A contiguous operand is seen as a view; of another (a transposed one, say) a copy is made.
+    """
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["reshape"] = "reshape"
+    shape: Annotated[Shape, BeforeValidator(_open_shape), HoldsDims()]
+
+    def infer(self, x: TensorType) -> TensorType:
+        total = dims.product(x.shape)
+        given = dims.product(dim for dim in self.shape if dim != -1)
+        if -1 not in self.shape:
+            if total != given:
+                raise ShapeError(f"{x} has {total} elements, and [{', '.join(map(str, self.shape))}] has {given}")
+            return TensorType(self.shape, x.dtype)
+        left = None if given == 0 else dims.divide(total, given)
+        if left is None:
+            raise ShapeError(f"{x} has {total} elements, which {given} does not divide")
+        return TensorType(tuple(left if dim == -1 else dim for dim in self.shape), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.reshape(x, self.shape)
+
+    def view(self, x: Array) -> Array:
+        return x.reshape([dims.bind(dim, {}) for dim in self.shape])
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x,) = operands
+        return np.copyto, (out.reshape(x.shape), x)
+
+    def keeps_layout(self) -> bool:
+        return True
+
+    def can_view(self, contiguous: bool) -> bool:
+        return contiguous
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (reshape(y_bar, x.shape),)
+
+
+class Sum(Op):
+    """y = the sum of x over `axis` (all axes for None), which stay with size 1 where `keepdims`."""
+
+    kind: Literal["sum"] = "sum"
+    axis: tuple[int, ...] | None = None
+    keepdims: bool = False
+
+    def infer(self, x: TensorType) -> TensorType:
+        return TensorType(reduced(x.shape, self.axis, self.keepdims), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.sum(x, axis=self.axis, keepdims=self.keepdims, dtype=x.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x,) = operands
+        axes = check_axes(self.axis, x.ndim)
+        return np.add.reduce, (x, axes[0] if len(axes) == 1 else axes, None, out, self.keepdims)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (broadcast_to(expand_axes(y_bar, x.shape, self.axis, self.keepdims), x.shape),)
+
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return x.size
+
+
+class DimSize(Op):
+    """The value of an expression in dims, "2*batch" say, as a scalar: how the 1/n of a mean knows its n."""
+
+    kind: Literal["dim_size"] = "dim_size"
+    size: OneDim
+    dtype: DType
+
+    def infer(self) -> TensorType:
+        return TensorType((), self.dtype)
+
+    def eval(self, xp: Any) -> Any:
+        return xp.asarray(self.size, dtype=self.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return out.fill, (self.size,)
+
+
+def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:
+    """The shape left of `shape` after a reduction over `axis`."""
+    gone = set(check_axes(axis, len(shape)))
+    if keepdims:
+        return tuple(1 if place in gone else dim for place, dim in enumerate(shape))
+    return tuple(dim for place, dim in enumerate(shape) if place not in gone)
+
+
+def as_axes(axis: int | Sequence[int] | None) -> tuple[int, ...] | None:
+    """The `axis` argument of a reduction as its op holds it."""
+    return None if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+
+
+def broadcast_to(x: Node, shape: Sequence[Dim], *, name: str | None = None) -> Node:
+    """`x` repeated to `shape` by NumPy's broadcasting rule; dims may be names."""
+    if tuple(shape) == x.shape and name is None:
+        return x
+    return apply(BroadcastTo(shape=tuple(shape)), x, name=name)
+
+
+def reshape(x: Node, shape: Sequence[Dim], *, name: str | None = None) -> Node:
+    """The elements of `x`, in order, in `shape`: ints, names, and at most one -1 for the size that is left over."""
+    if tuple(shape) == x.shape and name is None:
+        return x
+    return apply(Reshape(shape=tuple(shape)), x, name=name)
+
+
+def sum(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False, *, name: str | None = None) -> Node:
+    """The sum of `x` over `axis`: one, several, or all for None."""
+    return apply(Sum(axis=as_axes(axis), keepdims=keepdims), x, name=name)
+
+
+def sum_to(x: Node, shape: Shape) -> Node:
+    """The adjoint of broadcasting `shape` to that of `x`: `x` summed over the axes that were repeated."""
+    if x.shape == shape:
+        return x
+    ahead = x.ndim - len(shape)
+    repeated = [place for place, dim in enumerate(shape, ahead) if dim == 1 and x.shape[place] != 1]
+    total = sum(x, (*range(ahead), *repeated)) if ahead or repeated else x
+    return reshape(total, shape)
+
+
+def expand_axes(x: Node, shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Node:
+    """A reduction's result with the axes that it reduced standing again, with size 1, so that it broadcasts to `shape`."""
+    return x if keepdims else reshape(x, reduced(shape, axis, keepdims=True))
+
+
+def full(graph: Graph, value: float, shape: Shape, dtype: DType) -> Node:
+    """A node all of whose elements are `value`."""
+    return broadcast_to(graph.scalar(value, dtype), shape)
+
+
+def dim_size(graph: Graph, dim: Dim, dtype: DType) -> Node:
+    """The scalar node whose value is `dim`."""
+    if isinstance(dim, int):
+        return graph.scalar(dim, dtype)
+    return graph.add(DimSize(size=dim, dtype=dtype))

@@ -1,0 +1,57 @@
+"""What a program costs, known before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphengine.ir.graph import Phase
+from graphengine.schedule.program import Program
+
+__all__ = ["Cost", "cost_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The cost of one run of a program, exactly. Memory is in bytes."""
+
+    flops: dict[str, int]
+    """Floating-point operations by phase: each of + - * / max compare exp tanh and the like counts one."""
+    bytes_moved: dict[str, int]
+    """Bytes of operands read and of values written, by phase."""
+    retained_bytes: int
+    """What FORWARD leaves for BACKWARD to read."""
+    peak_bytes: int
+    """The arena: all that is allocated for values and adjoints."""
+    leaf_bytes: int
+    """Inputs, parameters, states and constants."""
+    instructions: int
+
+    @property
+    def total_flops(self) -> int:
+        return sum(self.flops.values())
+
+    def __str__(self) -> str:
+        lines = [f"{'phase':<10}{'FLOPs':>18}{'bytes moved':>18}"]
+        lines += [f"{phase:<10}{self.flops[phase]:>18,}{self.bytes_moved[phase]:>18,}" for phase in self.flops]
+        lines.append(f"{'total':<10}{self.total_flops:>18,}{sum(self.bytes_moved.values()):>18,}")
+        lines.append(
+            f"retained {self.retained_bytes:,} B, peak {self.peak_bytes:,} B, leaves {self.leaf_bytes:,} B, "
+            f"{self.instructions} instructions"
+        )
+        return "\n".join(lines)
+
+
+def cost_of(program: Program) -> Cost:
+    """The cost of one run of `program`."""
+    flops = program.flops()
+    moved = {phase.name: 0 for phase in Phase}
+    for step in program.instructions:
+        moved[step.phase.name] += step.bytes_moved
+    return Cost(
+        flops={phase.name: flops[phase] for phase in Phase},
+        bytes_moved=moved,
+        retained_bytes=program.retained_bytes,
+        peak_bytes=program.peak_bytes,
+        leaf_bytes=sum(buffer.type.nbytes for buffer in program.leaves.values()),
+        instructions=len(program.instructions),
+    )

@@ -1,0 +1,200 @@
+"""Which buffer stands where: lifetimes to slots, views to no memory at all, results over operands where ops allow it.
+
+The order is walked once. A buffer lives from the instruction that writes it to the last that reads it or a view of
+it; then its slot goes to a free list of its size. Slots are found in O(1), so a plan costs O(nodes).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from graphengine.ir.graph import Node, Phase
+from graphengine.ir.op import Op
+from graphengine.ir.types import TensorType
+from graphengine.ops.elementwise import Copy
+from graphengine.schedule.order import schedule
+from graphengine.schedule.program import Buffer, Instruction, Program
+
+__all__ = ["plan"]
+
+CACHE_LINE = 64
+
+
+def plan(name: str, results: Iterable[Node], updates: Mapping[Node, Node], binding: Mapping[str, int]) -> Program:
+    """The program that computes `results`, which are held to its end, and gives leaves their next values.
+
+    `binding` gives every name of a dim its size.
+    """
+    return _Planner(schedule(results, updates), list(results), dict(updates), dict(binding)).program(name)
+
+
+class _Planner:
+    """The walk over one order: what is known at each place of it."""
+
+    def __init__(
+        self, order: Sequence[Node], results: Sequence[Node], updates: Mapping[Node, Node], binding: dict[str, int]
+    ) -> None:
+        self.order = order
+        self.results = results
+        self.updates = updates
+        self.binding = binding
+        self.slot_bytes: list[int] = []
+        self.free: dict[int, list[int]] = defaultdict(list)
+        self.instructions: list[Instruction] = []
+        self.ops: dict[Node, Op] = {}
+        self.buffers: dict[Node, Buffer] = {}
+        self.last_read: dict[Buffer, int] = {}
+        self.written_over: dict[Node, Node] = {}
+        """The leaf over which a node's value is written: its next value, with nobody left to read the present one."""
+
+    def program(self, name: str) -> Program:
+        """Walk the order, then write what could not be written over a leaf in passing."""
+        self._declare()
+        self._find_last_reads()
+        self._find_overwritten_leaves()
+        retained = None
+        for place, node in enumerate(self.order):
+            if node.is_leaf:
+                continue
+            if retained is None and node.phase is not Phase.FORWARD:
+                retained = self._live_bytes()
+            self._instruct(place, node)
+        self._assign_rest()
+        return Program(
+            name=name,
+            instructions=tuple(self.instructions),
+            slot_bytes=tuple(self.slot_bytes),
+            leaves={buffer.leaf: buffer for buffer in self._leaf_buffers() if buffer.leaf is not None},
+            results={node.name: self.buffers[node] for node in self.results},
+            inputs=tuple(node.name for node in self.order if node.op.kind == "input"),
+            retained_bytes=retained or 0,
+            binding=self.binding,
+        )
+
+    def _leaf_buffers(self) -> list[Buffer]:
+        return [self.buffers[node] for node in self.buffers if node.is_leaf]
+
+    def _declare(self) -> None:
+        """Make every buffer, without a place yet; a view knows what it is a view of."""
+        for node in dict.fromkeys((*self.updates, *self.order)):
+            op = self.ops[node] = node.op.bind_dims(self.binding) if self.binding else node.op
+            type_ = node.type.bind(self.binding) if self.binding else node.type
+            buffer = self.buffers[node] = Buffer(node.name, type_, leaf=node.name if node.is_leaf else None)
+            if op.is_view:
+                source = self.buffers[node.parents[0]]
+                if op.can_view(source.contiguous):
+                    buffer.source = source
+                    buffer.contiguous = source.contiguous and op.keeps_layout()
+
+    def _find_last_reads(self) -> None:
+        for place, node in enumerate(self.order):
+            for parent in node.parents:
+                self.last_read[self.buffers[parent].root] = place
+        for node in self.results:
+            self.last_read[self.buffers[node].root] = len(self.order)
+
+    def _find_overwritten_leaves(self) -> None:
+        """Choose the next values that are written where the present ones stand; the others wait for the end."""
+        places = {node: place for place, node in enumerate(self.order)}
+        waiting = {}
+        for leaf, node in self.updates.items():
+            if node.is_leaf or self.buffers[node].source or node in waiting:
+                self.last_read[self.buffers[node].root] = len(self.order)
+            else:
+                waiting[node] = leaf
+        for node, leaf in waiting.items():
+            operands = [self.buffers[parent] for parent in node.parents]
+            last = self.last_read.get(self.buffers[node], -1)
+            if last < len(self.order) and self._may_write(self.buffers[leaf], places[node], node, operands):
+                self.written_over[node] = leaf
+            else:
+                self.last_read[self.buffers[node]] = len(self.order)
+
+    def _instruct(self, place: int, node: Node) -> None:
+        op, out = self.ops[node], self.buffers[node]
+        operands = tuple(self.buffers[parent] for parent in node.parents)
+        types = [operand.type for operand in operands]
+        scratch: tuple[Buffer, ...] = ()
+        if out.source is None:
+            overwritten = self._place(place, node, out, operands)
+            scratch = tuple(
+                Buffer(f"{node.name}.scratch", type, slot=self._take(type)) for type in op.scratch(out.type, *types)
+            )
+            for buffer in scratch:
+                self._release(buffer)
+            for root in {operand.root for operand in operands}:
+                if root is not overwritten and self.last_read[root] == place:
+                    self._release(root)
+        elif self.last_read[out.root] == place:
+            self._release(out.root)
+        flops = op.flops(out.type, *types)
+        moved = 0 if out.source else out.type.nbytes + sum(type.nbytes for type in types)
+        self.instructions.append(
+            Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved)
+        )
+
+    def _place(self, place: int, node: Node, out: Buffer, operands: tuple[Buffer, ...]) -> Buffer | None:
+        """Give `out` its memory: the leaf that it updates, a dying operand's, or a slot. Returns the operand overwritten."""
+        if node in self.written_over:
+            out.leaf = self.written_over[node].name
+            return None
+        for position in self.ops[node].overwrites:
+            if position < len(operands):
+                operand = operands[position]
+                if (
+                    operand.slot is not None
+                    and operand.type == out.type
+                    and self._may_write(operand, place, node, operands)
+                ):
+                    out.slot = operand.slot
+                    return operand
+        out.slot = self._take(out.type)
+        return None
+
+    def _may_write(self, target: Buffer, place: int, node: Node, operands: Sequence[Buffer]) -> bool:
+        """Whether nothing reads `target` after this instruction, and this one admits being written over it."""
+        last = self.last_read.get(target, -1)
+        if last < place:
+            return True
+        overwrites = self.ops[node].overwrites
+        return last == place and all(
+            operand is target and position in overwrites and operand.type == self.buffers[node].type
+            for position, operand in enumerate(operands)
+            if operand.root is target
+        )
+
+    def _take(self, type_: TensorType) -> int:
+        size = -(-type_.nbytes // CACHE_LINE) * CACHE_LINE
+        if self.free[size]:
+            return self.free[size].pop()
+        self.slot_bytes.append(size)
+        return len(self.slot_bytes) - 1
+
+    def _release(self, buffer: Buffer) -> None:
+        if buffer.slot is not None:
+            self.free[self.slot_bytes[buffer.slot]].append(buffer.slot)
+
+    def _live_bytes(self) -> int:
+        return sum(self.slot_bytes) - sum(size * len(slots) for size, slots in self.free.items())
+
+    def _assign_rest(self) -> None:
+        """Copy into their leaves the next values that stand elsewhere, all read before any is written."""
+        pending = [
+            (leaf, self.buffers[node]) for leaf, node in self.updates.items() if self.buffers[node].leaf != leaf.name
+        ]
+        moves = []
+        for leaf, value in pending:
+            if value.root.leaf is not None:
+                held = Buffer(f"{leaf.name}.next", value.type, slot=self._take(value.type))
+                self._copy(leaf, value, held)
+                value = held
+            moves.append((leaf, value))
+        for leaf, value in moves:
+            self._copy(leaf, value, self.buffers[leaf])
+
+    def _copy(self, leaf: Node, value: Buffer, target: Buffer) -> None:
+        moved = 2 * value.type.nbytes
+        self.instructions.append(
+            Instruction(Phase.UPDATE, target.name, leaf.name, Copy(), target, (value,), (), leaf.where, 0, moved)
+        )

@@ -1,0 +1,55 @@
+"""Which nodes a program computes, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from graphengine.ir import order
+from graphengine.ir.graph import Node, Phase
+
+__all__ = ["needed_nodes", "schedule"]
+
+
+def needed_nodes(outputs: Iterable[Node]) -> list[Node]:
+    """The nodes that `outputs` depend on, in order of declaration."""
+    needed: dict[int, Node] = {}
+    pending = list(outputs)
+    while pending:
+        node = pending.pop()
+        if node.index not in needed:
+            needed[node.index] = node
+            pending.extend(parent for parent in node.parents if parent.index not in needed)
+    return [needed[index] for index in sorted(needed)]
+
+
+def schedule(outputs: Iterable[Node], updates: Mapping[Node, Node]) -> list[Node]:
+    """The nodes of a program, parents first: FORWARD, then BACKWARD, and each UPDATE node as soon as it may go.
+
+    It may go once its operands are there and, when it gives a leaf its next value, the last other reader of that leaf
+    is past: so gradients are retired one by one, and weights are overwritten where they stand.
+    """
+    nodes = needed_nodes([*outputs, *updates.values()])
+    turn = {node: place for place, node in enumerate(sorted(nodes, key=lambda node: (node.phase, node.index)))}
+    last_reader = _last_readers(nodes, turn)
+    targets: dict[Node, list[Node]] = {}
+    for leaf, node in updates.items():
+        targets.setdefault(node, []).append(leaf)
+    for node in nodes:
+        if node.phase is Phase.UPDATE:
+            waits_for = [turn[parent] for parent in node.parents if not parent.is_leaf]
+            waits_for += [last_reader.get(leaf, 0) for leaf in targets.get(node, ())]
+            turn[node] = max(waits_for, default=0)
+    return order.parents_first(
+        {node: node.parents for node in nodes}, rank=lambda node: (turn[node], node.phase, node.index)
+    )
+
+
+def _last_readers(nodes: Iterable[Node], turn: Mapping[Node, int]) -> dict[Node, int]:
+    """For every leaf the turn of the last node, outside the UPDATE phase, that reads it."""
+    last: dict[Node, int] = {}
+    for node in nodes:
+        if node.phase is not Phase.UPDATE:
+            for parent in node.parents:
+                if parent.is_leaf:
+                    last[parent] = max(last.get(parent, 0), turn[node])
+    return last

@@ -1,0 +1,288 @@
+"""Checks that an op keeps its contract, and that a graph's gradients are right: by finite differences, in float64."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.compile import BACKENDS, UnreachedParameterWarning, compile
+from graphengine.errors import GraphEngineError, GraphError
+from graphengine.executable import Executable
+from graphengine.ir import dims
+from graphengine.ir.graph import Graph, Node, check_arity
+from graphengine.ir.op import Array, Op
+from graphengine.ir.types import TensorType, check_dtype
+from graphengine.ops.broadcast import sum
+from graphengine.transform.adjoint import differentiate
+
+__all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
+
+STEP = 1e-5
+"""h of the central difference (f(x + h) - f(x - h)) / 2h: its error is of order h^2, that of rounding of order 1e-16 / h."""
+
+
+class GradientError(GraphEngineError):
+    """A gradient differs from the finite difference."""
+
+
+@dataclass(frozen=True, slots=True)
+class GradCheck:
+    """The greatest difference found, by leaf: |gradient - central difference|, relative to the greatest of the leaf."""
+
+    errors: dict[str, float]
+    checked: int
+
+    def __str__(self) -> str:
+        worst = max(self.errors.values(), default=0.0)
+        return f"{self.checked} derivatives agree with central differences; the worst differs by {worst:.1e}"
+
+
+def gradcheck(
+    graph: Graph,
+    loss: str | Node,
+    feeds: Mapping[str, npt.ArrayLike],
+    seed: int = 0,
+    wrt: Sequence[str | Node] | None = None,
+    tolerance: float = 1e-6,
+    samples: int = 200,
+) -> GradCheck:
+    """Hold the compiled gradients of `loss` against central differences, and raise GradientError where they differ.
+
+    The check runs on a float64 twin of the graph, whatever its dtype. At most `samples` elements of each leaf, drawn
+    from `seed`, are checked. Feeds should keep away from kinks (0 of relu, ties of max).
+    """
+    twin = in_float64(graph)
+    twin.outputs = {"loss": _find(twin, loss)}
+    names = None if wrt is None else [leaf if isinstance(leaf, str) else leaf.name for leaf in wrt]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreachedParameterWarning)  # that zeros are right is what is checked
+        exe = compile(twin, loss="loss", wrt=names, seed=seed)
+    held = {name: np.array(value, np.float64 if _is_float(value) else None) for name, value in feeds.items()}
+    value = float(exe.forward(held)["loss"])
+    gradients = exe.backward()
+    generator = np.random.default_rng(seed)
+    errors = {}
+    checked = 0
+    for name, analytic in gradients.items():
+        chosen = generator.permutation(analytic.size)[:samples]
+        numeric = np.array([_difference(exe, held, name, int(index)) for index in chosen])
+        given = analytic.reshape(-1)[chosen]
+        scale = max(float(np.abs(numeric).max(initial=0.0)), 1e-3 * max(1.0, abs(value)))
+        apart = np.abs(given - numeric) / scale
+        worst = int(np.argmax(apart)) if apart.size else 0
+        if apart.size and not apart[worst] <= tolerance:
+            place = [int(i) for i in np.unravel_index(chosen[worst], analytic.shape)]
+            raise GradientError(
+                f"d loss / d {name}{place} is {given[worst]!r} by backpropagation, {numeric[worst]!r} by differences"
+            )
+        errors[name] = float(apart[worst]) if apart.size else 0.0
+        checked += len(chosen)
+    return GradCheck(errors, checked)
+
+
+def in_float64(graph: Graph) -> Graph:
+    """The same graph with float64 in the place of float32."""
+    twin = Graph(graph.name, "float64" if graph.dtype == "float32" else graph.dtype)
+    for node in graph.nodes:
+        op = node.op
+        if getattr(op, "dtype", None) == "float32":
+            op = type(op)(**{**{name: getattr(op, name) for name in type(op).model_fields}, "dtype": "float64"})
+        with twin.declared_at(node.where):
+            twin.add(op, [twin.nodes[parent.index] for parent in node.parents], name=node.name)
+    for name, node in graph.outputs.items():
+        twin.output(name, twin.nodes[node.index])
+    return twin
+
+
+def check_op(
+    op: Op, *operands: Array, tolerance: float = 1e-6, second_order: bool = True, differentiable: bool = True
+) -> None:
+    """Hold an op to its contract on these operands; floats are given in float64, away from kinks.
+
+    Checked: the type that `infer` gives is that of what `eval` returns; the kernel gives what `eval` gives, into memory
+    full of garbage, over each operand that it may overwrite, from operands of other layouts, and in float32; attributes
+    survive JSON; FLOPs are a count; named dims give types that agree with the sizes; every backend agrees with `eval`;
+    the vjp agrees with central differences, and its own vjp does too. `differentiable=False` is for ops without a path.
+    """
+    check_arity(op, len(operands))
+    _check_json(op)
+    _check_types(op, operands)
+    for dtype in ("float64", "float32"):
+        cast = [operand.astype(dtype) if _is_float(operand) else operand for operand in operands]
+        _check_kernel(op, cast)
+        _check_backends(op, cast)
+    _check_derivative(op, operands, tolerance, second_order, differentiable)
+
+
+def _is_float(value: object) -> bool:
+    return np.asarray(value).dtype.kind == "f"
+
+
+def _type_of(array: Array) -> TensorType:
+    return TensorType(array.shape, check_dtype(array.dtype))
+
+
+def _check_json(op: Op) -> None:
+    text = json.dumps(op.attributes(), allow_nan=False)
+    again = type(op)(**json.loads(text))
+    assert again == op, f"{op!r} comes back from JSON as {again!r}"
+
+
+def _check_types(op: Op, operands: Sequence[Array]) -> None:
+    types = [_type_of(operand) for operand in operands]
+    inferred = op.infer(*types)
+    actual = _type_of(np.asarray(op.eval(np, *operands)))
+    assert inferred == actual, f"infer says {inferred}, eval gives {actual}"
+    flops = op.flops(inferred, *types)
+    assert isinstance(flops, int) and flops >= 0, f"FLOPs are a count, not {flops!r}"
+    for axis in range(max((type.ndim for type in types), default=0)):
+        _check_named(op, types, inferred, axis)
+
+
+def _check_named(op: Op, types: Sequence[TensorType], inferred: TensorType, axis: int) -> None:
+    """With the sizes of one axis named, the type is refused, or agrees with the sizes once they are bound."""
+    binding = {f"n{type.shape[axis]}": dims.bind(type.shape[axis], {}) for type in types if axis < type.ndim}
+    named = [
+        TensorType((*type.shape[:axis], f"n{type.shape[axis]}", *type.shape[axis + 1 :]), type.dtype)
+        if axis < type.ndim and type.shape[axis] != 1
+        else type
+        for type in types
+    ]
+    try:
+        result = op.infer(*named)
+    except GraphError:
+        return
+    assert result.bind(binding) == inferred, f"infer of {named} says {result}, of {types} says {inferred}"
+
+
+def _check_kernel(op: Op, operands: Sequence[Array]) -> None:
+    expected = np.asarray(op.eval(np, *operands))
+    if op.is_leaf:
+        return
+    for layout in _layouts(operands):
+        if op.is_view:
+            view = op.view(layout[0])
+            _same(view, expected, f"the view of {op.kind}")
+            if not op.can_view(contiguous=False):
+                _run_kernel(op, np.empty_like(expected), layout, expected)
+            continue
+        _run_kernel(op, _garbage(expected), layout, expected)
+    if op.is_view:
+        return
+    for position in op.overwrites:
+        if position < len(operands) and _type_of(operands[position]) == _type_of(expected):
+            held = [operand.copy() for operand in operands]
+            _run_kernel(op, held[position], held, expected)
+
+
+def _run_kernel(op: Op, out: Array, operands: Sequence[Array], expected: Array) -> None:
+    scratch = [_garbage(np.empty(t.static_shape, t.dtype)) for t in op.scratch(_type_of(out), *map(_type_of, operands))]
+    with np.errstate(all="ignore"):
+        function, arguments = op.bind(out, *operands, scratch=scratch)
+        for _ in range(2 if all(out is not operand for operand in operands) else 1):
+            function(*arguments)
+    _same(out, expected, f"the kernel of {op.kind}")
+
+
+def _layouts(operands: Sequence[Array]) -> Iterator[list[Array]]:
+    yield [np.ascontiguousarray(operand) for operand in operands]
+    yield [np.asfortranarray(operand) for operand in operands]
+    strided = []
+    for operand in operands:
+        wide = np.empty((*operand.shape[:-1], 2 * operand.shape[-1]), operand.dtype) if operand.ndim else operand
+        if operand.ndim:
+            wide[..., ::2] = operand
+        strided.append(wide[..., ::2] if operand.ndim else operand)
+    yield strided
+
+
+def _garbage(like: Array) -> Array:
+    fill: Any = {"f": np.nan, "b": True}.get(like.dtype.kind, 77)
+    return np.full(like.shape, fill, like.dtype)
+
+
+def _same(actual: Array, expected: Array, what: str) -> None:
+    tolerance = 1e-12 if expected.dtype == np.float64 else 2e-6
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+    assert actual.dtype == expected.dtype, f"{what} gives {actual.dtype}, eval {expected.dtype}"
+
+
+def _declare(op: Op, operands: Sequence[Array]) -> tuple[Graph, list[Node], Node]:
+    graph = Graph("check", "float64")
+    leaves = [graph.input(f"x{i}", operand.shape, operand.dtype) for i, operand in enumerate(operands)]
+    return graph, leaves, graph.add(op, leaves, name="y")
+
+
+def _check_backends(op: Op, operands: Sequence[Array]) -> None:
+    graph, leaves, y = _declare(op, operands)
+    graph.output("y", y)
+    feeds = {leaf.name: operand for leaf, operand in zip(leaves, operands, strict=True)}
+    with np.errstate(all="ignore"):
+        expected = np.asarray(op.eval(np, *operands))
+    for backend in BACKENDS:
+        _same(compile(graph, backend=backend).forward(feeds)["y"], expected, f"backend {backend}, {op.kind}")
+
+
+def _check_derivative(
+    op: Op, operands: Sequence[Array], tolerance: float, second_order: bool, differentiable: bool
+) -> None:
+    graph, leaves, y = _declare(op, operands)
+    floats = [leaf for leaf in leaves if leaf.type.is_float]
+    if not y.type.is_float or not floats:
+        return
+    generator = np.random.default_rng(0)
+    loss = sum(y * graph.constant("weight", generator.normal(size=y.type.static_shape)), name="loss")
+    derivative = differentiate(loss, floats)
+    reached = [leaf.name for leaf in floats if leaf in derivative.adjoints]
+    assert bool(reached) == differentiable, f"{op.kind}: a gradient reaches {reached or 'none'}"
+    gradients = [derivative.of(leaf) for leaf in floats]
+    feeds = {leaf.name: operand for leaf, operand in zip(leaves, operands, strict=True)}
+    gradcheck(graph, "loss", feeds, wrt=floats, tolerance=tolerance)
+    if not second_order or not differentiable:
+        return
+    terms = [
+        sum(x_bar * graph.constant(f"weight{i}", generator.normal(size=x_bar.type.static_shape)))
+        for i, x_bar in enumerate(gradients)
+    ]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    graph.output("second", total)
+    gradcheck(graph, "second", feeds, wrt=floats, tolerance=10 * tolerance)
+
+
+def _find(graph: Graph, what: str | Node) -> Node:
+    name = what if isinstance(what, str) else what.name
+    return graph.outputs[name] if name in graph.outputs else graph[name]
+
+
+def _difference(exe: Executable, feeds: dict[str, Array], name: str, index: int) -> float:
+    """The central difference of the loss by one element of a leaf, which stands as it stood afterwards."""
+    held = np.array(
+        feeds[name] if name in feeds else exe.parameters[name] if name in exe.parameters else exe.state[name]
+    )
+    kept = held.reshape(-1)[index]
+    step = STEP * max(1.0, abs(float(kept)))
+    losses = []
+    for shift in (step, -step):
+        held.reshape(-1)[index] = kept + shift
+        losses.append(_loss_at(exe, feeds, name, held))
+    held.reshape(-1)[index] = kept
+    _loss_at(exe, feeds, name, held)
+    return (losses[0] - losses[1]) / (2 * step)
+
+
+def _loss_at(exe: Executable, feeds: dict[str, Array], name: str, value: Array) -> float:
+    if name in feeds:
+        feeds = {**feeds, name: value}
+    elif name in exe.parameters:
+        exe.parameters[name] = value
+    else:
+        exe.state[name] = value
+    return float(exe.forward(feeds)["loss"])
