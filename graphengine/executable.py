@@ -86,7 +86,8 @@ class Executable:
     def forward(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The values of `outputs` (all declared ones if left out), as arrays that are the caller's own.
 
-        Only the feeds that these outputs need are asked for. If the loss is among them, residuals are kept for `backward`.
+        Only the feeds that these outputs need are asked for. If the loss is among the outputs, or they are left out,
+        residuals are kept for `backward`.
         """
         names = tuple(self._recipe.graph.outputs) if outputs is None else tuple(outputs)
         nodes = {name: self._output(name) for name in names}
@@ -102,7 +103,7 @@ class Executable:
         self._need_loss("backward")
         if self._last_forward is None:
             raise ExecutionError(
-                "backward needs a forward that computed the loss, with nothing run or assigned since: call forward first"
+                "backward needs a forward that computed the loss, with nothing run or set since; call forward first"
             )
         loaded = self._last_forward
         loaded.runnable.run(loaded.forward_length, loaded.length)
@@ -143,7 +144,7 @@ class Executable:
 
     def audit(self) -> Audit:
         """Proof, from the program itself, that each value and each adjoint is computed exactly once."""
-        return audit(self.program, self._recipe.graph, self._recipe.derivative)
+        return audit(self.program, self._recipe.derivative)
 
     def _fullest(self) -> ProgramName:
         if self._recipe.loss is None:
@@ -286,9 +287,8 @@ def bind_dims(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> d
             elif size == 0:
                 raise FeedError(f"input {name!r} is {type_}, and its {dim} is fed with size 0")
             elif binding.setdefault(dim, size) != size:
-                raise FeedError(
-                    f"input {name!r} is {type_} and is fed with {dim} = {size}, but {seen[dim]!r} with {dim} = {binding[dim]}"
-                )
+                other = f"{seen[dim]!r} with {dim} = {binding[dim]}"
+                raise FeedError(f"input {name!r} is {type_} and is fed with {dim} = {size}, but {other}")
             else:
                 seen.setdefault(dim, name)
     return binding

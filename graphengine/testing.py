@@ -24,7 +24,7 @@ from graphengine.transform.adjoint import differentiate
 __all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
 
 STEP = 1e-5
-"""h of the central difference (f(x + h) - f(x - h)) / 2h: its error is of order h^2, that of rounding of order 1e-16 / h."""
+"""h of the central difference (f(x + h) - f(x - h)) / 2h, which errs by order h^2, and by rounding of order 1e-16 / h."""
 
 
 class GradientError(GraphEngineError):
@@ -140,7 +140,8 @@ def _check_types(op: Op, operands: Sequence[Array]) -> None:
     actual = _type_of(np.asarray(op.eval(np, *operands)))
     assert inferred == actual, f"infer says {inferred}, eval gives {actual}"
     flops = op.flops(inferred, *types)
-    assert isinstance(flops, int) and flops >= 0, f"FLOPs are a count, not {flops!r}"
+    assert isinstance(flops, int), f"FLOPs are a count, not {flops!r}"
+    assert flops >= 0, f"FLOPs are a count, not {flops}"
     for axis in range(max((type.ndim for type in types), default=0)):
         _check_named(op, types, inferred, axis)
 

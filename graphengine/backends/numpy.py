@@ -74,9 +74,8 @@ class LoadedProgram:
 
     def _explain(self, error: ExecutionError, arguments: object) -> None:
         step = next(s for s, call in zip(self._steps, self._calls, strict=True) if call[1] is arguments)
-        operands = ", ".join(operand.name for operand in step.operands)
         error.quote(
-            f"node  {step.name} = {step.op.kind}({operands})",
+            f"node  {step}",
             f"declared at {step.where}",
             *(f"{operand.name} is {operand.type}" for operand in dict.fromkeys(step.operands)),
         )

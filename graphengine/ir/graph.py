@@ -53,7 +53,7 @@ class Node:
         name: str,
         op: Op,
         parents: tuple[Node, ...],
-        type: TensorType,
+        type_: TensorType,
         phase: Phase,
         where: Where,
         of: str | None,
@@ -63,25 +63,29 @@ class Node:
         self.name = name
         self.op = op
         self.parents = parents
-        self.type = type
+        self.type = type_
         self.phase = phase
         self.where = where
         self.of = of
 
     @property
     def shape(self) -> Shape:
+        """The sizes of the axes: ints and expressions in names."""
         return self.type.shape
 
     @property
     def dtype(self) -> DType:
+        """The dtype's name, as NumPy has it."""
         return self.type.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.type.ndim
 
     @property
     def is_leaf(self) -> bool:
+        """Whether the value is given, not computed."""
         return self.op.is_leaf
 
     @property
@@ -201,7 +205,7 @@ class Graph:
         return self.add(leaf.State(shape=static, dtype=self._dtype(dtype), init=init or Zeros()), name=name)
 
     def constant(self, name: str | None, value: Any, dtype: object = None) -> Node:
-        """Declare an array that never changes. Floats take the graph's dtype, all else keeps its own, unless `dtype` is given."""
+        """Declare an array that never changes. Without `dtype`, floats take the graph's and all else keeps its own."""
         array = np.asarray(value)
         if dtype is None:
             dtype = self.dtype if array.dtype.kind == "f" else array.dtype
@@ -291,14 +295,17 @@ class Graph:
 
     @property
     def inputs(self) -> list[Node]:
+        """What is fed, in order of declaration."""
         return self.leaves(leaf.Input)
 
     @property
     def parameters(self) -> list[Node]:
+        """What is trained, in order of declaration."""
         return self.leaves(leaf.Parameter)
 
     @property
     def states(self) -> list[Node]:
+        """What is carried from step to step, in order of declaration."""
         return self.leaves(leaf.State)
 
     @contextmanager

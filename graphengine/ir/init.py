@@ -28,7 +28,7 @@ class Initializer(Tagged):
         """The array that this rule gives the parameter `name` under `seed`."""
         digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
-        return np.ascontiguousarray(self.sample(generator, shape)).astype(dtype)
+        return np.array(self.sample(generator, shape), dtype=dtype, order="C")
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         """A float64 array of `shape`."""

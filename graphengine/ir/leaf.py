@@ -45,7 +45,7 @@ class Parameter(Leaf):
 
 
 class State(Leaf):
-    """An array that is carried from step to step: running statistics, an optimizer's slots, counters. Its dims are ints."""
+    """An array that is carried from step to step: statistics, an optimizer's slots, counters. Its dims are ints."""
 
     kind: Literal["state"] = "state"
     shape: Dims

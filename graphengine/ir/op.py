@@ -51,7 +51,7 @@ class Op(Tagged):
     """What a node means. Its fields are its attributes, as they stand in JSON; its methods are its semantics."""
 
     overwrites: ClassVar[tuple[int, ...]] = ()
-    """Positions of the operands whose array the kernel may use as `out` (same type, and not read after its first write)."""
+    """Positions of operands whose array may serve as `out`: it has the same type, and is not read once written to."""
 
     is_view: ClassVar[bool] = False
     """Whether the value is the first operand's own memory, seen through `view`, where the layout admits that."""

@@ -31,10 +31,12 @@ class TensorType:
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return len(self.shape)
 
     @property
     def is_float(self) -> bool:
+        """Whether it holds floats, so that there is a derivative by it."""
         return self.dtype in FLOATS
 
     @property

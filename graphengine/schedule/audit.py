@@ -1,11 +1,12 @@
-"""The proof that backpropagation does no work twice, read off a program and the graph it came from."""
+"""The proof that backpropagation does no work twice, read off a program and the adjoints it came from."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Node, Phase
 from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
 
@@ -19,49 +20,58 @@ class Audit:
     values: int
     """FORWARD instructions; each computes a value of its own."""
     adjoints: int
-    """Active nodes; each has one adjoint."""
+    """Active nodes that a gradient reaches; each has one adjoint, however many children it has."""
+    shares: int
+    """Edges between them: how often a VJP rule's share was added to an adjoint. The work grows with these."""
     paths: int
-    """Paths from the differentiated leaves to the loss: what the chain rule sums over, and sharing does not walk."""
+    """Paths from the leaves to the loss: the terms of the chain rule written out. The work does not grow with these."""
     faults: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
+        """Whether each value and each adjoint is computed exactly once, after all that it is computed from."""
         return not self.faults
 
     def __str__(self) -> str:
-        verdict = "each exactly once" if self.ok else "NOT each exactly once:\n  " + "\n  ".join(self.faults)
-        return f"{self.values} values, {self.adjoints} adjoints over {self.paths} paths to the loss: {verdict}"
+        verdict = "each computed exactly once" if self.ok else "faults:\n  " + "\n  ".join(self.faults)
+        return (
+            f"{self.values:,} values and {self.adjoints:,} adjoints (of {self.shares:,} shares, "
+            f"for {self.paths:,} paths to the loss): {verdict}"
+        )
 
 
-def audit(program: Program, graph: Graph, derivative: Derivative | None) -> Audit:
-    """Count in `program` how often every node is computed, and check that operands precede their readers."""
-    faults = []
+def audit(program: Program, derivative: Derivative | None) -> Audit:
+    """Count how often `program` computes every node, and check that operands precede their readers."""
+    adjoints = derivative.adjoints if derivative else {}
+    return Audit(
+        values=sum(step.phase is Phase.FORWARD for step in program.instructions),
+        adjoints=len(adjoints),
+        shares=sum(parent in adjoints for node in adjoints for parent in node.parents),
+        paths=_paths(derivative) if derivative else 0,
+        faults=tuple(_faults(program)),
+    )
+
+
+def _faults(program: Program) -> Iterator[str]:
     computed: Counter[str] = Counter()
     for step in program.instructions:
         for operand in step.operands:
             if not computed[operand.name] and operand.name not in program.leaves:
-                faults.append(f"{step.name} reads {operand.name} before it is computed")
-        if step.out.name in program.leaves:
-            continue  # a leaf is given its next value
+                yield f"{step.name} reads {operand.name} before it is computed"
         computed[step.name] += 1
-    faults += [f"{name} is computed {count} times" for name, count in computed.items() if count > 1]
-    adjoints = derivative.adjoints if derivative else {}
-    shared = Counter(adjoint.name for adjoint in adjoints.values())
-    values = sum(1 for step in program.instructions if step.phase is Phase.FORWARD)
-    return Audit(values, len(adjoints), _paths(derivative), tuple(faults))
+    for name, count in computed.items():
+        if count > 1:
+            yield f"{name} is computed {count} times"
+    for name in program.results:
+        if not computed[name] and name not in program.leaves:
+            yield f"{name} is asked for and never computed"
 
 
-def _paths(derivative: Derivative | None) -> int:
-    """How many paths lead from leaves to the loss along which an adjoint flows; exact, however many."""
-    if derivative is None:
-        return 0
-    below: dict[Node, int] = {derivative.loss: 1}
-    total = 0
+def _paths(derivative: Derivative) -> int:
+    """How many paths lead from the differentiated leaves to the loss; exact, however many."""
+    paths: Counter[Node] = Counter({derivative.loss: 1})
     for node in derivative.adjoints:  # children first
-        paths = below.get(node, 0)
-        if node.is_leaf:
-            total += paths
         for parent in node.parents:
             if parent in derivative.adjoints:
-                below[parent] = below.get(parent, 0) + paths
-    return total
+                paths[parent] += paths[node]
+    return sum(paths[node] for node in derivative.adjoints if node.is_leaf)

@@ -28,6 +28,7 @@ class Cost:
 
     @property
     def total_flops(self) -> int:
+        """Floating-point operations of all phases."""
         return sum(self.flops.values())
 
     def __str__(self) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from graphengine.ir.graph import Node, Phase
+from graphengine.errors import FeedError, GraphError
+from graphengine.ir.graph import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
@@ -78,14 +79,35 @@ class _Planner:
     def _declare(self) -> None:
         """Make every buffer, without a place yet; a view knows what it is a view of."""
         for node in dict.fromkeys((*self.updates, *self.order)):
-            op = self.ops[node] = node.op.bind_dims(self.binding) if self.binding else node.op
-            type_ = node.type.bind(self.binding) if self.binding else node.type
+            op, type_ = self._bound(node) if self.binding else (node.op, node.type)
+            self.ops[node] = op
             buffer = self.buffers[node] = Buffer(node.name, type_, leaf=node.name if node.is_leaf else None)
             if op.is_view:
                 source = self.buffers[node.parents[0]]
                 if op.can_view(source.contiguous):
                     buffer.source = source
                     buffer.contiguous = source.contiguous and op.keeps_layout()
+
+    def _bound(self, node: Node) -> tuple[Op, TensorType]:
+        """The op and the type of `node` for these sizes; raises FeedError where they do not bear out what was declared.
+
+        A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
+        """
+        op, type_ = node.op.bind_dims(self.binding), node.type.bind(self.binding)
+        if node.is_leaf:
+            return op, type_
+        types = [self.buffers[parent].type for parent in node.parents]
+        sizes = ", ".join(f"{name} = {size}" for name, size in self.binding.items())
+        try:
+            actual = op.infer(*types)
+        except GraphError as error:
+            fault = FeedError(f"with {sizes}: {error.message}")
+        else:
+            if actual == type_:
+                return op, type_
+            fault = FeedError(f"with {sizes}, {node.name} would be {actual}, and it was declared to be {node.type}")
+        fault.quote(*context(node.name, node.op, node.parents, node.where))
+        raise fault
 
     def _find_last_reads(self) -> None:
         for place, node in enumerate(self.order):
@@ -135,20 +157,19 @@ class _Planner:
         )
 
     def _place(self, place: int, node: Node, out: Buffer, operands: tuple[Buffer, ...]) -> Buffer | None:
-        """Give `out` its memory: the leaf that it updates, a dying operand's, or a slot. Returns the operand overwritten."""
+        """Give `out` its memory: the leaf that it updates, a dying operand's, or a slot.
+
+        Returns the operand that is overwritten, if one is.
+        """
         if node in self.written_over:
             out.leaf = self.written_over[node].name
             return None
-        for position in self.ops[node].overwrites:
-            if position < len(operands):
-                operand = operands[position]
-                if (
-                    operand.slot is not None
-                    and operand.type == out.type
-                    and self._may_write(operand, place, node, operands)
-                ):
-                    out.slot = operand.slot
-                    return operand
+        candidates = [operands[i] for i in self.ops[node].overwrites if i < len(operands)]
+        for operand in candidates:
+            fits = operand.slot is not None and operand.type == out.type
+            if fits and self._may_write(operand, place, node, operands):
+                out.slot = operand.slot
+                return operand
         out.slot = self._take(out.type)
         return None
 

@@ -55,21 +55,18 @@ class Instruction:
     flops: int
     bytes_moved: int
 
+    def __str__(self) -> str:
+        return f"{self.name} = {self.op.kind}({', '.join(operand.name for operand in self.operands)})"
+
     @property
     def is_view(self) -> bool:
+        """Whether it computes nothing: its value is memory that another buffer owns."""
         return self.out.source is not None
 
     @property
     def in_place(self) -> bool:
         """Whether the value is written over an operand."""
         return not self.is_view and any(operand.root.place == self.out.place for operand in self.operands)
-
-    def __str__(self) -> str:
-        operands = ", ".join(operand.name for operand in self.operands)
-        note = " in place" if self.in_place else ""
-        return (
-            f"{self.phase.name:<8}  {self.name} = {self.op.kind}({operands})  {self.out.type}  {self.out.place}{note}"
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,10 +109,9 @@ class Program:
         """The listing: phase, instruction, type, slot, bytes."""
         rows = [("phase", "instruction", "type", "slot", "bytes")]
         for step in self.instructions:
-            operands = ", ".join(operand.name for operand in step.operands)
             place = step.out.place + (" in place" if step.in_place else "")
             size = "0" if step.is_view else f"{step.out.type.nbytes:,}"
-            rows.append((step.phase.name, f"{step.name} = {step.op.kind}({operands})", str(step.out.type), place, size))
+            rows.append((step.phase.name, str(step), str(step.out.type), place, size))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
         sizes = ", ".join(f"{name}={size}" for name, size in self.binding.items())

@@ -127,6 +127,6 @@ def _shares(node: Node, y_bar: Node, active: dict[Node, None]) -> Sequence[Node 
     for parent, share in zip(node.parents, shares, strict=True):
         if share is not None and parent in active and share.type != parent.type:
             raise GraphError(
-                f"the vjp of {node.op.kind} gives {parent.name} an adjoint of type {share.type}, but it is {parent.type}"
+                f"the vjp of {node.op.kind} gives {parent.name}, which is {parent.type}, an adjoint of type {share.type}"
             )
     return shares
