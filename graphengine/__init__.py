@@ -1,5 +1,6 @@
 """A static, typed computation graph: declared once, differentiated, planned, and run fast."""
 
+from graphengine import data
 from graphengine.compile import compile
 from graphengine.ir.graph import Graph, Node
 from graphengine.ops.broadcast import *

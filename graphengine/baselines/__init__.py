@@ -1,0 +1,5 @@
+"""What backpropagation is measured against: differentiation one parameter at a time."""
+
+from graphengine.baselines.differences import Element, central_differences, every_element, sample_elements
+
+__all__ = ["Element", "central_differences", "every_element", "sample_elements"]
