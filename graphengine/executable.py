@@ -68,6 +68,7 @@ class Executable:
         self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
         self._needs: dict[tuple[object, ...], dict[str, TensorType]] = {}
         self._last_forward: _Loaded | None = None
+        self._residuals_stand = False
         self._last_binding: dict[str, int] = {}
         self.seed = seed
         self.parameters = Held(self, recipe.graph.parameters, "parameter")
@@ -96,6 +97,7 @@ class Executable:
         self._last_forward = None
         loaded.runnable.run(0, loaded.forward_length)
         self._last_forward = loaded if keeps else None
+        self._residuals_stand = keeps
         return {name: loaded.runnable.results[node.name].copy() for name, node in nodes.items()}
 
     def backward(self) -> dict[str, Array]:
@@ -106,7 +108,9 @@ class Executable:
                 "backward needs a forward that computed the loss, with nothing run or set since; call forward first"
             )
         loaded = self._last_forward
-        loaded.runnable.run(loaded.forward_length, loaded.length)
+        if self._residuals_stand:  # BACKWARD writes over them, and the gradients stay until the next run
+            loaded.runnable.run(loaded.forward_length, loaded.length)
+            self._residuals_stand = False
         return {name: loaded.runnable.results[node.name].copy() for name, node in self._recipe.gradients.items()}
 
     def step(self, feeds: Feeds) -> float:
