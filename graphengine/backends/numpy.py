@@ -50,7 +50,7 @@ class LoadedProgram:
                 for function, arguments in calls:
                     function(*arguments)
             except ExecutionError as error:
-                self._explain(error, arguments)
+                self._explain(error, (function, arguments))
                 raise
 
     def _bind(self, step: Instruction) -> None:
@@ -72,8 +72,10 @@ class LoadedProgram:
                 self._arrays[buffer] = memory.view(buffer.type.dtype).reshape(buffer.type.static_shape)
         return self._arrays[buffer]
 
-    def _explain(self, error: ExecutionError, arguments: object) -> None:
-        step = next(s for s, call in zip(self._steps, self._calls, strict=True) if call[1] is arguments)
+    def _explain(self, error: ExecutionError, failed: Call) -> None:
+        function, arguments = failed
+        calls = zip(self._steps, self._calls, strict=True)
+        step = next(step for step, call in calls if call[0] is function and call[1] is arguments)
         error.quote(
             f"node  {step}",
             f"declared at {step.where}",
