@@ -85,7 +85,7 @@ class _Planner:
             if op.is_view:
                 source = self.buffers[node.parents[0]]
                 if op.can_view(source.contiguous):
-                    buffer.source = source
+                    buffer.source = source.root  # so that a chain of views is walked once, not once for each
                     buffer.contiguous = source.contiguous and op.keeps_layout()
 
     def _bound(self, node: Node) -> tuple[Op, TensorType]:
