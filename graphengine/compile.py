@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
-from graphengine.errors import CompileError, NamingError
+from graphengine.errors import CompileError
 from graphengine.executable import Executable, Recipe
 from graphengine.ir.graph import Graph, Node, Phase
 from graphengine.ir.leaf import Parameter
@@ -46,17 +46,19 @@ def compile(
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
     recipe = Recipe(graph=graph.copy())
     if loss is not None:
-        _differentiate(recipe, _find(recipe.graph, loss), wrt, optimizer)
+        twins = recipe.graph.nodes
+        asked = None if wrt is None else [twins[_node(graph, leaf).index] for leaf in wrt]
+        _differentiate(recipe, twins[_output_or_node(graph, loss).index], asked, optimizer)
     elif not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     return Executable(recipe, BACKENDS[backend](), seed)
 
 
-def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[str | Node] | None, optimizer: Optimizer | None) -> None:
+def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:
     graph = recipe.graph
     check_loss(loss)
     trainable = [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
-    asked = trainable if wrt is None else [_find(graph, leaf) for leaf in wrt]
+    asked = trainable if wrt is None else wrt
     if not asked:
         raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
     for node in asked:
@@ -83,10 +85,9 @@ def _warn(graph: Graph, reasons: dict[str, str]) -> None:
         warnings.warn(f"graph {graph.name!r}: " + "\n  ".join(lines), UnreachedParameterWarning, stacklevel=4)
 
 
-def _find(graph: Graph, what: str | Node) -> Node:
-    """The node of the copy that an output's name, a node's name, or a node of the original stands for."""
-    if isinstance(what, Node):
-        if what.name in graph and graph[what.name].index == what.index:
-            return graph[what.name]
-        raise NamingError(f"node {what.name!r} belongs to another graph than {graph.name!r}")
-    return graph.outputs[what] if what in graph.outputs else graph[what]
+def _output_or_node(graph: Graph, what: str | Node) -> Node:
+    return graph.outputs[what] if isinstance(what, str) and what in graph.outputs else _node(graph, what)
+
+
+def _node(graph: Graph, what: str | Node) -> Node:
+    return graph[what] if isinstance(what, str) else graph.own(what)
