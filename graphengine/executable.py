@@ -84,6 +84,19 @@ class Executable:
         """The parameters that no gradient reaches, with the reason."""
         return dict(self._recipe.unreached)
 
+    @property
+    def loss(self) -> str | None:
+        """The name of the output that is the loss; None if the graph is compiled without one, or no output is it."""
+        return next((name for name, node in self.graph.outputs.items() if node is self._recipe.loss), None)
+
+    def needs(self, outputs: Sequence[str] | None = None) -> dict[str, TensorType]:
+        """The inputs that `outputs` need, with their types; those that `step` needs if left out."""
+        if outputs is not None:
+            nodes = needed_nodes([self._output(name) for name in outputs])
+            return {node.name: node.type for node in nodes if isinstance(node.op, leaf.Input)}
+        self._need_optimizer()
+        return self._inputs_of("step", ())
+
     def forward(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """The values of `outputs` (all declared ones if left out), as arrays that are the caller's own.
 
@@ -115,9 +128,7 @@ class Executable:
 
     def step(self, feeds: Feeds) -> float:
         """One step of training: FORWARD, BACKWARD and UPDATE in one run. Returns the loss before the update."""
-        loss = self._need_loss("step")
-        if not self._recipe.graph.updates:
-            raise ExecutionError("step needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
+        loss = self._need_optimizer()
         loaded = self._load("step", (), feeds)
         self._last_forward = None
         loaded.runnable.run(0, loaded.length)
@@ -159,6 +170,12 @@ class Executable:
         if self._recipe.loss is None:
             raise ExecutionError(f"{what} needs a loss: say compile(..., loss=the name of an output)")
         return self._recipe.loss
+
+    def _need_optimizer(self) -> Node:
+        loss = self._need_loss("step")
+        if not self._recipe.graph.updates:
+            raise ExecutionError("step needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
+        return loss
 
     def _output(self, name: str) -> Node:
         outputs = self._recipe.graph.outputs
