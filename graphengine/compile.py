@@ -44,6 +44,7 @@ def compile(
         raise CompileError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
+    _check_dim_names(graph)
     recipe = Recipe(graph=graph.copy())
     if loss is not None:
         twins = recipe.graph.nodes
@@ -77,6 +78,14 @@ def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optim
     if optimizer:
         reached = {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints}
         optimizer.emit(graph, reached)
+
+
+def _check_dim_names(graph: Graph) -> None:
+    """Raise unless every named dim is an axis of an input, whose feed says what size it has."""
+    known = {name for node in graph.inputs for name in node.type.names()}
+    for node in graph.nodes:
+        for name in node.dim_names() - known:
+            raise CompileError(f"no input has a dim {name!r}, which {node!r}, declared at {node.where}, needs")
 
 
 def _warn(graph: Graph, reasons: dict[str, str]) -> None:

@@ -149,6 +149,9 @@ class Executable:
         if unknown or names - set(sizes):
             wanted = ", ".join(sorted(names)) or "none"
             raise FeedError(f"sizes of the named dims are needed ({wanted}), and given: {', '.join(sizes) or 'none'}")
+        for name, size in sizes.items():
+            if not isinstance(size, int) or size < 1:
+                raise FeedError(f"{name} = {size!r}: the size of a dim is an int of at least 1")
         kind = which or self._fullest()
         outputs = () if kind == "step" else tuple(self._recipe.graph.outputs)
         return self._plan(kind, outputs, sizes)
@@ -212,15 +215,23 @@ class Executable:
                 self._loaded.popitem(last=False)
         else:
             self._loaded.move_to_end(key)
-        for name, array in arrays.items():
-            np.copyto(loaded.feeds[name], array, casting="same_kind")
+        for name, held in loaded.feeds.items():
+            np.copyto(held, arrays[name], casting="same_kind")
         self._last_binding = loaded.program.binding
         return loaded
 
     def _inputs_of(self, kind: ProgramName, outputs: tuple[str, ...]) -> dict[str, TensorType]:
+        """The inputs that a program reads, and those that only tell it the size of a named dim."""
         updates = self._recipe.graph.updates.values() if kind == "step" else ()
         nodes = needed_nodes([*self._results(kind, outputs), *updates])
-        return {node.name: node.type for node in nodes if isinstance(node.op, leaf.Input)}
+        inputs = {node.name: node.type for node in nodes if isinstance(node.op, leaf.Input)}
+        unknown = {name for node in nodes for name in node.dim_names()}
+        unknown -= {name for type_ in inputs.values() for name in type_.names()}
+        for node in self.graph.inputs:
+            if unknown & node.type.names():
+                inputs[node.name] = node.type
+                unknown -= node.type.names()
+        return inputs
 
     def _make(self, kind: ProgramName, outputs: tuple[str, ...], binding: dict[str, int]) -> _Loaded:
         program = self._plan(kind, outputs, binding)
@@ -233,21 +244,21 @@ class Executable:
 
     def _checked(self, feeds: Feeds, needs: Mapping[str, TensorType]) -> dict[str, Array]:
         """The feeds as arrays, in the order of `needs`; raises FeedError for a name or a dtype that does not fit."""
+        for name in feeds:
+            if name not in needs and not (name in self.graph and isinstance(self.graph[name].op, leaf.Input)):
+                inputs = [node.name for node in self.graph.inputs]
+                raise FeedError(f"no input {name!r}{did_you_mean(name, inputs)}")
         arrays = {}
         for name, type_ in needs.items():
             if name not in feeds:
                 raise FeedError(f"input {name!r} is not fed; it is {type_}, declared at {self.graph[name].where}")
-            array = np.asarray(feeds[name])
+            array = _as_array(name, feeds[name])
             if array.dtype != type_.dtype and not np.can_cast(array.dtype, type_.dtype, "same_kind"):
                 raise FeedError(
                     f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence; "
                     f"feed array.astype({type_.dtype!r}) if that is meant"
                 )
             arrays[name] = array
-        for name in feeds:
-            if name not in needs and not (name in self.graph and isinstance(self.graph[name].op, leaf.Input)):
-                inputs = [node.name for node in self.graph.inputs]
-                raise FeedError(f"no input {name!r}{did_you_mean(name, inputs)}")
         return arrays
 
 
@@ -291,6 +302,13 @@ class Held(MutableMapping[str, Array]):
         if name not in self._types:
             raise NamingError(f"no {self._what} {name!r}{did_you_mean(name, self._types)}")
         return self._types[name]
+
+
+def _as_array(name: str, value: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise FeedError(f"input {name!r} is fed with rows of unequal length") from None
 
 
 def bind_dims(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> dict[str, int]:

@@ -93,6 +93,10 @@ class Node:
         """The value with its axes in reverse order."""
         return _emit("transpose", self)
 
+    def dim_names(self) -> frozenset[str]:
+        """The names of dims that stand in its type or in its op's attributes."""
+        return self.type.names() | self.op.dim_names()
+
     def __repr__(self) -> str:
         return f"{signature(self.name, self.op, self.parents)}: {self.type}"
 
