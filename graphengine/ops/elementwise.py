@@ -1,4 +1,4 @@
-"""Functions of each element: arithmetic, comparison, choice. Operands broadcast; dtypes must agree."""
+"""Functions of each element: arithmetic, roots, logarithms, waves, and casts. Operands broadcast; dtypes must agree."""
 
 from __future__ import annotations
 
@@ -10,10 +10,30 @@ import numpy as np
 from graphengine.errors import DTypeError
 from graphengine.ir.graph import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
+from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype, common_dtype
 from graphengine.ops.broadcast import sum_to
 
-__all__ = ["add", "divide", "exp", "multiply", "negative", "subtract"]
+__all__ = [
+    "abs",
+    "add",
+    "cast",
+    "cos",
+    "divide",
+    "exp",
+    "expm1",
+    "floor",
+    "log",
+    "log1p",
+    "multiply",
+    "negative",
+    "reciprocal",
+    "sign",
+    "sin",
+    "sqrt",
+    "square",
+    "stop_gradient",
+    "subtract",
+]
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Node])
@@ -75,7 +95,8 @@ class Elementwise(Op):
     def infer(self, *types: Any, **_: Any) -> TensorType:
         dtype = common_dtype(types)
         if dtype == "bool" or (self.floats_only and not types[0].is_float):
-            raise DTypeError(f"{self.kind} takes {'floats' if self.floats_only else 'numbers'}, not {dtype}")
+            wanted = "floats" if self.floats_only else "numbers"
+            raise DTypeError(f"{self.kind} takes {wanted}, not {' and '.join(map(str, types))}")
         return TensorType(broadcast_shapes(*(type.shape for type in types)), dtype)
 
     def eval(self, xp: Any, *values: Any) -> Any:
@@ -88,17 +109,21 @@ class Elementwise(Op):
         return y.size
 
 
-class _UnaryOp(Elementwise):
+class UnaryOp(Elementwise):
+    """An elementwise op with one operand."""
+
     def infer(self, x: TensorType) -> TensorType:
         return super().infer(x)
 
 
-class _BinaryOp(Elementwise):
+class BinaryOp(Elementwise):
+    """An elementwise op with two operands, which broadcast."""
+
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         return super().infer(a, b)
 
 
-class Add(_BinaryOp):
+class Add(BinaryOp):
     """y = a + b."""
 
     kind: Literal["add"] = "add"
@@ -108,7 +133,7 @@ class Add(_BinaryOp):
         return sum_to(y_bar, a.shape), sum_to(y_bar, b.shape)
 
 
-class Subtract(_BinaryOp):
+class Subtract(BinaryOp):
     """y = a - b."""
 
     kind: Literal["subtract"] = "subtract"
@@ -118,7 +143,7 @@ class Subtract(_BinaryOp):
         return sum_to(y_bar, a.shape), -sum_to(y_bar, b.shape)
 
 
-class Multiply(_BinaryOp):
+class Multiply(BinaryOp):
     """y = a * b."""
 
     kind: Literal["multiply"] = "multiply"
@@ -128,7 +153,7 @@ class Multiply(_BinaryOp):
         return sum_to(y_bar * b, a.shape), sum_to(y_bar * a, b.shape)
 
 
-class Divide(_BinaryOp):
+class Divide(BinaryOp):
     """y = a / b, of floats."""
 
     kind: Literal["divide"] = "divide"
@@ -140,7 +165,7 @@ class Divide(_BinaryOp):
         return sum_to(a_bar, a.shape), -sum_to(a_bar * y, b.shape)
 
 
-class Negative(_UnaryOp):
+class Negative(UnaryOp):
     """y = -x."""
 
     kind: Literal["negative"] = "negative"
@@ -150,7 +175,64 @@ class Negative(_UnaryOp):
         return (-y_bar,)
 
 
-class Exp(_UnaryOp):
+class Abs(UnaryOp):
+    """y = |x|; |x|' = 0 at 0."""
+
+    kind: Literal["abs"] = "abs"
+    ufunc: ClassVar[str] = "abs"
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * sign(x),)
+
+
+class Sign(UnaryOp):
+    """y = -1, 0 or 1, as x is below 0, 0 or above; NaN for NaN. No gradient passes: sign' = 0 everywhere."""
+
+    kind: Literal["sign"] = "sign"
+    ufunc: ClassVar[str] = "sign"
+
+
+class Floor(UnaryOp):
+    """y = the greatest whole number that is at most x. No gradient passes: floor' = 0 everywhere."""
+
+    kind: Literal["floor"] = "floor"
+    ufunc: ClassVar[str] = "floor"
+    floats_only: ClassVar[bool] = True
+
+
+class Square(UnaryOp):
+    """y = x * x."""
+
+    kind: Literal["square"] = "square"
+    ufunc: ClassVar[str] = "square"
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * (2.0 * x),)
+
+
+class Sqrt(UnaryOp):
+    """y = the root of x; NaN below 0. The derivative 1 / 2y is infinite at 0."""
+
+    kind: Literal["sqrt"] = "sqrt"
+    ufunc: ClassVar[str] = "sqrt"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (0.5 * y_bar / y,)
+
+
+class Reciprocal(UnaryOp):
+    """y = 1 / x."""
+
+    kind: Literal["reciprocal"] = "reciprocal"
+    ufunc: ClassVar[str] = "reciprocal"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (-(y_bar * square(y)),)
+
+
+class Exp(UnaryOp):
     """y = exp(x)."""
 
     kind: Literal["exp"] = "exp"
@@ -159,6 +241,102 @@ class Exp(_UnaryOp):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * y,)
+
+
+class Expm1(UnaryOp):
+    """y = exp(x) - 1, accurate near 0."""
+
+    kind: Literal["expm1"] = "expm1"
+    ufunc: ClassVar[str] = "expm1"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * (y + 1.0),)
+
+
+class Log(UnaryOp):
+    """y = ln x; -inf at 0, NaN below."""
+
+    kind: Literal["log"] = "log"
+    ufunc: ClassVar[str] = "log"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar / x,)
+
+
+class Log1p(UnaryOp):
+    """y = ln(1 + x), accurate near 0; -inf at -1, NaN below."""
+
+    kind: Literal["log1p"] = "log1p"
+    ufunc: ClassVar[str] = "log1p"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar / (1.0 + x),)
+
+
+class Sin(UnaryOp):
+    """y = sin x, of radians."""
+
+    kind: Literal["sin"] = "sin"
+    ufunc: ClassVar[str] = "sin"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * cos(x),)
+
+
+class Cos(UnaryOp):
+    """y = cos x, of radians."""
+
+    kind: Literal["cos"] = "cos"
+    ufunc: ClassVar[str] = "cos"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (-(y_bar * sin(x)),)
+
+
+class Cast(Op):
+    """y = x in another dtype: floats to integers drop the fraction, anything but 0 is True.
+
+    The adjoint passes from float to float, in the operand's dtype; through any other cast none does.
+    """
+
+    kind: Literal["cast"] = "cast"
+    dtype: DType
+
+    def infer(self, x: TensorType) -> TensorType:
+        return TensorType(x.shape, self.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return x.astype(self.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return np.copyto, (out, *operands, "unsafe")
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (cast(y_bar, x.dtype) if x.type.is_float and y.type.is_float else None,)
+
+
+class StopGradient(Op):
+    """y = x, through which no gradient passes. A view."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["stop_gradient"] = "stop_gradient"
+
+    def infer(self, x: TensorType) -> TensorType:
+        return x
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return x
+
+    def view(self, x: Array) -> Array:
+        return x
+
+    def keeps_layout(self) -> bool:
+        return True
 
 
 class Copy(Op):
@@ -185,3 +363,20 @@ multiply = binary(Multiply)
 divide = binary(Divide)
 negative = unary(Negative)
 exp = unary(Exp)
+abs = unary(Abs)
+sign = unary(Sign)
+floor = unary(Floor)
+square = unary(Square)
+sqrt = unary(Sqrt)
+reciprocal = unary(Reciprocal)
+expm1 = unary(Expm1)
+log = unary(Log)
+log1p = unary(Log1p)
+sin = unary(Sin)
+cos = unary(Cos)
+stop_gradient = unary(StopGradient)
+
+
+def cast(x: Operand, dtype: object, *, name: str | None = None) -> Node:
+    """`x` in `dtype`: its name, a NumPy dtype or a NumPy scalar type."""
+    return apply(Cast(dtype=check_dtype(dtype)), x, name=name)
