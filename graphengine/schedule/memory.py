@@ -61,13 +61,14 @@ class _Planner:
             if retained is None and node.phase is not Phase.FORWARD:
                 retained = self._live_bytes()
             self._instruct(place, node)
+        results = {node.name: self._kept(node) for node in self.results}
         self._assign_rest()
         return Program(
             name=name,
             instructions=tuple(self.instructions),
             slot_bytes=tuple(self.slot_bytes),
             leaves={buffer.leaf: buffer for buffer in self._leaf_buffers() if buffer.leaf is not None},
-            results={node.name: self.buffers[node] for node in self.results},
+            results=results,
             inputs=tuple(node.name for node in self.order if node.op.kind == "input"),
             retained_bytes=retained or 0,
             binding=self.binding,
@@ -198,6 +199,15 @@ class _Planner:
 
     def _live_bytes(self) -> int:
         return sum(self.slot_bytes) - sum(size * len(slots) for size, slots in self.free.items())
+
+    def _kept(self, node: Node) -> Buffer:
+        """Where a result stands at the end: aside, if it is seen in a leaf that is yet to get its next value."""
+        value = self.buffers[node]
+        if value.root.leaf not in {leaf.name for leaf in self.updates}:
+            return value
+        held = Buffer(f"{node.name}.kept", value.type, slot=self._take(value.type))
+        self._copy(node, value, held)
+        return held
 
     def _assign_rest(self) -> None:
         """Copy into their leaves the next values that stand elsewhere, all read before any is written."""
