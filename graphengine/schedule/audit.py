@@ -24,7 +24,10 @@ class Audit:
     shares: int
     """Edges between them: how often a VJP rule's share was added to an adjoint. The work grows with these."""
     paths: int
-    """Paths from the leaves to the loss: the terms of the chain rule written out. The work does not grow with these."""
+    """Paths from the leaves to the loss, from node to child: what the chain rule written out sums over.
+
+    The work does not grow with these. x * x is one child of x, which it reads twice.
+    """
     faults: tuple[str, ...]
 
     @property
@@ -71,7 +74,7 @@ def _paths(derivative: Derivative) -> int:
     """How many paths lead from the differentiated leaves to the loss; exact, however many."""
     paths: Counter[Node] = Counter({derivative.loss: 1})
     for node in derivative.adjoints:  # children first
-        for parent in node.parents:
+        for parent in dict.fromkeys(node.parents):
             if parent in derivative.adjoints:
                 paths[parent] += paths[node]
     return sum(paths[node] for node in derivative.adjoints if node.is_leaf)
