@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.baselines import Element, central_differences, every_element, sample_elements
+from graphengine.baselines import Element, central_differences, compare, every_element, sample_elements
 from graphengine.errors import ExecutionError, NamingError
 from tests.arrays import f64
 
@@ -60,3 +60,10 @@ def test_a_sample_holds_different_elements_and_is_fixed_by_its_seed() -> None:
     assert sample == sample_elements(exe, 10, seed=3) != sample_elements(exe, 10, seed=4)
     assert len(set(sample)) == 10
     assert sample_elements(exe, 1000) == every_element(exe)
+
+
+def test_a_comparison_measures_a_sample_and_scales_it_to_all_parameters() -> None:
+    compared = compare(two_layers(), "loss", FEEDS, samples=6)
+    assert (compared.parameters, compared.sample) == (24, 6)
+    assert compared.disagreement < 1e-6
+    assert compared.ratio == compared.naive_seconds / compared.backprop_seconds > 1
