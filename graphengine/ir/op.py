@@ -125,7 +125,9 @@ class Op(Tagged):
         """The attributes as they stand in JSON, defaults left out."""
         if len(type(self).model_fields) == 1:
             return {}
-        return self.model_dump(mode="json", exclude={"kind"}, exclude_defaults=True)
+        attributes = self.model_dump(mode="json", exclude_defaults=True)
+        del attributes["kind"]
+        return attributes
 
 
 def _bound(value: Dim | Shape, binding: Mapping[str, int]) -> Dim | Shape:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import PydanticCustomError
 
 from graphengine.errors import AttributeValueError
@@ -48,7 +49,26 @@ class Tagged(BaseModel):
         if known is None:
             kinds = ", ".join(sorted(cls.registry))
             raise PydanticCustomError("kind", f"no kind {value['kind']!r}; there are {kinds}")
-        return known.model_validate(value)  # type: ignore[no-any-return]
+        try:
+            text = json.dumps(value)
+        except (TypeError, ValueError):
+            raise PydanticCustomError("tagged", "JSON values are needed, or an instance") from None
+        return known.from_json_text(text)  # type: ignore[no-any-return]  # the registry holds no types
+
+    @classmethod
+    def from_json_text(cls, fields: str) -> Self:
+        """An instance from a JSON object of its fields, in which nothing is coerced: a bool is no int, "1" no number.
+
+        Raises pydantic's ValidationError, which knows the place of the fault; `__init__` makes one message of it.
+        """
+        instance = cls.__new__(cls)
+        cls.__pydantic_validator__.validate_json(fields, strict=True, self_instance=instance)
+        return instance
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The fields with `kind` among them, though it is a default and defaults are left out."""
+        return {"kind": self.kind, **handler(self)}
 
 
 def first_fault(error: ValidationError) -> str:
