@@ -9,5 +9,15 @@ from graphengine.ops.elementwise import *
 from graphengine.ops.erf import *
 from graphengine.ops.linalg import *
 from graphengine.ops.power import *
-from graphengine.optim.rules import SGD
+from graphengine.optim import schedules
+from graphengine.optim.clip import ClipByGlobalNorm, ClipByValue
+from graphengine.optim.rules import GD, SGD, Adagrad, Adam, AdamW, RMSProp
+from graphengine.optim.schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    InverseTimeDecay,
+    Piecewise,
+    StepDecay,
+    Warmup,
+)
 from graphengine.transform.adjoint import grad

@@ -16,7 +16,11 @@ class Schedule(Tagged):
     """A rule for alpha_t, the learning rate at step t = 0, 1, 2, ...; members stand in `optim/schedules.py`."""
 
     def at(self, step: Node) -> Node:
-        """The node of alpha_t; `step` is the scalar t, in the dtype of the parameters."""
+        """The node of alpha_t; `step` is the scalar t, as a float64."""
+        raise NotImplementedError
+
+    def value(self, t: int) -> float:
+        """alpha_t itself, of the formula that `at` emits."""
         raise NotImplementedError
 
 

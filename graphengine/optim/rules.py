@@ -1,22 +1,220 @@
-"""Optimizers: rules that emit, for every parameter, the UPDATE nodes of its next value and of its slots."""
+"""Optimizers: rules that emit, for every parameter, the UPDATE nodes of its next value and of its slots.
+
+In the formulas w is a parameter, g its gradient dL/dw (clipped, where `clip` says so), alpha_t the learning rate at
+step t = 0, 1, 2, ..., and what stands to the left of <- is the value after the step. All is by element.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.init import Constant
 from graphengine.ir.training import Optimizer
+from graphengine.ir.types import DType
+from graphengine.ops.compare import maximum
+from graphengine.ops.elementwise import sqrt, square
+from graphengine.optim.clip import AnyClip
+from graphengine.optim.emission import Emission
+from graphengine.optim.positional import Positional
+from graphengine.optim.schedules import LearningRate
 
-__all__ = ["SGD"]
+__all__ = ["GD", "SGD", "Adagrad", "Adam", "AdamW", "RMSProp"]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
-class SGD(Optimizer):
-    """w <- w - alpha_t * dL/dw on batches (Robbins and Monro 1951)."""
+class Rule(Positional, Optimizer):
+    """What the optimizers share: the learning rate, the clipping, and the walk over the parameters."""
 
-    kind: Literal["sgd"] = "sgd"
-    learning_rate: float
+    learning_rate: LearningRate
+    clip: AnyClip | None = None
 
     def emit(self, graph: Graph, gradients: dict[Node, Node]) -> None:
-        for w, w_bar in gradients.items():
+        emission = Emission(graph)
+        if self.clip is not None:
+            gradients = self.clip.emit(gradients, emission)
+        for w, g in gradients.items():
             with graph.emitting(Phase.UPDATE, w):
-                graph.update(w, w - w_bar * self.learning_rate)
+                graph.update(w, self.next(w, g, emission))
+        emission.finish()
+
+    def next(self, w: Node, g: Node, emission: Emission) -> Node:
+        """The node of the next w; the slots' next values are registered in passing."""
+        raise NotImplementedError
+
+
+class GD(Rule):
+    """Gradient descent, w <- w - alpha_t g, for the gradient over the full batch (Cauchy 1847)."""
+
+    kind: Literal["gd"] = "gd"
+
+    def next(self, w: Node, g: Node, emission: Emission) -> Node:
+        return w - g * emission.alpha(self.learning_rate, w.dtype)
+
+
+class SGD(Rule):
+    """Stochastic gradient descent, w <- w - alpha_t g, for gradients over batches (Robbins and Monro 1951).
+
+    With weight decay, g is the gradient plus weight_decay * w. With momentum mu (Polyak 1964), and with Nesterov's
+    (Sutskever et al. 2013), both in the form that PyTorch has, where a change of the rate acts at once:
+
+        v <- mu v + g         w <- w - alpha_t v
+        v <- mu v + g         w <- w - alpha_t (g + mu v)        with nesterov
+
+    v is 0 at first and stands in the state `w.velocity`.
+    """
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: Fraction = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegative = 0.0
+
+    @field_validator("nesterov")
+    @classmethod
+    def _needs_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise PydanticCustomError("nesterov", "nesterov needs a momentum above 0")
+        return nesterov
+
+    def next(self, w: Node, g: Node, emission: Emission) -> Node:
+        if self.weight_decay:
+            g = g + w * self.weight_decay
+        if self.momentum:
+            v = accumulate(emission.slot(w, "velocity"), g, self.momentum)
+            g = g + v * self.momentum if self.nesterov else v
+        return w - g * emission.alpha(self.learning_rate, w.dtype)
+
+
+class AdamRule(Rule):
+    """What Adam and AdamW share: the step a m / (sqrt(v) + e), whose scalars a and e are emitted once for all."""
+
+    learning_rate: LearningRate = 0.001
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
+
+    def next(self, w: Node, g: Node, emission: Emission) -> Node:
+        m = advance(emission.slot(w, "mean"), g, self.beta1)
+        v = advance(emission.slot(w, "mean_square"), square(g), self.beta2)
+        direction = m / (sqrt(v) + self._epsilon(w.dtype, emission))
+        return self.decayed(w, emission) - direction * self._rate(w.dtype, emission)
+
+    def decayed(self, w: Node, emission: Emission) -> Node:
+        """What the step is taken from."""
+        return w
+
+    def _rate(self, dtype: DType, emission: Emission) -> Node:
+        def make() -> Node:
+            alpha = emission.alpha(self.learning_rate, "float64")
+            return alpha * self._correction(emission) / (1.0 - self.beta1 ** self._number(emission))
+
+        return emission.once("adam.rate", dtype, make)
+
+    def _epsilon(self, dtype: DType, emission: Emission) -> Node:
+        return emission.once("adam.epsilon", dtype, lambda: self.epsilon * self._correction(emission))
+
+    def _correction(self, emission: Emission) -> Node:
+        return emission.once("adam.correction", "float64", lambda: sqrt(1.0 - self.beta2 ** self._number(emission)))
+
+    def _number(self, emission: Emission) -> Node:
+        return emission.once("adam.number", "float64", lambda: emission.step() + 1.0)
+
+
+class Adam(AdamRule):
+    """Adam (Kingma and Ba 2015, algorithm 1). With n = t + 1, the number of this step counted from 1:
+
+        m <- beta1 m + (1 - beta1) g          v <- beta2 v + (1 - beta2) g^2
+        w <- w - alpha_t (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + epsilon)
+
+    m and v are 0 at first and stand in the states `w.mean` and `w.mean_square`. The last line is emitted as its equal
+    w - a m / (sqrt(v) + e), a = alpha_t sqrt(1 - beta2^n) / (1 - beta1^n) and e = epsilon sqrt(1 - beta2^n).
+    """
+
+    kind: Literal["adam"] = "adam"
+
+
+class AdamW(AdamRule):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    w <- (1 - alpha_t weight_decay) w - (the step of Adam). The rate multiplies the decay, as in PyTorch: the paper's
+    own lambda is alpha * weight_decay, where its eta_t is alpha_t / alpha.
+    """
+
+    kind: Literal["adamw"] = "adamw"
+    weight_decay: NonNegative = 0.01
+
+    def decayed(self, w: Node, emission: Emission) -> Node:
+        def make() -> Node:
+            return 1.0 - emission.alpha(self.learning_rate, "float64") * self.weight_decay
+
+        return w * emission.once("adamw.kept", w.dtype, make)
+
+
+class RMSProp(Rule):
+    """RMSProp (Tieleman and Hinton 2012, lecture 6e): each step divided by a running root mean square of the gradient.
+
+        v <- decay v + (1 - decay) g^2        d = g / (sqrt(v) + epsilon)                    w <- w - alpha_t d
+        m <- decay m + (1 - decay) g          d = g / (sqrt(max(v - m^2, 0)) + epsilon)      with centered (Graves 2013)
+        b <- momentum b + d                   w <- w - alpha_t b                             with momentum
+
+    All are 0 at first; they stand in the states `w.mean_square`, `w.mean` and `w.velocity`.
+    """
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    learning_rate: LearningRate = 0.001
+    decay: Fraction = 0.9
+    epsilon: Positive = 1e-8
+    momentum: Fraction = 0.0
+    centered: bool = False
+
+    def next(self, w: Node, g: Node, emission: Emission) -> Node:
+        v = advance(emission.slot(w, "mean_square"), square(g), self.decay)
+        if self.centered:
+            m = advance(emission.slot(w, "mean"), g, self.decay)
+            v = maximum(v - square(m), 0.0)  # rounding may leave a variance of 0 below it
+        direction = g / (sqrt(v) + self.epsilon)
+        if self.momentum:
+            direction = accumulate(emission.slot(w, "velocity"), direction, self.momentum)
+        return w - direction * emission.alpha(self.learning_rate, w.dtype)
+
+
+class Adagrad(Rule):
+    """Adagrad, diagonal (Duchi et al. 2011): each step divided by the root of the sum of all squares so far.
+
+        s <- s + g^2          w <- w - alpha_t g / (sqrt(s) + epsilon)
+
+    s is `initial_accumulator` at first and stands in the state `w.sum_square`.
+    """
+
+    kind: Literal["adagrad"] = "adagrad"
+    learning_rate: LearningRate = 0.01
+    initial_accumulator: NonNegative = 0.0
+    epsilon: Positive = 1e-10
+
+    def next(self, w: Node, g: Node, emission: Emission) -> Node:
+        start = Constant(value=self.initial_accumulator)
+        s = accumulate(emission.slot(w, "sum_square", init=start), square(g))
+        return w - g / (sqrt(s) + self.epsilon) * emission.alpha(self.learning_rate, w.dtype)
+
+
+def accumulate(slot: Node, new: Node, decay: float = 1.0) -> Node:
+    """Register decay * slot + new as the next value of `slot`, and return it."""
+    value = (slot if decay == 1.0 else slot * decay) + new
+    slot.graph.update(slot, value)
+    return value
+
+
+def advance(slot: Node, new: Node, decay: float) -> Node:
+    """Register decay * slot + (1 - decay) * new as the next value of `slot`, and return it.
+
+    It is emitted as slot + (1 - decay) (new - slot), which needs one work array and is written where the slot stands.
+    """
+    value = slot + (new - slot) * (1.0 - decay)
+    slot.graph.update(slot, value)
+    return value

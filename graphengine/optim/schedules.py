@@ -1,0 +1,183 @@
+"""Schedules: the learning rate alpha_t at step t = 0, 1, 2, ..., as nodes and as plain numbers.
+
+An optimizer evaluates its schedule in float64, in which every t that can be reached is exact, and rounds the result
+once to the dtype of each parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from itertools import pairwise
+from numbers import Real
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from graphengine.ir.graph import Node
+from graphengine.ir.training import Schedule
+from graphengine.ops.compare import maximum, minimum, where
+from graphengine.ops.elementwise import cos, floor
+from graphengine.optim.positional import Positional
+
+__all__ = [
+    "Constant",
+    "CosineDecay",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRate",
+    "Piecewise",
+    "StepDecay",
+    "Warmup",
+    "as_schedule",
+]
+
+
+def _rate(value: Any) -> float | Schedule:
+    if isinstance(value, Schedule | dict):
+        return Schedule.of_kind(value)
+    rate = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 <= rate < math.inf:
+        raise PydanticCustomError("rate", "a finite number of at least 0, or a schedule, is needed")
+    return rate
+
+
+LearningRate = Annotated[float | SerializeAsAny[Schedule], BeforeValidator(_rate)]
+Rate = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1)]
+
+
+class Constant(Positional, Schedule):
+    """alpha_t = alpha."""
+
+    kind: Literal["constant"] = "constant"
+    alpha: Rate
+
+    def at(self, step: Node) -> Node:
+        return step.graph.scalar(self.alpha, step.dtype)
+
+    def value(self, t: int) -> float:
+        return self.alpha
+
+
+class StepDecay(Positional, Schedule):
+    """alpha_t = initial * factor^floor(t / every): a stair."""
+
+    kind: Literal["step_decay"] = "step_decay"
+    initial: Rate
+    factor: Factor
+    every: Steps
+
+    def at(self, step: Node) -> Node:
+        return self.initial * self.factor ** floor(step / self.every)
+
+    def value(self, t: int) -> float:
+        return self.initial * self.factor ** (t // self.every)
+
+
+class ExponentialDecay(Positional, Schedule):
+    """alpha_t = initial * rate^(t / every), without stairs."""
+
+    kind: Literal["exponential_decay"] = "exponential_decay"
+    initial: Rate
+    rate: Factor
+    every: Steps = 1
+
+    def at(self, step: Node) -> Node:
+        return self.initial * self.rate ** (step / self.every)
+
+    def value(self, t: int) -> float:
+        return self.initial * math.pow(self.rate, t / self.every)
+
+
+class InverseTimeDecay(Positional, Schedule):
+    """alpha_t = initial / (1 + rate * t): the sum diverges, that of the squares does not (Robbins and Monro 1951)."""
+
+    kind: Literal["inverse_time_decay"] = "inverse_time_decay"
+    initial: Rate
+    rate: Rate
+
+    def at(self, step: Node) -> Node:
+        return self.initial / (1.0 + self.rate * step)
+
+    def value(self, t: int) -> float:
+        return self.initial / (1.0 + self.rate * t)
+
+
+class CosineDecay(Positional, Schedule):
+    """alpha_t = final + (initial - final) * (1 + cos(pi * min(t, steps) / steps)) / 2.
+
+    Half a wave, without restarts (Loshchilov and Hutter 2017, eq. 5); after `steps` it stays at `final`.
+    """
+
+    kind: Literal["cosine_decay"] = "cosine_decay"
+    initial: Rate
+    steps: Steps
+    final: Rate = 0.0
+
+    def at(self, step: Node) -> Node:
+        angle = minimum(step, self.steps) * (math.pi / self.steps)
+        return self.final + (self.initial - self.final) / 2 * (1.0 + cos(angle))
+
+    def value(self, t: int) -> float:
+        angle = min(t, self.steps) * (math.pi / self.steps)
+        return self.final + (self.initial - self.final) / 2 * (1.0 + math.cos(angle))
+
+
+class Warmup(Positional, Schedule):
+    """A line up to the start of another schedule, then that one (Goyal et al. 2017, section 2.2).
+
+    alpha_t = then_0 * (t + 1) / steps for t < steps, so that no step is wasted on a rate of 0; then_(t - steps) after.
+    `then` may be a number, which stands for a constant rate.
+    """
+
+    kind: Literal["warmup"] = "warmup"
+    steps: Steps
+    then: LearningRate
+
+    def at(self, step: Node) -> Node:
+        since = maximum(step - self.steps, 0)
+        return as_schedule(self.then).at(since) * minimum((step + 1.0) / self.steps, 1)
+
+    def value(self, t: int) -> float:
+        since = max(t - self.steps, 0)
+        return as_schedule(self.then).value(since) * min((t + 1.0) / self.steps, 1.0)
+
+
+class Piecewise(Positional, Schedule):
+    """alpha_t = values[i] for boundaries[i-1] <= t < boundaries[i]: one value more than boundaries, which ascend."""
+
+    kind: Literal["piecewise"] = "piecewise"
+    boundaries: tuple[Steps, ...]
+    values: tuple[Rate, ...]
+
+    @field_validator("boundaries")
+    @classmethod
+    def _ascend(cls, boundaries: tuple[int, ...]) -> tuple[int, ...]:
+        if any(early >= late for early, late in pairwise(boundaries)):
+            raise PydanticCustomError("boundaries", "boundaries ascend")
+        return boundaries
+
+    @field_validator("values")
+    @classmethod
+    def _one_more(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        wanted = len(info.data["boundaries"]) + 1 if "boundaries" in info.data else len(values)
+        if len(values) != wanted:
+            raise PydanticCustomError("values", f"{wanted} values are needed, one more than boundaries")
+        return values
+
+    def at(self, step: Node) -> Node:
+        alpha = step.graph.scalar(self.values[-1], step.dtype)
+        for boundary, value in zip(reversed(self.boundaries), reversed(self.values[:-1]), strict=True):
+            alpha = where(step < boundary, value, alpha)
+        return alpha
+
+    def value(self, t: int) -> float:
+        return self.values[bisect_right(self.boundaries, t)]
+
+
+def as_schedule(rate: float | Schedule) -> Schedule:
+    """`rate` as a schedule: a number is a constant one."""
+    return rate if isinstance(rate, Schedule) else Constant(alpha=rate)
