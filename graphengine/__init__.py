@@ -3,6 +3,7 @@
 from graphengine import data
 from graphengine.compile import compile
 from graphengine.ir.graph import Graph, Node
+from graphengine.ops.activation import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
 from graphengine.ops.elementwise import *
@@ -20,4 +21,5 @@ from graphengine.optim.schedules import (
     StepDecay,
     Warmup,
 )
+from graphengine.train import *
 from graphengine.transform.adjoint import grad

@@ -1,0 +1,27 @@
+"""From an executable and data to trained weights."""
+
+from graphengine.train import metrics
+from graphengine.train.callbacks import Callback, Checkpoint, EarlyStopping
+from graphengine.train.checkpoint import load_checkpoint, load_parameters, save_checkpoint, save_parameters
+from graphengine.train.evaluate import evaluate, predict
+from graphengine.train.fit import fit
+from graphengine.train.history import Epoch, History
+from graphengine.train.metrics import Metric, confusion_matrix
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "Epoch",
+    "History",
+    "Metric",
+    "confusion_matrix",
+    "evaluate",
+    "fit",
+    "load_checkpoint",
+    "load_parameters",
+    "metrics",
+    "predict",
+    "save_checkpoint",
+    "save_parameters",
+]

@@ -1,0 +1,125 @@
+"""What may look on while a network is trained, and stop it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from graphengine.errors import TrainingError
+from graphengine.executable import Executable
+from graphengine.ir.graph import did_you_mean
+from graphengine.ir.op import Array
+from graphengine.train.checkpoint import StrPath, save_checkpoint
+from graphengine.train.history import Epoch, History
+
+__all__ = ["Callback", "Checkpoint", "EarlyStopping"]
+
+Mode = Literal["min", "max"]
+
+
+class Callback:
+    """Looks on while `fit` trains; a subclass overrides what it needs. It may read and set parameters and state."""
+
+    def on_start(self, exe: Executable, history: History) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_end(self, exe: Executable, history: History) -> str | None:
+        """After an epoch, the last of `history`; a text returned is the reason why training should stop."""
+        return None
+
+    def on_end(self, exe: Executable, history: History) -> None:
+        """After the last epoch, also if an error or the user ended it."""
+
+
+class EarlyStopping(Callback):
+    """Stops when `monitor` has not become better by more than `min_delta` for `patience` epochs.
+
+    `mode` says whether better is less ("min") or more ("max"); left out, it is "min" for names that end in loss or
+    error, and "max" for those that end in accuracy. With `restore_best`, however training ends, parameters and state
+    (running statistics, slots of the optimizer) are set to what they were after the best epoch, `best_epoch`.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "validation_loss",
+        *,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: Mode | None = None,
+        restore_best: bool = True,
+    ) -> None:
+        if patience < 1 or not min_delta >= 0:
+            raise TrainingError(f"patience is at least 1 and min_delta at least 0, not {patience} and {min_delta}")
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.mode = mode or _mode_of(monitor)
+        self.restore_best = restore_best
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.best_epoch: int | None = None
+        self._waited = 0
+        self._held: dict[str, Array] = {}
+
+    def on_start(self, exe: Executable, history: History) -> None:
+        """Forget an earlier training."""
+        self._forget()
+
+    def on_epoch_end(self, exe: Executable, history: History) -> str | None:
+        """Keep what is best so far; give the reason to stop when it has been so for too long."""
+        epoch = history.epochs[-1]
+        value = self._value(epoch)
+        if self._is_better(value):
+            self.best, self.best_epoch, self._waited = value, epoch.number, 0
+            if self.restore_best:
+                self._held = {**exe.parameters, **exe.state}
+            return None
+        self._waited += 1
+        if self._waited < self.patience:
+            return None
+        return f"{self.monitor} is no better since epoch {self.best_epoch or 0}, where it was {self.best:.4g}"
+
+    def on_end(self, exe: Executable, history: History) -> None:
+        """Go back to the best epoch."""
+        for name, array in self._held.items():
+            held = exe.state if name in exe.state else exe.parameters
+            held[name] = array
+        self._held = {}
+
+    def _value(self, epoch: Epoch) -> float:
+        if self.monitor not in epoch.values:
+            remedy = "; give fit validation=" if self.monitor.startswith("validation_") else ""
+            known = did_you_mean(self.monitor, epoch.values)
+            raise TrainingError(f"EarlyStopping monitors {self.monitor!r}, which is not measured{remedy}{known}")
+        return epoch.values[self.monitor]
+
+    def _is_better(self, value: float) -> bool:
+        return self.best - value > self.min_delta if self.mode == "min" else value - self.best > self.min_delta
+
+
+class Checkpoint(Callback):
+    """Writes a checkpoint to `path` after every `every`-th epoch, with the number of the epochs done."""
+
+    def __init__(self, path: StrPath, *, every: int = 1) -> None:
+        if every < 1:
+            raise TrainingError(f"a checkpoint is written every 1 or more epochs, not every {every}")
+        self.path = path
+        self.every = every
+
+    def on_epoch_end(self, exe: Executable, history: History) -> None:
+        """Write the checkpoint."""
+        number = history.epochs[-1].number
+        if number % self.every == 0:
+            save_checkpoint(exe, self.path, epochs_done=number)
+
+
+def _mode_of(monitor: str) -> Mode:
+    if monitor.endswith(("loss", "error")):
+        return "min"
+    if monitor.endswith("accuracy"):
+        return "max"
+    raise TrainingError(
+        f'whether {monitor!r} should be small or great is not plain from its name: say mode="min" or "max"'
+    )

@@ -1,0 +1,141 @@
+"""Weights on disk, in the safetensors format: arrays by the names of their leaves, and nothing that runs when read.
+
+A file of parameters holds the parameters; a checkpoint also holds the state (the slots of the optimizer, its count of
+steps, running statistics), so that training goes on from it as if it had never stopped. A checkpoint is read where
+parameters are wanted, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from graphengine.errors import TrainingError
+from graphengine.executable import Executable
+from graphengine.ir.graph import Node
+from graphengine.ir.op import Array
+
+__all__ = ["load_checkpoint", "load_parameters", "save_checkpoint", "save_parameters"]
+
+StrPath = str | os.PathLike[str]
+
+VERSION = 1
+
+
+def save_parameters(exe: Executable, path: StrPath) -> None:
+    """Write the parameters of `exe` to a safetensors file, which takes the place of `path` once it reads back right."""
+    _write(Path(path), dict(exe.parameters), _about(exe))
+
+
+def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int = 0) -> None:
+    """Write parameters and state, so that training resumes exactly: see `load_checkpoint`."""
+    about = {**_about(exe), "state": json.dumps(list(exe.state)), "epochs_done": str(epochs_done)}
+    _write(Path(path), {**exe.parameters, **exe.state}, about)
+
+
+def load_parameters(exe: Executable, path: StrPath, *, strict: bool = True) -> list[str]:
+    """Set the parameters of `exe` to those of a file, and return their names.
+
+    Names, shapes and dtypes must be those of `exe`; otherwise one TrainingError lists all that is missing, unexpected
+    or of another type, and `exe` stays as it is. With `strict=False`, what only one of the two has is passed over.
+    """
+    arrays, about = _read(Path(path))
+    carried = set(json.loads(about.get("state", "[]")))
+    given = {name: array for name, array in arrays.items() if name not in carried}
+    names = _fitting(exe.graph.parameters, given, path, strict)
+    for name in names:
+        exe.parameters[name] = given[name]
+    return names
+
+
+def load_checkpoint(exe: Executable, path: StrPath) -> int:
+    """Set parameters and state to those of a checkpoint, and return how many epochs it says were done.
+
+    `ge.fit(exe, data, epochs=5, epochs_done=ge.load_checkpoint(exe, path))` makes the same steps, to the last bit at
+    the same thread setting, as the training that wrote the checkpoint would have made next. Raises as
+    `load_parameters` does.
+    """
+    arrays, about = _read(Path(path))
+    if "epochs_done" not in about:
+        raise TrainingError(f"{os.fspath(path)!r} is no checkpoint: it holds no state; ge.load_parameters reads it")
+    leaves = [*exe.graph.parameters, *exe.graph.states]
+    for name in _fitting(leaves, arrays, path, strict=True):
+        held = exe.state if name in exe.state else exe.parameters
+        held[name] = arrays[name]
+    return int(about["epochs_done"])
+
+
+def _about(exe: Executable) -> dict[str, str]:
+    return {"writer": "graphengine", "version": str(VERSION), "graph": exe.graph.name}
+
+
+def _write(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> None:
+    from safetensors.numpy import save
+
+    # safetensors 0.8.0 writes an array of another layout wrongly; np.ascontiguousarray would turn a scalar into a row.
+    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(save(arrays, about))
+            file.flush()
+            os.fsync(file.fileno())
+        written, _ = _read(temporary)
+        if not _equal(written, arrays):
+            raise TrainingError(
+                f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is as it was"
+            )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _equal(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    """Whether all bits agree, those of NaN too."""
+    return left.keys() == right.keys() and all(
+        (left[name].shape, left[name].dtype, left[name].tobytes()) == (array.shape, array.dtype, array.tobytes())
+        for name, array in right.items()
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise TrainingError(f"no such file: {str(path)!r}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    except SafetensorError as error:
+        raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
+    if about.get("writer") == "graphengine" and int(about["version"]) > VERSION:
+        raise TrainingError(f"{str(path)!r} is of version {about['version']}; this graphengine reads up to {VERSION}")
+    return arrays, about
+
+
+def _fitting(leaves: Sequence[Node], arrays: Mapping[str, Array], path: StrPath, strict: bool) -> list[str]:
+    """The names that both have; raises TrainingError with all that does not fit."""
+    types = {node.name: node.type for node in leaves}
+    faults = []
+    if strict:
+        faults += [f"missing: {name}, {type_}" for name, type_ in types.items() if name not in arrays]
+        faults += [f"unexpected: {name}, {_said(array)}" for name, array in arrays.items() if name not in types]
+    names = [name for name in types if name in arrays]
+    for name in names:
+        if (arrays[name].shape, arrays[name].dtype) != (types[name].shape, np.dtype(types[name].dtype)):
+            faults.append(f"of another type: {name} is {types[name]}, and {_said(arrays[name])} in the file")
+    if faults:
+        error = TrainingError(f"{os.fspath(path)!r} does not fit the graph; nothing was set")
+        error.quote(*faults)
+        raise error
+    return names
+
+
+def _said(array: Array) -> str:
+    return f"{array.dtype}{list(array.shape)}"

@@ -1,0 +1,172 @@
+"""Where batches come from: arrays cut along their first axis, or a stream that comes in batches already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.errors import TrainingError
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Input
+from graphengine.ir.op import Array
+from graphengine.ir.types import TensorType
+
+Feeds = Mapping[str, npt.ArrayLike]
+Data = Feeds | Iterable[Feeds]
+"""Arrays by name, their first axes as long as there are examples; or an iterable of such mappings, a batch each."""
+
+Batch = tuple[dict[str, Array], int]
+"""Feeds by name, and of how many examples they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """All examples, held in memory: `split` arrays have one row an example, `whole` ones go into every batch."""
+
+    split: dict[str, Array]
+    whole: dict[str, Array] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the arrays."""
+        return (*self.split, *self.whole)
+
+    @property
+    def examples(self) -> int | None:
+        """How many there are; None if no array has an axis of examples."""
+        return next((len(array) for array in self.split.values()), None)
+
+    def batches(self, names: Collection[str], size: int | None = None, order: Array | None = None) -> Iterator[Batch]:
+        """The arrays of `names` in batches of `size` examples, all at once for None; the last batch may be shorter.
+
+        With `order`, row numbers, examples come in that order, and the arrays of a batch are overwritten by the next.
+        """
+        whole = {name: array for name, array in self.whole.items() if name in names}
+        split = {name: array for name, array in self.split.items() if name in names}
+        total = self.examples
+        if total is None or not split:
+            return iter([(whole, 1 if total is None else total)])
+        size = total if size is None else min(size, total)
+        if order is None:
+            return _slices(split, whole, size, total)
+        return _gathered(split, whole, size, order)
+
+    def take(self, rows: Array) -> Arrays:
+        """The examples of these row numbers, copied."""
+        return Arrays({name: array[rows] for name, array in self.split.items()}, self.whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Batches that come from elsewhere, in the sizes and in the order in which they come."""
+
+    feeds: Iterable[Feeds]
+    read: Callable[[Feeds], Arrays]
+    names: Collection[str]
+
+    @property
+    def examples(self) -> None:
+        """Not known before they have all come."""
+        return None
+
+    def batches(self, names: Collection[str], size: int | None = None, order: Array | None = None) -> Iterator[Batch]:
+        """The arrays of `names`, batch by batch."""
+        for feeds in self.feeds:
+            yield from self.read(feeds).batches(names)
+
+    @property
+    def once(self) -> bool:
+        """Whether the batches can be had only once, as those of a generator."""
+        return iter(self.feeds) is self.feeds
+
+
+Source = Arrays | Stream
+
+
+def as_source(graph: Graph, data: Data) -> Source:
+    """`data` as a source of batches for `graph`; raises TrainingError where arrays do not fit each other."""
+    if isinstance(data, Mapping):
+        return _as_arrays(graph, data)
+    if not isinstance(data, Iterable) or isinstance(data, str | np.ndarray):
+        raise TrainingError(f"data is a mapping of arrays by name, or an iterable of such mappings, not {type(data)}")
+    return Stream(data, lambda feeds: _as_arrays(graph, feeds), [node.name for node in graph.inputs])
+
+
+def batch_axis(graph: Graph) -> str | None:
+    """The name of the axis of examples: "batch" if an input's first axis is so named, else the first so placed name."""
+    names = [node.shape[0] for node in graph.inputs if node.shape and isinstance(node.shape[0], str)]
+    return "batch" if "batch" in names else names[0] if names else None
+
+
+def has_examples(type_: TensorType, axis: str | None) -> bool:
+    """Whether a value of this type has one row an example, and rows that do not depend on how many there are."""
+    return bool(type_.shape) and type_.shape[0] == axis and axis not in TensorType(type_.shape[1:], "bool").names()
+
+
+def _as_arrays(graph: Graph, data: Feeds) -> Arrays:
+    """Inputs are split if their first axis is the axis of examples; what is no input, such as targets, is split too."""
+    axis = batch_axis(graph)
+    arrays = Arrays({}, {})
+    for name, value in data.items():
+        array = np.asarray(value)
+        if axis is None or (_is_input(graph, name) and graph[name].shape[:1] != (axis,)):
+            arrays.whole[name] = array
+        elif array.ndim == 0:
+            raise TrainingError(f"array {name!r} needs a first axis with one row an example, and is a single number")
+        else:
+            arrays.split[name] = np.ascontiguousarray(array)  # np.take copies any other array whole, at every call
+    _check_lengths(arrays.split)
+    return arrays
+
+
+def _check_lengths(arrays: Mapping[str, Array]) -> None:
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) > 1:
+        said = ", ".join(f"{name!r} has {len(array)}" for name, array in arrays.items())
+        raise TrainingError(f"arrays differ in their number of examples (the first axis): {said}")
+    if lengths == {0}:
+        raise TrainingError(f"there are no examples: the first axis of {', '.join(map(repr, arrays))} has size 0")
+
+
+def _is_input(graph: Graph, name: str) -> bool:
+    return name in graph and isinstance(graph[name].op, Input)
+
+
+def _slices(split: dict[str, Array], whole: dict[str, Array], size: int, total: int) -> Iterator[Batch]:
+    for start in range(0, total, size):
+        rows = {name: array[start : start + size] for name, array in split.items()}
+        yield {**rows, **whole}, min(size, total - start)
+
+
+def _gathered(split: dict[str, Array], whole: dict[str, Array], size: int, order: Array) -> Iterator[Batch]:
+    buffers = {name: np.empty((size, *array.shape[1:]), array.dtype) for name, array in split.items()}
+    feeds = {**buffers, **whole}
+    pairs = [(array, buffers[name]) for name, array in split.items()]
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        if len(rows) < size:
+            feeds = {**{name: buffer[: len(rows)] for name, buffer in buffers.items()}, **whole}
+            pairs = [(array, buffers[name][: len(rows)]) for name, array in split.items()]
+        for array, out in pairs:
+            np.take(array, rows, axis=0, out=out, mode="clip")  # the mode "raise" would gather into a second array
+        yield feeds, len(rows)
+
+
+def generator(seed: int, epoch: int) -> np.random.Generator:
+    """The random numbers of an epoch, counted from 1; 0 is for what is drawn before the first."""
+    return np.random.default_rng([seed, epoch])
+
+
+def split_off(data: Arrays, fraction: float, seed: int) -> tuple[Arrays, Arrays]:
+    """`data` permuted once, cut into a first part and a last one that holds `fraction` of the examples."""
+    if data.examples is None:
+        raise TrainingError("a fraction to hold out needs inputs whose first axis, that of the examples, has a name")
+    held_out = round(data.examples * fraction)
+    if not 0 < held_out < data.examples:
+        raise TrainingError(f"a fraction of {fraction} of {data.examples} examples leaves nothing on one of the sides")
+    rows: npt.NDArray[Any] = generator(seed, 0).permutation(data.examples)
+    return data.take(rows[:-held_out]), data.take(rows[-held_out:])

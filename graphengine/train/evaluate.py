@@ -1,0 +1,140 @@
+"""What a network makes of data: its predictions, its loss, its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from graphengine.errors import FeedError, TrainingError
+from graphengine.executable import Executable
+from graphengine.ir.graph import did_you_mean
+from graphengine.ir.op import Array
+from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples
+from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics
+
+__all__ = ["evaluate", "predict"]
+
+BATCH = 1024
+"""Examples a forward run: enough that the run outweighs its call, few enough that intermediate values stay small."""
+
+
+def evaluate(
+    exe: Executable,
+    data: Data,
+    metrics: MetricLike | Sequence[MetricLike] | None = None,
+    batch_size: int | None = BATCH,
+) -> dict[str, float]:
+    """The loss, if the graph has one, and the metrics of `data`, by name.
+
+    The loss is the mean of the batches' losses by their number of examples: that of all examples at once, for a loss
+    that is a mean over examples plus what does not depend on them. A metric is computed once, of all examples.
+    """
+    source, bound = prepare(exe, data, metrics)
+    check_size("batch_size", batch_size)
+    loss = loss_of(exe)
+    check_measures(loss, bound)
+    return measure(exe, source, loss, bound, batch_size)
+
+
+def predict(
+    exe: Executable,
+    feeds: Data,
+    outputs: str | Sequence[str] | None = None,
+    batch_size: int | None = BATCH,
+) -> dict[str, Array]:
+    """The values of `outputs` for all examples, computed in batches; left out, all outputs with one row an example.
+
+    Only the feeds that these outputs need are asked for. An output without an axis of examples, such as a loss, has no
+    value for all examples together: `evaluate` and `exe.forward` are for those.
+    """
+    source, _ = prepare(exe, feeds, ())
+    check_size("batch_size", batch_size)
+    names = _predicted(exe, [outputs] if isinstance(outputs, str) else outputs)
+    parts: dict[str, list[Array]] = {name: [] for name in names}
+    for batch, _ in source.batches(exe.needs(names), batch_size):
+        for name, value in exe.forward(batch, names).items():
+            parts[name].append(value)
+    return {name: _joined(arrays) for name, arrays in parts.items()}
+
+
+def prepare(
+    exe: Executable, data: Data, metrics: MetricLike | Sequence[MetricLike] | None
+) -> tuple[Source, list[BoundMetric]]:
+    """Data as batches, and metrics that know their arrays; raises if the data has arrays that nothing reads."""
+    source = as_source(exe.graph, data)
+    bound = bind_metrics(exe, source.names, metrics)
+    inputs = [node.name for node in exe.graph.inputs]
+    for name in source.names:
+        if name not in inputs and all(name != metric.target for metric in bound):
+            raise FeedError(f"no input {name!r}, and no metric has it as target{did_you_mean(name, inputs)}")
+    return source, bound
+
+
+def measure(
+    exe: Executable, source: Source, loss: str | None, metrics: Sequence[BoundMetric], batch_size: int | None
+) -> dict[str, float]:
+    """The loss, under "loss", unless it is None, and the metrics, over all batches of `source`."""
+    outputs = list(dict.fromkeys([*([loss] if loss else []), *(metric.output for metric in metrics)]))
+    needs = exe.needs(outputs)
+    predictions: dict[str, list[Array]] = {metric.output: [] for metric in metrics}
+    targets: dict[str, list[Array]] = {metric.target: [] for metric in metrics}
+    total = 0.0
+    examples = 0
+    for batch, count in source.batches({*needs, *targets}, batch_size):
+        values = exe.forward({name: batch[name] for name in needs if name in batch}, outputs)
+        total += count * float(values[loss]) if loss else 0.0
+        examples += count
+        _keep(predictions, values)
+        _keep(targets, batch)
+    if not examples:
+        raise TrainingError("there are no examples: the data has no batches")
+    measured = {"loss": total / examples} if loss else {}
+    whole = {name: _joined(arrays) for name, arrays in predictions.items()}
+    true = {name: _joined(arrays) for name, arrays in targets.items()}
+    return measured | {metric.name: metric(whole[metric.output], true[metric.target]) for metric in metrics}
+
+
+def loss_of(exe: Executable) -> str | None:
+    """The output that is the loss: the one compiled for, else that of the training section, else the one so named."""
+    training = exe.graph.training
+    candidates = (exe.loss, training.loss if training else None, "loss")
+    return next((name for name in candidates if name in exe.graph.outputs), None)
+
+
+def check_measures(loss: str | None, metrics: Sequence[BoundMetric]) -> None:
+    """Raise TrainingError unless there is something to measure."""
+    if loss is None and not metrics:
+        raise TrainingError("nothing to evaluate: the graph has no loss among its outputs, and no metrics are given")
+
+
+def check_size(what: str, size: int | None) -> None:
+    """Raise TrainingError unless `size` is None or at least 1."""
+    if size is not None and (isinstance(size, bool) or not hasattr(size, "__index__") or size < 1):
+        raise TrainingError(f"{what} is an int of at least 1, not {size!r}")
+
+
+def _predicted(exe: Executable, asked: Sequence[str] | None) -> list[str]:
+    axis = batch_axis(exe.graph)
+    outputs = exe.graph.outputs
+    if axis is None:
+        return list(asked) if asked is not None else [name for name, node in outputs.items() if node.shape]
+    fit: Collection[str] = [name for name, node in outputs.items() if has_examples(node.type, axis)]
+    for name in asked or ():
+        if name in outputs and name not in fit:
+            raise TrainingError(
+                f"output {name!r} is {outputs[name].type}, which is not one row an example (axis {axis!r}): "
+                "ge.evaluate gives the loss of all examples, exe.forward any output of one batch"
+            )
+    return list(fit if asked is None else asked)
+
+
+def _keep(parts: dict[str, list[Array]], arrays: Mapping[str, Array]) -> None:
+    for name, part in parts.items():
+        if name not in arrays:
+            raise TrainingError(f"a batch has no array {name!r}, which a metric has as target")
+        part.append(arrays[name])
+
+
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

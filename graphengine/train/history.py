@@ -1,0 +1,85 @@
+"""What training has been through, epoch by epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from graphengine.errors import TrainingError
+from graphengine.ir.graph import did_you_mean
+
+__all__ = ["Epoch", "History"]
+
+_ROWS_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch: its number (from 1), steps, seconds with evaluation and all, and what was measured, by name.
+
+    `values` has "loss", the mean of the steps' losses by examples; the metrics at the end of the epoch; and the same of
+    the validation data, as "validation_loss" and so on.
+    """
+
+    number: int
+    steps: int
+    seconds: float
+    values: dict[str, float]
+
+
+@dataclass(slots=True)
+class History:
+    """The epochs of a training. `history["loss"]` is a list with one value an epoch; `print(history)` shows a table.
+
+    `stopped` is the reason why training ended before its last epoch, None if it did not.
+    """
+
+    epochs: list[Epoch] = field(default_factory=list)
+    stopped: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many steps were made in all."""
+        return sum(epoch.steps for epoch in self.epochs)
+
+    @property
+    def seconds(self) -> float:
+        """How long training took."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """A column, with one value an epoch, for every thing that is known of epochs; as tables and JSON take it."""
+        columns: dict[str, list[Any]] = {"epoch": [epoch.number for epoch in self.epochs]}
+        for name in self.epochs[0].values if self.epochs else ("loss",):
+            columns[name] = [epoch.values[name] for epoch in self.epochs]
+        columns["steps"] = [epoch.steps for epoch in self.epochs]
+        columns["seconds"] = [epoch.seconds for epoch in self.epochs]
+        return columns
+
+    def __getitem__(self, name: str) -> list[Any]:
+        columns = self.to_dict()
+        if name not in columns:
+            raise TrainingError(f"the history has no {name!r}{did_you_mean(name, columns)}")
+        return columns[name]
+
+    def __len__(self) -> int:
+        return len(self.epochs)
+
+    def __repr__(self) -> str:
+        last = "".join(f", {name} {value:.4g}" for name, value in self.epochs[-1].values.items()) if self.epochs else ""
+        stopped = f"; {self.stopped}" if self.stopped else ""
+        return f"History({len(self)} epochs, {self.steps} steps, {self.seconds:.3g} s{last}{stopped})"
+
+    def __str__(self) -> str:
+        columns = self.to_dict()
+        skipped = range(_ROWS_SHOWN // 2, len(self) - _ROWS_SHOWN // 2) if len(self) > _ROWS_SHOWN else range(0)
+        rows = [[_text(column[i]) for column in columns.values()] for i in range(len(self)) if i not in skipped]
+        if skipped:
+            rows.insert(skipped.start, ["..."] * len(columns))
+        widths = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
+        lines = [" ".join(map(str.rjust, row, widths)) for row in ([*columns], *rows)]
+        return "\n".join([*lines, *([self.stopped] if self.stopped else [])])
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,214 @@
+"""What is measured beside the loss: functions of predictions and targets, both of all the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.errors import TrainingError
+from graphengine.executable import Executable
+from graphengine.ir.graph import did_you_mean
+from graphengine.ir.op import Array
+from graphengine.train.data import batch_axis, has_examples
+
+__all__ = ["Metric", "accuracy", "confusion_matrix", "mean_absolute_error", "mean_squared_error"]
+
+Measure = Callable[[Array, Array], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`function(predictions, targets)` under a name: predictions are values of an output, targets an array of the data.
+
+    Both hold all examples, so the function need not be a mean over batches. Left out, `output` is "prediction", or
+    "logits", or the only output with a row an example; `target` is the only array of the data that the output does not
+    need. The target need not be an input of the graph.
+    """
+
+    name: str
+    function: Measure
+    output: str | None = None
+    target: str | None = None
+
+
+MetricLike = str | Metric | Measure
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMetric:
+    """A metric that knows its output and its target."""
+
+    name: str
+    function: Measure
+    output: str
+    target: str
+
+    def __call__(self, predictions: Array, targets: Array) -> float:
+        try:
+            return float(self.function(predictions, targets))
+        except TrainingError as error:
+            error.quote(f"metric {self.name!r} of output {self.output!r} and target {self.target!r}")
+            raise
+
+
+def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike, threshold: float | None = None) -> float:
+    """The fraction of examples whose predicted class is the true one.
+
+    Scores with one more axis than the labels: the class is the argmax over that last axis. One-hot targets of the shape
+    of the scores: both by argmax. Integer predictions: taken as labels. One number an example: against targets of -1
+    and 1 its sign decides; against 0 and 1 whether it is above `threshold`, by default 0.5, as befits a probability.
+    Numbers outside [0, 1] are no probabilities, and then the threshold must be given: 0 for logits.
+    """
+    predicted, true = _classes(np.asarray(predictions), np.asarray(targets), threshold)
+    return float(np.mean(predicted == true))
+
+
+def mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """The mean of (prediction - target)^2 over all elements; (n, 1) and (n,) are taken as the same shape."""
+    difference = _difference(predictions, targets)
+    return float(np.mean(difference * difference))
+
+
+def mean_absolute_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
+    """The mean of |prediction - target| over all elements; (n, 1) and (n,) are taken as the same shape."""
+    return float(np.mean(np.abs(_difference(predictions, targets))))
+
+
+def confusion_matrix(
+    predictions: npt.ArrayLike, targets: npt.ArrayLike, classes: int | None = None, threshold: float | None = None
+) -> npt.NDArray[np.int64]:
+    """How often class i (the row) was predicted as class j (the column); predicted classes are as in `accuracy`.
+
+    `classes` is their number; left out, it is that of the scores, or one more than the greatest label met.
+    """
+    scores = np.asarray(predictions)
+    predicted, true = (part.astype(np.int64).ravel() for part in _classes(scores, np.asarray(targets), threshold))
+    both = np.concatenate([predicted, true])
+    if classes is None:
+        many = scores.dtype.kind == "f" and scores.ndim > 1
+        classes = max(scores.shape[-1] if many else 2, int(both.max(initial=0)) + 1)
+    if both.size and not 0 <= both.min() <= both.max() < classes:
+        raise TrainingError(
+            f"labels of {classes} classes lie in [0, {classes}), and there are {both.min()}..{both.max()}"
+        )
+    return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+NAMED: dict[str, Measure] = {
+    function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error)
+}
+RESERVED = frozenset({"epoch", "loss", "seconds", "steps"})
+
+
+def bind_metrics(
+    exe: Executable, names: Collection[str], metrics: MetricLike | Sequence[MetricLike] | None
+) -> list[BoundMetric]:
+    """The metrics with their outputs and targets, for data that has arrays of `names`."""
+    given = [] if metrics is None else [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
+    listed = [given] if isinstance(given, Metric) else given
+    bound = [_bind(exe, names, _as_metric(metric)) for metric in listed]
+    for i, metric in enumerate(bound):
+        if any(metric.name == other.name for other in bound[:i]):
+            raise TrainingError(
+                f"two metrics are named {metric.name!r}; name one otherwise by ge.Metric(name, function)"
+            )
+    return bound
+
+
+def _as_metric(metric: MetricLike) -> Metric:
+    if isinstance(metric, str):
+        if metric not in NAMED:
+            raise TrainingError(f"no metric {metric!r}{did_you_mean(metric, NAMED)}")
+        return Metric(metric, NAMED[metric])
+    if not isinstance(metric, Metric):
+        metric = Metric(getattr(metric, "__name__", type(metric).__name__), metric)
+    if metric.name in RESERVED or metric.name.startswith("validation_"):
+        raise TrainingError(f"a metric cannot be named {metric.name!r}: that name has a meaning in the history")
+    return metric
+
+
+def _bind(exe: Executable, names: Collection[str], metric: Metric) -> BoundMetric:
+    output = metric.output or _only_output(exe, metric)
+    needs = exe.needs([output])
+    target = metric.target or _only_target(metric, output, [name for name in names if name not in needs])
+    if target not in names:
+        raise TrainingError(
+            f"metric {metric.name!r}: the data has no array {target!r}{did_you_mean(target, list(names))}"
+        )
+    return BoundMetric(metric.name, metric.function, output, target)
+
+
+def _only_output(exe: Executable, metric: Metric) -> str:
+    axis = batch_axis(exe.graph)
+    outputs = exe.graph.outputs
+    usual: list[str] = [name for name in ("prediction", "logits") if name in outputs]
+    candidates = usual or [name for name, node in outputs.items() if has_examples(node.type, axis)]
+    if not usual and len(candidates) != 1:
+        said = ", ".join(candidates) or "none"
+        raise TrainingError(
+            f"metric {metric.name!r} needs an output: say ge.Metric(..., output=...); "
+            f"outputs with a row an example: {said}"
+        )
+    return candidates[0]
+
+
+def _only_target(metric: Metric, output: str, candidates: Sequence[str]) -> str:
+    if len(candidates) != 1:
+        said = ", ".join(candidates) or "none"
+        raise TrainingError(
+            f"metric {metric.name!r} needs a target: say ge.Metric(..., target=...); "
+            f"arrays of the data that output {output!r} does not need: {said}"
+        )
+    return candidates[0]
+
+
+def _flat(array: Array) -> Array:
+    return array[..., 0] if array.ndim > 1 and array.shape[-1] == 1 else array
+
+
+def _difference(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> Array:
+    left, right = _flat(np.asarray(predictions)), _flat(np.asarray(targets))
+    if left.shape != right.shape:
+        raise TrainingError(f"predictions have shape {list(left.shape)}, and targets {list(right.shape)}")
+    return left.astype(np.float64) - right
+
+
+def _classes(predictions: Array, targets: Array, threshold: float | None) -> tuple[Array, Array]:
+    """The predicted and the true class of every example."""
+    scores, labels = _flat(predictions), _flat(targets)
+    if scores.shape == labels.shape:
+        if scores.dtype.kind != "f":
+            return scores, labels
+        if scores.ndim == 1:
+            return _two_classes(scores, labels, threshold)
+        if np.all((labels == 0) | (labels == 1)) and np.all(labels.sum(-1) == 1):
+            return scores.argmax(-1), labels.argmax(-1)
+    elif scores.shape[:-1] == labels.shape:
+        _check_labels(labels)
+        return scores.argmax(-1), labels
+    raise TrainingError(
+        f"predictions of shape {list(predictions.shape)} and targets of shape {list(targets.shape)} are not classes: "
+        "scores with one more axis than integer labels are, or one-hot targets, or one number an example"
+    )
+
+
+def _two_classes(scores: Array, labels: Array, threshold: float | None) -> tuple[Array, Array]:
+    if np.any(labels == -1):
+        return np.sign(scores - (threshold or 0)), labels
+    if threshold is None:
+        if np.any((scores < 0) | (scores > 1)):
+            raise TrainingError(
+                "predictions outside [0, 1] are no probabilities: give the output after the sigmoid, "
+                'or a threshold: ge.Metric("accuracy", functools.partial(ge.metrics.accuracy, threshold=0))'
+            )
+        threshold = 0.5
+    _check_labels(labels)
+    return scores > threshold, labels
+
+
+def _check_labels(labels: Array) -> None:
+    if labels.dtype.kind == "f" and np.any(labels != np.round(labels)):
+        raise TrainingError("targets are not classes: integers are needed, or -1 and 1, or one-hot rows")

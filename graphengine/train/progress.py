@@ -1,0 +1,90 @@
+"""How far training has come, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from graphengine.train.history import Epoch
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_PAUSE = 0.1
+"""Seconds between two drawings of the bar: to draw takes longer than a step of a small network."""
+
+
+class Reporter:
+    """Is told of steps and epochs, and says nothing."""
+
+    def step(self, count: int, loss: float) -> None:
+        """A step is done, on `count` examples; `loss` is the mean of the epoch so far."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """An epoch is done."""
+
+
+class Bar(Reporter):
+    """Draws a bar with the loss, what the last epoch measured, and examples per second."""
+
+    def __init__(self, progress: Progress, epochs: int, first: int, examples: int | None) -> None:
+        self._progress = progress
+        self._last_epoch = first + epochs - 1
+        self._epoch = first
+        self._examples = examples
+        self._measured = ""
+        self._seen = 0
+        self._started = self._drawn = time.perf_counter()
+        total = None if examples is None else epochs * examples
+        self._task = progress.add_task("", total=total, said="", rate="")
+
+    def step(self, count: int, loss: float) -> None:
+        """Count, and draw if the last drawing is old."""
+        self._seen += count
+        now = time.perf_counter()
+        if now - self._drawn >= _PAUSE:
+            self._draw(now, f"loss {loss:.4f}{self._measured}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Draw what the epoch measured."""
+        self._measured = "".join(f"  {name} {value:.4f}" for name, value in epoch.values.items() if name != "loss")
+        self._draw(time.perf_counter(), f"loss {epoch.values['loss']:.4f}{self._measured}")
+        self._epoch = min(epoch.number + 1, self._last_epoch)
+
+    def _draw(self, now: float, said: str) -> None:
+        self._drawn = now
+        self._progress.update(
+            self._task,
+            completed=self._seen,
+            description=f"epoch {self._epoch}/{self._last_epoch}",
+            said=said,
+            rate=f"{self._seen / max(now - self._started, 1e-9):,.0f} examples/s",
+            refresh=True,
+        )
+
+
+@contextmanager
+def reporting(wanted: bool, epochs: int, first: int, examples: int | None) -> Iterator[Reporter]:
+    """A reporter for so many epochs, the first of them of number `first`: quiet unless stderr is a terminal."""
+    if not wanted or not sys.stderr.isatty():
+        yield Reporter()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [
+        TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[said]", "fields[rate]")
+    ]
+    progress = Progress(
+        columns[0],
+        BarColumn(20),
+        *columns[1:],
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        auto_refresh=False,
+    )
+    with progress:
+        yield Bar(progress, epochs, first, examples)
