@@ -2,6 +2,7 @@
 
 from graphengine import data
 from graphengine.compile import compile
+from graphengine.ir import init
 from graphengine.ir.graph import Graph, Node
 from graphengine.ops.activation import *
 from graphengine.ops.broadcast import *
