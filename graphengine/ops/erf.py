@@ -58,7 +58,6 @@ class Erf(UnaryOp):
     """y = 2 / sqrt(pi) times the integral of exp(-t^2) over t from 0 to x, to about 1e-16 (Cody 1969)."""
 
     kind: Literal["erf"] = "erf"
-    ufunc: ClassVar[str] = "erf"
     floats_only: ClassVar[bool] = True
 
     def eval(self, xp: Any, x: Any) -> Any:

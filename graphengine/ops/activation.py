@@ -1,0 +1,397 @@
+"""Activations: what makes a network more than one linear map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.op import Array, Call
+from graphengine.ir.types import TensorType, check_axis
+from graphengine.ops.broadcast import reduced, sum
+from graphengine.ops.compare import Bounded, mask, where
+from graphengine.ops.elementwise import UnaryOp, exp, square, unary
+from graphengine.ops.erf import Erf, erf, erf_into
+
+__all__ = [
+    "elu",
+    "gelu",
+    "hard_tanh",
+    "identity",
+    "leaky_relu",
+    "log_softmax",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+
+class Activation(UnaryOp):
+    """An op of floats that is no single ufunc; `cost` counts its operations on an element."""
+
+    floats_only: ClassVar[bool] = True
+    cost: ClassVar[int]
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return self.cost * y.size
+
+
+class Identity(Activation):
+    """y = x. A view."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["identity"] = "identity"
+    cost: ClassVar[int] = 0
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return x
+
+    def view(self, x: Array) -> Array:
+        return x
+
+    def keeps_layout(self) -> bool:
+        return True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar,)
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + exp(-x)), to full relative accuracy for x < 0 too, down to where exp(-x) overflows and y is 0."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    cost: ClassVar[int] = 4
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        small = xp.exp(-xp.abs(x))
+        return xp.where(x < 0, small, xp.ones((), x.dtype)) / (1 + small)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _sigmoid, (*operands, out)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * (y * (1.0 - y)),)
+
+
+class Tanh(UnaryOp):
+    """y = tanh x."""
+
+    kind: Literal["tanh"] = "tanh"
+    ufunc: ClassVar[str] = "tanh"
+    floats_only: ClassVar[bool] = True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * (1.0 - square(y)),)
+
+
+class ReLU(Activation):
+    """y = max(x, 0); relu'(0) = 0."""
+
+    kind: Literal["relu"] = "relu"
+    cost: ClassVar[int] = 1
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.maximum(x, 0)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return partial(np.maximum, out=out), (*operands, np.zeros((), out.dtype))
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (mask(y_bar, y > 0.0),)
+
+
+class HardTanh(Bounded):
+    """y = x, not below -1 and not above 1; hard_tanh' = 0 at +-1 and beyond."""
+
+    kind: Literal["hard_tanh"] = "hard_tanh"
+
+    def bounds(self) -> tuple[float | None, float | None]:
+        return -1.0, 1.0
+
+
+class LeakyReLU(Activation):
+    """y = x for x > 0, slope * x elsewhere, where 0 <= slope <= 1; leaky_relu'(0) = slope (Maas et al. 2013)."""
+
+    kind: Literal["leaky_relu"] = "leaky_relu"
+    cost: ClassVar[int] = 2
+    slope: float = Field(default=0.01, ge=0, le=1)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.maximum(x, self.slope * x)
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (y,)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _leaky_relu, (*operands, np.array(self.slope, out.dtype), out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (where(y > 0.0, y_bar, y_bar * self.slope),)
+
+
+class ELU(Activation):
+    """y = x for x > 0, alpha * (exp(x) - 1) elsewhere, alpha >= 0; elu'(0) = alpha (Clevert et al. 2016)."""
+
+    kind: Literal["elu"] = "elu"
+    cost: ClassVar[int] = 5
+    alpha: float = Field(default=1.0, ge=0)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.maximum(x, 0) + self.alpha * xp.expm1(xp.minimum(x, 0))
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (y,)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _elu, (*operands, np.array(self.alpha, out.dtype), out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * where(y > 0.0, 1.0, y + self.alpha),)
+
+
+class SiLU(Activation):
+    """y = x * sigmoid(x) (Elfwing et al. 2018), also known as swish."""
+
+    kind: Literal["silu"] = "silu"
+    cost: ClassVar[int] = 5
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return x * Sigmoid().eval(xp, x)
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (y,)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _silu, (*operands, out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * (y + sigmoid(x) * (1.0 - y)),)
+
+
+class Softplus(Activation):
+    """y = ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow."""
+
+    kind: Literal["softplus"] = "softplus"
+    cost: ClassVar[int] = 6
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (y,)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _softplus, (*operands, out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar * sigmoid(x),)
+
+
+_SCALE = math.sqrt(2 / math.pi)
+_CUBIC = 0.044715
+"""The constants of gelu's approximation: x Phi(x) is about x/2 (1 + tanh(_SCALE (x + _CUBIC x^3)))."""
+
+
+class GELU(Activation):
+    """y = x Phi(x), Phi the distribution function of the normal law (Hendrycks and Gimpel 2016).
+
+    With approximate="tanh", y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), which differs from it by under 5e-4.
+    """
+
+    kind: Literal["gelu"] = "gelu"
+    cost: ClassVar[int] = 5
+    approximate: Literal["none", "tanh"] = "none"
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        if self.approximate == "tanh":
+            return x * (0.5 + 0.5 * xp.tanh(_SCALE * x * (1 + _CUBIC * x * x)))
+        return x * (0.5 + 0.5 * Erf().eval(xp, x * math.sqrt(0.5)))
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (y,) if self.approximate == "tanh" else (y, *Erf().scratch(y, x))
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _gelu_by_tanh if self.approximate == "tanh" else _gelu, (*operands, out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        # Phi is computed again: kept from the forward pass it would be one more array to hold.
+        if self.approximate == "tanh":
+            bent = tanh(_SCALE * x * (1.0 + _CUBIC * square(x)))
+            slope = _SCALE * (1.0 + 3 * _CUBIC * square(x))
+            return (y_bar * (0.5 + 0.5 * bent + 0.5 * x * (1.0 - square(bent)) * slope),)
+        density = exp(-0.5 * square(x)) * (1 / math.sqrt(2 * math.pi))
+        return (y_bar * (0.5 + 0.5 * erf(x * math.sqrt(0.5)) + x * density),)
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return (9 if self.approximate == "tanh" else self.cost) * y.size
+
+
+class _AlongAxis(Activation):
+    axis: int = -1
+
+    def infer(self, x: TensorType) -> TensorType:
+        check_axis(self.axis, x.ndim)
+        return super().infer(x)
+
+    def _reduced(self, x: TensorType) -> TensorType:
+        return TensorType(reduced(x.shape, (self.axis,), keepdims=True), x.dtype)
+
+
+class Softmax(_AlongAxis):
+    """y_i = exp(x_i) / sum_j exp(x_j) along `axis`, the greatest taken from all x first, so that nothing overflows."""
+
+    kind: Literal["softmax"] = "softmax"
+    cost: ClassVar[int] = 5
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        powers = xp.exp(x - xp.max(x, axis=self.axis, keepdims=True, initial=-xp.inf))
+        return powers / xp.sum(powers, axis=self.axis, keepdims=True)
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (self._reduced(x),)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _softmax, (*operands, self.axis, out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        weighted = y_bar * y
+        return (weighted - y * sum(weighted, self.axis, keepdims=True),)
+
+
+class LogSoftmax(_AlongAxis):
+    """y_i = x_i - ln sum_j exp(x_j) along `axis`, the greatest taken from all x first, so that nothing overflows."""
+
+    kind: Literal["log_softmax"] = "log_softmax"
+    cost: ClassVar[int] = 5
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        shifted = x - xp.max(x, axis=self.axis, keepdims=True, initial=-xp.inf)
+        return shifted - xp.log(xp.sum(xp.exp(shifted), axis=self.axis, keepdims=True))
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return self._reduced(x), y
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _log_softmax, (*operands, self.axis, out, *scratch)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)
+
+
+# The kernels. Each may write over its operand: `x` is not read after `out` is first written.
+
+
+def _sigmoid(x: Array, out: Array) -> None:
+    np.negative(x, out)
+    np.exp(out, out)
+    np.add(out, 1, out)
+    np.reciprocal(out, out)
+
+
+def _leaky_relu(x: Array, slope: Array, out: Array, work: Array) -> None:
+    np.multiply(x, slope, work)
+    np.maximum(x, work, out=out)
+
+
+def _elu(x: Array, alpha: Array, out: Array, work: Array) -> None:
+    np.minimum(x, 0, out=work)
+    np.expm1(work, work)
+    np.multiply(work, alpha, work)
+    np.maximum(x, 0, out=out)
+    np.add(out, work, out)
+
+
+def _silu(x: Array, out: Array, work: Array) -> None:
+    _sigmoid(x, work)
+    np.multiply(x, work, out)
+
+
+def _softplus(x: Array, out: Array, work: Array) -> None:
+    # Not np.logaddexp, which takes seven times as long.
+    np.abs(x, work)
+    np.negative(work, work)
+    np.exp(work, work)
+    np.log1p(work, work)
+    np.maximum(x, 0, out=out)
+    np.add(out, work, out)
+
+
+def _gelu(x: Array, out: Array, work: Array, *erf_work: Array) -> None:
+    np.multiply(x, math.sqrt(0.5), work)
+    erf_into(work, work, *erf_work)
+    _half_one_plus_times(x, work, out)
+
+
+def _gelu_by_tanh(x: Array, out: Array, work: Array) -> None:
+    np.multiply(x, x, work)
+    np.multiply(work, _CUBIC, work)
+    np.add(work, 1, work)
+    np.multiply(work, x, work)
+    np.multiply(work, _SCALE, work)
+    np.tanh(work, work)
+    _half_one_plus_times(x, work, out)
+
+
+def _half_one_plus_times(x: Array, work: Array, out: Array) -> None:
+    np.multiply(work, 0.5, work)
+    np.add(work, 0.5, work)
+    np.multiply(x, work, out)
+
+
+def _softmax(x: Array, axis: int, out: Array, along: Array) -> None:
+    np.maximum.reduce(x, axis, None, along, keepdims=True, initial=-np.inf)
+    np.subtract(x, along, out)
+    np.exp(out, out)
+    np.add.reduce(out, axis, None, along, keepdims=True)
+    np.divide(out, along, out)
+
+
+def _log_softmax(x: Array, axis: int, out: Array, along: Array, work: Array) -> None:
+    np.maximum.reduce(x, axis, None, along, keepdims=True, initial=-np.inf)
+    np.subtract(x, along, out)
+    np.exp(out, work)
+    np.add.reduce(work, axis, None, along, keepdims=True)
+    np.log(along, along)
+    np.subtract(out, along, out)
+
+
+identity = unary(Identity)
+sigmoid = unary(Sigmoid)
+tanh = unary(Tanh)
+relu = unary(ReLU)
+hard_tanh = unary(HardTanh)
+silu = unary(SiLU)
+softplus = unary(Softplus)
+
+
+def leaky_relu(x: Operand, slope: float = 0.01, *, name: str | None = None) -> Node:
+    """`x` where it is above 0, `slope * x` elsewhere; the derivative at 0 is `slope`."""
+    return apply(LeakyReLU(slope=slope), x, name=name)
+
+
+def elu(x: Operand, alpha: float = 1.0, *, name: str | None = None) -> Node:
+    """`x` where it is above 0, `alpha * (exp(x) - 1)` elsewhere; the derivative at 0 is `alpha`."""
+    return apply(ELU(alpha=alpha), x, name=name)
+
+
+def gelu(x: Operand, approximate: Literal["none", "tanh"] = "none", *, name: str | None = None) -> Node:
+    """`x` times the chance that a standard normal variable is below it; exactly, or approximately by "tanh"."""
+    return apply(GELU(approximate=approximate), x, name=name)
+
+
+def softmax(x: Operand, axis: int = -1, *, name: str | None = None) -> Node:
+    """`exp(x)` divided by its sum along `axis`, without overflow."""
+    return apply(Softmax(axis=axis), x, name=name)
+
+
+def log_softmax(x: Operand, axis: int = -1, *, name: str | None = None) -> Node:
+    """The logarithm of `softmax(x, axis)`, without overflow, and accurate where the softmax is near 0."""
+    return apply(LogSoftmax(axis=axis), x, name=name)
