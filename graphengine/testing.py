@@ -192,8 +192,8 @@ def _run_kernel(op: Op, out: Array, operands: Sequence[Array], expected: Array) 
 
 
 def _layouts(operands: Sequence[Array]) -> Iterator[list[Array]]:
-    yield [np.ascontiguousarray(operand) for operand in operands]
-    yield [np.asfortranarray(operand) for operand in operands]
+    for order in ("C", "F"):
+        yield [np.array(operand, order=order) for operand in operands]
     strided = []
     for operand in operands:
         wide = np.empty((*operand.shape[:-1], 2 * operand.shape[-1]), operand.dtype) if operand.ndim else operand
