@@ -1,0 +1,268 @@
+"""Parts of a value: slices, rows by number, one-hot rows; and the ops that put adjoints back in their places."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from graphengine.errors import DTypeError, ShapeError, ValueRangeError
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim
+from graphengine.ir.graph import Node, apply
+from graphengine.ir.op import Array, Call, Dims, OneDim, Op
+from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
+from graphengine.ops.keys import Keys, key_shape, read_key, write_key
+
+__all__ = ["gather", "one_hot", "scatter_add", "slice"]
+
+
+class Slice(Op):
+    """The part of x that `key` picks, by NumPy's basic indexing; a view. In JSON the key is its text, "1:, ::-1, 0".
+
+    The size that is left of a named axis is told from the name: 1: leaves "batch-1", :3 leaves 3, ::-1 leaves "batch".
+    A feed too short for that is a FeedError.
+    """
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["slice"] = "slice"
+    key: Keys
+
+    def infer(self, x: TensorType) -> TensorType:
+        return TensorType(key_shape(self.key, x.shape), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return x[read_key(self.key)]
+
+    def view(self, operand: Array) -> Array:
+        return _part(operand, self.key)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (apply(SliceAdjoint(key=self.key, shape=x.shape), y_bar),)
+
+
+class SliceAdjoint(Op):
+    """The adjoint of `slice`: zeros of `shape`, but y[key] = x."""
+
+    kind: Literal["slice_adjoint"] = "slice_adjoint"
+    key: Keys
+    shape: Dims
+
+    def infer(self, x: TensorType) -> TensorType:
+        picked = key_shape(self.key, self.shape)
+        if picked != x.shape:
+            raise ShapeError(f"{x} does not fit the place that [{self.key}] picks, {TensorType(picked, x.dtype)}")
+        return TensorType(self.shape, x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return _added(xp, xp.zeros(self.shape, x.dtype), read_key(self.key), x)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _place, (out, _part(out, self.key), *operands)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (apply(Slice(key=self.key), y_bar),)
+
+
+class Gather(Op):
+    """Rows of x by number, y[..., i, ...] = x[..., indices[i], ...] along `axis`; indices have any number of axes.
+
+    An index that is negative, or not below the size of the axis, raises ValueRangeError.
+    """
+
+    kind: Literal["gather"] = "gather"
+    axis: int = 0
+
+    def infer(self, x: TensorType, indices: TensorType) -> TensorType:
+        _check_integers(self, indices, x)
+        axis = check_axis(self.axis, x.ndim)
+        return TensorType((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]), x.dtype)
+
+    def eval(self, xp: Any, x: Any, indices: Any) -> Any:
+        check_range(indices, x.shape[self.axis], "index")
+        return xp.take(x, indices, axis=self.axis)
+
+    def scratch(self, y: TensorType, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:
+        return () if indices.dtype == "int64" else (TensorType(indices.shape, "int64"),)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        x, indices = operands
+        axis = check_axis(self.axis, x.ndim)
+        return _gather, (out, x, indices, scratch[0] if scratch else None, axis)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
+        axis = check_axis(self.axis, x.ndim)
+        return scatter_add(y_bar, indices, x.shape[axis], axis), None
+
+
+class ScatterAdd(Op):
+    """The adjoint of `gather`: y[..., k, ...] = the sum of x[..., i, ...] over all i with indices[i] = k.
+
+    `axis` counts the axes of y, and has `size` there. An index out of range raises ValueRangeError.
+    """
+
+    kind: Literal["scatter_add"] = "scatter_add"
+    axis: int = 0
+    size: OneDim
+
+    def infer(self, x: TensorType, indices: TensorType) -> TensorType:
+        _check_integers(self, indices, x)
+        if x.dtype == "bool":
+            raise DTypeError(f"scatter_add takes numbers, not {x}")
+        before, rows, after = self._split(x.shape, indices.ndim)
+        if rows != indices.shape:
+            raise ShapeError(f"rows {x} at axis {len(before)} are not numbered by indices {indices}")
+        return TensorType((*before, self.size, *after), x.dtype)
+
+    def eval(self, xp: Any, x: Any, indices: Any) -> Any:
+        check_range(indices, dims.bind(self.size, {}), "index")
+        before, _, after = self._split(x.shape, indices.ndim)
+        place = (*(builtins.slice(None) for _ in before), indices)
+        return _added(xp, xp.zeros((*before, self.size, *after), x.dtype), place, x)
+
+    def scratch(self, y: TensorType, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(x.shape, "int64"),)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x, indices), (places,) = operands, scratch
+        before, rows, after = self._split(x.shape, indices.ndim)
+        width = math.prod(after)
+        size = dims.bind(self.size, {})
+        heads = np.arange(math.prod(before)) * (size * width)
+        starts = (heads[:, None] + np.arange(width)).reshape(*before, *(1 for _ in rows), *after)
+        numbers = indices[(..., *(None for _ in after))]
+        if x.flags.c_contiguous:  # ufunc.at is several times as fast on vectors
+            x = x.reshape(-1)
+        return _scatter_add, (out, x, indices, size, numbers, width, starts, places)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
+        return gather(y_bar, indices, check_axis(self.axis, y.ndim)), None
+
+    def flops(self, y: TensorType, x: TensorType, indices: TensorType) -> int:
+        return x.size
+
+    def _split(self, shape: Sequence[Any], rank: int) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+        """The sizes of x before the axes that the indices number, of those axes, and after them."""
+        axis = check_axis(self.axis, len(shape) - rank + 1)
+        return tuple(shape[:axis]), tuple(shape[axis : axis + rank]), tuple(shape[axis + rank :])
+
+
+class OneHot(Op):
+    """y[..., k] = 1 where k = labels[...], else 0, for k below `depth`.
+
+    A label that is negative, or not below `depth`, raises ValueRangeError.
+    """
+
+    kind: Literal["one_hot"] = "one_hot"
+    depth: int = Field(ge=1)
+    dtype: DType
+
+    def infer(self, labels: TensorType) -> TensorType:
+        _check_integers(self, labels)
+        return TensorType((*labels.shape, self.depth), self.dtype)
+
+    def eval(self, xp: Any, labels: Any) -> Any:
+        check_range(labels, self.depth, "label")
+        return xp.equal(labels[..., None], xp.arange(self.depth)).astype(self.dtype)
+
+    def scratch(self, y: TensorType, labels: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(labels.shape, "int64"),)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (labels,), (places,) = operands, scratch
+        starts = np.arange(labels.size).reshape(labels.shape) * self.depth
+        return _one_hot, (out, labels, starts, places)
+
+
+def check_range(values: Any, size: int, what: str) -> None:
+    """Raise ValueRangeError unless all `values`, of an array of integers, lie in [0, size)."""
+    if not isinstance(values, np.ndarray) or not values.size:  # values of other namespaces are not known as they pass
+        return
+    if np.minimum.reduce(values, None) >= 0 and np.maximum.reduce(values, None) < size:
+        return
+    place = tuple(int(i) for i in np.argwhere((values < 0) | (values >= size))[0])
+    raise ValueRangeError(f"{what} {values[place]} at {list(place)} is out of range: it must lie in [0, {size})")
+
+
+def slice(x: Node, key: Any, *, name: str | None = None) -> Node:
+    """x[key]: `key` is an int, a slice, ... or None (a new axis of size 1), or a tuple of them."""
+    return apply(Slice(key=write_key(key)), x, name=name)
+
+
+def gather(x: Node, indices: Node | npt.ArrayLike, axis: int = 0, *, name: str | None = None) -> Node:
+    """Rows of `x` along `axis`, by number; `indices` hold integers and have any shape, which takes the axis's place."""
+    return apply(Gather(axis=axis), x, _as_indices(x, indices), name=name)
+
+
+def scatter_add(x: Node, indices: Node | npt.ArrayLike, size: Dim, axis: int = 0, *, name: str | None = None) -> Node:
+    """`size` rows along `axis`, each the sum of those rows of `x` that `indices` give its number."""
+    return apply(ScatterAdd(axis=axis, size=size), x, _as_indices(x, indices), name=name)
+
+
+def one_hot(labels: Node, depth: int, dtype: object = None, *, name: str | None = None) -> Node:
+    """Rows of `depth` zeros with a 1 where the label says; in the graph's dtype, or float32 if that is no float's."""
+    graph = labels.graph
+    chosen = check_dtype(dtype) if dtype is not None else graph.dtype if graph.dtype in FLOATS else "float32"
+    return apply(OneHot(depth=depth, dtype=chosen), labels, name=name)
+
+
+def _check_integers(op: Op, indices: TensorType, *others: TensorType) -> None:
+    if indices.dtype not in INTEGERS:
+        beside = "".join(f" with {other}" for other in others)
+        raise DTypeError(f"{op.kind} takes integers for numbers of rows, not {indices}{beside}")
+
+
+def _as_indices(x: Node, indices: Node | npt.ArrayLike) -> Node:
+    # Left to `apply`, an array would take the dtype of x.
+    return indices if isinstance(indices, Node) else x.graph.constant(None, np.asarray(indices))
+
+
+def _part(x: Array, key: str) -> Array:
+    """x[key] as a view, also where that is one element, of which NumPy would make a scalar."""
+    keys = read_key(key)
+    return x[keys if Ellipsis in keys else (*keys, Ellipsis)]
+
+
+def _added(xp: Any, zeros: Any, place: Any, values: Any) -> Any:
+    """zeros[place] += values, for NumPy's arrays and for those that are never written to."""
+    if xp is not np:
+        return zeros.at[place].add(values)
+    np.add.at(zeros, place, values)
+    return zeros
+
+
+def _place(out: Array, part: Array, x: Array) -> None:
+    out.fill(0)
+    np.copyto(part, x)
+
+
+def _gather(out: Array, x: Array, indices: Array, numbers: Array | None, axis: int) -> None:
+    check_range(indices, x.shape[axis], "index")
+    if numbers is not None:
+        np.copyto(numbers, indices)
+        indices = numbers
+    x.take(indices, axis, out, "clip")  # with mode "raise" NumPy makes a copy of `out`
+
+
+def _scatter_add(
+    out: Array, x: Array, indices: Array, size: int, numbers: Array, width: int, starts: Array, places: Array
+) -> None:
+    check_range(indices, size, "index")
+    np.copyto(places, numbers)
+    np.multiply(places, width, places)
+    np.add(places, starts, places)
+    out.fill(0)
+    np.add.at(out.reshape(-1), places.reshape(x.shape), x)
+
+
+def _one_hot(out: Array, labels: Array, starts: Array, places: Array) -> None:
+    check_range(labels, out.shape[-1], "label")
+    np.copyto(places, labels)
+    np.add(places, starts, places)
+    out.fill(0)
+    out.put(places, 1)
