@@ -1,0 +1,96 @@
+"""The cost of a program, held against counts by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphengine as ge
+from graphengine.backends.numpy import allocate
+
+BATCH, INPUT, HIDDEN, OUTPUT = 128, 10, 16, 3
+
+
+def mlp() -> ge.Graph:
+    graph = ge.Graph("mlp")
+    x = graph.input("x", ("batch", INPUT))
+    w = graph.parameter("w", (INPUT, HIDDEN))
+    b = graph.parameter("b", (HIDDEN,))
+    v = graph.parameter("v", (HIDDEN, OUTPUT))
+    graph.output("loss", ge.sum(ge.exp(x @ w + b) @ v))
+    return graph
+
+
+FORWARD = (
+    BATCH * HIDDEN * (2 * INPUT - 1)  # x @ w: INPUT products and INPUT - 1 sums an element
+    + BATCH * HIDDEN  # + b
+    + BATCH * HIDDEN  # exp
+    + BATCH * OUTPUT * (2 * HIDDEN - 1)  # @ v
+    + BATCH * OUTPUT
+    - 1  # sum of n elements
+)
+BACKWARD = (
+    HIDDEN * OUTPUT * (2 * BATCH - 1)  # v_bar
+    + BATCH * HIDDEN * (2 * OUTPUT - 1)  # h_bar
+    + BATCH * HIDDEN  # exp
+    + HIDDEN * (BATCH - 1)  # b_bar
+    + INPUT * HIDDEN * (2 * BATCH - 1)  # w_bar
+)
+WEIGHTS = INPUT * HIDDEN + HIDDEN + HIDDEN * OUTPUT
+
+
+def test_flops_equal_the_count_by_hand() -> None:
+    cost = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.5)).cost(batch=BATCH)
+    assert cost.flops == {"FORWARD": FORWARD, "BACKWARD": BACKWARD, "UPDATE": 2 * WEIGHTS}
+    assert cost.total_flops == FORWARD + BACKWARD + 2 * WEIGHTS
+
+
+def test_bytes_moved_are_operands_read_and_results_written() -> None:
+    cost = ge.compile(mlp()).cost(batch=BATCH)
+    hidden, output = BATCH * HIDDEN, BATCH * OUTPUT
+    moved = (BATCH * INPUT + INPUT * HIDDEN + hidden) + (hidden + HIDDEN + hidden) + 2 * hidden
+    moved += (hidden + HIDDEN * OUTPUT + output) + (output + 1)
+    assert cost.bytes_moved == {"FORWARD": 4 * moved, "BACKWARD": 0, "UPDATE": 0}
+
+
+def test_leaf_bytes_are_those_of_inputs_parameters_and_constants() -> None:
+    cost = ge.compile(mlp()).cost(batch=BATCH)
+    assert cost.leaf_bytes == 4 * (BATCH * INPUT + WEIGHTS)
+
+
+def test_a_forward_program_reuses_its_slots_by_lifetime() -> None:
+    cost = ge.compile(mlp()).cost(batch=BATCH)
+    assert cost.peak_bytes == 4 * BATCH * (HIDDEN + OUTPUT) + 64  # h over z, the product, and a cache line for the loss
+    assert cost.retained_bytes == 0
+
+
+def test_backward_retains_what_it_reads_and_no_more() -> None:
+    cost = ge.compile(mlp(), loss="loss").cost(batch=BATCH)
+    assert cost.retained_bytes == 4 * BATCH * HIDDEN + 64  # exp's value serves its own adjoint and v's
+
+
+@pytest.mark.parametrize("batch", [1, 7, 128])
+def test_the_arena_that_is_allocated_is_the_peak_that_was_predicted(batch: int) -> None:
+    exe = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.5))
+    predicted = exe.cost(batch=batch).peak_bytes
+    exe.step({"x": np.zeros((batch, INPUT), np.float32)})
+    arena = exe._loaded.popitem()[1].runnable._slots
+    assert sum(slot.nbytes for slot in arena) == predicted
+    assert arena[0].base.nbytes == predicted + 64  # room to align the first slot
+
+
+def test_cost_is_known_before_anything_runs_and_grows_linearly_with_the_batch() -> None:
+    exe = ge.compile(mlp(), loss="loss")
+    counts = [exe.cost(batch=batch).flops["FORWARD"] for batch in (1, 2, 3)]
+    assert counts[2] - counts[1] == counts[1] - counts[0]
+
+
+def test_a_cost_reads_as_a_table() -> None:
+    text = str(ge.compile(mlp(), loss="loss").cost(batch=BATCH))
+    assert text.splitlines()[0].split() == ["phase", "FLOPs", "bytes", "moved"]
+    assert f"{FORWARD:,}" in text
+    assert "retained 8,256 B" in text
+
+
+def test_allocating_nothing_is_allowed() -> None:
+    assert allocate(()) == []

@@ -1,0 +1,227 @@
+"""The memory plan: no value is lost before its last reader, and memory is shared where it can be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import graphengine as ge
+from graphengine.backends.numpy import NumpyBackend, allocate
+from graphengine.ir.graph import Graph, Node
+from graphengine.schedule.memory import plan
+from graphengine.schedule.order import needed_nodes
+from graphengine.schedule.program import Buffer, Instruction, Program
+from graphengine.transform.adjoint import differentiate
+from tests.random_graphs import evaluate
+from tests.schedule.replay import Replay, prove
+from tests.schedule.tangles import SIDE, tangles
+
+
+def first_values(graph: Graph) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(0)
+    values = {node.name: generator.uniform(-1, 1, node.type.static_shape) for node in (*graph.inputs, *graph.states)}
+    return values | {node.name: node.op.value for node in graph.nodes if node.op.kind == "constant"}
+
+
+def agrees_with_naive_evaluation(
+    graph: Graph, program: Program, results: list[Node], updates: dict[Node, Node]
+) -> None:
+    held = first_values(graph)
+    expected = evaluate(needed_nodes([*results, *updates.values()]), held, {})
+    leaves = {name: array.copy() for name, array in held.items()}
+    loaded = NumpyBackend().load(program, leaves)
+    loaded.run(0, len(program.instructions))
+    for node in results:
+        np.testing.assert_allclose(loaded.results[node.name], expected[node.name], rtol=1e-12, atol=1e-12)
+    next_values = {target.name: expected[node.name] for target, node in updates.items()}
+    for name, array in leaves.items():
+        np.testing.assert_allclose(array, next_values.get(name, held[name]), rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(tangles())
+def test_every_instruction_finds_its_operands_and_every_leaf_ends_with_its_next_value(
+    tangle: tuple[Graph, list[Node], dict[Node, Node]],
+) -> None:
+    graph, results, updates = tangle
+    program = plan("tangle", results, updates, {})
+    prove(program, graph, results, updates)
+    agrees_with_naive_evaluation(graph, program, results, updates)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(tangles())
+def test_gradient_programs_keep_every_residual_to_its_last_reader(
+    tangle: tuple[Graph, list[Node], dict[Node, Node]],
+) -> None:
+    graph, results, updates = tangle
+    loss = ge.sum((results or graph.nodes[-1:])[0])
+    leaves = [*graph.inputs, *graph.states]
+    derivative = differentiate(loss, leaves)
+    gradients = [derivative.of(leaf) for leaf in leaves]
+    asked = [loss, *gradients]
+    program = plan("gradient", asked, {}, {})
+    prove(program, graph, asked, {})
+    agrees_with_naive_evaluation(graph, program, asked, {})
+    updates = {**updates, leaves[-1]: gradients[-1]}
+    program = plan("step", [loss], updates, {})
+    prove(program, graph, [loss], updates)
+
+
+def trading() -> tuple[Graph, list[Node]]:
+    graph = ge.Graph("trading", dtype="float64")
+    return graph, [graph.state(name, (SIDE, SIDE)) for name in ("a", "b", "c")]
+
+
+def check(graph: Graph, results: list[Node], updates: dict[Node, Node]) -> Program:
+    program = plan("step", results, updates, {})
+    prove(program, graph, results, updates)
+    agrees_with_naive_evaluation(graph, program, results, updates)
+    return program
+
+
+def test_two_states_swap() -> None:
+    graph, (a, b, _) = trading()
+    check(graph, [], {a: b, b: a})
+
+
+def test_three_states_go_round() -> None:
+    graph, (a, b, c) = trading()
+    check(graph, [], {a: b, b: c, c: a})
+
+
+def test_states_swap_through_views() -> None:
+    graph, (a, b, _) = trading()
+    check(graph, [], {a: b.T, b: a.T})
+
+
+def test_a_state_takes_its_own_transpose() -> None:
+    graph, (a, _, _) = trading()
+    check(graph, [a], {a: a.T})
+
+
+def test_one_value_is_the_next_of_two_states() -> None:
+    graph, (a, b, c) = trading()
+    value = a + b
+    check(graph, [value], {a: value, b: value, c: value.T})
+
+
+def test_a_state_keeps_its_last_value_beside_its_next() -> None:
+    graph, (a, b, _) = trading()
+    check(graph, [a], {a: a * 2.0, b: a})
+
+
+def test_a_state_takes_what_is_fed() -> None:
+    graph, (a, b, _) = trading()
+    x = graph.input("x", (SIDE, SIDE))
+    check(graph, [x], {a: x, b: x.T})
+
+
+def test_momentum_and_weights_are_written_where_they_stand() -> None:
+    graph, (w, m, g) = trading()
+    m_next = m * 0.9 + g
+    program = check(graph, [], {m: m_next, w: w - m_next * 0.1})
+    assert not any(step.op.kind == "copy" for step in program.instructions)
+    assert len(program.slot_bytes) == 1
+
+
+def test_a_leaf_is_not_overwritten_through_an_operand_seen_as_a_view() -> None:
+    graph, (a, _, _) = trading()
+    program = check(graph, [], {a: a + a.T})
+    assert program.instructions[-1].op.kind == "copy"
+
+
+def test_a_matrix_product_is_not_written_over_its_own_operand() -> None:
+    graph, (a, b, _) = trading()
+    check(graph, [], {a: a @ b, b: b @ a})
+
+
+def test_a_chain_of_elementwise_ops_runs_in_one_slot() -> None:
+    graph, (a, _, _) = trading()
+    value = a
+    for _ in range(10):
+        value = ge.exp(-value)
+    program = check(graph, [value], {})
+    assert program.peak_bytes == 128  # 72 bytes of floats, rounded up to cache lines
+    assert sum(step.in_place for step in program.instructions) == 19
+
+
+def test_a_view_takes_no_memory_and_keeps_what_it_shows_alive() -> None:
+    graph, (a, b, _) = trading()
+    value = a + b
+    view = value.T
+    others = -(a * b)
+    program = check(graph, [view + others], {})
+    assert next(step for step in program.instructions if step.name == view.name).is_view
+
+
+def test_reshaping_a_transposed_value_copies_it() -> None:
+    graph, (a, _, _) = trading()
+    flat = ge.reshape(a.T, (SIDE * SIDE,))
+    program = check(graph, [flat], {})
+    assert not next(step for step in program.instructions if step.name == flat.name).is_view
+
+
+def test_a_chain_of_views_costs_no_more_for_being_long() -> None:
+    graph, (a, _, _) = trading()
+    value = a
+    for _ in range(3000):
+        value = value.T
+    program = check(graph, [value + a], {})
+    assert program.peak_bytes == 128
+
+
+def test_the_replay_notices_a_slot_reused_too_early() -> None:
+    graph, (a, b, _) = trading()
+    first, second = a + b, a * b
+    total = first @ second
+    program = plan("sabotaged", [total], {}, {})
+    slots = {step.name: step.out for step in program.instructions}
+    slots[second.name].slot = slots[first.name].slot
+    with pytest.raises(AssertionError, match="reads"):
+        Replay(program, graph).run()
+
+
+def test_the_replay_notices_a_view_of_memory_that_was_written_since() -> None:
+    graph, (a, b, _) = trading()
+    first = a + b
+    view = first.T
+    second = a * b
+    total = view @ second
+    program = plan("sabotaged", [total], {}, {})
+    slots = {step.name: step.out for step in program.instructions}
+    slots[second.name].slot = slots[first.name].slot
+    with pytest.raises(AssertionError, match="view"):
+        Replay(program, graph).run()
+
+
+def test_slots_are_aligned_to_cache_lines_and_do_not_overlap() -> None:
+    slots = allocate((64, 128, 0, 192))
+    assert [slot.nbytes for slot in slots] == [64, 128, 0, 192]
+    addresses = [slot.ctypes.data for slot in slots if slot.nbytes]
+    assert all(address % 64 == 0 for address in addresses)
+    assert np.diff(addresses).tolist() == [64, 128]
+
+
+def test_arrays_of_no_elements_are_planned() -> None:
+    graph = ge.Graph("empty", dtype="float64")
+    a = graph.state("a", (0, 3))
+    check(graph, [ge.exp(a), ge.sum(a, axis=0)], {a: -a})
+
+
+def test_scratch_memory_is_checked_by_the_replay() -> None:
+    graph, (a, b, _) = trading()
+    total = a @ b
+    program = plan("sabotaged", [total], {}, {})
+    (step,) = program.instructions
+    clash = Instruction(
+        step.phase, step.name, step.of, step.op, step.out, step.operands, (_like(step.out),), step.where, 0, 0
+    )
+    sabotaged = Program("sabotaged", (clash,), program.slot_bytes, program.leaves, program.results, (), 0)
+    with pytest.raises(AssertionError, match="work memory"):
+        Replay(sabotaged, graph).run()
+
+
+def _like(buffer: Buffer) -> Buffer:
+    return Buffer("scratch", buffer.type, slot=buffer.slot)
