@@ -14,7 +14,7 @@ from graphengine.ir.graph import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
-from graphengine.schedule.order import schedule
+from graphengine.schedule.order import needed_nodes, schedule
 from graphengine.schedule.program import Buffer, Instruction, Program
 
 __all__ = ["plan"]
@@ -118,8 +118,14 @@ class _Planner:
             self.last_read[self.buffers[node].root] = len(self.order)
 
     def _find_overwritten_leaves(self) -> None:
-        """Choose the next values that are written where the present ones stand; the others wait for the end."""
+        """Choose the next values that are written where the present ones stand; the others wait for the end.
+
+        None is written before the values of the results are there: a kernel may refuse what it meets, as a label out of
+        range is refused, and then the step leaves everything as it was.
+        """
         places = {node: place for place, node in enumerate(self.order)}
+        values = [node for node in needed_nodes(self.results) if node.phase is Phase.FORWARD]
+        last_value = max((places[node] for node in values), default=-1)
         waiting = {}
         for leaf, node in self.updates.items():
             if node.is_leaf or self.buffers[node].source or node in waiting:
@@ -129,7 +135,8 @@ class _Planner:
         for node, leaf in waiting.items():
             operands = [self.buffers[parent] for parent in node.parents]
             last = self.last_read.get(self.buffers[node], -1)
-            if last < len(self.order) and self._may_write(self.buffers[leaf], places[node], node, operands):
+            in_time = last_value <= places[node] and last < len(self.order)
+            if in_time and self._may_write(self.buffers[leaf], places[node], node, operands):
                 self.written_over[node] = leaf
             else:
                 self.last_read[self.buffers[node]] = len(self.order)
