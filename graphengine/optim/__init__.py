@@ -1,0 +1,6 @@
+"""Optimizers, and what they are configured with."""
+
+from graphengine.optim.clip import Clip, ClipByGlobalNorm, ClipByValue
+from graphengine.optim.rules import GD, SGD, Adagrad, Adam, AdamW, RMSProp
+
+__all__ = ["GD", "SGD", "Adagrad", "Adam", "AdamW", "Clip", "ClipByGlobalNorm", "ClipByValue", "RMSProp"]
