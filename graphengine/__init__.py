@@ -1,7 +1,7 @@
 """A static, typed computation graph: declared once, differentiated, planned, and run fast."""
 
 from graphengine import data
-from graphengine.compile import compile
+from graphengine.compile import UnreachedParameterWarning, compile
 from graphengine.ir import init
 from graphengine.ir.graph import Graph, Node
 from graphengine.ops.activation import *
@@ -10,7 +10,9 @@ from graphengine.ops.compare import *
 from graphengine.ops.elementwise import *
 from graphengine.ops.erf import *
 from graphengine.ops.linalg import *
+from graphengine.ops.loss import *
 from graphengine.ops.power import *
+from graphengine.ops.regularizer import *
 from graphengine.optim import schedules
 from graphengine.optim.clip import ClipByGlobalNorm, ClipByValue
 from graphengine.optim.rules import GD, SGD, Adagrad, Adam, AdamW, RMSProp
@@ -23,4 +25,5 @@ from graphengine.optim.schedules import (
     Warmup,
 )
 from graphengine.train import *
+from graphengine.testing import gradcheck
 from graphengine.transform.adjoint import grad
