@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
-from graphengine.errors import CompileError
+from graphengine.errors import CompileError, NamingError
 from graphengine.executable import Executable, Recipe
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph, Node, Phase, did_you_mean
 from graphengine.ir.leaf import Parameter
 from graphengine.ir.training import Optimizer
 from graphengine.transform.adjoint import check_loss, differentiate, unreached
@@ -95,7 +95,12 @@ def _warn(graph: Graph, reasons: dict[str, str]) -> None:
 
 
 def _output_or_node(graph: Graph, what: str | Node) -> Node:
-    return graph.outputs[what] if isinstance(what, str) and what in graph.outputs else _node(graph, what)
+    if isinstance(what, str) and what in graph.outputs:
+        return graph.outputs[what]
+    if isinstance(what, str) and what not in graph:
+        near = did_you_mean(what, graph.outputs) or did_you_mean(what, [node.name for node in graph.nodes])
+        raise NamingError(f"graph {graph.name!r} has no output or node {what!r}{near}")
+    return _node(graph, what)
 
 
 def _node(graph: Graph, what: str | Node) -> Node:
