@@ -9,10 +9,12 @@ from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
 from graphengine.ops.elementwise import *
 from graphengine.ops.erf import *
+from graphengine.ops.index import *
 from graphengine.ops.linalg import *
 from graphengine.ops.loss import *
 from graphengine.ops.power import *
 from graphengine.ops.regularizer import *
+from graphengine.ops.shape import *
 from graphengine.optim import schedules
 from graphengine.optim.clip import ClipByGlobalNorm, ClipByValue
 from graphengine.optim.rules import GD, SGD, Adagrad, Adam, AdamW, RMSProp
@@ -24,6 +26,6 @@ from graphengine.optim.schedules import (
     StepDecay,
     Warmup,
 )
-from graphengine.train import *
 from graphengine.testing import gradcheck
+from graphengine.train import *
 from graphengine.transform.adjoint import grad

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
 
-from graphengine.errors import ShapeError
+from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.graph import Graph, Node, apply
 from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
 
-__all__ = ["broadcast_to", "dim_size", "expand_axes", "full", "reshape", "sum", "sum_to"]
+__all__ = ["broadcast_to", "reshape", "sum"]
 
 
 def _open_shape(value: Any) -> Shape:
@@ -88,26 +89,44 @@ class Reshape(Op):
         return (reshape(y_bar, x.shape),)
 
 
-class Sum(Op):
-    """y = the sum of x over `axis` (all axes for None), which stay with size 1 where `keepdims`."""
+class Reduction(Op):
+    """An op that makes one number of all those along `axis` (all axes for None).
 
-    kind: Literal["sum"] = "sum"
+    These axes are absent from the value, or have size 1 there where `keepdims`. The dtype stays.
+    """
+
+    kind: str
     axis: tuple[int, ...] | None = None
     keepdims: bool = False
 
     def infer(self, x: TensorType) -> TensorType:
+        if x.dtype == "bool":
+            raise DTypeError(f"{self.kind} takes numbers, not {x}; cast it")
         return TensorType(reduced(x.shape, self.axis, self.keepdims), x.dtype)
+
+    def reduce(self, ufunc: np.ufunc, x: Array, out: Array) -> Call:
+        """The call that reduces x by `ufunc` into `out`."""
+        axes = check_axes(self.axis, x.ndim)
+        return ufunc.reduce, (x, axes[0] if len(axes) == 1 else axes, None, out, self.keepdims)
+
+    def spread(self, y: Node, x: Node) -> Node:
+        """`y`, of the reduced shape, as it broadcasts to x."""
+        return expand_axes(y, x.shape, self.axis, self.keepdims)
+
+
+class Sum(Reduction):
+    """y = the sum of x over `axis`, in x's own dtype: integers wrap around where NumPy's sum would widen them."""
+
+    kind: Literal["sum"] = "sum"
 
     def eval(self, xp: Any, x: Any) -> Any:
         return xp.sum(x, axis=self.axis, keepdims=self.keepdims, dtype=x.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,) = operands
-        axes = check_axes(self.axis, x.ndim)
-        return np.add.reduce, (x, axes[0] if len(axes) == 1 else axes, None, out, self.keepdims)
+        return self.reduce(np.add, operands[0], out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        return (broadcast_to(expand_axes(y_bar, x.shape, self.axis, self.keepdims), x.shape),)
+        return (broadcast_to(self.spread(y_bar, x), x.shape),)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return max(0, x.size - y.size)
@@ -140,21 +159,26 @@ def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:
 
 def as_axes(axis: int | Sequence[int] | None) -> tuple[int, ...] | None:
     """The `axis` argument of a reduction as its op holds it."""
-    return None if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if axis is None:
+        return None
+    return tuple(map(operator.index, axis)) if isinstance(axis, Sequence) else (operator.index(axis),)
 
 
-def broadcast_to(x: Node, shape: Sequence[Dim], *, name: str | None = None) -> Node:
+def as_shape(shape: Dim | Sequence[Dim]) -> Shape:
+    """The `shape` argument of a function as its op holds it: one dim alone is a shape of one axis."""
+    return (shape,) if isinstance(shape, str) or not isinstance(shape, Iterable) else tuple(shape)
+
+
+def broadcast_to(x: Node, shape: Dim | Sequence[Dim], *, name: str | None = None) -> Node:
     """`x` repeated to `shape` by NumPy's broadcasting rule; dims may be names."""
-    if tuple(shape) == x.shape and name is None:
-        return x
-    return apply(BroadcastTo(shape=tuple(shape)), x, name=name)
+    wide = as_shape(shape)
+    return x if wide == x.shape and name is None else apply(BroadcastTo(shape=wide), x, name=name)
 
 
-def reshape(x: Node, shape: Sequence[Dim], *, name: str | None = None) -> Node:
+def reshape(x: Node, shape: Dim | Sequence[Dim], *, name: str | None = None) -> Node:
     """The elements of `x`, in order, in `shape`: ints, names, and at most one -1 for the size that is left over."""
-    if tuple(shape) == x.shape and name is None:
-        return x
-    return apply(Reshape(shape=tuple(shape)), x, name=name)
+    new = as_shape(shape)
+    return x if new == x.shape and name is None else apply(Reshape(shape=new), x, name=name)
 
 
 def sum(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False, *, name: str | None = None) -> Node:
@@ -173,7 +197,7 @@ def sum_to(x: Node, shape: Shape) -> Node:
 
 
 def expand_axes(x: Node, shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Node:
-    """A reduction's result with the axes that it reduced standing again, with size 1, so that it broadcasts to `shape`."""
+    """The result of reducing `shape`, with the axes that are gone put in again, so that it broadcasts to `shape`."""
     return x if keepdims else reshape(x, reduced(shape, axis, keepdims=True))
 
 

@@ -1,0 +1,248 @@
+"""Values joined, padded and cropped, and axes of size 1 put in and taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from graphengine.errors import DTypeError, ShapeError
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.op import Array, Call, Dims, Op
+from graphengine.ir.types import FLOATS, DType, TensorType, check_axes, check_axis, common_dtype
+from graphengine.ops.broadcast import as_axes
+from graphengine.ops.index import slice as part
+
+__all__ = ["concat", "crop", "expand_dims", "pad", "squeeze", "stack"]
+
+
+class Concat(Op):
+    """The operands one after another along `axis`; their other axes have equal sizes."""
+
+    kind: Literal["concat"] = "concat"
+    axis: int = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        dtype = common_dtype(types)
+        first = types[0].shape
+        axis = check_axis(self.axis, len(first))
+        total: Dim = 0
+        for type_ in types:
+            if type_.shape[:axis] != first[:axis] or type_.shape[axis + 1 :] != first[axis + 1 :]:
+                raise ShapeError(f"sizes differ beside axis {axis}: {types[0]} and {type_}")
+            total = dims.add(total, type_.shape[axis])
+        return TensorType((*first[:axis], total, *first[axis + 1 :]), dtype)
+
+    def eval(self, xp: Any, *values: Any) -> Any:
+        return xp.concatenate(values, axis=self.axis)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return np.concatenate, (operands, self.axis, out)
+
+    def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
+        axis = check_axis(self.axis, y.ndim)
+        start: Dim = 0
+        shares = []
+        for parent in parents:
+            shares.append(crop(y_bar, [start if place == axis else 0 for place in range(y.ndim)], parent.shape))
+            start = dims.add(start, parent.shape[axis])
+        return tuple(shares)
+
+
+class Stack(Op):
+    """The operands, of one type, side by side along a new axis: y[..., i, ...] = operand i, at `axis` of y."""
+
+    kind: Literal["stack"] = "stack"
+    axis: int = 0
+
+    def infer(self, *types: TensorType) -> TensorType:
+        dtype = common_dtype(types)
+        for type_ in types:
+            if type_ != types[0]:
+                raise ShapeError(f"stack takes operands of one shape, not {types[0]} and {type_}")
+        first = types[0].shape
+        axis = check_axis(self.axis, len(first) + 1)
+        return TensorType((*first[:axis], len(types), *first[axis:]), dtype)
+
+    def eval(self, xp: Any, *values: Any) -> Any:
+        return xp.stack(values, axis=self.axis)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return np.concatenate, ([np.expand_dims(operand, self.axis) for operand in operands], self.axis, out)
+
+    def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
+        ahead = (slice(None),) * check_axis(self.axis, y.ndim)
+        return tuple(part(y_bar, (*ahead, i)) for i in range(len(parents)))
+
+
+class Pad(Op):
+    """x with `before[i]` elements ahead of it along axis i and `after[i]` behind it, all of them `value`."""
+
+    kind: Literal["pad"] = "pad"
+    before: Dims
+    after: Dims
+    value: float = 0.0
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not len(self.before) == len(self.after) == x.ndim:
+            raise ShapeError(f"pad takes widths before and after each axis of {x}, not {self.before} and {self.after}")
+        if any(isinstance(width, int) and width < 0 for width in (*self.before, *self.after)):
+            raise ShapeError(f"widths before {self.before} and after {self.after} are not all at least 0")
+        if not _holds(x.dtype, self.value):
+            raise DTypeError(f"{x} is not padded with {self.value}, which {x.dtype} does not hold")
+        padded = zip(self.before, x.shape, self.after, strict=True)
+        return TensorType(tuple(dims.add(dims.add(ahead, size), behind) for ahead, size, behind in padded), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        widths = list(zip(self.before, self.after, strict=True))
+        return xp.pad(x, widths, constant_values=self.value) if widths else x
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x,) = operands
+        return _pad, (out, _block(out, self.before, x.shape), x, self.value)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (crop(y_bar, self.before, x.shape),)
+
+
+class Crop(Op):
+    """The block of x that begins at `start` and has `shape`; a view. It undoes `pad`, and each is the other's adjoint.
+
+    Where names hide whether the block lies inside x, a feed for which it does not is a FeedError.
+    """
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["crop"] = "crop"
+    start: Dims
+    shape: Dims
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not len(self.start) == len(self.shape) == x.ndim:
+            raise ShapeError(f"crop takes a start and a size for each axis of {x}, not {self.start} and {self.shape}")
+        sizes = (*self.start, *self.shape, *self._behind(x.shape))
+        if any(isinstance(size, int) and size < 0 for size in sizes):
+            raise ShapeError(f"the block of shape {self.shape} at {self.start} does not lie inside {x}")
+        return TensorType(self.shape, x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return _block(x, self.start, self.shape)
+
+    def view(self, operand: Array) -> Array:
+        return _block(operand, self.start, self.shape)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (apply(Pad(before=self.start, after=self._behind(x.shape)), y_bar),)
+
+    def _behind(self, shape: Shape) -> Shape:
+        """How many elements of x lie behind the block, along each axis."""
+        blocks = zip(shape, self.start, self.shape, strict=True)
+        return tuple(dims.subtract(dims.subtract(whole, start), size) for whole, start, size in blocks)
+
+
+class ExpandDims(Op):
+    """x with axes of size 1 put in, which stand at `axis` of y. A view."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["expand_dims"] = "expand_dims"
+    axis: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> TensorType:
+        ndim = x.ndim + len(self.axis)
+        new = check_axes(self.axis, ndim)
+        old = iter(x.shape)
+        return TensorType(tuple(1 if place in new else next(old) for place in range(ndim)), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.expand_dims(x, self.axis)
+
+    def view(self, operand: Array) -> Array:
+        return np.expand_dims(operand, self.axis)
+
+    def keeps_layout(self) -> bool:
+        return True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (apply(Squeeze(axis=self.axis), y_bar),)
+
+
+class Squeeze(Op):
+    """x without `axis`, which have size 1. A view."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["squeeze"] = "squeeze"
+    axis: tuple[int, ...]
+
+    def infer(self, x: TensorType) -> TensorType:
+        gone = check_axes(self.axis, x.ndim)
+        for axis in gone:
+            if x.shape[axis] != 1:
+                raise ShapeError(f"axis {axis} of {x} is not squeezed away: its size is {x.shape[axis]}, not 1")
+        return TensorType(tuple(size for place, size in enumerate(x.shape) if place not in gone), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.squeeze(x, self.axis)
+
+    def view(self, operand: Array) -> Array:
+        return operand.squeeze(self.axis)
+
+    def keeps_layout(self) -> bool:
+        return True
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        return (apply(ExpandDims(axis=check_axes(self.axis, x.ndim)), y_bar),)
+
+
+def concat(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) -> Node:
+    """`nodes` one after another along `axis`."""
+    return apply(Concat(axis=axis), *nodes, name=name)
+
+
+def stack(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) -> Node:
+    """`nodes`, of one type, side by side along a new axis, which stands at `axis` of the result."""
+    return apply(Stack(axis=axis), *nodes, name=name)
+
+
+def pad(x: Node, widths: Sequence[tuple[Dim, Dim]], value: float = 0.0, *, name: str | None = None) -> Node:
+    """`x` with `value` around it; `widths` hold, for each axis, how many elements go before it and after it."""
+    before, after = tuple(width[0] for width in widths), tuple(width[1] for width in widths)
+    return apply(Pad(before=before, after=after, value=value), x, name=name)
+
+
+def crop(x: Node, start: Sequence[Dim], shape: Sequence[Dim], *, name: str | None = None) -> Node:
+    """The block of `x` that begins at `start` and has `shape`; unlike those of a slice, its bounds may be names."""
+    return apply(Crop(start=tuple(start), shape=tuple(shape)), x, name=name)
+
+
+def expand_dims(x: Node, axis: int | Sequence[int], *, name: str | None = None) -> Node:
+    """`x` with axes of size 1 put in, which stand at `axis` of the result."""
+    return apply(ExpandDims(axis=as_axes(axis)), x, name=name)
+
+
+def squeeze(x: Node, axis: int | Sequence[int] | None = None, *, name: str | None = None) -> Node:
+    """`x` without `axis`, which have size 1; for None, without all axes of size 1. A named axis always stays."""
+    ones = tuple(place for place, size in enumerate(x.shape) if size == 1)
+    return apply(Squeeze(axis=ones if axis is None else as_axes(axis)), x, name=name)
+
+
+def _holds(dtype: DType, value: float) -> bool:
+    """Whether arrays of `dtype` can hold `value` as it is, or rounded if they hold floats."""
+    if dtype in FLOATS:
+        return True
+    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return value.is_integer() and low <= value <= high
+
+
+def _block(x: Array, start: Sequence[Dim], shape: Sequence[Dim]) -> Array:
+    """The block of x that begins at `start` and has `shape`, both bound."""
+    bounds = [(dims.bind(begin, {}), dims.bind(size, {})) for begin, size in zip(start, shape, strict=True)]
+    key: tuple[Any, ...] = (..., *(slice(begin, begin + size) for begin, size in bounds))
+    block: Array = x[key]
+    return block
+
+
+def _pad(out: Array, block: Array, x: Array, value: float) -> None:
+    out.fill(value)
+    np.copyto(block, x)
