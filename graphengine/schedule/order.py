@@ -48,13 +48,14 @@ def schedule(outputs: Iterable[Node], updates: Mapping[Node, Node]) -> list[Node
 
 def _defer(nodes: Sequence[Node], turn: dict[Node, int]) -> None:
     """Give every UPDATE node that leaves alone lead to the turn of its first reader; the last turn if it has none."""
+    emitted = [node for node in nodes if node.phase is Phase.UPDATE and not node.is_leaf]
     of_leaves: set[Node] = set()
-    for node in nodes:
-        if node.phase is Phase.UPDATE and all(parent.is_leaf or parent in of_leaves for parent in node.parents):
+    for node in emitted:
+        if all(parent.is_leaf or parent in of_leaves for parent in node.parents):
             of_leaves.add(node)
     first_reader: dict[Node, int] = {}
-    for node in reversed(nodes):
-        if node in of_leaves and not node.is_leaf:
+    for node in reversed(emitted):
+        if node in of_leaves:
             turn[node] = max(turn[node], first_reader.get(node, len(nodes)))
         for parent in node.parents:
             first_reader[parent] = min(first_reader.get(parent, len(nodes)), turn[node])
