@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from graphengine.errors import ExecutionError
+from graphengine.ir import dims
+from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array, Call
+from graphengine.ops.scan import Scan
 from graphengine.schedule.memory import CACHE_LINE
 from graphengine.schedule.program import Buffer, Instruction, Program
 
@@ -58,9 +61,54 @@ class LoadedProgram:
         if step.is_view:
             self._arrays[step.out] = step.op.view(operands[0])
             return
+        if isinstance(step.op, Scan):
+            self._calls.append((self._loop(step, step.op, operands), ()))
+            self._steps.append(step)
+            return
         scratch = [self._array(buffer) for buffer in step.scratch]
         self._calls.append(step.op.bind(self._array(step.out), *operands, scratch=scratch))
         self._steps.append(step)
+
+    def _loop(self, step: Instruction, scan: Scan, operands: list[Array]) -> Callable[[], None]:
+        """The kernel of a scan: its body's kernels, run once for every step between copies of what a step is given."""
+        assert step.body is not None  # the planner gives every scan the program of its body
+        inputs = scan.body.inputs
+        leaves = {node.name: node.op.value for node in scan.body.nodes if isinstance(node.op, Constant)}
+        for place, (node, operand) in enumerate(zip(inputs, operands, strict=True)):
+            given = place >= scan.carries + scan.sequences
+            leaves[node.name] = operand if given else np.empty(node.type.static_shape, node.type.dtype)
+        body = LoadedProgram(step.body, leaves)
+        carries = [(leaves[node.name], first) for node, first in zip(inputs[: scan.carries], operands, strict=False)]
+        stop = scan.carries + scan.sequences
+        read = [
+            (leaves[node.name], sequence)
+            for node, sequence in zip(inputs[scan.carries : stop], operands[scan.carries : stop], strict=True)
+            if node.name in step.body.leaves
+        ]
+        parts = {index: self._array(part) for index, part in step.out.parts.items()}
+        nodes = scan.item_nodes()
+        kept = [(parts[i], body.results[nodes[i].name]) for i in parts if i >= scan.carries]
+        last = [(parts[i], carries[i][0]) for i in parts if i < scan.carries]
+        count = dims.bind(scan.steps([operand.type for operand in step.operands]), {})
+        order = range(count)[::-1] if scan.reverse else range(count)
+        given_by_step = [[(array, sequence[t]) for array, sequence in read] for t in order]
+        kept_by_step = [[(stack[t : t + 1], result) for stack, result in kept] for t in order]
+
+        def run() -> None:
+            for array, first in carries:
+                copyto(array, first)
+            for given, keeping in zip(given_by_step, kept_by_step, strict=True):
+                for array, value in given:
+                    copyto(array, value)
+                for function, arguments in calls:
+                    function(*arguments)
+                for stack, value in keeping:
+                    copyto(stack, value)
+            for array, value in last:
+                copyto(array, value)
+
+        copyto, calls = np.copyto, body._calls
+        return run
 
     def _array(self, buffer: Buffer) -> Array:
         if buffer not in self._arrays:

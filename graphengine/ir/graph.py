@@ -170,8 +170,11 @@ class Graph:
     `dtype` is what leaves get when they name none. Nodes stand in order of declaration, so parents before children.
     """
 
-    def __init__(self, name: str = "graph", dtype: object = "float32") -> None:
+    def __init__(self, name: str = "graph", dtype: object = "float32", *, outer: Graph | None = None) -> None:
         self.name = check_name(name)
+        self.outer = outer
+        """For the body of a scan under declaration: the graph around it, whose nodes it captures when it reads them."""
+        self.captures: dict[Node, Node] = {}
         self.dtype: DType = check_dtype(dtype)
         self.nodes: list[Node] = []
         self.outputs: dict[str, Node] = {}
@@ -267,12 +270,24 @@ class Graph:
         self._scalars = {key: node for key, node in self._scalars.items() if node.name in self._by_name}
 
     def own(self, node: Node) -> Node:
-        """`node`, if it belongs to this graph; raise GraphError otherwise."""
+        """`node`, if it belongs to this graph, or what captures it from the graph around; raise GraphError otherwise."""
         if not isinstance(node, Node):
             raise GraphError(f"a node is needed, not {node!r}")
-        if node.graph is not self:
+        if node.graph is self:
+            return node
+        if self.outer is None:
             raise GraphError(f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}")
-        return node
+        node = self.outer.own(node)
+        if node not in self.captures:
+            self.captures[node] = self.add(leaf.Input(shape=node.shape, dtype=node.dtype))
+        return self.captures[node]
+
+    def lies_in(self, other: Graph) -> bool:
+        """Whether this is `other`, or the body of a scan in it."""
+        graph: Graph | None = self
+        while graph is not None and graph is not other:
+            graph = graph.outer
+        return graph is not None
 
     def scalar(self, value: float | int | bool, dtype: DType) -> Node:
         """The constant node of this scalar; one node for all uses of the same value."""
@@ -349,6 +364,15 @@ class Graph:
         twin.training = self.training
         return twin
 
+    def bind(self, binding: Mapping[str, int]) -> Graph:
+        """The same graph with its named dims given sizes."""
+        bound = Graph(self.name, self.dtype)
+        for node in self.nodes:
+            with bound.declared_at(node.where):
+                bound.add(node.op.bind_dims(binding), [bound.nodes[parent.index] for parent in node.parents], node.name)
+        bound.outputs = {name: bound.nodes[node.index] for name, node in self.outputs.items()}
+        return bound
+
     def __eq__(self, other: object) -> bool:
         """Whether both declare the same: name, dtype, nodes in order, outputs, updates, training."""
         return isinstance(other, Graph) and _content(self) == _content(other)
@@ -415,6 +439,9 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
     graph = nodes[0].graph
     if len(nodes) == len(operands) and all(node.graph is graph for node in nodes):
         return graph.add(op, nodes, name)
+    for node in nodes:
+        if node.graph.lies_in(graph):
+            graph = node.graph
     dtype = next((node.type.dtype for node in nodes if node.type.dtype != "bool"), None)
     return graph.add(op, [_as_node(graph, operand, dtype, op) for operand in operands], name)
 

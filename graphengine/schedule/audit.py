@@ -73,8 +73,8 @@ def _faults(program: Program) -> Iterator[str]:
 def _paths(derivative: Derivative) -> int:
     """How many paths lead from the differentiated leaves to the loss; exact, however many."""
     paths: Counter[Node] = Counter({derivative.loss: 1})
-    for node in derivative.adjoints:  # children first
+    for node in derivative.flow.visited:  # children first
         for parent in dict.fromkeys(node.parents):
-            if parent in derivative.adjoints:
+            if parent in derivative.flow.visited:
                 paths[parent] += paths[node]
     return sum(paths[node] for node in derivative.adjoints if node.is_leaf)

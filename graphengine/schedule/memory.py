@@ -7,13 +7,16 @@ it; then its slot goes to a free list of its size. Slots are found in O(1), so a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from graphengine.errors import FeedError, GraphError
+from graphengine.ir import dims
+from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.graph import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
+from graphengine.ops.scan import Scan
 from graphengine.schedule.order import needed_nodes, schedule
 from graphengine.schedule.program import Buffer, Instruction, Program
 
@@ -28,6 +31,21 @@ def plan(name: str, results: Iterable[Node], updates: Mapping[Node, Node], bindi
     `binding` gives every name of a dim its size.
     """
     return _Planner(schedule(results, updates), list(results), dict(updates), dict(binding)).program(name)
+
+
+def plan_body(scan: Scan, items: Collection[int]) -> Program:
+    """The program of one step of `scan`: what `items` of it, and the carries that those need, are computed from."""
+    nodes, inputs = scan.item_nodes(), scan.body.inputs
+    results = [nodes[item] for item in items if item >= scan.carries]
+    live = {place for place in items if place < scan.carries}
+    while True:
+        needed = set(needed_nodes([*results, *(nodes[place] for place in live)]))
+        more = {place for place in range(scan.carries) if inputs[place] in needed} | live
+        if more == live:
+            break
+        live = more
+    updates = {inputs[place]: nodes[place] for place in sorted(live) if nodes[place] is not inputs[place]}
+    return plan(scan.body.name, dict.fromkeys(results), updates, {})
 
 
 class _Planner:
@@ -84,10 +102,21 @@ class _Planner:
             self.ops[node] = op
             buffer = self.buffers[node] = Buffer(node.name, type_, leaf=node.name if node.is_leaf else None)
             if op.is_view:
-                source = self.buffers[node.parents[0]]
+                source = self._operands(node)[0]
                 if op.can_view(source.contiguous):
                     buffer.source = source.root  # so that a chain of views is walked once, not once for each
                     buffer.contiguous = source.contiguous and op.keeps_layout()
+
+    def _operands(self, node: Node) -> tuple[Buffer, ...]:
+        """The buffers that `node` reads: of a bundle, the one item that an `item` node is."""
+        operands = tuple(self.buffers[parent] for parent in node.parents)
+        if not isinstance(node.op, Item):
+            return operands
+        (bundle,) = operands
+        index = node.op.index
+        if index not in bundle.parts:
+            bundle.parts[index] = Buffer(f"{bundle.name}[{index}]", node.type.bind(self.binding))
+        return (bundle.parts[index],)
 
     def _bound(self, node: Node) -> tuple[Op, TensorType]:
         """The op and the type of `node` for these sizes; raises FeedError where they do not bear out what was declared.
@@ -112,8 +141,8 @@ class _Planner:
 
     def _find_last_reads(self) -> None:
         for place, node in enumerate(self.order):
-            for parent in node.parents:
-                self.last_read[self.buffers[parent].root] = place
+            for operand in self._operands(node):
+                self.last_read[operand.root] = place
         for node in self.results:
             self.last_read[self.buffers[node].root] = len(self.order)
 
@@ -133,7 +162,7 @@ class _Planner:
             else:
                 waiting[node] = leaf
         for node, leaf in waiting.items():
-            operands = [self.buffers[parent] for parent in node.parents]
+            operands = self._operands(node)
             last = self.last_read.get(self.buffers[node], -1)
             in_time = last_value <= places[node] and last < len(self.order)
             if in_time and self._may_write(self.buffers[leaf], places[node], node, operands):
@@ -143,7 +172,7 @@ class _Planner:
 
     def _instruct(self, place: int, node: Node) -> None:
         op, out = self.ops[node], self.buffers[node]
-        operands = tuple(self.buffers[parent] for parent in node.parents)
+        operands = self._operands(node)
         types = [operand.type for operand in operands]
         scratch: tuple[Buffer, ...] = ()
         if out.source is None:
@@ -158,10 +187,14 @@ class _Planner:
                     self._release(root)
         elif self.last_read[out.root] == place:
             self._release(out.root)
+        body = plan_body(op, out.parts) if isinstance(op, Scan) else None
         flops = op.flops(out.type, *types)
-        moved = 0 if out.source else out.type.nbytes + sum(type.nbytes for type in types)
+        if isinstance(op, Scan) and body is not None:
+            flops = dims.bind(op.steps(types), {}) * sum(body.flops().values())
+        written = [part.type for part in out.parts.values()] or [out.type]
+        moved = 0 if out.source else sum(type.nbytes for type in (*written, *types))
         self.instructions.append(
-            Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved)
+            Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved, body)
         )
 
     def _place(self, place: int, node: Node, out: Buffer, operands: tuple[Buffer, ...]) -> Buffer | None:
@@ -169,6 +202,10 @@ class _Planner:
 
         Returns the operand that is overwritten, if one is.
         """
+        if isinstance(out.type, BundleType):
+            for part in out.parts.values():
+                part.slot = self._take(part.type)
+            return None
         if node in self.written_over:
             out.leaf = self.written_over[node].name
             return None

@@ -23,6 +23,8 @@ class Buffer:
     slot: int | None = None
     source: Buffer | None = None
     contiguous: bool = True
+    parts: dict[int, Buffer] = field(default_factory=dict)
+    """Of a bundle: the buffers of the items that are read, by number."""
 
     @property
     def root(self) -> Buffer:
@@ -35,6 +37,8 @@ class Buffer:
     @property
     def place(self) -> str:
         """Where it stands, for people: a leaf's name, a slot's number, or a view of one of these."""
+        if self.parts:
+            return " ".join(part.place for part in self.parts.values())
         if self.source is not None:
             return f"view of {self.root.place}"
         return f"%{self.slot}" if self.leaf is None else f"@{self.leaf}"
@@ -54,6 +58,8 @@ class Instruction:
     where: Where
     flops: int
     bytes_moved: int
+    body: Program | None = None
+    """Of a scan: the program of one step."""
 
     def __str__(self) -> str:
         return f"{self.name} = {self.op.kind}({', '.join(operand.name for operand in self.operands)})"
@@ -88,7 +94,8 @@ class Program:
     @property
     def peak_bytes(self) -> int:
         """The size of the arena: all slots, each rounded up to a cache line."""
-        return sum(self.slot_bytes)
+        bodies = (step.body.peak_bytes for step in self.instructions if step.body)
+        return sum(self.slot_bytes) + sum(bodies)
 
     @property
     def forward_length(self) -> int:

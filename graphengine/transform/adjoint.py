@@ -1,30 +1,29 @@
-"""Reverse-mode differentiation: from a graph to the same graph with the nodes of its adjoints.
-
-Children first, the adjoint of each active node is the sum of what its children's VJP rules give it, so it is emitted
-once however many paths lead to the loss (Linnainmaa 1970; Griewank and Walther 2008, ch. 3).
-"""
+"""The derivative of a loss: from a graph to the same graph with the nodes of its adjoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from graphengine.errors import DTypeError, GraphError, ShapeError
+from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.graph import Node, Phase
+from graphengine.ir.pullback import Pullback, pullback
 from graphengine.ops.broadcast import full
 
 __all__ = ["Derivative", "differentiate", "grad"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Derivative:
     """The adjoints of a loss."""
 
     loss: Node
-    adjoints: dict[Node, Node] = field(default_factory=dict)
-    """The adjoint of every active node that a gradient reaches."""
-    blocked: dict[Node, Node] = field(default_factory=dict)
-    """An active node that a child's rule gave no adjoint, and that child."""
+    flow: Pullback
+
+    @property
+    def adjoints(self) -> dict[Node, Node]:
+        """The adjoint of every active node that a gradient reaches, children first."""
+        return self.flow.adjoints
 
     def of(self, node: Node) -> Node:
         """The adjoint of `node`; zeros where no gradient reaches it."""
@@ -46,50 +45,15 @@ def grad(loss: Node, wrt: Sequence[Node]) -> list[Node]:
 
 
 def differentiate(loss: Node, wrt: Sequence[Node], phase: Phase = Phase.FORWARD) -> Derivative:
-    """Emit the adjoint of every active node, children first, bearing `phase`."""
+    """Emit the adjoint of every active node, bearing `phase`."""
     graph = loss.graph
     check_loss(loss)
     for node in wrt:
         if not graph.own(node).type.is_float:
             raise DTypeError(f"no derivative with respect to {node!r}: it does not hold floats")
-    derivative = Derivative(loss)
-    active = active_nodes(loss, wrt)
-    shares: dict[Node, Node] = {}
     with graph.emitting(phase, loss):
-        shares[loss] = full(graph, 1.0, loss.shape, loss.dtype)
-    for node in reversed(active):
-        y_bar = shares.pop(node, None)
-        if y_bar is None:
-            continue
-        derivative.adjoints[node] = y_bar
-        with graph.emitting(phase, node):
-            for parent, share in zip(node.parents, _shares(node, y_bar, active), strict=True):
-                if parent not in active:
-                    continue
-                if share is None:
-                    derivative.blocked.setdefault(parent, node)
-                else:
-                    shares[parent] = shares[parent] + share if parent in shares else share
-    return derivative
-
-
-def active_nodes(loss: Node, wrt: Sequence[Node]) -> dict[Node, None]:
-    """The float nodes on a path from `wrt` to the loss, parents first."""
-    graph = loss.graph
-    reached = [False] * (loss.index + 1)
-    for node in wrt:
-        if node.index <= loss.index:
-            reached[node.index] = True
-    for node in graph.nodes[: loss.index + 1]:
-        if not reached[node.index] and node.type.is_float:
-            reached[node.index] = any(reached[parent.index] for parent in node.parents)
-    needed = [False] * (loss.index + 1)
-    needed[loss.index] = True
-    for node in reversed(graph.nodes[: loss.index + 1]):
-        if needed[node.index]:
-            for parent in node.parents:
-                needed[parent.index] = True
-    return {node: None for node in graph.nodes[: loss.index + 1] if reached[node.index] and needed[node.index]}
+        seed = full(graph, 1.0, loss.shape, loss.dtype)
+    return Derivative(loss, pullback({loss: seed}, wrt, phase))
 
 
 def check_loss(loss: Node) -> None:
@@ -112,7 +76,7 @@ def _reason(parameter: Node, derivative: Derivative) -> str:
     for node in graph.nodes[parameter.index + 1 : loss.index + 1]:
         if any(parent in below for parent in node.parents):
             below.add(node)
-            if any(derivative.blocked.get(parent) is node for parent in node.parents if parent in below):
+            if any(derivative.flow.blocked.get(parent) is node for parent in node.parents if parent in below):
                 blockers.append(node)
     if loss not in below:
         return f"the loss {loss.name!r} does not depend on it"
@@ -120,13 +84,3 @@ def _reason(parameter: Node, derivative: Derivative) -> str:
         node = blockers[0]
         return f"no gradient passes {node.name} = {node.op.kind}(...), declared at {node.where}"
     return "every path to the loss passes a value that is not a float"
-
-
-def _shares(node: Node, y_bar: Node, active: dict[Node, None]) -> Sequence[Node | None]:
-    shares = node.op.vjp(node, y_bar, *node.parents) if node.parents else ()
-    for parent, share in zip(node.parents, shares, strict=True):
-        if share is not None and parent in active and share.type != parent.type:
-            raise GraphError(
-                f"the vjp of {node.op.kind} gives {parent.name}, which is {parent.type}, an adjoint of type {share.type}"
-            )
-    return shares

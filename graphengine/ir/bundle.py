@@ -1,0 +1,67 @@
+"""Several results of one node: the type of a bundle, and the op that takes one result out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from graphengine.errors import ShapeError
+from graphengine.ir.op import Array, Op
+from graphengine.ir.types import TensorType
+
+__all__ = ["BundleType", "Item"]
+
+
+@dataclass(frozen=True, slots=True)
+class BundleType(TensorType):
+    """The types of several results. A bundle is taken apart by `item` nodes; no other op has a use for it."""
+
+    items: tuple[TensorType, ...] = ()
+
+    @staticmethod
+    def of(items: tuple[TensorType, ...]) -> BundleType:
+        """The bundle of results of these types."""
+        return BundleType((), "uint8", items)
+
+    def __str__(self) -> str:
+        return f"bundle({', '.join(map(str, self.items))})"
+
+    @property
+    def is_float(self) -> bool:
+        """Whether any of the results holds floats."""
+        return any(item.is_float for item in self.items)
+
+    def names(self) -> frozenset[str]:
+        """The names that stand in the shapes."""
+        return frozenset(name for item in self.items for name in item.names())
+
+    def bind(self, binding: Mapping[str, int]) -> BundleType:
+        """The type with its names given sizes."""
+        return BundleType.of(tuple(item.bind(binding) for item in self.items))
+
+
+class Item(Op):
+    """y = result number `index` of a bundle. It takes no memory and no time."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["item"] = "item"
+    index: int = Field(ge=0)
+
+    def infer(self, bundle: TensorType) -> TensorType:
+        if not isinstance(bundle, BundleType):
+            raise ShapeError(f"item takes a bundle apart, and {bundle} is one value")
+        if self.index >= len(bundle.items):
+            raise ShapeError(f"there is no item {self.index} in {bundle}")
+        return bundle.items[self.index]
+
+    def eval(self, xp: Any, bundle: Any) -> Any:
+        return bundle[self.index]
+
+    def view(self, operand: Array) -> Array:
+        return operand
+
+    def keeps_layout(self) -> bool:
+        return True

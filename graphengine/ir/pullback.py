@@ -1,0 +1,111 @@
+"""Reverse-mode differentiation of a graph: from adjoints of some nodes to those of others.
+
+Children first, the adjoint of each active node is the sum of what its children's VJP rules give it, so it is emitted
+once however many paths lead on (Linnainmaa 1970; Griewank and Walther 2008, ch. 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from graphengine.errors import GraphError
+from graphengine.ir.bundle import Item
+from graphengine.ir.graph import Node, Phase
+
+__all__ = ["Pullback", "active_nodes", "pullback"]
+
+Key = TypeVar("Key")
+
+
+@dataclass(slots=True)
+class Pullback:
+    """The adjoints that some seeds give."""
+
+    adjoints: dict[Node, Node] = field(default_factory=dict)
+    """The adjoint of every active node that a seed reaches, children first; of a bundle's items instead of a bundle."""
+    visited: dict[Node, None] = field(default_factory=dict)
+    """The nodes whose VJP rule was asked, children first."""
+    blocked: dict[Node, Node] = field(default_factory=dict)
+    """An active node that a child's rule gave no adjoint, and that child."""
+    _shares: dict[Node, Node] = field(default_factory=dict)
+    _parts: dict[Node, dict[int, Node]] = field(default_factory=dict)
+
+
+def pullback(seeds: Mapping[Node, Node], wrt: Sequence[Node], phase: Phase) -> Pullback:
+    """Emit the adjoint of every node between `wrt` and the keys of `seeds`, whose own adjoints are the values.
+
+    What is emitted bears `phase`, and inherits from the node it is the adjoint of where that was declared.
+    """
+    result = Pullback()
+    if not seeds:
+        return result
+    graph = next(iter(seeds)).graph
+    active = active_nodes(seeds, wrt)
+    result._shares.update({node: seed for node, seed in seeds.items() if node in active})
+    for node in reversed(active):
+        y_bar = _adjoint(node, result)
+        if y_bar is None:
+            continue
+        result.visited[node] = None
+        if isinstance(y_bar, Node):
+            result.adjoints[node] = y_bar
+        with graph.emitting(phase, node):
+            _pass_on(node, y_bar, active, result)
+    return result
+
+
+def active_nodes(targets: Iterable[Node], wrt: Iterable[Node]) -> dict[Node, None]:
+    """The float nodes on a path from `wrt` to `targets`, parents first."""
+    ends = list(targets)
+    last = max(node.index for node in ends)
+    nodes = ends[0].graph.nodes[: last + 1]
+    reached = [False] * (last + 1)
+    for node in wrt:
+        if node.index <= last:
+            reached[node.index] = True
+    for node in nodes:
+        if not reached[node.index] and node.type.is_float:
+            reached[node.index] = any(reached[parent.index] for parent in node.parents)
+    needed = [False] * (last + 1)
+    for node in ends:
+        needed[node.index] = True
+    for node in reversed(nodes):
+        if needed[node.index]:
+            for parent in node.parents:
+                needed[parent.index] = True
+    return {node: None for node in nodes if reached[node.index] and needed[node.index]}
+
+
+def _adjoint(node: Node, result: Pullback) -> Node | tuple[Node | None, ...] | None:
+    """What the children of `node` have added up to: for a bundle, an adjoint or None for each item."""
+    parts = result._parts.pop(node, None)
+    if parts is None:
+        return result._shares.pop(node, None)
+    count = 1 + max(parts)
+    return tuple(parts.get(index) for index in range(count))
+
+
+def _pass_on(
+    node: Node, y_bar: Node | tuple[Node | None, ...], active: Mapping[Node, None], result: Pullback
+) -> None:
+    """Give every parent of `node` its share."""
+    if isinstance(node.op, Item) and isinstance(y_bar, Node):
+        _add(result._parts.setdefault(node.parents[0], {}), node.op.index, y_bar)
+        return
+    shares = node.op.vjp(node, y_bar, *node.parents) if node.parents else ()  # type: ignore[arg-type]  # a bundle's op
+    for parent, share in zip(node.parents, shares, strict=True):
+        if parent not in active:
+            continue
+        if share is None:
+            result.blocked.setdefault(parent, node)
+            continue
+        if share.type != parent.type:
+            given = f"{parent.name}, which is {parent.type}, an adjoint of type {share.type}"
+            raise GraphError(f"the vjp of {node.op.kind} gives {given}")
+        _add(result._shares, parent, share)
+
+
+def _add(sums: dict[Key, Node], key: Key, share: Node) -> None:
+    sums[key] = sums[key] + share if key in sums else share
