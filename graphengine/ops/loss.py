@@ -1,0 +1,461 @@
+"""Losses: how far predictions are from targets, L(w) = 1/n sum_i l(y_i, f_w(x_i)).
+
+The first axis counts examples; an example's own terms are summed. `reduction` says what becomes of the losses of the
+examples: "mean" divides their sum by n, "sum" does not, "none" gives the vector of them. A scalar is one example.
+Prediction and target have equal shapes: (n,) against (n, 1) is an error, where broadcasting would make n * n terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from graphengine.errors import DTypeError, ShapeError, ValueRangeError
+from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.types import INTEGERS, TensorType, common_dtype
+from graphengine.ops.activation import sigmoid, softmax
+from graphengine.ops.broadcast import dim_size, reshape, sum
+from graphengine.ops.compare import clip, mask
+from graphengine.ops.elementwise import sign
+from graphengine.ops.index import check_range
+
+__all__ = [
+    "absolute_error",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "half_squared_error",
+    "hinge",
+    "huber",
+    "perceptron_loss",
+    "squared_error",
+]
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+class Loss(Op):
+    """A loss of a prediction, the first operand, against a target, the second, whose first axis counts the examples."""
+
+    kind: str
+    reduction: Reduction = "mean"
+
+    factor: ClassVar[float] = 1.0
+    """What the sum of an example's terms is multiplied by."""
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        """The terms of all examples, by pure functions of the array namespace `xp`, in the shape of the target."""
+        raise NotImplementedError
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        """Write the terms into `terms`; `work` are the other arrays of `scratch`."""
+        raise NotImplementedError
+
+    def eval(self, xp: Any, prediction: Any, target: Any) -> Any:
+        terms = self.terms(xp, prediction, target)
+        kept = 1 if self.reduction == "none" else 0
+        total = xp.sum(terms, axis=tuple(range(kept, terms.ndim)), dtype=terms.dtype)
+        return total / self._divisor(terms.shape)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        terms = scratch[0]
+        rows = terms.reshape(out.size, terms.size // max(1, out.size))
+        return self._run, (out.reshape(-1), rows, self._divisor(terms.shape), (terms, *operands, *scratch[1:]))
+
+    def _run(self, out: Array, rows: Array, divisor: float, arrays: tuple[Array, ...]) -> None:
+        self.fill(*arrays)
+        np.add.reduce(rows, 1, out=out)
+        if divisor != 1:
+            np.divide(out, divisor, out)
+
+    def _divisor(self, shape: tuple[int, ...]) -> float:
+        """What the sum of terms is divided by, when `shape` is the target's."""
+        examples = shape[0] if shape and self.reduction == "mean" else 1
+        return examples / self.factor
+
+    def reduced(self, target: TensorType, prediction: TensorType) -> TensorType:
+        """The type of the value."""
+        return TensorType(target.shape[:1] if self.reduction == "none" else (), prediction.dtype)
+
+    def weight(self, y_bar: Node, target: Node, ndim: int) -> Node:
+        """What the slope of every term is multiplied by in an adjoint with `ndim` axes, to which it broadcasts."""
+        if self.reduction == "mean" and target.ndim:
+            return y_bar / dim_size(y_bar.graph, target.shape[0], y_bar.dtype)
+        return reshape(y_bar, (*y_bar.shape, *[1] * (ndim - 1))) if y_bar.ndim else y_bar
+
+
+class TermwiseLoss(Loss):
+    """A loss with one term for each pair of elements of prediction and target, which are of one type."""
+
+    flops_of_term: ClassVar[int]
+    """Floating-point operations for one term."""
+    work: ClassVar[int] = 1
+    """How many arrays of the operands' type the kernel needs."""
+
+    def infer(self, prediction: TensorType, target: TensorType) -> TensorType:
+        dtype = common_dtype((prediction, target))
+        if not prediction.is_float:
+            raise DTypeError(f"{self.kind} takes floats, not {prediction} and {target}")
+        if prediction.shape != target.shape:
+            raise ShapeError(
+                f"{self.kind}: the prediction is {prediction} and the target {target}; "
+                f"a loss takes equal shapes and does not broadcast, so reshape one of them"
+            )
+        return self.reduced(target, TensorType(prediction.shape, dtype))
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        return (types[0],) * self.work
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return (self.flops_of_term + 1) * types[0].size + (y.size if self._divisor(types[1].static_shape) != 1 else 0)
+
+
+class ErrorLoss(TermwiseLoss):
+    """A loss l(u - y) of the error alone."""
+
+    def slope(self, error: Node, weight: Node) -> Node:
+        """weight * l'(error)."""
+        raise NotImplementedError
+
+    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
+        share = self.slope(prediction - target, self.weight(y_bar, target, target.ndim))
+        return share, -share
+
+
+class _Squares(ErrorLoss):
+    """(u - y)^2, but for a factor."""
+
+    flops_of_term: ClassVar[int] = 2
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        return xp.square(prediction - target)
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        np.subtract(prediction, target, terms)
+        np.multiply(terms, terms, terms)
+
+
+class HalfSquaredError(_Squares):
+    """l(u, y) = 1/2 (u - y)^2, whose slope is the error itself."""
+
+    kind: Literal["half_squared_error"] = "half_squared_error"
+    factor: ClassVar[float] = 0.5
+
+    def slope(self, error: Node, weight: Node) -> Node:
+        return error * weight
+
+
+class SquaredError(_Squares):
+    """l(u, y) = (u - y)^2."""
+
+    kind: Literal["squared_error"] = "squared_error"
+
+    def slope(self, error: Node, weight: Node) -> Node:
+        return error * (2.0 * weight)
+
+
+class AbsoluteError(ErrorLoss):
+    """l(u, y) = |u - y|; the derivative at u = y is 0."""
+
+    kind: Literal["absolute_error"] = "absolute_error"
+    flops_of_term: ClassVar[int] = 2
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        return xp.abs(prediction - target)
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        np.subtract(prediction, target, terms)
+        np.abs(terms, terms)
+
+    def slope(self, error: Node, weight: Node) -> Node:
+        return sign(error) * weight
+
+
+class Huber(ErrorLoss):
+    """l(u, y) = 1/2 e^2 where |e| <= delta, delta (|e| - delta / 2) beyond, for e = u - y (Huber 1964).
+
+    The derivative is e, clipped to [-delta, delta]; the second one is 0 at +-delta.
+    """
+
+    kind: Literal["huber"] = "huber"
+    delta: float = Field(default=1.0, gt=0)
+    factor: ClassVar[float] = 0.5
+    flops_of_term: ClassVar[int] = 6
+    work: ClassVar[int] = 2
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        distance = xp.abs(prediction - target)
+        near = xp.minimum(distance, self.delta)
+        return near * (distance + distance - near)
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        (near,) = work
+        np.subtract(prediction, target, terms)
+        np.abs(terms, terms)
+        np.minimum(terms, self.delta, out=near)
+        np.add(terms, terms, terms)
+        np.subtract(terms, near, terms)
+        np.multiply(terms, near, terms)
+
+    def slope(self, error: Node, weight: Node) -> Node:
+        return clip(error, -self.delta, self.delta) * weight
+
+
+class BinaryCrossEntropy(TermwiseLoss):
+    """l(z, t) = -t log sigmoid(z) - (1 - t) log(1 - sigmoid(z)) = max(z, 0) - z t + log(1 + exp(-|z|)).
+
+    The second form neither overflows nor loses digits. Targets are probabilities: one outside [0, 1] raises
+    ValueRangeError at run time, for beyond them the loss has no least value.
+    """
+
+    kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
+    flops_of_term: ClassVar[int] = 8
+    work: ClassVar[int] = 2
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        _check_probabilities(target)
+        return xp.maximum(prediction, 0) - prediction * target + xp.log1p(xp.exp(-xp.abs(prediction)))
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        (tail,) = work
+        _check_probabilities(target)
+        np.multiply(prediction, target, tail)
+        np.maximum(prediction, 0, out=terms)
+        np.subtract(terms, tail, terms)
+        np.abs(prediction, tail)
+        np.negative(tail, tail)
+        np.exp(tail, tail)
+        np.log1p(tail, tail)
+        np.add(terms, tail, terms)
+
+    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
+        weight = self.weight(y_bar, target, target.ndim)
+        return (sigmoid(prediction) - target) * weight, prediction * -weight
+
+
+class Hinge(TermwiseLoss):
+    """l(z, y) = max(0, 1 - y z), for labels y of -1 and +1; the derivative at y z = 1 is 0."""
+
+    kind: Literal["hinge"] = "hinge"
+    flops_of_term: ClassVar[int] = 3
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        return xp.maximum(1 - prediction * target, 0)
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        np.multiply(prediction, target, terms)
+        np.subtract(1, terms, terms)
+        np.maximum(terms, 0, out=terms)
+
+    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
+        weight = self.weight(y_bar, target, target.ndim)
+        active = mask(-weight, prediction * target < 1.0)
+        return active * target, active * prediction
+
+
+class PerceptronLoss(TermwiseLoss):
+    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative at y z = 0 is 0 (Rosenblatt 1958).
+
+    At w = 0 all z are 0, and so is the derivative: start from weights that are small, but not 0.
+    """
+
+    kind: Literal["perceptron_loss"] = "perceptron_loss"
+    flops_of_term: ClassVar[int] = 3
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        return xp.maximum(-(prediction * target), 0)
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        np.multiply(prediction, target, terms)
+        np.negative(terms, terms)
+        np.maximum(terms, 0, out=terms)
+
+    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
+        weight = self.weight(y_bar, target, target.ndim)
+        active = mask(-weight, prediction * target < 0.0)
+        return active * target, active * prediction
+
+
+class CrossEntropy(Loss):
+    """l(z, c) = -log softmax(z)[c] = log sum_k exp(z_k) - z_c: logits z along the last axis, integer labels c.
+
+    Logits are [n, ..., classes], labels [n, ...]. Logits are shifted by their greatest, so that nothing overflows.
+    A label that is negative or not below the number of classes raises ValueRangeError at run time.
+    """
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+    def infer(self, logits: TensorType, labels: TensorType) -> TensorType:
+        _check_classification(self.kind, logits, labels)
+        return self.reduced(labels, logits)
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        check_range(target, prediction.shape[-1], "label")
+        shifted = prediction - xp.max(prediction, axis=-1, keepdims=True)
+        chosen = xp.take_along_axis(shifted, xp.asarray(target)[..., None], axis=-1)[..., 0]
+        return xp.log(xp.sum(xp.exp(shifted), axis=-1)) - chosen
+
+    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
+        shifted, greatest, chosen, places, starts = work
+        check_range(target, prediction.shape[-1], "label")
+        np.maximum.reduce(prediction, -1, out=greatest, keepdims=True)
+        np.copyto(shifted, greatest)  # subtracting `greatest` itself, NumPy would allocate buffers to repeat it in
+        np.subtract(prediction, shifted, shifted)
+        np.copyto(places, target)
+        np.add(places, starts, places)
+        np.take(shifted, places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+        np.exp(shifted, shifted)
+        np.add.reduce(shifted, -1, out=terms)
+        np.log(terms, terms)
+        np.subtract(terms, chosen, terms)
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        logits, labels = types
+        row = TensorType(labels.shape, logits.dtype)
+        greatest = TensorType((*labels.shape, 1), logits.dtype)
+        return row, logits, greatest, row, TensorType(labels.shape, "int64")
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return super().bind(out, *operands, scratch=(*scratch, _starts(operands[0])))
+
+    def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
+        return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
+
+    def flops(self, y: TensorType, logits: TensorType, labels: TensorType) -> int:
+        return 4 * logits.size + 3 * labels.size + (y.size if self._divisor(labels.static_shape) != 1 else 0)
+
+
+class SoftmaxError(Op):
+    """e = softmax(z) - one_hot(c), along the last axis: the slope of the cross entropy of logits z and labels c."""
+
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    kind: Literal["softmax_error"] = "softmax_error"
+
+    def infer(self, logits: TensorType, labels: TensorType) -> TensorType:
+        _check_classification(self.kind, logits, labels)
+        return logits
+
+    def eval(self, xp: Any, logits: Any, labels: Any) -> Any:
+        check_range(labels, logits.shape[-1], "label")
+        exps = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
+        hit = xp.asarray(labels)[..., None] == xp.arange(logits.shape[-1])
+        return exps / xp.sum(exps, axis=-1, keepdims=True) - hit.astype(logits.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return self._run, (out, *operands, *scratch, _starts(operands[0]))
+
+    def _run(self, out: Array, logits: Array, labels: Array, *work: Array) -> None:
+        row, repeated, chosen, places, starts = work
+        check_range(labels, logits.shape[-1], "label")
+        np.maximum.reduce(logits, -1, out=row, keepdims=True)
+        np.copyto(repeated, row)  # subtracting `row` itself, NumPy would allocate buffers to repeat it in
+        np.subtract(logits, repeated, out)
+        np.exp(out, out)
+        np.add.reduce(out, -1, out=row, keepdims=True)
+        np.copyto(repeated, row)
+        np.divide(out, repeated, out)
+        np.copyto(places, labels)
+        np.add(places, starts, places)
+        np.take(out, places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+        np.subtract(chosen, 1, chosen)
+        np.put(out, places, chosen, "clip")
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        logits, labels = types
+        row = TensorType((*labels.shape, 1), logits.dtype)
+        return row, logits, TensorType(labels.shape, logits.dtype), TensorType(labels.shape, "int64")
+
+    def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
+        p = softmax(logits)
+        return p * (y_bar - sum(p * y_bar, -1, keepdims=True)), None
+
+    def flops(self, y: TensorType, logits: TensorType, labels: TensorType) -> int:
+        return 5 * logits.size + labels.size
+
+
+def _check_classification(kind: str, logits: TensorType, labels: TensorType) -> None:
+    if not logits.is_float or labels.dtype not in INTEGERS:
+        raise DTypeError(f"{kind} takes float logits and integer labels, not {logits} and {labels}")
+    if not logits.ndim or logits.shape[-1] == 0:
+        raise ShapeError(f"{kind}: the last axis of the logits counts the classes, and {logits} has none")
+    if logits.shape[:-1] != labels.shape:
+        raise ShapeError(
+            f"{kind}: logits [n, ..., classes] take labels [n, ...], class numbers and not rows of 0 and 1: "
+            f"these are {logits} and {labels}"
+        )
+
+
+def _check_probabilities(targets: Any) -> None:
+    """Raise ValueRangeError unless all `targets`, of an array of floats, lie in [0, 1]."""
+    if not isinstance(targets, np.ndarray):  # values of other namespaces are not known as they pass
+        return
+    if np.minimum.reduce(targets, None, initial=0) >= 0 and np.maximum.reduce(targets, None, initial=1) <= 1:
+        return
+    place = tuple(int(i) for i in np.argwhere(~((targets >= 0) & (targets <= 1)))[0])
+    raise ValueRangeError(f"target {targets[place]} at {list(place)} is out of range: it must lie in [0, 1]")
+
+
+def _starts(logits: Array) -> Array:
+    """Where the row of each label begins, counted in elements; fixed with the shape, so made once."""
+    rows = np.arange(0, logits.size, logits.shape[-1], dtype=np.int64)
+    return rows.reshape(logits.shape[:-1])
+
+
+def half_squared_error(
+    prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
+) -> Node:
+    """1/2 (u - y)^2, summed over each example's terms; see HalfSquaredError."""
+    return apply(HalfSquaredError(reduction=reduction), prediction, target, name=name)
+
+
+def squared_error(
+    prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
+) -> Node:
+    """(u - y)^2, summed over each example's terms; see SquaredError."""
+    return apply(SquaredError(reduction=reduction), prediction, target, name=name)
+
+
+def absolute_error(
+    prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
+) -> Node:
+    """|u - y|, summed over each example's terms; see AbsoluteError."""
+    return apply(AbsoluteError(reduction=reduction), prediction, target, name=name)
+
+
+def huber(
+    prediction: Operand,
+    target: Operand,
+    delta: float = 1.0,
+    reduction: Reduction = "mean",
+    *,
+    name: str | None = None,
+) -> Node:
+    """1/2 (u - y)^2 within `delta` of the target and linear beyond, summed over each example's terms; see Huber."""
+    return apply(Huber(delta=delta, reduction=reduction), prediction, target, name=name)
+
+
+def cross_entropy(logits: Node, labels: Node, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
+    """-log softmax(z)[c], for logits [n, ..., classes] and integer labels [n, ...]; see CrossEntropy."""
+    return apply(CrossEntropy(reduction=reduction), logits, labels, name=name)
+
+
+def binary_cross_entropy(
+    logits: Operand, targets: Operand, reduction: Reduction = "mean", *, name: str | None = None
+) -> Node:
+    """-t log u - (1 - t) log(1 - u) for u = sigmoid(z), from the logits z; see BinaryCrossEntropy."""
+    return apply(BinaryCrossEntropy(reduction=reduction), logits, targets, name=name)
+
+
+def hinge(logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
+    """max(0, 1 - y z), for labels y of -1 and +1; see Hinge."""
+    return apply(Hinge(reduction=reduction), logits, labels, name=name)
+
+
+def perceptron_loss(
+    logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None
+) -> Node:
+    """max(0, -y z), for labels y of -1 and +1; see PerceptronLoss, also for why not to start from w = 0."""
+    return apply(PerceptronLoss(reduction=reduction), logits, labels, name=name)

@@ -1,0 +1,178 @@
+"""Regularizers R(w): what a weight costs by its size alone. Each is a scalar; L(w) + lambda R(w) is what is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from graphengine.errors import DTypeError
+from graphengine.ir.graph import Node, apply
+from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.types import TensorType, check_axes
+from graphengine.ops.broadcast import reduced, sum
+from graphengine.ops.compare import mask, where
+from graphengine.ops.elementwise import sign, sqrt
+
+__all__ = ["elastic_net", "group_lasso", "l1", "l2"]
+
+
+class Regularizer(Op):
+    """A scalar function of one array of floats."""
+
+    kind: str
+
+    def infer(self, w: TensorType) -> TensorType:
+        if not w.is_float:
+            raise DTypeError(f"{self.kind} takes floats, not {w}")
+        return TensorType((), w.dtype)
+
+
+class TermwiseRegularizer(Regularizer):
+    """R(w) = sum_i r(w_i)."""
+
+    flops_of_term: ClassVar[int]
+    """Floating-point operations for one term."""
+    work: ClassVar[int] = 1
+    """How many arrays of the operand's type the kernel needs."""
+
+    def terms(self, xp: Any, w: Any) -> Any:
+        """r of every element, by pure functions of the array namespace `xp`."""
+        raise NotImplementedError
+
+    def fill(self, w: Array, terms: Array, *work: Array) -> None:
+        """Write r of every element into `terms`; `work` are the other arrays of `scratch`."""
+        raise NotImplementedError
+
+    def eval(self, xp: Any, w: Any) -> Any:
+        return xp.sum(self.terms(xp, w), dtype=w.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return self._run, (out, scratch[0].reshape(-1), *operands, *scratch)
+
+    def _run(self, out: Array, flat_terms: Array, *arrays: Array) -> None:
+        self.fill(*arrays)
+        np.add.reduce(flat_terms, 0, out=out)
+
+    def scratch(self, y: TensorType, w: TensorType) -> tuple[TensorType, ...]:
+        return (w,) * self.work
+
+    def flops(self, y: TensorType, w: TensorType) -> int:
+        return (self.flops_of_term + 1) * w.size
+
+
+class L1(TermwiseRegularizer):
+    """R(w) = sum |w|; the derivative at 0 is 0."""
+
+    kind: Literal["l1"] = "l1"
+    flops_of_term: ClassVar[int] = 1
+
+    def terms(self, xp: Any, w: Any) -> Any:
+        return xp.abs(w)
+
+    def fill(self, w: Array, terms: Array, *work: Array) -> None:
+        np.abs(w, terms)
+
+    def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
+        return (sign(w) * y_bar,)
+
+
+class L2(TermwiseRegularizer):
+    """R(w) = sum w^2: the squared norm, with no half."""
+
+    kind: Literal["l2"] = "l2"
+    flops_of_term: ClassVar[int] = 1
+
+    def terms(self, xp: Any, w: Any) -> Any:
+        return xp.square(w)
+
+    def fill(self, w: Array, terms: Array, *work: Array) -> None:
+        np.multiply(w, w, terms)
+
+    def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
+        return (w * (2.0 * y_bar),)
+
+
+class ElasticNet(TermwiseRegularizer):
+    """R(w) = ratio * sum |w| + (1 - ratio) * sum w^2; the derivative of |w| at 0 is 0 (Zou and Hastie 2005)."""
+
+    kind: Literal["elastic_net"] = "elastic_net"
+    ratio: float = Field(ge=0, le=1)
+    flops_of_term: ClassVar[int] = 4
+    work: ClassVar[int] = 2
+
+    def terms(self, xp: Any, w: Any) -> Any:
+        size = xp.abs(w)
+        return size * (self.ratio + (1 - self.ratio) * size)
+
+    def fill(self, w: Array, terms: Array, *work: Array) -> None:
+        (size,) = work
+        np.abs(w, size)
+        np.multiply(size, 1 - self.ratio, terms)
+        np.add(terms, self.ratio, terms)
+        np.multiply(terms, size, terms)
+
+    def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
+        return (sign(w) * (self.ratio * y_bar) + w * ((2 - 2 * self.ratio) * y_bar),)
+
+
+class GroupLasso(Regularizer):
+    """R(w) = sum over groups of sqrt(sum of w^2 over `axis`), a group being what differs along `axis` alone.
+
+    The derivative is w / norm of its group, and 0 in a group that is all 0 (Yuan and Lin 2006).
+    """
+
+    kind: Literal["group_lasso"] = "group_lasso"
+    axis: tuple[int, ...]
+
+    def infer(self, w: TensorType) -> TensorType:
+        check_axes(self.axis, w.ndim)
+        return super().infer(w)
+
+    def eval(self, xp: Any, w: Any) -> Any:
+        return xp.sum(xp.sqrt(xp.sum(xp.square(w), axis=self.axis)), dtype=w.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        squares, norms = scratch
+        return self._run, (out, *operands, squares, norms, norms.reshape(-1))
+
+    def _run(self, out: Array, w: Array, squares: Array, norms: Array, flat_norms: Array) -> None:
+        np.multiply(w, w, squares)
+        np.add.reduce(squares, self.axis, out=norms)
+        np.sqrt(norms, norms)
+        np.add.reduce(flat_norms, 0, out=out)
+
+    def scratch(self, y: TensorType, w: TensorType) -> tuple[TensorType, ...]:
+        return w, TensorType(reduced(w.shape, self.axis, keepdims=False), w.dtype)
+
+    def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
+        squares = sum(w * w, self.axis, keepdims=True)
+        some = squares > 0.0
+        norms = sqrt(where(some, squares, 1.0))  # 1, not 0, in a zero group: it has derivatives of every order
+        return (w * (mask(y_bar, some) / norms),)
+
+    def flops(self, y: TensorType, w: TensorType) -> int:
+        _, norms = self.scratch(y, w)
+        return 2 * w.size + 2 * norms.size
+
+
+def l1(w: Node, *, name: str | None = None) -> Node:
+    """sum |w|; see L1."""
+    return apply(L1(), w, name=name)
+
+
+def l2(w: Node, *, name: str | None = None) -> Node:
+    """sum w^2, with no half; see L2."""
+    return apply(L2(), w, name=name)
+
+
+def elastic_net(w: Node, ratio: float, *, name: str | None = None) -> Node:
+    """ratio * l1(w) + (1 - ratio) * l2(w); see ElasticNet."""
+    return apply(ElasticNet(ratio=ratio), w, name=name)
+
+
+def group_lasso(w: Node, axis: int | Sequence[int], *, name: str | None = None) -> Node:
+    """The sum of the euclidean norms along `axis`: axis 0 of a matrix makes each column a group; see GroupLasso."""
+    return apply(GroupLasso(axis=(axis,) if isinstance(axis, int) else tuple(axis)), w, name=name)
