@@ -91,8 +91,8 @@ class LoadedProgram:
         last = [(parts[i], carries[i][0]) for i in parts if i < scan.carries]
         count = dims.bind(scan.steps([operand.type for operand in step.operands]), {})
         order = range(count)[::-1] if scan.reverse else range(count)
-        given_by_step = [[(array, sequence[t]) for array, sequence in read] for t in order]
-        kept_by_step = [[(stack[t : t + 1], result) for stack, result in kept] for t in order]
+        given_by_step = [[(array, sequence[t, ...]) for array, sequence in read] for t in order]
+        kept_by_step = [[(stack[t, ...], result) for stack, result in kept] for t in order]
 
         def run() -> None:
             for array, first in carries:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir.bundle import BundleType, Item
@@ -38,11 +38,11 @@ class Scan(Op):
     """
 
     kind: Literal["scan"] = "scan"
-    body: Graph
+    body: Annotated[Graph, PlainSerializer(lambda body: body.name)]
     carries: int = Field(ge=0)
     sequences: int = Field(ge=0)
-    length: OneDim | None = None
-    """The number of steps; where there are sequences, it is theirs."""
+    length: OneDim = 0
+    """The number of steps where there are no sequences; where there are, it is theirs."""
     reverse: bool = False
 
     def infer(self, *types: TensorType) -> BundleType:
@@ -64,7 +64,7 @@ class Scan(Op):
 
     def eval(self, xp: Any, *values: Any) -> Any:
         carries, kept = list(values[: self.carries]), [*self._outputs()[self.carries :], *self.history()]
-        steps = range(values[self.carries].shape[0] if self.sequences else int(self.length or 0))
+        steps = range(values[self.carries].shape[0] if self.sequences else int(self.length))
         stacks: list[list[Any]] = [[] for _ in kept]
         for t in reversed(steps) if self.reverse else steps:
             xs = [sequence[t] for sequence in values[self.carries : self.carries + self.sequences]]
@@ -97,12 +97,9 @@ class Scan(Op):
     def steps(self, types: Sequence[TensorType]) -> Dim:
         """The number of steps, for operands of these types."""
         lengths = {type_.shape[0] if type_.ndim else 0 for type_ in types[self.carries : self.carries + self.sequences]}
-        if self.length is not None:
-            lengths.add(self.length)
-        if len(lengths) != 1:
-            said = " and ".join(sorted(map(str, lengths))) or "none is given"
-            raise ShapeError(f"the sequences of a scan have one length, and here: {said}")
-        return lengths.pop()
+        if len(lengths) > 1:
+            raise ShapeError(f"the sequences of a scan differ in length: {' and '.join(sorted(map(str, lengths)))}")
+        return lengths.pop() if lengths else self.length
 
 
 def scan(
@@ -133,7 +130,11 @@ def scan(
     for i, node in enumerate(_as_tuple(results)):
         inner.output(f"y_{i}", inner.own(node))
     inner.outer = None
-    op = Scan(body=inner, carries=len(carries), sequences=len(sequences), length=length, reverse=reverse)
+    if not sequences and length is None:
+        raise GraphError("a scan needs sequences, or a length")
+    if sequences and length is not None:
+        raise GraphError("a scan over sequences takes their length; leave length out")
+    op = Scan(body=inner, carries=len(carries), sequences=len(sequences), length=length or 0, reverse=reverse)
     bundle = apply(op, *carries, *sequences, *inner.captures, name=name)
     items = [apply(Item(index=i), bundle) for i in range(len(carries) + len(_as_tuple(results)))]
     return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
@@ -231,7 +232,7 @@ class _AdjointScan:
             body=self.body,
             carries=len(nexts),
             sequences=len(by_step),
-            length=self.op.steps([parent.type for parent in self.parents]),
+            length=0 if by_step else self.op.steps([parent.type for parent in self.parents]),
             reverse=not self.op.reverse,
         )
         firsts = [self._zeros_unless_given(outer, place) for place in carried]
