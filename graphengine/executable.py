@@ -292,6 +292,9 @@ class Held(MutableMapping[str, Array]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._types)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
+
     def __len__(self) -> int:
         return len(self._types)
 
