@@ -13,6 +13,7 @@ from graphengine.ops.index import *
 from graphengine.ops.linalg import *
 from graphengine.ops.loss import *
 from graphengine.ops.power import *
+from graphengine.ops.reduce import *
 from graphengine.ops.regularizer import *
 from graphengine.ops.shape import *
 from graphengine.optim import schedules

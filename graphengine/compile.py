@@ -76,6 +76,7 @@ def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optim
     with graph.emitting(Phase.BACKWARD, loss):
         recipe.gradients = {node.name: derivative.of(node) for node in asked}
     if optimizer:
+        recipe.trains = True
         reached = {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints}
         optimizer.emit(graph, reached)
 

@@ -37,6 +37,7 @@ class Recipe:
 
     graph: Graph
     loss: Node | None = None
+    trains: bool = False
     gradients: dict[str, Node] = field(default_factory=dict)
     derivative: Derivative | None = None
     unreached: dict[str, str] = field(default_factory=dict)
@@ -167,7 +168,7 @@ class Executable:
     def _fullest(self) -> ProgramName:
         if self._recipe.loss is None:
             return "forward"
-        return "step" if self._recipe.graph.updates else "gradient"
+        return "step" if self._recipe.trains else "gradient"
 
     def _need_loss(self, what: str) -> Node:
         if self._recipe.loss is None:
@@ -176,7 +177,7 @@ class Executable:
 
     def _need_optimizer(self) -> Node:
         loss = self._need_loss("step")
-        if not self._recipe.graph.updates:
+        if not self._recipe.trains:
             raise ExecutionError("step needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
         return loss
 
@@ -291,6 +292,9 @@ class Held(MutableMapping[str, Array]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._types)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._types
 
     def __len__(self) -> int:
         return len(self._types)

@@ -85,7 +85,7 @@ def _as_public(function: _Function, op: type[Op]) -> _Function:
 
 
 class Elementwise(Op):
-    """An op on each element: the NumPy ufunc named by `ufunc`, also its kernel, unless `eval` and `bind` say otherwise."""
+    """An op on each element: the NumPy ufunc of the name `ufunc`, unless `eval` and `bind` say otherwise."""
 
     overwrites: ClassVar[tuple[int, ...]] = (0, 1, 2)
     ufunc: ClassVar[str]

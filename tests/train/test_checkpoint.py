@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import graphengine as ge
+from graphengine.errors import TrainingError
+from tests.train.problems import classifier, line, points, rings, weights
+
+OPTIMIZERS = [ge.SGD(learning_rate=0.1, momentum=0.9), ge.Adam(learning_rate=0.02)]
+
+
+def test_parameters_come_back_bit_for_bit(tmp_path: Path):
+    exe, other = line(), line(seed=1)
+    exe.parameters["w"] = [[np.nan], [-0.0], [1e-310]]
+    ge.save_parameters(exe, tmp_path / "w.safetensors")
+    assert ge.load_parameters(other, str(tmp_path / "w.safetensors")) == ["w", "b"]
+    assert weights(exe) == weights(other)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_parameters_set_from_arrays_of_another_layout_are_written_right(tmp_path: Path):
+    exe, other = classifier(), classifier(seed=1)
+    value = np.asfortranarray(np.arange(48, dtype=np.float32).reshape(16, 3))
+    exe.parameters["w2"] = value
+    ge.save_parameters(exe, tmp_path / "w")
+    np.testing.assert_array_equal(load_file(tmp_path / "w")["w2"], value)
+    ge.load_parameters(other, tmp_path / "w")
+    np.testing.assert_array_equal(other.parameters["w2"], value)
+
+
+def test_a_scalar_parameter_keeps_its_shape(tmp_path: Path):
+    g = ge.Graph()
+    g.output("y", g.input("x", ("batch",)) * g.parameter("scale", ()))
+    exe = ge.compile(g)
+    ge.save_parameters(exe, tmp_path / "w")
+    assert ge.load_parameters(exe, tmp_path / "w") == ["scale"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.kind)
+def test_training_resumes_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path, optimizer: ge.SGD):
+    whole, first, second = (classifier(optimizer) for _ in range(3))
+    ge.fit(whole, rings(100), epochs=10, batch_size=16)
+    ge.fit(first, rings(100), epochs=5, batch_size=16, callbacks=[ge.Checkpoint(tmp_path / "c", every=5)])
+    done = ge.load_checkpoint(second, tmp_path / "c")
+    history = ge.fit(second, rings(100), epochs=5, batch_size=16, epochs_done=done)
+    assert history["epoch"] == [6, 7, 8, 9, 10]
+    assert weights(second) == weights(whole)
+    assert set(weights(whole)) > set(whole.parameters)
+
+
+def test_parameters_are_read_from_a_checkpoint_too_but_no_checkpoint_from_parameters(tmp_path: Path):
+    exe, other = classifier(), classifier(ge.SGD(learning_rate=0.1), seed=1)
+    ge.save_checkpoint(exe, tmp_path / "c", epochs_done=3)
+    ge.load_parameters(other, tmp_path / "c")
+    assert all(np.array_equal(exe.parameters[name], other.parameters[name]) for name in exe.parameters)
+    ge.save_parameters(exe, tmp_path / "w")
+    with pytest.raises(TrainingError, match="is no checkpoint: it holds no state"):
+        ge.load_checkpoint(exe, tmp_path / "w")
+    with pytest.raises(TrainingError, match="does not fit the graph") as caught:
+        ge.load_checkpoint(other, tmp_path / "c")
+    assert "unexpected: " in str(caught.value)
+
+
+def test_all_that_does_not_fit_is_listed_and_nothing_is_set(tmp_path: Path):
+    exe = line()
+    before = weights(exe)
+    save_file({"w": np.zeros((3, 2)), "bias": np.zeros(1, np.float32)}, tmp_path / "w")
+    with pytest.raises(TrainingError) as caught:
+        ge.load_parameters(exe, tmp_path / "w")
+    assert caught.value.context == (
+        "missing: b, float64[1]",
+        "unexpected: bias, float32[1]",
+        "of another type: w is float64[3, 1], and float64[3, 2] in the file",
+    )
+    assert weights(exe) == before
+    save_file({"w": np.zeros((3, 1), np.float32), "b": np.zeros(1)}, tmp_path / "w")
+    with pytest.raises(TrainingError, match=r"of another type: w is float64\[3, 1\], and float32\[3, 1\] in the file"):
+        ge.load_parameters(exe, tmp_path / "w", strict=False)
+    assert weights(exe) == before
+
+
+def test_without_strict_what_both_have_is_set(tmp_path: Path):
+    exe = line()
+    save_file({"w": np.full((3, 1), 7.0), "other": np.zeros(1)}, tmp_path / "w")
+    assert ge.load_parameters(exe, tmp_path / "w", strict=False) == ["w"]
+    assert exe.parameters["w"].tolist() == [[7.0]] * 3
+
+
+def test_files_that_cannot_be_read_are_told(tmp_path: Path):
+    with pytest.raises(TrainingError, match="no such file"):
+        ge.load_parameters(line(), tmp_path / "none")
+    (tmp_path / "text").write_text("not weights")
+    with pytest.raises(TrainingError, match="is not a safetensors file"):
+        ge.load_parameters(line(), tmp_path / "text")
+    save_file({"w": np.zeros(1)}, tmp_path / "new", {"writer": "graphengine", "version": "2"})
+    with pytest.raises(TrainingError, match="is of version 2; this graphengine reads up to 1"):
+        ge.load_parameters(line(), tmp_path / "new")
+
+
+def test_a_write_that_goes_wrong_leaves_the_file_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    exe = line()
+    ge.save_parameters(exe, tmp_path / "w")
+    before = (tmp_path / "w").read_bytes()
+    save = __import__("safetensors.numpy").numpy.save
+    monkeypatch.setattr("safetensors.numpy.save", lambda _, about: save({"w": np.zeros((3, 1))}, about))
+    with pytest.raises(TrainingError, match="does not read back the same"):
+        ge.save_parameters(exe, tmp_path / "w")
+    assert (tmp_path / "w").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+def test_a_checkpoint_is_written_every_so_many_epochs(tmp_path: Path):
+    exe = line()
+    ge.fit(exe, points(), epochs=5, callbacks=[ge.Checkpoint(tmp_path / "c", every=2)])
+    assert ge.load_checkpoint(line(), tmp_path / "c") == 4
+    with pytest.raises(TrainingError, match="every 1 or more epochs"):
+        ge.Checkpoint(tmp_path / "c", every=0)
