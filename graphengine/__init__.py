@@ -1,6 +1,6 @@
 """A static, typed computation graph: declared once, differentiated, planned, and run fast."""
 
-from graphengine import data
+from graphengine import data, zoo
 from graphengine.compile import UnreachedParameterWarning, compile
 from graphengine.ir import init
 from graphengine.ir.graph import Graph, Node

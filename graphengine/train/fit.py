@@ -54,6 +54,8 @@ def fit(
     """
     check_size("epochs", epochs)
     check_size("batch_size", batch_size)
+    if epochs_done < 0:
+        raise TrainingError(f"epochs_done is at least 0, not {epochs_done}")
     plan = _prepare(exe, data, batch_size, shuffle, validation, metrics, exe.seed if seed is None else seed)
     _check_passes(plan, epochs)
     history = History()

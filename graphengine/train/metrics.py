@@ -107,8 +107,9 @@ def bind_metrics(
     exe: Executable, names: Collection[str], metrics: MetricLike | Sequence[MetricLike] | None
 ) -> list[BoundMetric]:
     """The metrics with their outputs and targets, for data that has arrays of `names`."""
-    given = [] if metrics is None else [metrics] if isinstance(metrics, str) or callable(metrics) else metrics
-    listed = [given] if isinstance(given, Metric) else given
+    if metrics is None:
+        return []
+    listed = [metrics] if isinstance(metrics, str | Metric) or callable(metrics) else metrics
     bound = [_bind(exe, names, _as_metric(metric)) for metric in listed]
     for i, metric in enumerate(bound):
         if any(metric.name == other.name for other in bound[:i]):

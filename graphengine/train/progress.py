@@ -34,7 +34,6 @@ class Bar(Reporter):
         self._progress = progress
         self._last_epoch = first + epochs - 1
         self._epoch = first
-        self._examples = examples
         self._measured = ""
         self._seen = 0
         self._started = self._drawn = time.perf_counter()
@@ -72,19 +71,23 @@ def reporting(wanted: bool, epochs: int, first: int, examples: int | None) -> It
     if not wanted or not sys.stderr.isatty():
         yield Reporter()
         return
+    with _progress() as progress:
+        yield Bar(progress, epochs, first, examples)
+
+
+def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
-    columns = [
-        TextColumn(f"{{task.{field}}}", markup=False) for field in ("description", "fields[said]", "fields[rate]")
-    ]
-    progress = Progress(
-        columns[0],
-        BarColumn(20),
-        *columns[1:],
-        TimeRemainingColumn(),
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(10, table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn(
+            "{task.fields[said]}", markup=False, table_column=Column()
+        ),  # the one to break where lines are short
         console=Console(file=sys.stderr),
         auto_refresh=False,
     )
-    with progress:
-        yield Bar(progress, epochs, first, examples)

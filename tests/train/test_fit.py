@@ -185,6 +185,7 @@ def test_feeds_that_are_missing_or_unknown_are_named():
         ({"epochs": 0}, "epochs is an int of at least 1, not 0"),
         ({"batch_size": 0}, "batch_size is an int of at least 1, not 0"),
         ({"batch_size": 2.5}, "batch_size is an int of at least 1, not 2.5"),
+        ({"epochs_done": -1}, "epochs_done is at least 0"),
         ({"seed": -1}, "the seed of a shuffle is at least 0"),
         ({"validation": 1.0}, "a fraction of 1.0 of 50 examples leaves nothing"),
         ({"validation": 0.001}, "leaves nothing"),

@@ -15,12 +15,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def attach(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def attach(monkeypatch: pytest.MonkeyPatch, columns: int = 200) -> Terminal:
     """A terminal in the place of stderr; by call, as pytest puts its own stderr there after fixtures are made."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(progress, "_PAUSE", 0.0)
     return screen
 
@@ -40,6 +40,13 @@ def test_a_stream_shows_its_progress_too(monkeypatch: pytest.MonkeyPatch):
     terminal = attach(monkeypatch)
     ge.fit(line(), [points()], epochs=2)
     assert "epoch 2/2" in terminal.getvalue()
+
+
+def test_a_narrow_terminal_shows_all_of_it_in_more_lines(monkeypatch: pytest.MonkeyPatch):
+    terminal = attach(monkeypatch, columns=80)
+    ge.fit(line(), points(), epochs=1, batch_size=20, metrics=["mean_squared_error", "mean_absolute_error"])
+    for part in ("epoch 1/1", "examples/s", "loss", "mean_squared_error", "mean_absolute_error"):
+        assert part in terminal.getvalue()
 
 
 def test_progress_can_be_turned_off(monkeypatch: pytest.MonkeyPatch):
