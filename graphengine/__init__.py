@@ -4,6 +4,8 @@ from graphengine import data, zoo
 from graphengine.compile import UnreachedParameterWarning, compile
 from graphengine.ir import init
 from graphengine.ir.graph import Graph, Node
+from graphengine.ir.spec import load
+from graphengine.ir.training import Training
 from graphengine.ops.activation import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *

@@ -19,6 +19,8 @@ What went wrong stands in the first line; the lines under it name the node, its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class GraphEngineError(Exception):
     """The root of the tree; catching it catches everything that graphengine raises on purpose."""
@@ -57,7 +59,11 @@ class AttributeValueError(GraphError):
 
 
 class CycleError(GraphError):
-    """Nodes depend on each other in a circle."""
+    """Nodes depend on each other in a circle: `circle`, the first not repeated at the end."""
+
+    def __init__(self, message: str, circle: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.circle = tuple(circle)
 
 
 class SpecError(GraphEngineError):

@@ -16,6 +16,9 @@ from graphengine.schedule.program import Buffer, Instruction, Program
 
 __all__ = ["NumpyBackend"]
 
+BUFFERED_ELEMENTS = 320
+"""How many elements NumPy buffers of an operand that it repeats, a bias say: by itself 8192, allocated in every call."""
+
 
 class NumpyBackend:
     """Runs a program as a loop over bound kernels, on slots of one arena."""
@@ -48,7 +51,8 @@ class LoadedProgram:
         first, last = self._first_call[start], self._first_call[stop]
         if first or last < len(calls):
             calls = calls[first:last]
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # which puts the size of buffers back as well
+            np.setbufsize(BUFFERED_ELEMENTS)
             try:
                 for function, arguments in calls:
                     function(*arguments)

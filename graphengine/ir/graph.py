@@ -13,7 +13,7 @@ import numpy as np
 from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.init import GlorotUniform, Initializer, Zeros
+from graphengine.ir.init import Initializer, Zeros, usual
 from graphengine.ir.op import Op
 from graphengine.ir.training import Training
 from graphengine.ir.types import DType, TensorType, check_dtype
@@ -201,7 +201,7 @@ class Graph:
         trainable: bool = True,
     ) -> Node:
         """Declare an array that training changes. Left out, `init` is GlorotUniform, or Zeros below two axes."""
-        init = init or (GlorotUniform() if len(shape) > 1 else Zeros())
+        init = init or usual(shape)
         static = _static_shape(name, shape)
         op = leaf.Parameter(shape=static, dtype=self._dtype(dtype), init=init, trainable=trainable)
         return self.add(op, name=name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -148,6 +149,11 @@ class Orthogonal(Initializer):
         q, r = np.linalg.qr(square)
         q *= np.sign(np.diagonal(r))
         return self.gain * (q if rows >= columns else q.T).reshape(shape)
+
+
+def usual(shape: Sequence[object]) -> Initializer:
+    """What a parameter of `shape` starts from if nothing is said: GlorotUniform, or Zeros below two axes."""
+    return GlorotUniform() if len(shape) > 1 else Zeros()
 
 
 def fans(shape: Size) -> tuple[int, int]:

@@ -6,11 +6,14 @@ import hashlib
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
+from graphengine.errors import ShapeError
+from graphengine.ir import dims
+from graphengine.ir.array import cast, from_json_value, to_json_value
+from graphengine.ir.dims import Shape
 from graphengine.ir.init import AnyInitializer, Zeros
-from graphengine.ir.op import Array, Dims, Op
+from graphengine.ir.op import Dims, Op
 from graphengine.ir.types import DType, TensorType
 
 
@@ -28,6 +31,9 @@ class Input(Leaf):
     dtype: DType
 
     def infer(self) -> TensorType:
+        for dim in self.shape:
+            if isinstance(dim, str) and not dims.is_name(dim):
+                raise ShapeError(f"a dim of an input is an int or a name, not {dim!r}")
         return TensorType(self.shape, self.dtype)
 
 
@@ -41,7 +47,7 @@ class Parameter(Leaf):
     trainable: bool = True
 
     def infer(self) -> TensorType:
-        return TensorType(self.shape, self.dtype)
+        return TensorType(_fixed(self.shape), self.dtype)
 
 
 class State(Leaf):
@@ -53,45 +59,28 @@ class State(Leaf):
     init: AnyInitializer = Zeros()
 
     def infer(self) -> TensorType:
-        return TensorType(self.shape, self.dtype)
+        return TensorType(_fixed(self.shape), self.dtype)
 
 
-_EXPLICIT = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+def _fixed(shape: Shape) -> Shape:
+    for dim in shape:
+        if isinstance(dim, str):
+            raise ShapeError(f"the dims of a parameter or a state are ints, not {dim!r}")
+    return shape
 
 
-def to_json_value(array: Array) -> Any:
-    """Nested lists of JSON values, floats by their shortest exact text, "NaN", "Infinity" and "-Infinity" as strings."""
-    if array.dtype.kind != "f":
-        return array.tolist()
-    if array.ndim:
-        return [to_json_value(row) for row in array]
-    number = float(str(array[()])) if array.dtype == np.float32 else float(array)
-    if np.isfinite(number):
-        return number
-    return "NaN" if np.isnan(number) else "Infinity" if number > 0 else "-Infinity"
-
-
-def _explicit(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_explicit(item) for item in value]
-    if isinstance(value, str):
-        if value not in _EXPLICIT:
-            raise PydanticCustomError("value", 'a number, "NaN", "Infinity" or "-Infinity" is needed')
-        return _EXPLICIT[value]
-    return value
-
-
-def _array(value: Any) -> Array:
-    try:
-        array = value if isinstance(value, np.ndarray) else np.array(_explicit(value))
-    except ValueError:
-        raise PydanticCustomError("value", "rows of equal length are needed") from None
-    if array.dtype.kind not in "biuf":
-        raise PydanticCustomError("value", "numbers or booleans are needed")
+def _array(value: Any, info: ValidationInfo) -> Any:
+    """The array that a Constant of `dtype` holds: of an array, or of JSON's nested lists."""
+    dtype = info.data.get("dtype")
+    if dtype is None:  # which has been found wrong already
+        return value
+    is_array = isinstance(value, np.ndarray | np.generic)
+    array = cast(np.asarray(value), dtype) if is_array else from_json_value(value, dtype)
+    array.flags.writeable = False
     return array
 
 
-ArrayValue = Annotated[Any, BeforeValidator(_array), PlainSerializer(to_json_value), WithJsonSchema({})]
+ArrayValue = Annotated[Any, BeforeValidator(_array), PlainSerializer(to_json_value)]
 
 
 class Constant(Leaf):
@@ -100,11 +89,6 @@ class Constant(Leaf):
     kind: Literal["constant"] = "constant"
     dtype: DType
     value: ArrayValue
-
-    def model_post_init(self, context: Any) -> None:
-        array = np.array(self.value, dtype=self.dtype, order="C")
-        array.flags.writeable = False
-        object.__setattr__(self, "value", array)
 
     def infer(self) -> TensorType:
         return TensorType(self.value.shape, self.dtype)

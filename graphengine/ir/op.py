@@ -28,9 +28,12 @@ Call = tuple[Callable[..., object], tuple[object, ...]]
 def as_dim(value: object) -> Dim:
     """`value` as a dim, for pydantic: what is wrong with it is a ValueError."""
     try:
-        return dims.check_dim(value)
+        dim = dims.check_dim(value)
     except ShapeError as error:
         raise ValueError(error.message) from None
+    if isinstance(value, str) and isinstance(dim, int):
+        raise ValueError(f"a size that is known is an int: {dim}, not {value!r}")
+    return dim
 
 
 def _shape(value: object) -> Shape:

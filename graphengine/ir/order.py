@@ -28,7 +28,7 @@ def parents_first(parents: Mapping[Key, Iterable[Key]], rank: Callable[[Key], tu
     except nx.NetworkXUnfeasible:
         circle = [edge[0] for edge in nx.find_cycle(digraph)]
         text = " -> ".join(map(str, (*circle, circle[0])))
-        raise CycleError(f"nodes depend on each other in a circle: {text}") from None
+        raise CycleError(f"nodes depend on each other in a circle: {text}", circle) from None
 
 
 def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:

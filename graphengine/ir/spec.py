@@ -1,1 +1,121 @@
-"""The JSON form of a graph."""
+"""The JSON form of a graph: one canonical document, written and read.
+
+Same graph, same bytes: a node is a line, in order of declaration; keys stand in a fixed order, and defaults are left
+out; floats are exact. A document that is read is checked as a whole: the first fault raises one SpecError with its JSON
+pointer, its node and the remedy, and nothing is half loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from graphengine.errors import GraphError, NamingError
+from graphengine.ir import beside
+from graphengine.ir.array import to_json_value
+from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
+from graphengine.ir.graph import Graph, Node, did_you_mean
+from graphengine.ir.leaf import Constant, Leaf
+from graphengine.ir.reader import read
+from graphengine.ir.training import Training
+
+INLINE_ELEMENTS = 4096
+"""The size up to which a constant stands in the document itself."""
+
+
+def to_json(graph: Graph) -> str:
+    """The canonical document. Of a constant of more than 4,096 elements it holds the SHA-256, and `save` the rest."""
+    sections = {
+        "format": json.dumps(FORMAT),
+        "version": json.dumps(VERSION),
+        "name": json.dumps(graph.name),
+        "dtype": json.dumps(graph.dtype),
+        "nodes": _block("[]", (_line(_node(graph, node)) for node in graph.nodes)),
+        "outputs": _block("{}", _pairs({name: node.name for name, node in graph.outputs.items()})),
+    }
+    if graph.updates:
+        targets = sorted(graph.updates, key=lambda target: target.index)
+        sections["updates"] = _block("{}", _pairs({target.name: graph.updates[target].name for target in targets}))
+    if graph.training is not None:
+        sections["training"] = _block("{}", _pairs(_training(graph, graph.training)))
+    return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in sections.items()) + "\n}\n"
+
+
+def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Graph:
+    """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file."""
+    place = Place("<json>")
+    return read(parse(text, place, max_bytes), place, beside.nothing)
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write the document, and constants of more than 4,096 elements to NAME.safetensors beside it.
+
+    Each of the two files is written as a whole or left as it was.
+    """
+    path = Path(path)
+    text = to_json(graph)
+    constants = {node.name: node.op.value for node in graph.nodes if isinstance(node.op, Constant)}
+    large = {name: value for name, value in constants.items() if value.size > INLINE_ELEMENTS}
+    if large:
+        beside.write(beside.path_beside(path), large)
+    with beside.replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
+    """The graph of a document and of the constants beside it; raises SpecError if either is wrong."""
+    path = Path(path)
+    place = Place(str(path))
+    with open(path, "rb") as file:
+        document = parse(file.read(max_bytes + 1), place, max_bytes)
+    return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
+
+
+def digest(graph: Graph) -> str:
+    """The SHA-256 of the canonical document, in hex."""
+    return hashlib.sha256(to_json(graph).encode()).hexdigest()
+
+
+def _node(graph: Graph, node: Node) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": node.name, "op": node.op.kind}
+    if node.parents:
+        entry["inputs"] = [parent.name for parent in node.parents]
+    entry.update(_constant(node.op) if isinstance(node.op, Constant) else node.op.attributes())
+    if isinstance(node.op, Leaf) and entry["dtype"] == graph.dtype:
+        del entry["dtype"]
+    return entry
+
+
+def _constant(op: Constant) -> dict[str, Any]:
+    value = op.value
+    if value.size > INLINE_ELEMENTS:
+        return {"dtype": op.dtype, "shape": list(value.shape), "sha256": op.digest()}
+    if value.size == 0 and value.ndim > 1:  # nested lists without elements lose the axes behind the first that is 0
+        return {"dtype": op.dtype, "shape": list(value.shape), "value": []}
+    return {"dtype": op.dtype, "value": to_json_value(value)}
+
+
+def _training(graph: Graph, training: Training) -> dict[str, Any]:
+    if not isinstance(training, Training):
+        raise GraphError(f"training is a ge.Training, not {training!r}")
+    if training.loss not in graph.outputs:
+        near = did_you_mean(training.loss, graph.outputs)
+        raise NamingError(f"training names the loss {training.loss!r}, which is no output of {graph.name!r}{near}")
+    return training.to_dict()
+
+
+def _block(brackets: str, lines: Iterable[str]) -> str:
+    text = ",\n    ".join(lines)
+    return f"{brackets[0]}\n    {text}\n  {brackets[1]}" if text else brackets
+
+
+def _pairs(section: dict[str, Any]) -> list[str]:
+    return [f"{json.dumps(key)}: {_line(value)}" for key, value in section.items()]
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)

@@ -11,19 +11,33 @@ from pydantic_core import PydanticCustomError
 from graphengine.errors import AttributeValueError
 
 
-class Tagged(BaseModel):
-    """The root of a closed family: subclasses that give `kind` a default are registered under it."""
+class Configuration(BaseModel):
+    """Frozen fields; a wrong value raises AttributeValueError."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
-
-    registry: ClassVar[dict[str, type[Any]]] = {}
-    kind: str
 
     def __init__(self, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise AttributeValueError(f"{type(self).__name__}: {first_fault(error)}") from None
+
+    @classmethod
+    def from_json_text(cls, fields: str) -> Self:
+        """An instance from a JSON object of its fields, in which nothing is coerced: a bool is no int, "1" no number.
+
+        Raises pydantic's ValidationError, which knows the place of the fault; `__init__` makes one message of it.
+        """
+        instance = cls.__new__(cls)
+        cls.__pydantic_validator__.validate_json(fields, strict=True, self_instance=instance)
+        return instance
+
+
+class Tagged(Configuration):
+    """The root of a closed family: subclasses that give `kind` a default are registered under it."""
+
+    registry: ClassVar[dict[str, type[Any]]] = {}
+    kind: str
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -55,16 +69,6 @@ class Tagged(BaseModel):
             raise PydanticCustomError("tagged", "JSON values are needed, or an instance") from None
         return known.from_json_text(text)  # type: ignore[no-any-return]  # the registry holds no types
 
-    @classmethod
-    def from_json_text(cls, fields: str) -> Self:
-        """An instance from a JSON object of its fields, in which nothing is coerced: a bool is no int, "1" no number.
-
-        Raises pydantic's ValidationError, which knows the place of the fault; `__init__` makes one message of it.
-        """
-        instance = cls.__new__(cls)
-        cls.__pydantic_validator__.validate_json(fields, strict=True, self_instance=instance)
-        return instance
-
     @model_serializer(mode="wrap")
     def _with_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The fields with `kind` among them, though it is a default and defaults are left out."""
@@ -77,4 +81,4 @@ def first_fault(error: ValidationError) -> str:
     place = ".".join(map(str, fault["loc"]))
     value = repr(fault["input"])
     value = value if len(value) <= 60 else value[:57] + "..."
-    return f"{place + ': ' if place else ''}{fault['msg']} (was {value})"
+    return f"{place + ': ' if place else ''}{fault['msg'].removeprefix('Value error, ')} (was {value})"

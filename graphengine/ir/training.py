@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from graphengine.ir.tagged import Tagged
+from graphengine.ir.tagged import Configuration, Tagged
 
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph, Node
@@ -36,10 +36,11 @@ AnyOptimizer = Annotated[SerializeAsAny[Optimizer], BeforeValidator(Optimizer.of
 AnySchedule = Annotated[SerializeAsAny[Schedule], BeforeValidator(Schedule.of_kind)]
 
 
-class Training(BaseModel):
-    """The loss (an output's name), the optimizer, the batch size (None: the full batch), the epochs and the seed."""
+class Training(Configuration):
+    """The loss (an output's name), the optimizer, the batch size (None: the full batch), the epochs and the seed.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    The schedule, where there is one, stands in the optimizer as its learning rate.
+    """
 
     loss: str
     optimizer: AnyOptimizer
@@ -49,6 +50,4 @@ class Training(BaseModel):
 
     def to_dict(self) -> dict[str, Any]:
         """The section of the document, defaults left out."""
-        section = self.model_dump(mode="json", exclude_defaults=True)
-        section["optimizer"] = {"kind": self.optimizer.kind, **section["optimizer"]}
-        return section
+        return self.model_dump(mode="json", exclude_defaults=True)

@@ -13,8 +13,8 @@ from graphengine.ir import dims
 from graphengine.ir.graph import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
-from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced
-from graphengine.ops.elementwise import exp
+from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
+from graphengine.ops.elementwise import exp, stop_gradient
 
 __all__ = ["argmax", "argmin", "logsumexp", "max", "mean", "min"]
 
@@ -91,7 +91,7 @@ class Min(Extreme):
 class LogSumExp(NonEmptyReduction):
     """y = log sum exp(x) over `axis`, as m + log sum exp(x - m) with m = max x, so that no exp overflows.
 
-    The adjoint is that of softmax: x_bar = y_bar * exp(x - y).
+    The adjoint is y_bar times the softmax of x.
     """
 
     floats_only: ClassVar[bool] = True
@@ -111,7 +111,10 @@ class LogSumExp(NonEmptyReduction):
         return _logsumexp, (x, check_axes(self.axis, x.ndim), work, greatest, self.reduce(np.add, work, out), out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        return (exp(x - self.spread(y, x)) * self.spread(y_bar, x),)
+        # exp(x - y) is the softmax already, but for the rounding of y, which the division takes out.
+        powers = exp(x - self.spread(stop_gradient(y), x))
+        share = self.spread(y_bar, x) / sum(powers, self.axis, keepdims=True)
+        return (powers * share,)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return 4 * x.size + 2 * y.size

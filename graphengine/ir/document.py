@@ -1,0 +1,221 @@
+"""A document, strictly: from text to JSON values, or one SpecError that says where, in which node, and what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+from graphengine.errors import SpecError
+from graphengine.ir.graph import did_you_mean
+from graphengine.ir.where import Where
+
+FORMAT = "graphengine"
+VERSION = 1
+
+MAX_BYTES = 64 * 2**20
+"""The greatest size of a document, unless the caller says otherwise: three times that of a chain of 200,000 nodes."""
+
+MAX_DEPTH = 100
+"""The greatest nesting of brackets: a constant has at most 64 axes."""
+
+_MESSAGE_LENGTH = 400
+_VALUE_LENGTH = 80
+_OPEN_AND_CLOSED = dict(zip(b"[{]}", (1, 1, -1, -1), strict=True))
+_ALL_ELSE = bytes(set(range(256)) - set(_OPEN_AND_CLOSED))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in a document: the file, a JSON pointer into it (RFC 6901), and the node that stands there."""
+
+    file: str
+    pointer: str = ""
+    node: str | None = None
+
+    def __truediv__(self, token: str | int) -> Place:
+        escaped = str(token).replace("~", "~0").replace("/", "~1")
+        return Place(self.file, f"{self.pointer}/{escaped}", self.node)
+
+    def __str__(self) -> str:
+        return f"{self.file}#{_printable(self.pointer)}"
+
+    def where(self) -> Where:
+        """This place, as nodes that are declared here bear it."""
+        return Where(self.file, self.pointer)
+
+    def fault(self, message: str, remedy: str, context: Sequence[str] = ()) -> SpecError:
+        """The error of a wrong value at this place."""
+        error = SpecError(_cut(_printable(message), _MESSAGE_LENGTH))
+        node = [] if context or self.node is None else [f"node  {_printable(self.node)}"]
+        lines = [*node, *context, f"at {self}", f"remedy: {remedy}"]
+        error.quote(*(_cut(line, _MESSAGE_LENGTH) for line in lines))
+        return error
+
+
+def parse(text: object, place: Place, max_bytes: int) -> Any:
+    """The values of a JSON text, all of them what the text says: no key twice, no NaN, no number beyond 64 bits."""
+    text = _decode(text, place, max_bytes)
+    depth = max(accumulate(map(_OPEN_AND_CLOSED.__getitem__, _brackets(text))), default=0)
+    if depth > MAX_DEPTH:
+        raise place.fault(f"the document nests {depth} deep, and may {MAX_DEPTH}", "a graph is a flat list of nodes")
+    hooks = _Hooks()
+    try:
+        value = hooks.loads(text)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise place.fault(f"not JSON: {error.msg}, at {at}", f"correct the text at {at}") from None
+    if hooks.faults or r"\u" in text or not text.isascii():
+        _raise_first_fault(value, place)
+    return value
+
+
+def expect(value: Any, kind: type[Any], place: Place) -> Any:
+    """`value`, which must be exactly of the JSON type that `kind` stands for."""
+    if type(value) is not kind:
+        names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
+        raise place.fault(f"{names[kind]} is needed, not {shown(value)}", f"write {names[kind]} here")
+    return value
+
+
+def check_keys(value: Any, required: Iterable[str], optional: Iterable[str], place: Place, what: str) -> None:
+    """Raise unless `value` is an object with all of the `required` keys, and no others than the `optional` ones."""
+    expect(value, dict, place)
+    required = list(required)
+    known = [*required, *optional]
+    for key in value:
+        if key not in known:
+            near = did_you_mean(key, known) if len(key) < _VALUE_LENGTH else ""
+            raise (place / key).fault(
+                f"{what} has no field {shown(key)}{near}", "correct the name, or take the field out"
+            )
+    for key in required:
+        if key not in value:
+            raise place.fault(f"{what} lacks its field {key!r}", f"add {key!r}")
+
+
+def shown(value: Any) -> str:
+    """A JSON value as it stands in a message: on one line, and not at length."""
+    return _cut(json.dumps(value, default=repr), _VALUE_LENGTH)
+
+
+@dataclass(slots=True)
+class _Fault:
+    """What stands in the place of a value that is no value, until its pointer is known."""
+
+    message: str
+    remedy: str
+    key: str | None = None
+
+
+@dataclass(slots=True)
+class _Hooks:
+    """What `json` calls for the values that it would take too lightly."""
+
+    faults: list[_Fault] = field(default_factory=list)
+
+    def loads(self, text: str) -> Any:
+        return json.loads(
+            text,
+            object_pairs_hook=self.read_object,
+            parse_float=self.read_float,
+            parse_int=self.read_int,
+            parse_constant=self.read_constant,
+        )
+
+    def read_object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) < len(pairs):
+            count = Counter(key for key, _ in pairs)
+            twice = next(key for key, _ in pairs if count[key] > 1)
+            result[twice] = self._fault(f"the key {shown(twice)} stands twice in one object", "keep one of the two")
+        return result
+
+    def read_float(self, text: str) -> Any:
+        value = float(text)
+        return value if math.isfinite(value) else self._beyond(text)
+
+    def read_int(self, text: str) -> Any:
+        value = int(text) if len(text) <= 20 else 2**64
+        return value if -(2**63) <= value < 2**63 else self._beyond(text)
+
+    def read_constant(self, text: str) -> Any:
+        return self._fault(f"{text} is not JSON", f'write it as the string "{text}", in the value of a float constant')
+
+    def _beyond(self, text: str) -> _Fault:
+        return self._fault(
+            f"the number {_cut(text, 30)} is beyond 64 bits", "write a number that an int64 or a float64 holds"
+        )
+
+    def _fault(self, message: str, remedy: str) -> _Fault:
+        self.faults.append(_Fault(message, remedy))
+        return self.faults[-1]
+
+
+def _decode(text: object, place: Place, max_bytes: int) -> str:
+    if not isinstance(text, str | bytes):
+        raise place.fault(f"a document is text, not {type(text).__name__}", "give the JSON text as str or bytes")
+    if len(text) > max_bytes:
+        remedy = "raise the limit by max_bytes=, if you trust the source"
+        raise place.fault(f"the document is longer than the limit of {max_bytes:,} bytes", remedy)
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
+        raise place.fault(message, "save the document as UTF-8") from None
+    if decoded.startswith("\ufeff"):
+        raise place.fault("the document begins with a byte order mark", "save it as UTF-8 without one")
+    if not decoded.strip():
+        raise place.fault("the document is empty", "write a graph to it by Graph.save")
+    return decoded
+
+
+def _brackets(text: str) -> bytes:
+    """The brackets that stand outside of strings."""
+    outside = re.sub(r"\\.", "", text, flags=re.DOTALL).split('"')[::2]
+    return "".join(outside).encode("utf-8", "replace").translate(None, _ALL_ELSE)
+
+
+def _raise_first_fault(value: Any, place: Place) -> None:
+    """Walk the values in the order of the text, without recursion, and raise at the first that is a fault."""
+    pending: list[tuple[Any, Place]] = [(value, place)]
+    while pending:
+        value, place = pending.pop()
+        if isinstance(value, _Fault):
+            raise place.fault(value.message, value.remedy)
+        if isinstance(value, str):
+            _check_string(value, place)
+        elif isinstance(value, list):
+            pending += reversed([(item, place / index) for index, item in enumerate(value)])
+        elif isinstance(value, dict):
+            place = _at_node(value, place)
+            for key in value:
+                _check_string(key, place)
+            pending += reversed([(item, place / key) for key, item in value.items()])
+
+
+def _at_node(value: dict[str, Any], place: Place) -> Place:
+    name = value.get("name")
+    is_node = place.pointer.startswith("/nodes/") and place.node is None and isinstance(name, str)
+    return Place(place.file, place.pointer, name) if is_node else place
+
+
+def _check_string(text: str, place: Place) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise place.fault(f"{shown(text)} holds half of a surrogate pair", "write whole characters")
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
+
+
+def _printable(text: str) -> str:
+    """`text` with what no terminal shows written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

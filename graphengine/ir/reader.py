@@ -1,0 +1,181 @@
+"""From the values of a document to a graph: every section, every node, every attribute checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from graphengine.errors import CycleError, GraphError, SpecError
+from graphengine.ir import order
+from graphengine.ir.attributes import read_fields, read_op
+from graphengine.ir.document import FORMAT, VERSION, Place, check_keys, expect, shown
+from graphengine.ir.graph import Graph, check_name, did_you_mean
+from graphengine.ir.leaf import Leaf
+from graphengine.ir.op import Array, Op
+from graphengine.ir.training import Training
+from graphengine.ir.types import DType, check_dtype
+
+SECTIONS = ("format", "version", "name", "dtype", "nodes", "outputs")
+OPTIONAL_SECTIONS = ("updates", "training")
+
+Fetch = Callable[[Mapping[str, Place]], Mapping[str, Array]]
+"""Gives the large constants by name, for the places that ask for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A node as the document has it."""
+
+    place: Place
+    name: str
+    op: type[Op]
+    parents: list[str]
+    attributes: dict[str, Any]
+
+
+def read(document: Any, place: Place, fetch: Fetch) -> Graph:
+    """The graph that the document declares; raises SpecError at the first fault."""
+    graph = _header(document, place)
+    entries = _entries(document["nodes"], place / "nodes", graph.dtype)
+    arrays = fetch({entry.name: entry.place / "sha256" for entry in entries.values() if "sha256" in entry.attributes})
+    for entry in _parents_first(entries):
+        _add(graph, entry, arrays)
+    for name, node in _pairs(graph, document["outputs"], place / "outputs"):
+        with _quoting(place / "outputs" / name, "give the output a name"):
+            graph.output(name, graph[node])
+    for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
+        with _quoting(place / "updates" / target, "let a parameter or a state have one update, of its own type"):
+            graph.update(graph[target], graph[node])
+    if "training" in document:
+        graph.training = _training(graph, document["training"], place / "training")
+    return graph
+
+
+@contextmanager
+def _quoting(place: Place, remedy: str) -> Iterator[None]:
+    """Make a SpecError of what the graph says of a declaration."""
+    try:
+        yield
+    except GraphError as error:
+        context = [line for line in error.context if not line.startswith("declared at ")]
+        raise place.fault(error.message, remedy, context) from None
+
+
+def _header(document: Any, place: Place) -> Graph:
+    expect(document, dict, place)
+    if document.get("format", FORMAT) != FORMAT:
+        remedy = f'a graph says "format": "{FORMAT}"'
+        raise (place / "format").fault(f"not a graph, but format {shown(document['format'])}", remedy)
+    check_keys(document, SECTIONS, OPTIONAL_SECTIONS, place, "a document")
+    version = expect(document["version"], int, place / "version")
+    if version != VERSION:
+        message = f"version {version} of the format, and this graphengine reads version {VERSION}"
+        remedy = "upgrade graphengine" if version > VERSION else f'write "version": {VERSION}'
+        raise (place / "version").fault(message, remedy)
+    name = expect(document["name"], str, place / "name")
+    dtype = expect(document["dtype"], str, place / "dtype")
+    with _quoting(place / "name", "give the graph another name"):
+        check_name(name)
+    with _quoting(place / "dtype", "name a dtype that there is"):
+        if check_dtype(dtype) != dtype:
+            raise (place / "dtype").fault(f"no dtype {shown(dtype)}", f"write {check_dtype(dtype)!r}")
+    return Graph(name, dtype)
+
+
+def _entries(nodes: Any, place: Place, dtype: DType) -> dict[str, _Entry]:
+    entries: dict[str, _Entry] = {}
+    for index, value in enumerate(expect(nodes, list, place)):
+        entry = _entry(value, place / index, dtype)
+        if entry.name in entries:
+            message = f"the name {entry.name!r} is taken by the node at {entries[entry.name].place.pointer}"
+            raise (entry.place / "name").fault(message, "give one of the two another name")
+        entries[entry.name] = entry
+    return entries
+
+
+def _entry(value: Any, place: Place, dtype: DType) -> _Entry:
+    expect(value, dict, place)
+    for key in ("name", "op"):
+        if key not in value:
+            named = Place(place.file, place.pointer, value["name"]) if isinstance(value.get("name"), str) else place
+            raise named.fault(f"a node lacks its field {key!r}", f"add {key!r}")
+    name = expect(value["name"], str, place / "name")
+    with _quoting(place / "name", "give the node another name"):
+        check_name(name)
+    place = Place(place.file, place.pointer, name)
+    op = _kind(expect(value["op"], str, place / "op"), place / "op")
+    parents = expect(value.get("inputs", []), list, place / "inputs")
+    for slot, parent in enumerate(parents):
+        if type(parent) is not str:
+            expect(parent, str, place / "inputs" / slot)
+    attributes = {key: item for key, item in value.items() if key not in ("name", "op", "inputs")}
+    if issubclass(op, Leaf):
+        attributes.setdefault("dtype", dtype)
+    return _Entry(place, name, op, parents, attributes)
+
+
+def _kind(kind: str, place: Place) -> type[Op]:
+    if kind not in Op.registry:
+        near = did_you_mean(kind, Op.registry) if len(kind) < 80 else ""
+        raise place.fault(f"no op {shown(kind)}{near}", "name an op that `graphengine schema` lists")
+    return Op.registry[kind]
+
+
+def _parents_first(entries: dict[str, _Entry]) -> Iterable[_Entry]:
+    """The entries in an order in which the graph can take them: their own, where parents stand first already."""
+    rank = {name: place for place, name in enumerate(entries)}
+    in_order = True
+    for name, entry in entries.items():
+        for slot, parent in enumerate(entry.parents):
+            if parent not in rank:
+                raise _no_node(parent, entries, entry.place / "inputs" / slot)
+            in_order = in_order and rank[parent] < rank[name]
+    if in_order:
+        return entries.values()
+    try:
+        names = order.parents_first({e.name: e.parents for e in entries.values()}, lambda name: (rank[name],))
+    except CycleError as error:
+        _raise_cycle([str(name) for name in error.circle], entries)
+    return [entries[name] for name in names]
+
+
+def _raise_cycle(circle: list[str], entries: Mapping[str, _Entry]) -> NoReturn:
+    shown_part = circle if len(circle) <= 12 else [*circle[:6], f"({len(circle) - 11} more)", *circle[-5:]]
+    text = " -> ".join([*shown_part, circle[0]])
+    place = entries[circle[0]].place / "inputs"
+    raise place.fault(f"nodes depend on each other in a circle: {text}", "take one of these steps out") from None
+
+
+def _no_node(name: str, known: Mapping[str, object] | Sequence[str], place: Place) -> SpecError:
+    near = did_you_mean(name, known) if len(name) <= 128 else ""
+    return place.fault(f"no node {shown(name)}{near}", "name a node of this document")
+
+
+def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array]) -> None:
+    with _quoting(entry.place, "give the node operands and attributes that fit each other"):
+        op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name))
+        with graph.declared_at(entry.place.where()):
+            graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
+
+
+def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]]:
+    """The items of a section that maps names to nodes, each of which the graph has."""
+    for name, node in expect(section, dict, place).items():
+        expect(node, str, place / name)
+        if node not in graph:
+            raise _no_node(node, [node.name for node in graph.nodes], place / name)
+        yield name, node
+
+
+def _training(graph: Graph, section: Any, place: Place) -> Training:
+    if isinstance(section, dict) and "schedule" in section:
+        remedy = "write it there, in the place of the number"
+        raise (place / "schedule").fault("the schedule stands in the optimizer, as its learning_rate", remedy)
+    training = read_fields(Training, section, place, "training")
+    if training.loss not in graph.outputs:
+        near = did_you_mean(training.loss, graph.outputs) if len(training.loss) <= 128 else ""
+        message = f"the loss is no output of this document: {shown(training.loss)}{near}"
+        raise (place / "loss").fault(message, "name an output")
+    return training
