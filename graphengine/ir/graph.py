@@ -476,7 +476,7 @@ def check_name(name: object) -> str:
         raise NamingError(f"not a name: {name!r}; letters, digits and _ in parts joined by dots, a letter or _ first")
     if len(name) > _NAME_LENGTH:
         raise NamingError(f"a name has at most {_NAME_LENGTH} characters, and {name[:20]}... has {len(name)}")
-    if any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
+    if "__" in name and any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
         raise NamingError(f"a name has no part in double underscores, as {name!r} has")
     return name
 
