@@ -1,0 +1,225 @@
+"""The commands, with their options; what each does beyond that is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from graphengine.cli import show
+from graphengine.cli.demo import Demo, as_dict
+from graphengine.cli.demo_show import demo_head, demo_result
+from graphengine.cli.faults import Commands
+from graphengine.cli.files import check_apart, check_writable, read_arrays, write_arrays
+from graphengine.cli.options import sizes_of, training_of, validation_of
+from graphengine.compile import compile
+from graphengine.executable import Executable
+from graphengine.ir.array import to_json_value
+from graphengine.ir.spec import load
+from graphengine.train.checkpoint import load_parameters, save_parameters
+from graphengine.train.evaluate import evaluate as measure
+from graphengine.train.evaluate import predict as compute
+from graphengine.train.fit import fit
+from graphengine.view import summarize
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document.")]
+Data = Annotated[Path, typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs are.")]
+Weights = Annotated[Path, typer.Option(metavar="FILE", help="Weights that `train` wrote (.safetensors).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME", help="Measure this too: accuracy, mean_squared_error, ... (repeatable)."),
+]
+
+
+def main() -> None:
+    """The `graphengine` command."""
+    app(prog_name="graphengine")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"graphengine {metadata.version('graphengine')}")
+        raise typer.Exit
+
+
+@app.callback()
+def graphengine(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Static, typed computation graphs: declared once, differentiated, planned, and run fast."""
+
+
+@app.command()
+def demo(
+    as_json: AsJson = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Draw other first weights and batches.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training digits.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the document, the data and the trained weights here.")
+    ] = None,
+) -> None:
+    """Watch a 3-layer network learn to read handwritten digits, and see what a gradient costs.
+
+    The network is a JSON document that ships with the package, as do the digits: 1,797 real ones, a fifth of them held
+    back for the test.
+    """
+    learner = Demo.load(seed, epochs)
+    console = show.console()
+    if not as_json:
+        console.print(demo_head(learner))
+    outcome = learner.train()
+    compared = learner.compare()
+    if save is not None:
+        learner.save(save, outcome)
+    if as_json:
+        typer.echo(json.dumps(as_dict(learner, outcome, compared)))
+        return
+    console.print(demo_result(outcome, learner.data.test["pixels"], compared))
+    if save is not None:
+        console.print(show.facts([("kept in", str(save))]))
+
+
+@app.command()
+def train(
+    spec: Spec,
+    data: Data,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Where the weights go; SPEC with .weights.safetensors if left out."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="In the place of the document's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes the first weights and the batches.")] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option(metavar="FRACTION|FILE.npz", help="Hold out this part of the data, or measure on other data."),
+    ] = None,
+    metric: Metrics = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+) -> None:
+    """Train a network as the training section of its document says, and save the weights.
+
+    Options left out are as the document says.
+    """
+    graph = load(spec)
+    target = weights or spec.with_suffix(".weights.safetensors")
+    check_writable(target)
+    check_apart(target, graph, spec)
+    training = training_of(graph, learning_rate, epochs=epochs, batch_size=batch_size, seed=seed)
+    exe = compile(graph, loss=training.loss, optimizer=training.optimizer, seed=training.seed)
+    history = fit(
+        exe,
+        read_arrays(data),
+        epochs=training.epochs,
+        batch_size=training.batch_size,
+        validation=validation_of(validation),
+        metrics=metric,
+        progress=not quiet,
+    )
+    save_parameters(exe, target)
+    if not quiet:
+        typer.echo(history)
+        typer.echo(f"weights: {target}")
+
+
+@app.command()
+def predict(
+    spec: Spec,
+    weights: Weights,
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(metavar="OUT.npz", help="Where the values go; printed as rows of text if left out.")
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="An output to compute; all with a row an example if left out (repeatable)."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples at a time.")] = 1024,
+) -> None:
+    """Compute a trained network's outputs for new data."""
+    if out is not None:
+        check_writable(out)
+    exe = _trained(spec, weights)
+    values = compute(exe, read_arrays(data), outputs=output, batch_size=batch_size)
+    if out is not None:
+        write_arrays(out, values)
+    else:
+        for line in show.rows_of_text(values):
+            typer.echo(line)
+
+
+@app.command()
+def evaluate(
+    spec: Spec,
+    weights: Weights,
+    data: Data,
+    metric: Metrics = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples at a time.")] = 1024,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a trained network's loss, and metrics, on data."""
+    measured = measure(_trained(spec, weights), read_arrays(data), metrics=metric, batch_size=batch_size)
+    if as_json:
+        typer.echo(json.dumps({name: to_json_value(np.asarray(value)) for name, value in measured.items()}))
+    else:
+        show.console().print(show.facts((name, f"{value:.6g}") for name, value in measured.items()))
+
+
+@app.command()
+def validate(spec: Spec) -> None:
+    """Check a document; say what it declares, or what is wrong with it and where."""
+    graph = load(spec)
+    show.console().print(show.graph_facts(graph, spec))
+
+
+@app.command()
+def summary(
+    spec: Spec,
+    batch: Annotated[int, typer.Option(min=1, metavar="N", help='The size of the dim named "batch".')] = 1,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIM=N", help="The size of another dim; 1 if left out (repeatable)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every node with its op, type, parameters, FLOPs and bytes; and what a run costs. Nothing is run."""
+    graph = load(spec)
+    table = summarize(graph, **sizes_of(graph, batch, size or []))
+    if as_json:
+        typer.echo(json.dumps(table.to_dict()))
+        return
+    console = show.console()
+    console.print(show.summary_table(table))
+    console.print(show.cost_facts(table))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of documents."""
+    from graphengine.ir.schema import schema_text
+
+    typer.echo(schema_text())
+
+
+def _trained(spec: Path, weights: Path) -> Executable:
+    exe = compile(load(spec))
+    load_parameters(exe, weights)
+    return exe

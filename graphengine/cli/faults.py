@@ -1,0 +1,73 @@
+"""What a user's mistake looks like: its message on stderr, exit code 1, and no traceback."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from graphengine.cli.show import say
+from graphengine.compile import UnreachedParameterWarning
+from graphengine.errors import GraphEngineError
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell has it: 128 and the number of the signal."""
+
+
+class Commands(TyperGroup):
+    """The group of all commands, each run so that mistakes are told."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for; `ctx` is a click.Context, wherever typer has it from."""
+        with mistakes_told():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Tell errors and warnings as messages; anything else that is raised inside is a fault of the program itself."""
+    _never_fail_to_encode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnreachedParameterWarning)
+        warnings.showwarning = lambda message, *_: say(str(message), "warning", "bold yellow")
+        try:
+            yield
+            _flush()
+        except GraphEngineError as error:
+            raise _told(str(error)) from None
+        except BrokenPipeError:
+            raise  # typer ends quietly when the reader of a pipe has gone
+        except OSError as error:
+            raise _told(_os_message(error)) from None
+        except MemoryError as error:
+            raise _told(f"not enough memory: {error}") from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+
+
+def _told(message: str) -> typer.Exit:
+    say(message)
+    return typer.Exit(1)
+
+
+def _os_message(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {what}" if error.filename else what
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()  # so that a full disk or a closed pipe is found while it can be told
+
+
+def _never_fail_to_encode() -> None:
+    """Let streams whose encoding lacks a character write `?` for it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

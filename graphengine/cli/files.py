@@ -1,0 +1,77 @@
+"""What the commands read and write; whatever is wrong with a file is an error that names it."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
+from graphengine.errors import TrainingError
+from graphengine.ir.beside import path_beside
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant
+from graphengine.ir.op import Array
+from graphengine.ir.spec import INLINE_ELEMENTS
+
+# What NumPy and zipfile raise for files that are cut short, damaged, encrypted, or of another kind.
+_DAMAGE = (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an .npz file, by name. Pickled objects are not read. Raises OSError or TrainingError."""
+    try:
+        with path.open("rb") as file:  # np.load, given a name, does not close what it finds to be damaged
+            arrays = _plain_arrays(np.load(file, allow_pickle=False))
+    except _DAMAGE as error:
+        raise TrainingError(f"{path}: not an .npz file of plain arrays ({_reason(error)})") from None
+    except TrainingError as error:
+        raise TrainingError(f"{path}: {error.message}") from None
+    return arrays
+
+
+def _plain_arrays(loaded: object) -> dict[str, Array]:
+    if not isinstance(loaded, NpzFile):
+        raise TrainingError("one array without a name (.npy); write it by np.savez(path, name=array)")
+    with loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise TrainingError(f"{name!r} is not an array")
+    if not arrays:
+        raise TrainingError("the file holds no arrays")
+    return arrays
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write an .npz file under exactly this name; the same arrays give the same bytes."""
+    # np.savez takes names as keywords, so an array could not be called "file".
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError now rather than after the work if a file could not be written to `path`."""
+    if path.is_dir():
+        raise IsADirectoryError(None, "is a directory, and a file is to be written", str(path))
+    if not path.parent.is_dir():
+        raise FileNotFoundError(None, "no such folder", str(path.parent))
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(None, "not allowed to write there", str(path))
+
+
+def check_apart(target: Path, graph: Graph, document: Path) -> None:
+    """Raise TrainingError if weights at `target` would overwrite the large constants of the graph's document."""
+    large = any(isinstance(node.op, Constant) and node.op.value.size > INLINE_ELEMENTS for node in graph.nodes)
+    if large and target.resolve() == path_beside(document).resolve():
+        raise TrainingError(f"{target}: the constants of {document} stand there; give the weights another name")
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

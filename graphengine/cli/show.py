@@ -1,0 +1,136 @@
+"""How results look in a terminal; in a pipe the same without colour, and wide enough that no row is folded."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from graphengine.ir.graph import Graph
+from graphengine.ir.op import Array
+from graphengine.ir.training import Optimizer
+from graphengine.schedule.cost import Cost
+from graphengine.view import Row, Summary
+
+__all__ = [
+    "can_encode",
+    "console",
+    "cost_facts",
+    "facts",
+    "graph_facts",
+    "optimizer_text",
+    "rows_of_text",
+    "say",
+    "summary_table",
+]
+
+_PIPE_WIDTH = 200
+_FACT_WIDTH = 15
+
+
+def console(stderr: bool = False) -> Console:
+    """The console for results, or for what is said beside them."""
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal and "COLUMNS" not in os.environ:
+        made.width = _PIPE_WIDTH
+    return made
+
+
+def say(message: str, word: str = "error", style: str = "bold red") -> None:
+    """A message on stderr, headed by what it is."""
+    console(stderr=True).print(Text.assemble((f"{word}: ", style), message), soft_wrap=True)
+
+
+def can_encode(text: str) -> bool:
+    """Whether stdout can show these characters."""
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names with what is said of them, in two columns."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True, min_width=_FACT_WIDTH)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(f"  {name}", Text(text))
+    return table
+
+
+def graph_facts(graph: Graph, path: Path) -> Table:
+    """What a document declares."""
+    leaves = {"inputs": graph.inputs, "parameters": graph.parameters, "state": graph.states}
+    rows = [("valid", str(path)), ("graph", f"{graph.name}, {len(graph)} nodes")]
+    rows += [(what, ", ".join(f"{node.name} {node.type}" for node in nodes)) for what, nodes in leaves.items() if nodes]
+    rows.append(("outputs", ", ".join(f"{name} {node.type}" for name, node in graph.outputs.items()) or "none"))
+    if graph.training is not None:
+        rows.append(("training", optimizer_text(graph.training.optimizer)))
+    rows.append(("SHA-256", graph.hash()))
+    return facts(rows)
+
+
+def optimizer_text(optimizer: Optimizer) -> str:
+    """An optimizer in words: its kind, and what is not as usual."""
+    settings = optimizer.model_dump(mode="json", exclude={"kind"}, exclude_defaults=True)
+    named = (f"{name} {json.dumps(value)}" for name, value in settings.items() if name != "kind")
+    return ", ".join([optimizer.kind, *named])
+
+
+def summary_table(summary: Summary) -> Table:
+    """The nodes of a graph, a line each, and their totals."""
+    sizes = ", ".join(f"{name}={size}" for name, size in summary.sizes.items())
+    title = Text(f"{summary.graph}{f' ({sizes})' if sizes else ''}")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for name in ("name", "op", "type"):
+        table.add_column(name, overflow="fold")
+    for name in ("parameters", "FLOPs", "bytes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in summary.rows:
+        table.add_row(*_cells(row))
+    table.add_section()
+    table.add_row(*_cells(summary.total), style="bold")
+    return table
+
+
+def _cells(row: Row) -> tuple[str | Text, ...]:
+    numbers = (row.parameters, row.flops, row.bytes)
+    # Text, since rich would read the brackets of float32[batch, 64] as markup.
+    return (Text(row.name), row.op, Text(row.type), *(f"{number:,}" if number else "" for number in numbers))
+
+
+def cost_facts(summary: Summary) -> Table:
+    """The cost of one run forward and, where the document says how to train, of one step."""
+    rows = [("one run forward", _cost_text(summary.forward))]
+    if summary.step:
+        rows.append(("one step of training", _cost_text(summary.step)))
+    return facts(rows)
+
+
+def _cost_text(cost: Cost) -> str:
+    moved = sum(cost.bytes_moved.values())
+    return f"{cost.total_flops:,} FLOPs, {moved:,} bytes moved, {cost.peak_bytes:,} bytes of memory"
+
+
+def rows_of_text(values: Mapping[str, Array]) -> Iterator[str]:
+    """A header, then a line an example: the numbers of all outputs with tabs between."""
+    columns = {name: value.reshape(len(value), -1) for name, value in values.items() if value.ndim}
+    header = [name for name, value in columns.items() for name in _column_names(name, values[name].shape[1:])]
+    yield "\t".join(header)
+    for row in zip(*columns.values(), strict=True):
+        yield "\t".join(str(number) for numbers in row for number in numbers)
+
+
+def _column_names(name: str, shape: tuple[int, ...]) -> Iterator[str]:
+    for place in np.ndindex(shape):
+        yield name + (f"[{','.join(map(str, place))}]" if place else "")
