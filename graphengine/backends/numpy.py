@@ -17,7 +17,7 @@ from graphengine.schedule.program import Buffer, Instruction, Program
 __all__ = ["NumpyBackend"]
 
 BUFFERED_ELEMENTS = 320
-"""How many elements NumPy buffers of an operand that it repeats, a bias say: by itself 8192, allocated in every call."""
+"""How much NumPy buffers of an operand that it repeats, a bias say. By itself it is 8192, allocated in every call."""
 
 
 class NumpyBackend:
