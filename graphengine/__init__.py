@@ -1,11 +1,22 @@
-"""A static, typed computation graph: declared once, differentiated, planned, and run fast."""
+"""A static, typed computation graph: declared once, differentiated, planned, and run fast.
 
-from graphengine import data, zoo
-from graphengine.compile import UnreachedParameterWarning, compile
-from graphengine.ir import init
-from graphengine.ir.graph import Graph, Node
-from graphengine.ir.spec import load
-from graphengine.ir.training import Training
+The op files list their public functions in `__all__`, and all of them stand here: a new op needs no line of its own.
+"""
+
+from graphengine import data as data
+from graphengine import optim as optim
+from graphengine import zoo as zoo
+from graphengine.compile import UnreachedParameterWarning as UnreachedParameterWarning
+from graphengine.compile import compile as compile
+from graphengine.errors import *
+from graphengine.executable import Executable as Executable
+from graphengine.ir import init as init
+from graphengine.ir.graph import Graph as Graph
+from graphengine.ir.graph import Node as Node
+from graphengine.ir.op import Op as Op
+from graphengine.ir.spec import load as load
+from graphengine.ir.training import Training as Training
+from graphengine.ir.types import TensorType as TensorType
 from graphengine.ops.activation import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
@@ -18,17 +29,17 @@ from graphengine.ops.power import *
 from graphengine.ops.reduce import *
 from graphengine.ops.regularizer import *
 from graphengine.ops.shape import *
-from graphengine.optim import schedules
-from graphengine.optim.clip import ClipByGlobalNorm, ClipByValue
-from graphengine.optim.rules import GD, SGD, Adagrad, Adam, AdamW, RMSProp
-from graphengine.optim.schedules import (
-    CosineDecay,
-    ExponentialDecay,
-    InverseTimeDecay,
-    Piecewise,
-    StepDecay,
-    Warmup,
-)
-from graphengine.testing import gradcheck
+from graphengine.optim import schedules as schedules
+from graphengine.optim.clip import ClipByGlobalNorm as ClipByGlobalNorm
+from graphengine.optim.clip import ClipByValue as ClipByValue
+from graphengine.optim.rules import *
+from graphengine.optim.schedules import CosineDecay as CosineDecay
+from graphengine.optim.schedules import ExponentialDecay as ExponentialDecay
+from graphengine.optim.schedules import InverseTimeDecay as InverseTimeDecay
+from graphengine.optim.schedules import Piecewise as Piecewise
+from graphengine.optim.schedules import StepDecay as StepDecay
+from graphengine.optim.schedules import Warmup as Warmup
+from graphengine.testing import GradientError as GradientError
+from graphengine.testing import gradcheck as gradcheck
 from graphengine.train import *
-from graphengine.transform.adjoint import grad
+from graphengine.transform.adjoint import grad as grad

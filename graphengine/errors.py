@@ -19,6 +19,22 @@ What went wrong stands in the first line; the lines under it name the node, its 
 
 from __future__ import annotations
 
+__all__ = [
+    "AttributeValueError",
+    "CompileError",
+    "CycleError",
+    "DTypeError",
+    "ExecutionError",
+    "FeedError",
+    "GraphEngineError",
+    "GraphError",
+    "NamingError",
+    "ShapeError",
+    "SpecError",
+    "TrainingError",
+    "ValueRangeError",
+]
+
 from collections.abc import Sequence
 
 
