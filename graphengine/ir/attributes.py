@@ -49,7 +49,7 @@ def read_op(kind: type[Op], attributes: dict[str, Any], place: Place, array: Arr
     if kind is Constant and "shape" in attributes:
         return _empty(read_fields(EmptyConstant, attributes, place, what), place)
     if kind is Parameter and "init" not in attributes:
-        shape = expect(attributes.get("shape", []), list, place / "shape")
+        shape = expect(attributes.get("shape", []), list, place, "shape")
         attributes = {**attributes, "init": {"kind": usual(shape).kind}}
     return read_fields(kind, attributes, place, what)
 

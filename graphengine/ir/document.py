@@ -75,9 +75,11 @@ def parse(text: object, place: Place, max_bytes: int) -> Any:
     return value
 
 
-def expect(value: Any, kind: type[Any], place: Place) -> Any:
-    """`value`, which must be exactly of the JSON type that `kind` stands for."""
+def expect(value: Any, kind: type[Any], place: Place, *tokens: str | int) -> Any:
+    """`value`, found at `tokens` below `place`, which must be exactly of the JSON type that `kind` stands for."""
     if type(value) is not kind:
+        for token in tokens:
+            place = place / token
         names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
         raise place.fault(f"{names[kind]} is needed, not {shown(value)}", f"write {names[kind]} here")
     return value

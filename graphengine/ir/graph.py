@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-_NAME_LENGTH = 128
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+NAME_LENGTH = 128
 
 
 class Phase(IntEnum):
@@ -472,10 +472,10 @@ def check_arity(op: Op, count: int) -> None:
 
 def check_name(name: object) -> str:
     """`name`, if nodes, outputs and graphs may bear it; raise NamingError otherwise."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise NamingError(f"not a name: {name!r}; letters, digits and _ in parts joined by dots, a letter or _ first")
-    if len(name) > _NAME_LENGTH:
-        raise NamingError(f"a name has at most {_NAME_LENGTH} characters, and {name[:20]}... has {len(name)}")
+    if len(name) > NAME_LENGTH:
+        raise NamingError(f"a name has at most {NAME_LENGTH} characters, and {name[:20]}... has {len(name)}")
     if "__" in name and any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
         raise NamingError(f"a name has no part in double underscores, as {name!r} has")
     return name

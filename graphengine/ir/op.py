@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from graphengine.errors import ShapeError
 from graphengine.ir import dims
@@ -46,8 +46,14 @@ class HoldsDims:
     """The mark, in an annotation, of an attribute that holds dims: `Op.bind_dims` puts sizes in the place of names."""
 
 
-OneDim = Annotated[Dim, BeforeValidator(as_dim), HoldsDims()]
-Dims = Annotated[Shape, BeforeValidator(_shape), HoldsDims()]
+_DIM_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0},
+        {"type": "string", "pattern": "^[A-Za-z0-9_ *+-]*[A-Za-z_][A-Za-z0-9_ *+-]*$"},
+    ]
+}
+OneDim = Annotated[Dim, BeforeValidator(as_dim), HoldsDims(), WithJsonSchema(_DIM_SCHEMA)]
+Dims = Annotated[Shape, BeforeValidator(_shape), HoldsDims(), WithJsonSchema({"type": "array", "items": _DIM_SCHEMA})]
 
 
 class Op(Tagged):

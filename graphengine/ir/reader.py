@@ -43,10 +43,10 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     for entry in _parents_first(entries):
         _add(graph, entry, arrays)
     for name, node in _pairs(graph, document["outputs"], place / "outputs"):
-        with _quoting(place / "outputs" / name, "give the output a name"):
+        with _quoting("give the output a name", place, "outputs", name):
             graph.output(name, graph[node])
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
-        with _quoting(place / "updates" / target, "let a parameter or a state have one update, of its own type"):
+        with _quoting("let a parameter or a state have one update, of its own type", place, "updates", target):
             graph.update(graph[target], graph[node])
     if "training" in document:
         graph.training = _training(graph, document["training"], place / "training")
@@ -54,11 +54,13 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
 
 
 @contextmanager
-def _quoting(place: Place, remedy: str) -> Iterator[None]:
-    """Make a SpecError of what the graph says of a declaration."""
+def _quoting(remedy: str, place: Place, *tokens: str) -> Iterator[None]:
+    """Make a SpecError of what the graph says of a declaration, which stands at `tokens` below `place`."""
     try:
         yield
     except GraphError as error:
+        for token in tokens:
+            place = place / token
         context = [line for line in error.context if not line.startswith("declared at ")]
         raise place.fault(error.message, remedy, context) from None
 
@@ -69,16 +71,16 @@ def _header(document: Any, place: Place) -> Graph:
         remedy = f'a graph says "format": "{FORMAT}"'
         raise (place / "format").fault(f"not a graph, but format {shown(document['format'])}", remedy)
     check_keys(document, SECTIONS, OPTIONAL_SECTIONS, place, "a document")
-    version = expect(document["version"], int, place / "version")
+    version = expect(document["version"], int, place, "version")
     if version != VERSION:
         message = f"version {version} of the format, and this graphengine reads version {VERSION}"
         remedy = "upgrade graphengine" if version > VERSION else f'write "version": {VERSION}'
         raise (place / "version").fault(message, remedy)
-    name = expect(document["name"], str, place / "name")
-    dtype = expect(document["dtype"], str, place / "dtype")
-    with _quoting(place / "name", "give the graph another name"):
+    name = expect(document["name"], str, place, "name")
+    dtype = expect(document["dtype"], str, place, "dtype")
+    with _quoting("give the graph another name", place, "name"):
         check_name(name)
-    with _quoting(place / "dtype", "name a dtype that there is"):
+    with _quoting("name a dtype that there is", place, "dtype"):
         if check_dtype(dtype) != dtype:
             raise (place / "dtype").fault(f"no dtype {shown(dtype)}", f"write {check_dtype(dtype)!r}")
     return Graph(name, dtype)
@@ -101,15 +103,14 @@ def _entry(value: Any, place: Place, dtype: DType) -> _Entry:
         if key not in value:
             named = Place(place.file, place.pointer, value["name"]) if isinstance(value.get("name"), str) else place
             raise named.fault(f"a node lacks its field {key!r}", f"add {key!r}")
-    name = expect(value["name"], str, place / "name")
-    with _quoting(place / "name", "give the node another name"):
+    name = expect(value["name"], str, place, "name")
+    with _quoting("give the node another name", place, "name"):
         check_name(name)
     place = Place(place.file, place.pointer, name)
-    op = _kind(expect(value["op"], str, place / "op"), place / "op")
-    parents = expect(value.get("inputs", []), list, place / "inputs")
+    op = _kind(expect(value["op"], str, place, "op"), place)
+    parents = expect(value.get("inputs", []), list, place, "inputs")
     for slot, parent in enumerate(parents):
-        if type(parent) is not str:
-            expect(parent, str, place / "inputs" / slot)
+        expect(parent, str, place, "inputs", slot)
     attributes = {key: item for key, item in value.items() if key not in ("name", "op", "inputs")}
     if issubclass(op, Leaf):
         attributes.setdefault("dtype", dtype)
@@ -119,7 +120,7 @@ def _entry(value: Any, place: Place, dtype: DType) -> _Entry:
 def _kind(kind: str, place: Place) -> type[Op]:
     if kind not in Op.registry:
         near = did_you_mean(kind, Op.registry) if len(kind) < 80 else ""
-        raise place.fault(f"no op {shown(kind)}{near}", "name an op that `graphengine schema` lists")
+        raise (place / "op").fault(f"no op {shown(kind)}{near}", "name an op that `graphengine schema` lists")
     return Op.registry[kind]
 
 
@@ -154,7 +155,7 @@ def _no_node(name: str, known: Mapping[str, object] | Sequence[str], place: Plac
 
 
 def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array]) -> None:
-    with _quoting(entry.place, "give the node operands and attributes that fit each other"):
+    with _quoting("give the node operands and attributes that fit each other", entry.place):
         op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name))
         with graph.declared_at(entry.place.where()):
             graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
@@ -163,7 +164,7 @@ def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array]) -> None:
 def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]]:
     """The items of a section that maps names to nodes, each of which the graph has."""
     for name, node in expect(section, dict, place).items():
-        expect(node, str, place / name)
+        expect(node, str, place, name)
         if node not in graph:
             raise _no_node(node, [node.name for node in graph.nodes], place / name)
         yield name, node

@@ -21,7 +21,10 @@ from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
 from graphengine.ir.graph import Graph, Node, did_you_mean
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.reader import read
+from graphengine.ir.schema import json_schema
 from graphengine.ir.training import Training
+
+__all__ = ["INLINE_ELEMENTS", "digest", "from_json", "json_schema", "load", "save", "to_json"]
 
 INLINE_ELEMENTS = 4096
 """The size up to which a constant stands in the document itself."""
