@@ -134,7 +134,7 @@ class ScatterAdd(Op):
         width = math.prod(after)
         size = dims.bind(self.size, {})
         heads = np.arange(math.prod(before)) * (size * width)
-        starts = (heads[:, None] + np.arange(width)).reshape(*before, *(1 for _ in rows), *after)
+        starts = (heads[:, None] + np.arange(width)).reshape((*before, *(1 for _ in rows), *after))
         numbers = indices[(..., *(None for _ in after))]
         if x.flags.c_contiguous:  # ufunc.at is several times as fast on vectors
             x = x.reshape(-1)

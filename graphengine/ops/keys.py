@@ -152,6 +152,10 @@ def _write(key: object) -> str:
 
 
 def _as_int(index: object) -> int:
-    if isinstance(index, bool) or not hasattr(index, "__index__"):
+    try:
+        position = operator.index(index)  # type: ignore[arg-type]  # whether it is one is what is found out
+    except TypeError:
+        position = None
+    if position is None or isinstance(index, bool):
         raise ValueError("an index is an int, a slice, ... or None; rows are taken by number with ge.gather")
-    return operator.index(index)
+    return position
