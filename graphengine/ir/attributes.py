@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from graphengine.errors import SpecError
 from graphengine.ir.document import Place, check_keys, expect, shown
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import usual
 from graphengine.ir.leaf import Constant, Parameter
 from graphengine.ir.op import Array, Op
 from graphengine.ir.tagged import Configuration, Tagged
 from graphengine.ir.types import DType
+
+
+def _given(value: Any, info: ValidationInfo) -> Any:
+    return (info.context or {}).get(info.field_name, value)
+
+
+InnerGraph = Annotated[Graph, BeforeValidator(_given), PlainSerializer(lambda graph: graph.name)]
+"""A graph as an attribute, as the body of a loop is: a listing has its name, a document the whole of it."""
 
 _MAX_LENGTH = 2**18
 """The greatest length of a node's attributes, as text; what is longer is a constant."""
@@ -41,8 +51,16 @@ class EmptyConstant(Configuration):
     value: tuple[()]
 
 
-def read_op(kind: type[Op], attributes: dict[str, Any], place: Place, array: Array | None) -> Op:
-    """The op of these attributes; `array` is what stands beside the document, for a constant that says so."""
+@cache
+def graph_fields(kind: type[Configuration]) -> tuple[str, ...]:
+    """The attributes that are graphs."""
+    return tuple(name for name, field in kind.model_fields.items() if field.annotation is Graph)
+
+
+def read_op(
+    kind: type[Op], attributes: dict[str, Any], place: Place, array: Array | None, graphs: Mapping[str, Graph]
+) -> Op:
+    """The op of these attributes, in which `graphs` have been read already; `array` is what stands beside the document."""
     what = f"op {kind.model_fields['kind'].default!r}"
     if kind is Constant and "sha256" in attributes:
         return _stored(read_fields(StoredConstant, attributes, place, what), array, place)
@@ -51,18 +69,20 @@ def read_op(kind: type[Op], attributes: dict[str, Any], place: Place, array: Arr
     if kind is Parameter and "init" not in attributes:
         shape = expect(attributes.get("shape", []), list, place, "shape")
         attributes = {**attributes, "init": {"kind": usual(shape).kind}}
-    return read_fields(kind, attributes, place, what)
+    return read_fields(kind, attributes, place, what, graphs)
 
 
-def read_fields(kind: type[Fields], values: Any, place: Place, what: str) -> Fields:
+def read_fields(
+    kind: type[Fields], values: Any, place: Place, what: str, graphs: Mapping[str, Graph] | None = None
+) -> Fields:
     """An instance of `kind` with these fields; the SpecError of wrong ones names the deepest place at fault."""
     required, optional = _field_names(kind)
     check_keys(values, required, optional, place, what)
-    text = json.dumps(values)
+    text = json.dumps({**values, **dict.fromkeys(graphs)} if graphs else values)
     if len(text) > _MAX_LENGTH and kind is not Constant:
         raise place.fault(f"the attributes take {len(text):,} characters", "hold large arrays as constants")
     try:
-        return _bare(kind) if text == "{}" else kind.from_json_text(text)
+        return _bare(kind) if text == "{}" else kind.from_json_text(text, graphs)
     except ValidationError as error:
         raise _first_fault(error, values, place, what) from None
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from graphengine.errors import CycleError, GraphError, SpecError
-from graphengine.ir import order
-from graphengine.ir.attributes import read_fields, read_op
+from graphengine.ir import beside, order
+from graphengine.ir.attributes import graph_fields, read_fields, read_op
 from graphengine.ir.document import FORMAT, VERSION, Place, check_keys, expect, shown
 from graphengine.ir.graph import Graph, check_name, did_you_mean
 from graphengine.ir.leaf import Leaf
 from graphengine.ir.op import Array, Op
 from graphengine.ir.training import Training
-from graphengine.ir.types import DType, check_dtype
+from graphengine.ir.types import DTYPES, DType
 
-SECTIONS = ("format", "version", "name", "dtype", "nodes", "outputs")
+GRAPH_SECTIONS = ("name", "dtype", "nodes", "outputs")
+SECTIONS = ("format", "version", *GRAPH_SECTIONS)
 OPTIONAL_SECTIONS = ("updates", "training")
 
 Fetch = Callable[[Mapping[str, Place]], Mapping[str, Array]]
@@ -37,20 +38,33 @@ class _Entry:
 
 def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     """The graph that the document declares; raises SpecError at the first fault."""
-    graph = _header(document, place)
-    entries = _entries(document["nodes"], place / "nodes", graph.dtype)
-    arrays = fetch({entry.name: entry.place / "sha256" for entry in entries.values() if "sha256" in entry.attributes})
-    for entry in _parents_first(entries):
-        _add(graph, entry, arrays)
-    for name, node in _pairs(graph, document["outputs"], place / "outputs"):
-        with _quoting("give the output a name", place, "outputs", name):
-            graph.output(name, graph[node])
+    _check_header(document, place)
+    graph = _declare(document, place, fetch)
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
         with _quoting("let a parameter or a state have one update, of its own type", place, "updates", target):
             graph.update(graph[target], graph[node])
     if "training" in document:
         graph.training = _training(graph, document["training"], place / "training")
     return graph
+
+
+def _declare(section: dict[str, Any], place: Place, fetch: Fetch) -> Graph:
+    """The graph of a document, or of a node's attribute: its name, dtype, nodes and outputs."""
+    graph = _empty(section, place)
+    entries = _entries(section["nodes"], place / "nodes", graph.dtype)
+    arrays = fetch({entry.name: entry.place / "sha256" for entry in entries.values() if "sha256" in entry.attributes})
+    for entry in _parents_first(entries):
+        _add(graph, entry, arrays)
+    for name, node in _pairs(graph, section["outputs"], place / "outputs"):
+        with _quoting("give the output a name", place, "outputs", name):
+            graph.output(name, graph[node])
+    return graph
+
+
+def _inner(section: Any, place: Place) -> Graph:
+    """The graph that an attribute is."""
+    check_keys(section, GRAPH_SECTIONS, (), place, "a graph inside a node")
+    return _declare(section, place, beside.nothing)
 
 
 @contextmanager
@@ -65,7 +79,7 @@ def _quoting(remedy: str, place: Place, *tokens: str) -> Iterator[None]:
         raise place.fault(error.message, remedy, context) from None
 
 
-def _header(document: Any, place: Place) -> Graph:
+def _check_header(document: Any, place: Place) -> None:
     expect(document, dict, place)
     if document.get("format", FORMAT) != FORMAT:
         remedy = f'a graph says "format": "{FORMAT}"'
@@ -76,14 +90,16 @@ def _header(document: Any, place: Place) -> Graph:
         message = f"version {version} of the format, and this graphengine reads version {VERSION}"
         remedy = "upgrade graphengine" if version > VERSION else f'write "version": {VERSION}'
         raise (place / "version").fault(message, remedy)
-    name = expect(document["name"], str, place, "name")
-    dtype = expect(document["dtype"], str, place, "dtype")
+
+
+def _empty(section: dict[str, Any], place: Place) -> Graph:
+    name = expect(section["name"], str, place, "name")
+    dtype = expect(section["dtype"], str, place, "dtype")
+    if dtype not in DTYPES:
+        message = f"no dtype {shown(dtype)}; there are {', '.join(sorted(DTYPES))}"
+        raise (place / "dtype").fault(message, "name a dtype that there is")
     with _quoting("give the graph another name", place, "name"):
-        check_name(name)
-    with _quoting("name a dtype that there is", place, "dtype"):
-        if check_dtype(dtype) != dtype:
-            raise (place / "dtype").fault(f"no dtype {shown(dtype)}", f"write {check_dtype(dtype)!r}")
-    return Graph(name, dtype)
+        return Graph(name, dtype)
 
 
 def _entries(nodes: Any, place: Place, dtype: DType) -> dict[str, _Entry]:
@@ -156,7 +172,12 @@ def _no_node(name: str, known: Mapping[str, object] | Sequence[str], place: Plac
 
 def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array]) -> None:
     with _quoting("give the node operands and attributes that fit each other", entry.place):
-        op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name))
+        graphs = {
+            key: _inner(entry.attributes[key], entry.place / key)
+            for key in graph_fields(entry.op)
+            if key in entry.attributes
+        }
+        op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), graphs)
         with graph.declared_at(entry.place.where()):
             graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
 

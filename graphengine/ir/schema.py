@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from graphengine.ir.attributes import EmptyConstant, StoredConstant
+from graphengine.ir.attributes import EmptyConstant, StoredConstant, graph_fields
 from graphengine.ir.document import FORMAT, VERSION
-from graphengine.ir.graph import NAME, NAME_LENGTH, Graph
+from graphengine.ir.graph import NAME, NAME_LENGTH
 from graphengine.ir.leaf import Constant, Leaf, Parameter
 from graphengine.ir.op import Op
-from graphengine.ir.reader import OPTIONAL_SECTIONS, SECTIONS
+from graphengine.ir.reader import GRAPH_SECTIONS, OPTIONAL_SECTIONS, SECTIONS
 from graphengine.ir.tagged import Configuration, Tagged
 from graphengine.ir.training import Training
 from graphengine.ir.types import DTYPES
@@ -79,7 +79,7 @@ def _definitions() -> Schema:
         defs[_key(refs[family])] = {"anyOf": [refs[member] for _, member in sorted(family.registry.items())]}
     defs |= {f"op_{kind}": _op(op) for kind, op in sorted(Op.registry.items())}
     node = {"anyOf": [{"$ref": f"#/$defs/op_{kind}"} for kind in sorted(Op.registry)]}
-    graph = _object(_BODY, list(_BODY))
+    graph = _object(_BODY, list(GRAPH_SECTIONS))
     return {**defs, "graph": graph, "node": node, "name": _NAME_SCHEMA, "elements": _ELEMENTS}
 
 
@@ -101,7 +101,7 @@ def _node(op: type[Op], form: type[Configuration]) -> Schema:
     properties["inputs"] = inputs if most is None else {**inputs, "maxItems": most}
     for name, schema in attributes["properties"].items():
         if name != "kind":
-            properties[name] = _GRAPH if form.model_fields[name].annotation is Graph else schema
+            properties[name] = _GRAPH if name in graph_fields(form) else schema
     given = {"kind"} | ({"dtype"} if issubclass(op, Leaf) else set()) | ({"init"} if op is Parameter else set())
     required = [name for name in attributes.get("required", ()) if name not in given]
     schema = _object(properties, ["name", "op", *(["inputs"] if least else []), *required])

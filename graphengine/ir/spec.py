@@ -17,6 +17,7 @@ from typing import Any
 from graphengine.errors import GraphError, NamingError
 from graphengine.ir import beside
 from graphengine.ir.array import to_json_value
+from graphengine.ir.attributes import graph_fields
 from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
 from graphengine.ir.graph import Graph, Node, did_you_mean
 from graphengine.ir.leaf import Constant, Leaf
@@ -37,8 +38,8 @@ def to_json(graph: Graph) -> str:
         "version": json.dumps(VERSION),
         "name": json.dumps(graph.name),
         "dtype": json.dumps(graph.dtype),
-        "nodes": _block("[]", (_line(_node(graph, node)) for node in graph.nodes)),
-        "outputs": _block("{}", _pairs({name: node.name for name, node in graph.outputs.items()})),
+        "nodes": _block("[]", (_line(_node(graph, node, INLINE_ELEMENTS)) for node in graph.nodes)),
+        "outputs": _block("{}", _pairs(_outputs(graph))),
     }
     if graph.updates:
         targets = sorted(graph.updates, key=lambda target: target.index)
@@ -83,19 +84,32 @@ def digest(graph: Graph) -> str:
     return hashlib.sha256(to_json(graph).encode()).hexdigest()
 
 
-def _node(graph: Graph, node: Node) -> dict[str, Any]:
+def _node(graph: Graph, node: Node, inline: int | None) -> dict[str, Any]:
+    """The entry of a node, in which constants of more than `inline` elements leave them out; None for no limit."""
     entry: dict[str, Any] = {"name": node.name, "op": node.op.kind}
     if node.parents:
         entry["inputs"] = [parent.name for parent in node.parents]
-    entry.update(_constant(node.op) if isinstance(node.op, Constant) else node.op.attributes())
+    entry.update(_constant(node.op, inline) if isinstance(node.op, Constant) else node.op.attributes())
     if isinstance(node.op, Leaf) and entry["dtype"] == graph.dtype:
         del entry["dtype"]
+    for key in graph_fields(type(node.op)):
+        entry[key] = _inner(getattr(node.op, key))
     return entry
 
 
-def _constant(op: Constant) -> dict[str, Any]:
+def _inner(graph: Graph) -> dict[str, Any]:
+    """A graph that is a node's attribute. It has no file of its own, so its constants stand in it whole."""
+    nodes = [_node(graph, node, None) for node in graph.nodes]
+    return {"name": graph.name, "dtype": graph.dtype, "nodes": nodes, "outputs": _outputs(graph)}
+
+
+def _outputs(graph: Graph) -> dict[str, str]:
+    return {name: node.name for name, node in graph.outputs.items()}
+
+
+def _constant(op: Constant, inline: int | None) -> dict[str, Any]:
     value = op.value
-    if value.size > INLINE_ELEMENTS:
+    if inline is not None and value.size > inline:
         return {"dtype": op.dtype, "shape": list(value.shape), "sha256": op.digest()}
     if value.size == 0 and value.ndim > 1:  # nested lists without elements lose the axes behind the first that is 0
         return {"dtype": op.dtype, "shape": list(value.shape), "value": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -14,7 +15,13 @@ from graphengine.errors import AttributeValueError
 class Configuration(BaseModel):
     """Frozen fields; a wrong value raises AttributeValueError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # a class is built when first used, which makes the import of a hundred of them quick
+    )
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -23,13 +30,14 @@ class Configuration(BaseModel):
             raise AttributeValueError(f"{type(self).__name__}: {first_fault(error)}") from None
 
     @classmethod
-    def from_json_text(cls, fields: str) -> Self:
+    def from_json_text(cls, fields: str, given: Mapping[str, object] | None = None) -> Self:
         """An instance from a JSON object of its fields, in which nothing is coerced: a bool is no int, "1" no number.
 
+        `given` is the context of the validators, for fields that JSON does not hold as they are.
         Raises pydantic's ValidationError, which knows the place of the fault; `__init__` makes one message of it.
         """
         instance = cls.__new__(cls)
-        cls.__pydantic_validator__.validate_json(fields, strict=True, self_instance=instance)
+        cls.__pydantic_validator__.validate_json(fields, strict=True, context=given, self_instance=instance)
         return instance
 
 

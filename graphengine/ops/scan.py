@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import Field
 
 from graphengine.errors import GraphError, ShapeError
+from graphengine.ir.attributes import InnerGraph
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph, Node, Phase, apply
@@ -38,7 +39,7 @@ class Scan(Op):
     """
 
     kind: Literal["scan"] = "scan"
-    body: Annotated[Graph, PlainSerializer(lambda body: body.name)]
+    body: InnerGraph
     carries: int = Field(ge=0)
     sequences: int = Field(ge=0)
     length: OneDim = 0
