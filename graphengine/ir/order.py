@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-import networkx as nx
-
 from graphengine.errors import CycleError
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from graphengine.ir.graph import Graph
 
 Key = TypeVar("Key", bound=Hashable)
@@ -20,6 +20,8 @@ def parents_first(parents: Mapping[Key, Iterable[Key]], rank: Callable[[Key], tu
 
     Raises CycleError, with the circle written out, if there is no such order.
     """
+    import networkx as nx  # on first use: it takes as long to import as all the rest
+
     digraph = nx.DiGraph()  # parallel edges say nothing more about order
     digraph.add_nodes_from(parents)
     digraph.add_edges_from((parent, child) for child, slots in parents.items() for parent in slots)
@@ -36,6 +38,8 @@ def to_networkx(graph: Graph) -> nx.MultiDiGraph[str]:
 
     `x * x` has two edges from x, which a DiGraph would merge into one.
     """
+    import networkx as nx
+
     view: nx.MultiDiGraph[str] = nx.MultiDiGraph(name=graph.name)
     for node in graph.nodes:
         view.add_node(node.name, op=node.op.kind, type=str(node.type), phase=node.phase.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -54,10 +55,8 @@ class Binary(Protocol):
 def unary(op: type[Op]) -> Unary:
     """The public function of an op with one operand and no attributes."""
 
-    bare = op(kind=_kind(op))
-
     def function(x: Operand, *, name: str | None = None) -> Node:
-        return apply(bare, x, name=name)
+        return apply(_bare(op), x, name=name)
 
     return _as_public(function, op)
 
@@ -65,12 +64,15 @@ def unary(op: type[Op]) -> Unary:
 def binary(op: type[Op]) -> Binary:
     """The public function of an op with two operands and no attributes."""
 
-    bare = op(kind=_kind(op))
-
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Node:
-        return apply(bare, a, b, name=name)
+        return apply(_bare(op), a, b, name=name)
 
     return _as_public(function, op)
+
+
+@cache
+def _bare(op: type[Op]) -> Op:
+    return op(kind=_kind(op))
 
 
 def _kind(op: type[Op]) -> str:
