@@ -60,7 +60,7 @@ def graph_fields(kind: type[Configuration]) -> tuple[str, ...]:
 def read_op(
     kind: type[Op], attributes: dict[str, Any], place: Place, array: Array | None, graphs: Mapping[str, Graph]
 ) -> Op:
-    """The op of these attributes, in which `graphs` have been read already; `array` is what stands beside the document."""
+    """The op of these attributes; `graphs` are those that are graphs, `array` is what stands beside the document."""
     what = f"op {kind.model_fields['kind'].default!r}"
     if kind is Constant and "sha256" in attributes:
         return _stored(read_fields(StoredConstant, attributes, place, what), array, place)
