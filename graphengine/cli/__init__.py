@@ -1,5 +1,5 @@
 """The command line: `graphengine demo`, `train`, `predict`, `evaluate`, `validate`, `summary`, `schema`."""
 
-from graphengine.cli.app import app, main
+from graphengine.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -18,6 +18,7 @@ from graphengine.ir.op import Array
 __all__ = ["demo_head", "demo_result", "seconds_text"]
 
 _PICTURES = 4
+_NAMES_WIDTH = 15
 _INK = " ░▒▓█"
 _ASCII_INK = " .+#@"
 
@@ -30,14 +31,14 @@ def demo_head(demo: Demo) -> RenderableType:
     parameters = sum(node.type.size for node in demo.graph.parameters)
     passes = f"{training.epochs} epochs in batches of {training.batch_size}"
     rows = [
-        ("network", f"{' - '.join(units)} units, {parameters:,} parameters, declared in zoo/digits.json"),
-        ("data", f"{train + test:,} handwritten digits (UCI, CC BY 4.0): {train:,} to learn from, {test} held back"),
+        ("network", f"{'-'.join(units)} units, {parameters:,} parameters; zoo/digits.json"),
+        ("data", f"{train + test:,} real digits (UCI, CC BY 4.0): {train:,} to train, {test} to test"),
         (
             "training",
             f"{optimizer_text(training.optimizer)}; {passes}",
         ),
     ]
-    return Group(_title("Learning to read handwritten digits"), facts(rows))
+    return Group(_title("Learning to read handwritten digits\n"), facts(rows, _NAMES_WIDTH))
 
 
 def demo_result(outcome: Outcome, images: Array, compared: Comparison) -> RenderableType:
@@ -51,16 +52,16 @@ def demo_result(outcome: Outcome, images: Array, compared: Comparison) -> Render
     shown = outcome.to_show(_PICTURES)
     captions = [_caption(int(outcome.labels[i]), int(outcome.read[i])) for i in shown]
     return Group(
-        facts(rows),
+        facts(rows, _NAMES_WIDTH),
         _title("How each digit (a row) was read (a column)"),
         _confusion_table(outcome.confusion),
-        _title("Some of the digits held back"),
+        _title("Some of the digits held back\n"),
         _pictures(images[shown], captions),
         _title("What one gradient costs"),
         _comparison_table(compared),
         Text(
-            f"  {compared.ratio:,.0f} times as long, for the same numbers: where both were computed they differ by\n"
-            f"  {compared.disagreement:.0e} of the greatest derivative. One batch, in float64."
+            f"  {compared.ratio:,.0f} times as long, for the same numbers: where both are computed,\n"
+            f"  they differ by {compared.disagreement:.0e} of the greatest. One batch, in float64."
         ),
     )
 
@@ -72,7 +73,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def _title(text: str) -> Text:
-    return Text(f"\n{text}\n", style="bold")
+    return Text(f"\n{text}", style="bold")
 
 
 def _confusion_table(counts: Array) -> Table:
@@ -115,15 +116,15 @@ def _picture(image: Array) -> Text:
 
 def _comparison_table(compared: Comparison) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("way")
+    table.add_column("by")
     table.add_column("takes", justify="right", no_wrap=True)
     table.add_column("forward passes", justify="right", no_wrap=True)
-    table.add_column("known by")
-    table.add_row("backpropagation", seconds_text(compared.backprop_seconds), "1, and 1 backward", "measuring it")
+    table.add_column("known from")
+    table.add_row("backpropagation", seconds_text(compared.backprop_seconds), "1, and 1 backward", "all of it")
     table.add_row(
-        "differences, one parameter at a time",
+        "per-parameter differences",
         seconds_text(compared.naive_seconds),
         f"{2 * compared.parameters:,}",
-        f"measuring {compared.sample}, scaled",
+        f"{compared.sample} of them, scaled",
     )
     return table

@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 _PIPE_WIDTH = 200
-_FACT_WIDTH = 15
 
 
 def console(stderr: bool = False) -> Console:
@@ -58,10 +57,10 @@ def can_encode(text: str) -> bool:
     return True
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> Table:
-    """Names with what is said of them, in two columns."""
+def facts(rows: Iterable[tuple[str, str]], width: int = 0) -> Table:
+    """Names with what is said of them, in two columns, the first of at least this width."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True, min_width=_FACT_WIDTH)
+    table.add_column(style="dim", no_wrap=True, min_width=width)
     table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(f"  {name}", Text(text))
@@ -91,10 +90,10 @@ def summary_table(summary: Summary) -> Table:
     """The nodes of a graph, a line each, and their totals."""
     sizes = ", ".join(f"{name}={size}" for name, size in summary.sizes.items())
     title = Text(f"{summary.graph}{f' ({sizes})' if sizes else ''}")
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("name", "op", "type"):
         table.add_column(name, overflow="fold")
-    for name in ("parameters", "FLOPs", "bytes"):
+    for name in ("params", "FLOPs", "bytes"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in summary.rows:
         table.add_row(*_cells(row))
@@ -119,7 +118,7 @@ def cost_facts(summary: Summary) -> Table:
 
 def _cost_text(cost: Cost) -> str:
     moved = sum(cost.bytes_moved.values())
-    return f"{cost.total_flops:,} FLOPs, {moved:,} bytes moved, {cost.peak_bytes:,} bytes of memory"
+    return f"{cost.total_flops:,} FLOPs, {moved:,} B moved, {cost.peak_bytes:,} B of memory"
 
 
 def rows_of_text(values: Mapping[str, Array]) -> Iterator[str]:

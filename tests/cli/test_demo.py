@@ -25,7 +25,7 @@ def test_the_demo_reads_97_of_100_digits_that_it_has_not_seen(tmp_path: Path) ->
 
 def test_the_demo_shows_accuracy_confusion_digits_and_costs() -> None:
     text = run("demo", "--epochs", 2).stdout
-    for part in ("17,226 parameters", "test accuracy", "read as", "backpropagation", "34,452", "measuring 200, scaled"):
+    for part in ("17,226 parameters", "test accuracy", "read as", "backpropagation", "34,452", "200 of them, scaled"):
         assert part in text
     assert "█" in text
 

@@ -19,7 +19,7 @@ from graphengine.cli.options import sizes_of, training_of, validation_of
 from graphengine.compile import compile
 from graphengine.executable import Executable
 from graphengine.ir.array import to_json_value
-from graphengine.ir.spec import load
+from graphengine.ir.spec import json_schema, load
 from graphengine.train.checkpoint import load_parameters, save_parameters
 from graphengine.train.evaluate import evaluate as measure
 from graphengine.train.evaluate import predict as compute
@@ -52,9 +52,13 @@ def main() -> None:
 
 
 def _version(asked: bool) -> None:
-    if asked:
+    if not asked:
+        return
+    try:
         typer.echo(f"graphengine {metadata.version('graphengine')}")
-        raise typer.Exit
+    except metadata.PackageNotFoundError:
+        typer.echo("graphengine, from a checkout that is not installed")
+    raise typer.Exit
 
 
 @app.callback()
@@ -106,7 +110,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="In the place of the document's.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the document's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes the first weights and the batches.")] = None,
     validation: Annotated[
         str | None,
@@ -214,9 +218,7 @@ def summary(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of documents."""
-    from graphengine.ir.schema import schema_text
-
-    typer.echo(schema_text())
+    typer.echo(json.dumps(json_schema(), indent=2))
 
 
 def _trained(spec: Path, weights: Path) -> Executable:
