@@ -7,14 +7,26 @@ into the op's domain, away from its kinks; for that every value is computed as s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 import graphengine as ge
-from graphengine.ir.graph import Graph, Node
-from graphengine.ir.leaf import Constant, Leaf
+from graphengine.ir.graph import Graph, Node, apply
+from graphengine.ir.init import Uniform
+from graphengine.ir.leaf import Constant, Leaf, Parameter, State
+from graphengine.ops.broadcast import dim_size
+from graphengine.ops.elementwise import Copy
+from graphengine.ops.index import SliceAdjoint
+from graphengine.ops.loss import SoftmaxError
+from graphengine.ops.reduce import First
+
+T = TypeVar("T")
+
+SEED = 0
+"""Of the first values of parameters and states; a graph is compiled under it too."""
 
 BATCH = 4
 """The size of the one named dim, "batch"."""
@@ -39,15 +51,19 @@ def evaluate(
 
 @dataclass
 class Sample:
-    """A graph whose output "loss" depends on all that was grown, and what its leaves are to hold."""
+    """A graph whose output "loss" depends on all that was grown, and what its leaves hold."""
 
     graph: Graph
-    feeds: dict[str, np.ndarray]
-    parameters: dict[str, np.ndarray]
+    given: dict[str, np.ndarray]
 
     @property
-    def given(self) -> dict[str, np.ndarray]:
-        return {**self.feeds, **self.parameters}
+    def feeds(self) -> dict[str, np.ndarray]:
+        return {node.name: self.given[node.name] for node in self.graph.inputs}
+
+    @property
+    def float_leaves(self) -> list[str]:
+        leaves = (*self.graph.inputs, *self.graph.parameters, *self.graph.states)
+        return [node.name for node in leaves if node.type.is_float]
 
     @property
     def kinds(self) -> set[str]:
@@ -63,6 +79,7 @@ class Grower:
     values: list[np.ndarray] = field(default_factory=list)
     pool: list[Node] = field(default_factory=list)
     given: dict[str, np.ndarray] = field(default_factory=dict)
+    labels: Node | None = None
 
     def value(self, node: Node) -> np.ndarray:
         """The value of `node`, after those of all nodes made since the last call."""
@@ -73,41 +90,62 @@ class Grower:
             self.values.append(self.given[new.name] if is_given else np.asarray(op.eval(np, *operands)))
         return self.values[node.index]
 
-    def leaf(self, name: str, *shape: int | str) -> None:
-        sizes = [BATCH if dim == "batch" else int(dim) for dim in shape]
-        self.given[name] = self.random.uniform(-1.5, 1.5, sizes)
-        self.pool.append(
-            self.graph.input(name, shape) if "batch" in shape else self.graph.parameter(name, [int(d) for d in shape])
-        )
+    def plant(self) -> None:
+        """Declare the leaves."""
+        graph = self.graph
+        self.pool = [graph.input("x", ("batch", 3)), graph.input("y", ("batch", 3))]
+        init = Uniform(low=-1.5, high=1.5)
+        self.pool += [graph.parameter(f"w{len(shape)}", shape, init) for shape in ((), (3,), (3, 3), (2, 3, 3))]
+        self.pool += [graph.state("s", (3, 3), init), graph.constant("c", self.random.normal(size=3))]
+        self.labels = graph.input("labels", ("batch",), dtype="int64")
+        for node in graph.nodes:
+            sizes = node.type.bind({"batch": BATCH}).static_shape
+            if isinstance(node.op, Parameter | State):
+                self.given[node.name] = node.op.init.draw(SEED, node.name, sizes, node.dtype)
+            elif node is self.labels:
+                self.given[node.name] = self.random.integers(0, 3, sizes)
+            else:
+                self.given[node.name] = self.random.uniform(-1.5, 1.5, sizes)
 
-    def pick(self, ndim: int | None = None, least: int = 0, shape: tuple[int | str, ...] | None = None) -> Node:
-        """A node of the pool: of `ndim` axes, of at least `least` axes, or of `shape`."""
-        fitting = [
-            node
-            for node in self.pool
-            if (ndim is None or node.ndim == ndim) and node.ndim >= least and (shape is None or node.shape == shape)
-        ]
-        return fitting[self.random.integers(len(fitting))]
+    def choose(self, options: Sequence[T]) -> T:
+        return options[self.random.integers(len(options))]
+
+    def pick(self, least: int = 0) -> Node:
+        """A node of the pool with at least so many axes; the latest are likelier, so that graphs grow deep."""
+        fitting = [node for node in self.pool if node.ndim >= least]
+        return self.choose(fitting[-4:]) if self.coin() else self.choose(fitting)
+
+    def rows(self) -> Node:
+        """A node of shape (batch, 3): logits of examples, say."""
+        return self.choose([node for node in self.pool if node.shape == ("batch", 3)])
+
+    def fixed(self) -> Node:
+        """A node with axes, all of whose sizes are numbers."""
+        return self.choose([node for node in self.pool if node.ndim and not node.type.names()])
 
     def axis(self, x: Node) -> int:
-        return int(self.random.integers(x.ndim))
+        """An axis of `x`, from the front or from the back."""
+        return int(self.random.integers(-x.ndim, x.ndim))
 
-    def static_axis(self, x: Node) -> int:
-        """An axis of `x` whose size is a number."""
-        return int(self.random.choice([axis for axis, dim in enumerate(x.shape) if isinstance(dim, int)]))
+    def fixed_axis(self, x: Node) -> int:
+        """An axis of `x` whose size is a number, the last if there is no other."""
+        return self.choose([axis for axis, dim in enumerate(x.shape) if isinstance(dim, int)] or [x.ndim - 1])
 
     def coin(self) -> bool:
         return bool(self.random.integers(2))
 
     def peer(self, x: Node) -> Node:
-        """A node that broadcasts against `x`."""
-        fitting = [node for node in self.pool if node.shape == x.shape[x.ndim - node.ndim :]]
-        return fitting[self.random.integers(len(fitting))]
+        """A node that broadcasts against `x`, to its shape."""
+        return self.choose([node for node in self.pool if node.shape == x.shape[x.ndim - node.ndim :]])
 
     def bounded(self, x: Node) -> Node:
         """`x`, scaled down to at most 2."""
         largest = float(np.max(np.abs(self.value(x)), initial=0.0))
         return x * (2.0 / largest) if largest > 2 else x
+
+    def condition(self) -> Node:
+        """Bools that no small step of a leaf changes."""
+        return self.off(self.pick(), 0.0) > 0.0
 
     def positive(self, x: Node) -> Node:
         return x * x + 0.3
@@ -116,8 +154,7 @@ class Grower:
         """`x`, shifted so that no element is near a kink."""
         value = self.value(x)
         for shift in np.linspace(0.0, 1.0, 101):
-            gap = min((float(np.min(np.abs(value + shift - kink), initial=math.inf)) for kink in kinks), default=0.0)
-            if gap > MARGIN:
+            if all(np.min(np.abs(value + shift - kink), initial=math.inf) > MARGIN for kink in kinks):
                 return x + shift if shift else x
         raise AssertionError(f"no shift takes {x!r} off {kinks}")
 
@@ -130,4 +167,296 @@ class Grower:
         return x
 
 
-RecipeOf = Callable[[Grower], Node]
+Recipe = Callable[[Grower], Node]
+
+
+def unary(function: Callable[[Node], Node], *kinks: float) -> Recipe:
+    return lambda g: function(g.off(g.pick(), *kinks) if kinks else g.pick())
+
+
+def on_positive(function: Callable[[Node], Node]) -> Recipe:
+    return lambda g: function(g.positive(g.pick()))
+
+
+def binary(function: Callable[[Node, Node], Node]) -> Recipe:
+    def recipe(g: Grower) -> Node:
+        a = g.pick()
+        b = g.peer(a)
+        return function(a, b) if g.coin() else function(b, a)
+
+    return recipe
+
+
+def untied(function: Callable[[Node, Node], Node]) -> Recipe:
+    """Of two nodes of which no elements tie."""
+
+    def recipe(g: Grower) -> Node:
+        a = g.pick()
+        b = g.peer(a)
+        return function(g.off(a - b, 0.0) + b, b)
+
+    return recipe
+
+
+def choosing(condition: Callable[[Grower], Node]) -> Recipe:
+    """Of bools, which choose between two nodes."""
+
+    def recipe(g: Grower) -> Node:
+        chosen = condition(g)
+        x = g.choose([node for node in g.pool if node.shape == chosen.shape] or [g.pool[2]])
+        return ge.where(chosen, x, 0.5 * x)
+
+    return recipe
+
+
+def comparing(function: Callable[[Node, float], Node]) -> Recipe:
+    return choosing(lambda g: function(g.off(g.pick(), 0.25), 0.25))
+
+
+def reducing(function: Callable[..., Node], spread: bool = False) -> Recipe:
+    def recipe(g: Grower) -> Node:
+        x = g.pick(least=1)
+        axis = g.fixed_axis(x) if spread or g.coin() else None
+        return function(g.spread(x) if spread else x, axis=axis, keepdims=g.coin())
+
+    return recipe
+
+
+def locating(function: Callable[..., Node]) -> Recipe:
+    """Of the place of an extreme, one-hot."""
+
+    def recipe(g: Grower) -> Node:
+        x = g.rows()
+        return ge.one_hot(function(g.spread(x), axis=-1), 3) * x
+
+    return recipe
+
+
+def along_axis(function: Callable[..., Node]) -> Recipe:
+    def recipe(g: Grower) -> Node:
+        x = g.pick(least=1)
+        return function(x, axis=g.axis(x))
+
+    return recipe
+
+
+def matmul(g: Grower) -> Node:
+    a = g.choose([node for node in g.pool if node.ndim and node.shape[-1] == 3])
+    b = g.choose([node for node in g.pool if not node.type.names() and node.shape[-2:][:1] == (3,) and node.ndim < 3])
+    return a @ b
+
+
+def reshape(g: Grower) -> Node:
+    x = g.pick(least=1)
+    return ge.reshape(x, (-1,)) if g.coin() else ge.reshape(x, (*x.shape[:-1], 1, x.shape[-1]))
+
+
+def transpose(g: Grower) -> Node:
+    x = g.pick(least=2)
+    return x.T if g.coin() else ge.transpose(x, [int(axis) for axis in g.random.permutation(x.ndim)])
+
+
+def broadcast_to(g: Grower) -> Node:
+    x = g.choose([node for node in g.pool if node.shape in ((), (3,), (1, 3))])
+    return ge.broadcast_to(x, ("batch", 3) if g.coin() else (2, 3))
+
+
+def squeeze(g: Grower) -> Node:
+    x = g.pick(least=1)
+    return ge.squeeze(ge.reshape(x, (1, *x.shape)), axis=0)
+
+
+def concat(g: Grower) -> Node:
+    x = g.pick(least=1)
+    return ge.concat([x, x * 0.5, g.choose([node for node in g.pool if node.shape == x.shape])], axis=g.axis(x))
+
+
+def stack(g: Grower) -> Node:
+    x = g.pick()
+    return ge.stack(
+        [g.choose([node for node in g.pool if node.shape == x.shape]), x], axis=int(g.random.integers(x.ndim + 1))
+    )
+
+
+def pad(g: Grower) -> Node:
+    x = g.pick(least=1)
+    return ge.pad(x, [(int(g.random.integers(3)), int(g.random.integers(2))) for _ in x.shape], value=0.5)
+
+
+def crop(g: Grower) -> Node:
+    x = g.fixed()
+    return ge.crop(x, [int(dim > 1) for dim in x.shape], [max(1, dim - 1) for dim in x.shape])
+
+
+def slicing(g: Grower) -> Node:
+    x = g.fixed()
+    return g.choose([x[0], x[..., ::-1], x[:1], x[..., -1:], x[None]])
+
+
+def slice_adjoint(g: Grower) -> Node:
+    x = g.choose([node for node in g.pool if node.shape == (3, 3)])
+    return apply(SliceAdjoint(key="1:4", shape=(5, 3)), x)
+
+
+def gather(g: Grower) -> Node:
+    x = g.fixed()
+    axis = g.axis(x)
+    return ge.gather(x, g.random.integers(0, x.shape[axis], (2, 2)[: 1 + g.coin()]), axis=axis)
+
+
+def scatter_add(g: Grower) -> Node:
+    x = g.fixed()
+    axis = g.axis(x)
+    return ge.scatter_add(x, g.random.integers(0, 4, x.shape[axis]), 4, axis=axis)
+
+
+def loss(
+    function: Callable[..., Node], target: Callable[[Grower, Node], tuple[Node, Node]], **options: float
+) -> Recipe:
+    def recipe(g: Grower) -> Node:
+        prediction, against = target(g, g.rows())
+        return function(prediction, against, reduction=g.choose(["mean", "sum", "none"]), **options)
+
+    return recipe
+
+
+def beside(g: Grower, x: Node) -> tuple[Node, Node]:
+    return x, g.rows()
+
+
+def untied_beside(g: Grower, x: Node) -> tuple[Node, Node]:
+    y = g.rows()
+    return g.off(x - y, 0.0) + y, y
+
+
+def signs(g: Grower, x: Node) -> tuple[Node, Node]:
+    """Logits off the kinks of hinge and perceptron loss, and labels of -1 and 1."""
+    return g.off(x, -1.0, 0.0, 1.0), ge.where(g.off(g.rows(), 0.0) > 0.0, 1.0 + 0.0 * x, -1.0 + 0.0 * x)
+
+
+def probabilities(g: Grower, x: Node) -> tuple[Node, Node]:
+    return x, ge.sigmoid(g.rows())
+
+
+def classes(g: Grower, x: Node) -> tuple[Node, Node]:
+    return x, g.labels
+
+
+RECIPES: dict[str, Recipe] = {
+    "abs": unary(ge.abs, 0.0),
+    "absolute_error": loss(ge.absolute_error, untied_beside),
+    "add": binary(ge.add),
+    "argmax": locating(ge.argmax),
+    "argmin": locating(ge.argmin),
+    "binary_cross_entropy": loss(ge.binary_cross_entropy, probabilities),
+    "broadcast_to": broadcast_to,
+    "cast": lambda g: ge.cast(g.labels, "float64") * 0.5,
+    "clip": unary(lambda x: ge.clip(x, -0.5, 0.75), -0.5, 0.75),
+    "concat": concat,
+    "copy": lambda g: apply(Copy(), g.pick()),
+    "cos": unary(ge.cos),
+    "crop": crop,
+    "cross_entropy": loss(ge.cross_entropy, classes),
+    "dim_size": lambda g: g.pick() / dim_size(g.graph, "batch", "float64"),
+    "divide": lambda g: g.pick() / g.positive(g.pool[2]),
+    "elastic_net": unary(lambda w: ge.elastic_net(w, 0.3), 0.0),
+    "elu": unary(lambda x: ge.elu(x, alpha=0.7), 0.0),
+    "equal": comparing(ge.equal),
+    "erf": unary(ge.erf),
+    "exp": unary(ge.exp),
+    "expand_dims": lambda g: ge.expand_dims(g.pick(), axis=-1),
+    "expm1": unary(ge.expm1),
+    "first": lambda g: apply(First(of=g.choose(["max", "min"]), axis=(-1,)), g.spread(x := g.rows())) * x,
+    "floor": unary(ge.floor, *range(-3, 5)),
+    "gather": gather,
+    "gelu": lambda g: ge.gelu(g.pick(), approximate=g.choose(["none", "tanh"])),
+    "greater": comparing(ge.greater),
+    "greater_equal": comparing(ge.greater_equal),
+    "group_lasso": lambda g: ge.group_lasso(g.positive(g.pick(least=2)), axis=0),
+    "half_squared_error": loss(ge.half_squared_error, beside),
+    "hard_tanh": unary(ge.hard_tanh, -1.0, 1.0),
+    "hinge": loss(ge.hinge, signs),
+    "huber": loss(ge.huber, beside, delta=0.7),
+    "identity": unary(ge.identity),
+    "isfinite": choosing(lambda g: ge.isfinite(g.pick())),
+    "l1": unary(ge.l1, 0.0),
+    "l2": unary(ge.l2),
+    "leaky_relu": unary(lambda x: ge.leaky_relu(x, slope=0.2), 0.0),
+    "less": comparing(ge.less),
+    "less_equal": comparing(ge.less_equal),
+    "log": on_positive(ge.log),
+    "log1p": on_positive(ge.log1p),
+    "log_softmax": along_axis(ge.log_softmax),
+    "logical_and": choosing(lambda g: ge.logical_and(c := g.condition(), ge.logical_not(c))),
+    "logical_not": choosing(lambda g: ge.logical_not(g.condition())),
+    "logical_or": choosing(lambda g: ge.logical_or(c := g.condition(), ge.logical_not(c))),
+    "logsumexp": reducing(ge.logsumexp),
+    "mask": lambda g: ge.mask(x := g.pick(), g.off(x, 0.0) > 0.0),
+    "matmul": matmul,
+    "max": reducing(ge.max, spread=True),
+    "maximum": untied(ge.maximum),
+    "mean": reducing(ge.mean),
+    "min": reducing(ge.min, spread=True),
+    "minimum": untied(ge.minimum),
+    "multiply": binary(ge.multiply),
+    "negative": unary(ge.negative),
+    "not_equal": comparing(ge.not_equal),
+    "one_hot": lambda g: ge.one_hot(g.labels, 3) * g.rows(),
+    "pad": pad,
+    "perceptron_loss": loss(ge.perceptron_loss, signs),
+    "power": lambda g: g.positive(g.pick()) ** g.choose([2.0, 3.0, -0.5, g.pool[2]]),
+    "reciprocal": on_positive(ge.reciprocal),
+    "relu": unary(ge.relu, 0.0),
+    "reshape": reshape,
+    "scatter_add": scatter_add,
+    "sigmoid": unary(ge.sigmoid),
+    "sign": unary(ge.sign, 0.0),
+    "silu": unary(ge.silu),
+    "sin": unary(ge.sin),
+    "slice": slicing,
+    "slice_adjoint": slice_adjoint,
+    "softmax": along_axis(ge.softmax),
+    "softmax_error": lambda g: apply(SoftmaxError(), g.rows(), g.labels),
+    "softplus": unary(ge.softplus),
+    "sqrt": on_positive(ge.sqrt),
+    "square": unary(ge.square),
+    "squared_error": loss(ge.squared_error, beside),
+    "squeeze": squeeze,
+    "stack": stack,
+    "stop_gradient": lambda g: ge.stop_gradient(ge.sign(g.off(x := g.pick(), 0.0))) * x,
+    "subtract": binary(ge.subtract),
+    "sum": reducing(ge.sum),
+    "tanh": unary(ge.tanh),
+    "transpose": transpose,
+    "where": choosing(lambda g: g.condition()),
+}
+"""How a node of each kind is grown."""
+
+LEAVES = {"constant", "input", "parameter", "state"}
+"""Kinds that every graph is planted with."""
+
+EXCLUDED = {
+    "item": "takes apart a bundle, which only a scan makes",
+    "scan": "has a graph of its own for a body; its tests grow those",
+}
+"""Kinds without a recipe, each with the reason."""
+
+
+def grow(seed: int, size: int = 8) -> Sample:
+    """A graph of `size` recipes; those of consecutive seeds go through all kinds in turn."""
+    g = Grower(np.random.default_rng(seed))
+    g.plant()
+    kinds = sorted(RECIPES)
+    for place in range(seed * size, (seed + 1) * size):
+        g.pool.append(g.bounded(RECIPES[kinds[place % len(kinds)]](g)))
+    total = ge.sum(g.pool[0]) * 0.1
+    for place, node in enumerate(g.pool):
+        total = total + ge.mean(node * (node + 0.1 * place))
+    g.graph.output("loss", total)
+    for place, node in enumerate(g.pool[-size:]):
+        g.graph.output(f"grown_{place}", node)
+    return Sample(g.graph, g.given)
+
+
+SEEDS = range(2 * -(-len(RECIPES) // 8))
+"""Seeds that go through all kinds twice."""

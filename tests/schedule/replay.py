@@ -59,7 +59,7 @@ class Replay:
             if buffer.slot is not None:
                 assert buffer.type.nbytes <= self.program.slot_bytes[buffer.slot]
         found = [self.read(operand) for operand in step.operands]
-        if step.op.kind == "copy":
+        if self._is_move(step):
             (value,) = found
         else:
             value = step.name
@@ -72,6 +72,10 @@ class Replay:
         for place in work:
             self.held[place] = f"garbage of {step.name}"
         self.held[out] = value
+
+    def _is_move(self, step: Instruction) -> bool:
+        """Whether the planner put this copy in, to bring a value to where it belongs."""
+        return step.op.kind == "copy" and not (step.name in self.graph and self.graph[step.name].op.kind == "copy")
 
 
 def place_of(buffer: Buffer) -> Place:
