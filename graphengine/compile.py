@@ -71,9 +71,6 @@ def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optim
     recipe.loss = loss
     recipe.derivative = derivative
     recipe.unreached = unreached(derivative, [*asked, *trained])
-    if trained and all(node.name in recipe.unreached for node in trained):
-        reasons = (f"{node.name}: {recipe.unreached[node.name]}" for node in trained)
-        raise CompileError("no gradient reaches any parameter, so there is nothing to train:\n  " + "\n  ".join(reasons))
     _warn(graph, recipe.unreached)
     graph.discard(start, keep=list(derivative.adjoints.values()))
     with graph.emitting(Phase.BACKWARD, loss):
