@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, SupportsIndex
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -161,7 +161,8 @@ def as_axes(axis: int | Sequence[int] | None) -> tuple[int, ...] | None:
     """The `axis` argument of a reduction as its op holds it."""
     if axis is None:
         return None
-    return tuple(map(operator.index, axis)) if isinstance(axis, Sequence) else (operator.index(axis),)
+    given = axis if isinstance(axis, Sequence) else (axis,)
+    return tuple(operator.index(place) if isinstance(place, SupportsIndex) else place for place in given)
 
 
 def as_shape(shape: Dim | Sequence[Dim]) -> Shape:

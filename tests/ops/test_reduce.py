@@ -196,3 +196,10 @@ def test_a_name_can_be_given() -> None:
     x = graph.input("x", (3,))
     for function in (ge.mean, ge.max, ge.min, ge.logsumexp, ge.argmax, ge.argmin):
         assert function(x, name=f"my_{function.__name__}").name == f"my_{function.__name__}"
+
+
+@pytest.mark.parametrize(("op", "flops"), [(Mean, 12), (Max, 9), (Min, 9), (ArgMax, 9), (LogSumExp, 4 * 12 + 2 * 3)])
+def test_a_reduction_of_rows_of_4_counts_3_steps_a_row_and_what_it_does_beside(op: type, flops: int) -> None:
+    op = op(axis=(1,))
+    x = ge.Graph().input("x", (3, 4)).type
+    assert op.flops(op.infer(x), x) == flops
