@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from graphengine.errors import TrainingError
 from graphengine.ir.beside import path_beside
@@ -18,32 +16,29 @@ from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array
 from graphengine.ir.spec import INLINE_ELEMENTS
 
-# What NumPy and zipfile raise for files that are cut short, damaged, encrypted, or of another kind.
-_DAMAGE = (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+_NPY = b"\x93NUMPY"
+_ZIP = b"PK"
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of an .npz file, by name. Pickled objects are not read. Raises OSError or TrainingError."""
-    try:
-        with path.open("rb") as file:  # np.load, given a name, does not close what it finds to be damaged
-            arrays = _plain_arrays(np.load(file, allow_pickle=False))
-    except _DAMAGE as error:
-        raise TrainingError(f"{path}: not an .npz file of plain arrays ({_reason(error)})") from None
-    except TrainingError as error:
-        raise TrainingError(f"{path}: {error.message}") from None
-    return arrays
-
-
-def _plain_arrays(loaded: object) -> dict[str, Array]:
-    if not isinstance(loaded, NpzFile):
-        raise TrainingError("one array without a name (.npy); write it by np.savez(path, name=array)")
-    with loaded:
-        arrays = {name: loaded[name] for name in loaded.files}
+    with path.open("rb") as file:  # np.load, given a name, does not close what it finds to be damaged
+        start = file.read(len(_NPY))
+        if start == _NPY:
+            raise TrainingError(f"{path}: one array without a name (.npy); write it by np.savez(path, name=array)")
+        if not start.startswith(_ZIP):
+            raise TrainingError(f"{path}: not an .npz file, which np.savez writes")
+        file.seek(0)
+        try:
+            with np.load(file, allow_pickle=False) as members:
+                arrays = {name: members[name] for name in members.files}
+        except Exception as error:  # damage shows as errors of NumPy, zipfile, zlib, struct, tokenize, and memory
+            raise TrainingError(f"{path}: not an .npz file of plain arrays: {_reason(error)}") from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise TrainingError(f"{name!r} is not an array")
+            raise TrainingError(f"{path}: {name!r} is not an array")
     if not arrays:
-        raise TrainingError("the file holds no arrays")
+        raise TrainingError(f"{path}: the file holds no arrays")
     return arrays
 
 

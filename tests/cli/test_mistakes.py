@@ -56,6 +56,19 @@ def test_pickled_objects_are_not_read(folder: Path) -> None:
     assert "bad.npz: not an .npz file of plain arrays" in refused(*training(folder, "bad.npz"))
 
 
+@pytest.mark.parametrize("header", [b"{" * 16, b"'" * 16, b"{'descr': '<f8'}"])
+def test_an_array_with_a_damaged_header_is_refused(folder: Path, header: bytes) -> None:
+    with zipfile.ZipFile(folder / "bad.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    assert "bad.npz: not an .npz file" in refused(*training(folder, "bad.npz"))
+
+
+def test_an_array_that_claims_more_memory_than_there_is_is_refused(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "bad.npz", "w") as archive, archive.open("x.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**15, 64)})
+    assert "Unable to allocate" in refused(*training(folder, "bad.npz"))
+
+
 def test_an_archive_of_other_things_is_refused(folder: Path) -> None:
     with zipfile.ZipFile(folder / "bad.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
