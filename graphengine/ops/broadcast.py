@@ -198,8 +198,10 @@ def sum_to(x: Node, shape: Shape) -> Node:
 
 
 def expand_axes(x: Node, shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Node:
-    """The result of reducing `shape`, with the axes that are gone put in again, so that it broadcasts to `shape`."""
-    return x if keepdims else reshape(x, reduced(shape, axis, keepdims=True))
+    """The result of reducing `shape`, in a shape that broadcasts to `shape`: with the axes put in again, if need be."""
+    axes = check_axes(axis, len(shape))
+    stands_right = keepdims or axes == tuple(range(len(axes)))
+    return x if stands_right else reshape(x, reduced(shape, axis, keepdims=True))
 
 
 def full(graph: Graph, value: float, shape: Shape, dtype: DType) -> Node:

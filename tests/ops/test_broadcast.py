@@ -215,3 +215,22 @@ def test_sums_that_do_not_fit_are_errors() -> None:
         ge.sum(graph.input("mask", (3,), dtype="bool"))
     with pytest.raises(AttributeValueError, match=r"Sum: axis.0: Input should be a valid integer"):
         ge.sum(x, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("axis", "keepdims", "kinds"),
+    [
+        (None, False, ["broadcast_to"]),
+        (0, False, ["broadcast_to"]),
+        (1, True, ["broadcast_to"]),
+        (1, False, ["reshape", "broadcast_to"]),
+    ],
+)
+def test_the_adjoint_of_a_sum_is_reshaped_only_where_it_would_not_broadcast(
+    axis: int | None, keepdims: bool, kinds: list[str]
+) -> None:
+    graph = ge.Graph("g")
+    y = ge.sum(graph.input("x", (2, 3)), axis, keepdims)
+    start = len(graph)
+    y.op.vjp(y, graph.input("y_bar", y.shape), *y.parents)
+    assert [node.op.kind for node in graph.nodes[start + 1 :]] == kinds
