@@ -42,10 +42,9 @@ def evaluate(
     values: dict[str, np.ndarray] = {}
     for node in nodes:
         op = node.op.bind_dims(binding)
-        if isinstance(op, Leaf) and not isinstance(op, Constant):
-            values[node.name] = given[node.name]
-        else:
-            values[node.name] = op.eval(xp, *(values[parent.name] for parent in node.parents))
+        operands = [values[parent.name] for parent in node.parents]
+        is_given = isinstance(op, Leaf) and not isinstance(op, Constant)
+        values[node.name] = given[node.name] if is_given else op.eval(xp, *operands)
     return values
 
 
