@@ -16,6 +16,7 @@ Dim = int | str
 Shape = tuple[Dim, ...]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SPACES = re.compile(r" *([-+*]) *")
 _TERM = re.compile(r"([+-]?)((?:[A-Za-z0-9_]+)(?:\*[A-Za-z0-9_]+)*)")
 
 _Monomial = tuple[str, ...]
@@ -115,7 +116,7 @@ def bind(dim: Dim, binding: Mapping[str, int]) -> int:
 def _read(dim: Dim) -> _Polynomial:
     if isinstance(dim, int):
         return {(): dim} if dim else {}
-    text = dim.replace(" ", "")
+    text = _SPACES.sub(r"\1", dim.strip(" "))
     total: _Polynomial = {}
     end = 0
     for match in _TERM.finditer(text):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -11,7 +11,7 @@ from graphengine.errors import CycleError, GraphError, SpecError
 from graphengine.ir import beside, order
 from graphengine.ir.attributes import graph_fields, read_fields, read_op
 from graphengine.ir.document import FORMAT, VERSION, Place, check_keys, expect, shown
-from graphengine.ir.graph import Graph, check_name, did_you_mean
+from graphengine.ir.graph import NAME_LENGTH, Graph, Node, check_name, did_you_mean
 from graphengine.ir.leaf import Leaf
 from graphengine.ir.op import Array, Op
 from graphengine.ir.training import Training
@@ -41,6 +41,8 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     _check_header(document, place)
     graph = _declare(document, place, fetch)
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
+        if target not in graph:
+            raise _no_node(target, graph.nodes, place / "updates" / target)
         with _quoting("let a parameter or a state have one update, of its own type", place, "updates", target):
             graph.update(graph[target], graph[node])
     if "training" in document:
@@ -52,7 +54,8 @@ def _declare(section: dict[str, Any], place: Place, fetch: Fetch) -> Graph:
     """The graph of a document, or of a node's attribute: its name, dtype, nodes and outputs."""
     graph = _empty(section, place)
     entries = _entries(section["nodes"], place / "nodes", graph.dtype)
-    arrays = fetch({entry.name: entry.place / "sha256" for entry in entries.values() if "sha256" in entry.attributes})
+    stored = {"sha256", "shape"}
+    arrays = fetch({e.name: e.place / "sha256" for e in entries.values() if e.attributes.keys() - {"dtype"} == stored})
     for entry in _parents_first(entries):
         _add(graph, entry, arrays)
     for name, node in _pairs(graph, section["outputs"], place / "outputs"):
@@ -147,7 +150,7 @@ def _parents_first(entries: dict[str, _Entry]) -> Iterable[_Entry]:
     for name, entry in entries.items():
         for slot, parent in enumerate(entry.parents):
             if parent not in rank:
-                raise _no_node(parent, entries, entry.place / "inputs" / slot)
+                raise _no_node(parent, entries.values(), entry.place / "inputs" / slot)
             in_order = in_order and rank[parent] < rank[name]
     if in_order:
         return entries.values()
@@ -165,8 +168,8 @@ def _raise_cycle(circle: list[str], entries: Mapping[str, _Entry]) -> NoReturn:
     raise place.fault(f"nodes depend on each other in a circle: {text}", "take one of these steps out") from None
 
 
-def _no_node(name: str, known: Mapping[str, object] | Sequence[str], place: Place) -> SpecError:
-    near = did_you_mean(name, known) if len(name) <= 128 else ""
+def _no_node(name: str, known: Iterable[_Entry] | Iterable[Node], place: Place) -> SpecError:
+    near = did_you_mean(name, [node.name for node in known]) if len(name) <= NAME_LENGTH else ""
     return place.fault(f"no node {shown(name)}{near}", "name a node of this document")
 
 
@@ -187,7 +190,7 @@ def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]
     for name, node in expect(section, dict, place).items():
         expect(node, str, place, name)
         if node not in graph:
-            raise _no_node(node, [node.name for node in graph.nodes], place / name)
+            raise _no_node(node, graph.nodes, place / name)
         yield name, node
 
 
@@ -197,7 +200,7 @@ def _training(graph: Graph, section: Any, place: Place) -> Training:
         raise (place / "schedule").fault("the schedule stands in the optimizer, as its learning_rate", remedy)
     training = read_fields(Training, section, place, "training")
     if training.loss not in graph.outputs:
-        near = did_you_mean(training.loss, graph.outputs) if len(training.loss) <= 128 else ""
+        near = did_you_mean(training.loss, graph.outputs) if len(training.loss) <= NAME_LENGTH else ""
         message = f"the loss is no output of this document: {shown(training.loss)}{near}"
         raise (place / "loss").fault(message, "name an output")
     return training
