@@ -104,6 +104,8 @@ class Executable:
         Only the feeds that these outputs need are asked for. If the loss is among the outputs, or they are left out,
         residuals are kept for `backward`.
         """
+        if isinstance(outputs, str):
+            raise NamingError(f"outputs is a list of names: say outputs=[{outputs!r}]")
         names = tuple(self._recipe.graph.outputs) if outputs is None else tuple(outputs)
         nodes = {name: self._output(name) for name in names}
         keeps = self._recipe.loss is not None and (outputs is None or self._recipe.loss in nodes.values())
