@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -80,6 +80,10 @@ class Op(Tagged):
     def vjp(self, y: Node, y_bar: Node, *parents: Any, **_: Any) -> Sequence[Node | None]:
         """For every parent the node of its adjoint's share, of the parent's own type; None where no path leads."""
         return (None,) * len(parents)
+
+    def shares(self, y: Node, y_bar: Node, wanted: Collection[Node]) -> Sequence[Node | None]:
+        """What `vjp` gives; of parents that are not `wanted` nothing is read, and an op may save itself their share."""
+        return self.vjp(y, y_bar, *y.parents)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         """The in-place kernel, bound to its arrays. An op without one of its own copies what `eval` returns."""

@@ -87,16 +87,17 @@ def _adjoint(node: Node, result: Pullback) -> Node | tuple[Node | None, ...] | N
     return tuple(parts.get(index) for index in range(count))
 
 
-def _pass_on(
-    node: Node, y_bar: Node | tuple[Node | None, ...], active: Mapping[Node, None], result: Pullback
-) -> None:
+def _pass_on(node: Node, y_bar: Node | tuple[Node | None, ...], active: Mapping[Node, None], result: Pullback) -> None:
     """Give every parent of `node` its share."""
     if isinstance(node.op, Item) and isinstance(y_bar, Node):
         _add(result._parts.setdefault(node.parents[0], {}), node.op.index, y_bar)
         return
-    shares = node.op.vjp(node, y_bar, *node.parents) if node.parents else ()  # type: ignore[arg-type]  # a bundle's op
+    wanted = {parent for parent in node.parents if parent in active}
+    if not wanted:
+        return
+    shares = node.op.shares(node, y_bar, wanted)  # type: ignore[arg-type]  # a bundle's op is given a tuple
     for parent, share in zip(node.parents, shares, strict=True):
-        if parent not in active:
+        if parent not in wanted:
             continue
         if share is None:
             result.blocked.setdefault(parent, node)

@@ -8,7 +8,7 @@ that nobody reads are neither kept nor computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph, Node, Phase, apply
 from graphengine.ir.leaf import Input
 from graphengine.ir.op import OneDim, Op
-from graphengine.ir.pullback import pullback
+from graphengine.ir.pullback import active_nodes, pullback
 from graphengine.ir.types import TensorType
 from graphengine.ops.broadcast import full
 
@@ -90,7 +90,10 @@ class Scan(Op):
         return [node for node in self.body.nodes if not node.is_leaf or node in carried]
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
-        return _AdjointScan(self, y, y_bar, parents).shares()
+        return self.shares(y, y_bar, parents)
+
+    def shares(self, y: Node, y_bar: Any, wanted: Collection[Node]) -> Sequence[Node | None]:
+        return _AdjointScan(self, y, y_bar, wanted).shares()
 
     def _outputs(self) -> list[Node]:
         return list(self.body.outputs.values())
@@ -169,14 +172,15 @@ class _AdjointScan:
     of `inside`, a copy of the body in which the body is differentiated.
     """
 
-    def __init__(self, op: Scan, y: Node, y_bars: Sequence[Node | None], parents: Sequence[Node]) -> None:
-        self.op, self.y, self.y_bars, self.parents = op, y, y_bars, parents
+    def __init__(self, op: Scan, y: Node, y_bars: Sequence[Node | None], wanted: Collection[Node]) -> None:
+        self.op, self.y, self.y_bars, self.parents = op, y, y_bars, y.parents
         self.inside = op.body.copy()
         self.originals = len(self.inside)
         self.inputs = self.inside.inputs
         self.items = [self.inside.nodes[node.index] for node in op.item_nodes()]
         self.bars: dict[Node, int] = {}
         """The inputs of `inside` that give a step the adjoint of an item, with the item's place."""
+        self.active = self._active(wanted)
         self.adjoints = self._differentiate()
         self.body = Graph(f"{op.body.name}_bar", op.body.dtype)
         self.copies: dict[Node, Node] = {}
@@ -196,18 +200,26 @@ class _AdjointScan:
             for place in range(len(self.parents))
         ]
 
+    def _active(self, wanted: Collection[Node]) -> set[int]:
+        """The places of inputs with an adjoint: of what is wanted, and of carries that depend on it after some steps."""
+        floats = [place for place, node in enumerate(self.inputs) if node.type.is_float]
+        active = {place for place in floats if self.parents[place] in wanted}
+        for _ in range(self.op.carries):  # each time one carry more is reached, or none ever will be
+            reached = active_nodes(self.items[: self.op.carries], [self.inputs[place] for place in active])
+            active |= {place for place in floats if place < self.op.carries and self.items[place] in reached}
+        return active
+
     def _differentiate(self) -> dict[int, Node]:
-        """Differentiate one step, and give the adjoints of the body's inputs by their place."""
+        """Differentiate one step, and give the adjoints of the body's active inputs by their place."""
         seeds: dict[Node, Node] = {}
         for place, node in enumerate(self.items):
             given = place < len(self.y_bars) and self.y_bars[place] is not None
-            if node.type.is_float and (given or place < self.op.carries):
+            if place in self.active if place < self.op.carries else given:
                 bar = self.inside.add(Input(shape=node.shape, dtype=node.dtype))
                 self.bars[bar] = place
                 seeds[node] = seeds[node] + bar if node in seeds else bar
-        floats = [node for node in self.inputs if node.type.is_float]
-        adjoints = pullback(seeds, floats, Phase.BACKWARD).adjoints
-        return {place: adjoints[node] for place, node in enumerate(self.inputs) if node in adjoints}
+        adjoints = pullback(seeds, [self.inputs[place] for place in self.active], Phase.BACKWARD).adjoints
+        return {place: adjoints[self.inputs[place]] for place in sorted(self.active) if self.inputs[place] in adjoints}
 
     def _scan(self, carried: Sequence[int], summed: Sequence[int], stacked: Sequence[int]) -> Node:
         outer = self.y.graph
