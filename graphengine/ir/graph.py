@@ -14,7 +14,7 @@ from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.init import Initializer, Zeros, usual
-from graphengine.ir.op import Op
+from graphengine.ir.op import Array, Op
 from graphengine.ir.training import Training
 from graphengine.ir.types import DType, TensorType, check_dtype
 from graphengine.ir.where import Where, caller
@@ -443,7 +443,12 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
         if node.graph.lies_in(graph):
             graph = node.graph
     dtype = next((node.type.dtype for node in nodes if node.type.dtype != "bool"), None)
-    return graph.add(op, [_as_node(graph, operand, dtype, op) for operand in operands], name)
+    start = len(graph)
+    try:
+        return graph.add(op, [_as_node(graph, operand, dtype, op) for operand in operands], name)
+    except GraphError:
+        graph.discard(start, keep=list(graph.captures.values()))  # the constants that numbers had become
+        raise
 
 
 def signature(name: str, op: Op, parents: Sequence[Node]) -> str:
@@ -502,11 +507,21 @@ def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Nod
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
     target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
-    if not np.can_cast(array.dtype, target, "same_kind") and not (array.dtype.kind in "iu" and target == "uint8"):
+    with np.errstate(over="ignore"):
+        cast = array.astype(target)
+    if not _same_numbers(array, cast):
         raise DTypeError(f"{op.kind}: {operand!r} does not fit {target}; cast the node, or write a {target} number")
-    if array.ndim:
-        return graph.add(leaf.Constant(value=array, dtype=target))
-    return graph.scalar(array.astype(target)[()].item(), target)
+    return graph.add(leaf.Constant(value=cast, dtype=target)) if cast.ndim else graph.scalar(cast.item(), target)
+
+
+def _same_numbers(array: Array, cast: Array) -> bool:
+    """Whether `cast` holds the numbers of `array`, rounded as floats are, but nothing cut off, wrapped or overflown."""
+    if cast.dtype == array.dtype:
+        return True
+    if cast.dtype.kind == "f":
+        return bool(np.all(np.isfinite(cast) == np.isfinite(array)))
+    same_kind = (array.dtype.kind in "iu") == (cast.dtype.kind in "iu") or array.dtype.kind == "b"
+    return array.dtype.kind != "f" and same_kind and bool(np.all(cast == array))
 
 
 def _static_shape(name: str, shape: Sequence[int]) -> Shape:
