@@ -1,0 +1,115 @@
+"""The public surface, name by name: what is added or taken away is done so here too, in sight of who reviews it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import numpy as np
+
+import graphengine as ge
+from graphengine.errors import GraphEngineError
+
+OPS = """
+    abs absolute_error add argmax argmin binary_cross_entropy broadcast_to cast clip concat cos crop cross_entropy
+    divide elastic_net elu equal erf exp expand_dims expm1 floor gather gelu greater greater_equal group_lasso
+    half_squared_error hard_tanh hinge huber identity isfinite l1 l2 leaky_relu less less_equal log log1p
+    log_softmax logical_and logical_not logical_or logsumexp mask matmul max maximum mean min minimum multiply
+    negative not_equal one_hot pad perceptron_loss power reciprocal relu reshape scatter_add sigmoid sign silu sin
+    slice softmax softplus sqrt square squared_error squeeze stack stop_gradient subtract sum tanh transpose where
+"""
+
+ERRORS = """
+    AttributeValueError CompileError CycleError DTypeError ExecutionError FeedError GradientError GraphEngineError
+    GraphError NamingError ShapeError SpecError TrainingError UnreachedParameterWarning ValueRangeError
+"""
+
+REST = """
+    Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay EarlyStopping Epoch Executable
+    ExponentialDecay GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay TensorType
+    Training Warmup compile confusion_matrix evaluate fit grad gradcheck load load_checkpoint load_parameters
+    predict save_checkpoint save_parameters
+"""
+
+
+def public() -> dict[str, object]:
+    return {name: value for name, value in vars(ge).items() if not name.startswith("_")}
+
+
+def test_the_public_names_are_these() -> None:
+    names = {name for name, value in public().items() if not isinstance(value, types.ModuleType)}
+    assert names == {*OPS.split(), *ERRORS.split(), *REST.split()}
+
+
+def test_the_submodules_that_users_name_are_there() -> None:
+    assert all(
+        isinstance(getattr(ge, name), types.ModuleType) for name in ("data", "init", "optim", "schedules", "zoo")
+    )
+
+
+def test_every_public_name_is_documented() -> None:
+    bare = [name for name, value in public().items() if callable(value) and not (value.__doc__ or "").strip()]
+    assert not bare
+
+
+def test_every_error_is_of_the_one_tree() -> None:
+    for name in ERRORS.split():
+        assert issubclass(getattr(ge, name), GraphEngineError | UserWarning)
+
+
+def test_nothing_public_is_one_of_our_own_files_by_accident() -> None:
+    """`ge.compile` is the function, though a file has the same name."""
+    assert callable(ge.compile)
+    assert callable(ge.load)
+
+
+def test_the_contract_s_example_runs() -> None:
+    graph = ge.Graph("neuron", dtype="float64")
+    x, y = graph.input("x", ("batch", 3)), graph.input("y", ("batch", 1))
+    w, b = graph.parameter("w", (3, 1), init=ge.init.Normal(std=0.1)), graph.parameter("b", (1,), init=ge.init.Zeros())
+    graph.constant("c", np.eye(3))
+    u = ge.sigmoid(x @ w + b)
+    loss = ge.half_squared_error(u, y) + 0.01 * ge.l2(w)
+    graph.output("prediction", u)
+    graph.output("loss", loss)
+    optimizer = ge.SGD(learning_rate=0.1)
+    exe = ge.compile(graph, loss="loss", optimizer=optimizer, backend="numpy", seed=0)
+    feeds = {"x": np.ones((4, 3)), "y": np.zeros((4, 1))}
+    assert set(exe.forward(feeds)) == {"prediction", "loss"}
+    assert set(exe.forward({"x": feeds["x"]}, outputs=["prediction"])) == {"prediction"}
+    first = float(exe.forward(feeds)["loss"])
+    assert set(exe.backward()) == {"w", "b"}
+    assert exe.step(feeds) == first
+    exe.parameters["w"] = exe.parameters["w"] * 0.5
+    assert "FORWARD" in str(exe.program)
+    assert exe.cost(batch=128).total_flops > 0
+    assert exe.audit().ok
+    (w_bar,) = ge.grad(loss, [w])
+    ge.grad(ge.sum(w_bar), [w])
+    assert ge.Graph.from_json(graph.to_json()) == graph
+    assert len(graph.hash()) == 64
+    assert graph.to_networkx().number_of_nodes() == len(graph)
+    ge.gradcheck(graph, loss="loss", feeds=feeds, seed=0)
+
+
+def test_a_graph_is_saved_and_loaded(tmp_path) -> None:
+    graph = ge.Graph("saved")
+    graph.output("y", ge.relu(graph.input("x", ("batch", 2))))
+    graph.save(tmp_path / "saved.json")
+    assert ge.load(tmp_path / "saved.json") == graph
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_loads_neither_the_command_line_nor_another_engine() -> None:
+    heavy = "('typer', 'rich', 'jax', 'torch', 'networkx', 'graphengine.cli')"
+    assert python(f"import sys, graphengine; print([name for name in {heavy} if name in sys.modules])") == "[]"
+
+
+def test_importing_takes_well_under_a_second_beyond_numpy() -> None:
+    code = "import time, numpy; start = time.perf_counter(); import graphengine; print(time.perf_counter() - start)"
+    best = min(float(python(code)) for _ in range(3))
+    assert best < 1.0  # it takes 0.25 s; four times that is for a machine that does other things as well
