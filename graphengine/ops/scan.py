@@ -201,7 +201,7 @@ class _AdjointScan:
         ]
 
     def _active(self, wanted: Collection[Node]) -> set[int]:
-        """The places of inputs with an adjoint: of what is wanted, and of carries that depend on it after some steps."""
+        """The places of inputs with an adjoint: of what is wanted, and of carries that come to depend on it."""
         floats = [place for place, node in enumerate(self.inputs) if node.type.is_float]
         active = {place for place in floats if self.parents[place] in wanted}
         for _ in range(self.op.carries):  # each time one carry more is reached, or none ever will be
