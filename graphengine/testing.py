@@ -24,7 +24,7 @@ from graphengine.transform.adjoint import differentiate
 __all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
 
 STEP = 1e-5
-"""h of the central difference (f(x + h) - f(x - h)) / 2h, which errs by order h^2, and by rounding of order 1e-16 / h."""
+"""h of the central difference (f(x + h) - f(x - h)) / 2h, which errs by order h^2, and rounding adds 1e-16 / h."""
 
 
 class GradientError(GraphEngineError):

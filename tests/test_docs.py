@@ -1,4 +1,4 @@
-"""What the documents show is what comes out: their Python is run, and its output is compared with the block below it."""
+"""What the documents show is what comes out: their Python is run, and its output held against the block below it."""
 
 import contextlib
 import io

@@ -270,7 +270,7 @@ class Graph:
         self._scalars = {key: node for key, node in self._scalars.items() if node.name in self._by_name}
 
     def own(self, node: Node) -> Node:
-        """`node`, if it belongs to this graph, or what captures it from the graph around; raise GraphError otherwise."""
+        """`node`, if it belongs to this graph, or what captures it from the one around; raise GraphError otherwise."""
         if not isinstance(node, Node):
             raise GraphError(f"a node is needed, not {node!r}")
         if node.graph is self:
