@@ -31,7 +31,8 @@ class Concat(Op):
         axis = check_axis(self.axis, len(first))
         total: Dim = 0
         for type_ in types:
-            if type_.shape[:axis] != first[:axis] or type_.shape[axis + 1 :] != first[axis + 1 :]:
+            beside = type_.shape[:axis], type_.shape[axis + 1 :]
+            if type_.ndim != len(first) or beside != (first[:axis], first[axis + 1 :]):
                 raise ShapeError(f"sizes differ beside axis {axis}: {types[0]} and {type_}")
             total = dims.add(total, type_.shape[axis])
         return TensorType((*first[:axis], total, *first[axis + 1 :]), dtype)

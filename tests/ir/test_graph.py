@@ -32,7 +32,6 @@ def test_these_are_names(name: str) -> None:
         "a\n",
         "a/b",
         "\0",
-        None,
         3,
     ],
 )

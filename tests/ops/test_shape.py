@@ -185,3 +185,10 @@ def test_axes_that_cannot_be_squeezed_or_put_in_are_errors() -> None:
         ge.expand_dims(x, 3)
     with pytest.raises(ShapeError, match="an axis is named twice"):
         ge.expand_dims(x, (0, 0))
+
+
+def test_values_with_different_numbers_of_axes_are_not_joined() -> None:
+    g = ge.Graph()
+    x, s = g.input("x", (2,)), g.input("s", ())
+    with pytest.raises(ShapeError, match=r"float32\[2\] and float32\[\]"):
+        ge.concat([x, s])
