@@ -1,0 +1,16 @@
+"""What a data set comes as: a part to train on, and a part held back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from graphengine.ir.op import Array
+
+__all__ = ["Split"]
+
+
+class Split(NamedTuple):
+    """Examples to train on, and those held back: arrays by the names of the inputs that they are fed to."""
+
+    train: dict[str, Array]
+    test: dict[str, Array]
