@@ -306,7 +306,7 @@ class CrossEntropy(Loss):
         np.subtract(prediction, shifted, shifted)
         np.copyto(places, target)
         np.add(places, starts, places)
-        np.take(shifted, places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+        shifted.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
         np.exp(shifted, shifted)
         np.add.reduce(shifted, -1, out=terms)
         np.log(terms, terms)
@@ -359,9 +359,9 @@ class SoftmaxError(Op):
         np.divide(out, repeated, out)
         np.copyto(places, labels)
         np.add(places, starts, places)
-        np.take(out, places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+        out.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
         np.subtract(chosen, 1, chosen)
-        np.put(out, places, chosen, "clip")
+        out.put(places, chosen, "clip")
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         logits, labels = types
