@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from graphengine.ir.graph import Node, Operand, apply
 from graphengine.ir.op import Array, Call
 from graphengine.ir.types import TensorType, check_axis
 from graphengine.ops.broadcast import reduced, sum
-from graphengine.ops.compare import Bounded, mask, where
+from graphengine.ops.compare import Bounded, mask, maximum_into, where
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import Erf, erf, erf_into
 
@@ -102,7 +101,7 @@ class ReLU(Activation):
         return xp.maximum(x, 0)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return partial(np.maximum, out=out), (*operands, np.zeros((), out.dtype))
+        return maximum_into, (*operands, np.zeros((), out.dtype), out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (mask(y_bar, y > 0.0),)

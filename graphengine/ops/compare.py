@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -211,27 +211,37 @@ def _mask(x: Array, condition: Array, out: Array, bits: Array) -> None:
     np.bitwise_and(x, bits, out)
 
 
-class _Extreme(BinaryOp):
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        # These two ufuncs no longer take a third positional argument.
-        return partial(getattr(np, self.ufunc), out=out), operands
+def maximum_into(a: Array, b: Array, out: Array) -> None:
+    """np.maximum, whose `out` is given by name alone; functools.partial would make a dict of it in every call."""
+    np.maximum(a, b, out=out)
 
 
-class Maximum(_Extreme):
+def minimum_into(a: Array, b: Array, out: Array) -> None:
+    """np.minimum, likewise."""
+    np.minimum(a, b, out=out)
+
+
+class Maximum(BinaryOp):
     """y = the greater of a and b, NaN if either is. The adjoint goes to a where they are equal."""
 
     kind: Literal["maximum"] = "maximum"
     ufunc: ClassVar[str] = "maximum"
 
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return maximum_into, (*operands, out)
+
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return _share(y_bar, a >= b, a, b)
 
 
-class Minimum(_Extreme):
+class Minimum(BinaryOp):
     """y = the lesser of a and b, NaN if either is. The adjoint goes to a where they are equal."""
 
     kind: Literal["minimum"] = "minimum"
     ufunc: ClassVar[str] = "minimum"
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return minimum_into, (*operands, out)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return _share(y_bar, a <= b, a, b)
@@ -257,9 +267,9 @@ class Bounded(UnaryOp):
         (x,) = operands
         low, high = (None if bound is None else np.array(bound, out.dtype) for bound in self.bounds())
         if low is None:
-            return partial(np.minimum, out=out), (x, high)
+            return minimum_into, (x, high, out)
         if high is None:
-            return partial(np.maximum, out=out), (x, low)
+            return maximum_into, (x, low, out)
         return _clip, (x, low, high, out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
