@@ -61,6 +61,8 @@ def read_op(
     kind: type[Op], attributes: dict[str, Any], place: Place, array: Array | None, graphs: Mapping[str, Graph]
 ) -> Op:
     """The op of these attributes; `graphs` are those that are graphs, `array` is what stands beside the document."""
+    if not attributes and not _field_names(kind)[0]:
+        return _bare(kind)
     what = f"op {kind.model_fields['kind'].default!r}"
     if kind is Constant and "sha256" in attributes:
         return _stored(read_fields(StoredConstant, attributes, place, what), array, place)
@@ -82,7 +84,7 @@ def read_fields(
     if len(text) > _MAX_LENGTH and kind is not Constant:
         raise place.fault(f"the attributes take {len(text):,} characters", "hold large arrays as constants")
     try:
-        return _bare(kind) if text == "{}" else kind.from_json_text(text, graphs)
+        return kind.from_json_text(text, graphs)
     except ValidationError as error:
         raise _first_fault(error, values, place, what) from None
 
