@@ -19,6 +19,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPACES = re.compile(r" *([-+*]) *")
 _TERM = re.compile(r"([+-]?)((?:[A-Za-z0-9_]+)(?:\*[A-Za-z0-9_]+)*)")
 
+_MAX_SIZE = 2**63 - 1
+_MAX_TERMS = 10_000
+
 _Monomial = tuple[str, ...]
 _Polynomial = dict[_Monomial, int]
 
@@ -33,6 +36,8 @@ def check_dim(dim: object) -> Dim:
         raise ShapeError(f"a dim is an int or a name, not {dim!r}") from None
     if isinstance(dim, bool) or size < 0:
         raise ShapeError(f"a dim is at least 0, not {dim!r}")
+    if size > _MAX_SIZE:
+        raise ShapeError(f"a dim is at most {_MAX_SIZE}, and this is greater")
     return int(size)
 
 
@@ -60,6 +65,10 @@ def multiply(a: Dim, b: Dim) -> Dim:
     """a * b."""
     if isinstance(a, int) and isinstance(b, int):
         return a * b
+    if len(_read(a)) * len(_read(b)) > _MAX_TERMS:
+        raise ShapeError(
+            f"the product of two sizes has more than {_MAX_TERMS} terms: {str(a)[:40]}... and {str(b)[:40]}..."
+        )
     total: _Polynomial = {}
     for left, m in _read(a).items():
         for right, n in _read(b).items():
@@ -126,7 +135,7 @@ def _read(dim: Dim) -> _Polynomial:
         factor = -1 if match[1] == "-" else 1
         monomial = []
         for part in match[2].split("*"):
-            if part.isdecimal():
+            if part.isdecimal() and len(part) < 19:
                 factor *= int(part)
             elif _NAME.fullmatch(part):
                 monomial.append(part)

@@ -25,6 +25,10 @@ Call = tuple[Callable[..., object], tuple[object, ...]]
 """A kernel bound to its arrays: `function(*arguments)` computes the value, wherever `out` is."""
 
 
+MAX_AXES = 64
+"""The most axes that a NumPy array can have."""
+
+
 def as_dim(value: object) -> Dim:
     """`value` as a dim, for pydantic: what is wrong with it is a ValueError."""
     try:
@@ -39,6 +43,8 @@ def as_dim(value: object) -> Dim:
 def _shape(value: object) -> Shape:
     if not isinstance(value, list | tuple):
         raise ValueError("a shape is a list of ints and names")
+    if len(value) > MAX_AXES:
+        raise ValueError(f"a shape has at most {MAX_AXES} axes, not {len(value)}")
     return tuple(as_dim(size) for size in value)
 
 
