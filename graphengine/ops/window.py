@@ -1,0 +1,272 @@
+"""Windows that slide over images: how they are declared, where they stand, and which elements they meet.
+
+An image is [batch, channels, height, width]. A window that stands at place i of an axis begins at element
+i * stride - before, where `before` elements of padding lie ahead of the axis; its element k lies k * dilation on.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, WithJsonSchema
+
+from graphengine.errors import AttributeValueError, ShapeError
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import TensorType
+
+Padding = int | str | Sequence[int | Sequence[int]]
+"""How padding is given: for all sides, for (rows, columns), as ((top, bottom), (left, right)), "same" or "valid"."""
+
+Part = tuple[Any, ...]
+"""A basic index of an array."""
+
+
+def _as_pair(value: Any) -> tuple[int, int]:
+    pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(pair) != 2:
+        raise ValueError("an int is needed, or two: for rows and for columns")
+    return _as_int(pair[0]), _as_int(pair[1])
+
+
+def _as_padding(value: Any) -> str | tuple[tuple[int, int], tuple[int, int]]:
+    if value == "same":
+        return "same"
+    if value == "valid":
+        return (0, 0), (0, 0)
+    if isinstance(value, str):
+        raise ValueError('the words for padding are "same" and "valid"')
+    rows, columns = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    return _as_pair(rows), _as_pair(columns)
+
+
+def _as_int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise ValueError("an int is needed, not a bool")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError("an int is needed") from None
+
+
+def _schema_of_two(item: dict[str, Any], *others: dict[str, Any]) -> WithJsonSchema:
+    two = {"type": "array", "items": item, "minItems": 2, "maxItems": 2}
+    return WithJsonSchema({"anyOf": [item, two, *others]})
+
+
+# The least values stand in the schema alone: it is `infer` that checks them, as its errors name operands and line.
+_INT = {"type": "integer", "minimum": 0}
+_PADS = {"anyOf": [_INT, {"type": "array", "items": _INT, "minItems": 2, "maxItems": 2}]}
+Pair = Annotated[tuple[int, int], BeforeValidator(_as_pair), _schema_of_two(_INT)]
+FixedPads = Annotated[
+    tuple[tuple[int, int], tuple[int, int]],
+    BeforeValidator(_as_padding),
+    _schema_of_two(_PADS, {"const": "valid"}),
+]
+Pads = Annotated[
+    Literal["same"] | tuple[tuple[int, int], tuple[int, int]],
+    BeforeValidator(_as_padding),
+    _schema_of_two(_PADS, {"enum": ["same", "valid"]}),
+]
+NO_PADS = (0, 0), (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The places of a window along one axis."""
+
+    size: Dim
+    """Of the axis, without padding."""
+    window: int
+    stride: int = 1
+    dilation: int = 1
+    before: int = 0
+    after: int = 0
+
+    @property
+    def reach(self) -> int:
+        """How many elements lie between the first element of a window and its last, both counted."""
+        return self.dilation * (self.window - 1) + 1
+
+    @property
+    def count(self) -> Dim:
+        """The number of places; raises ShapeError if there is none, or if it depends on a name in no simple way."""
+        span = dims.subtract(self.padded, self.reach)
+        if isinstance(span, int) and span < 0:
+            raise ShapeError(
+                f"the window, which reaches over {self.reach}, is larger than the {self.padded} of the padded axis"
+            )
+        for rest in range(self.stride):  # (stride * a + rest) / stride is a, also where a is not known
+            steps = dims.divide(dims.subtract(span, rest), self.stride)
+            if steps is not None:
+                return dims.add(steps, 1)
+        raise ShapeError(
+            f"stride {self.stride} along the named axis {self.size}: write its size as a number, or take stride 1"
+        )
+
+    @property
+    def rest(self) -> int:
+        """How many elements at the end of the padded axis no window reaches, as the stride steps over them."""
+        return dims.bind(dims.subtract(self.padded, self._swept), {})
+
+    @property
+    def _swept(self) -> Dim:
+        return dims.add(dims.multiply(dims.subtract(self.count, 1), self.stride), self.reach)
+
+    @property
+    def padded(self) -> Dim:
+        """The size of the axis with its padding."""
+        return dims.add(self.size, self.before + self.after)
+
+    @property
+    def places(self) -> int:
+        """The number of places along an axis whose size is bound."""
+        return dims.bind(self.count, {})
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether some element of some window may lie outside the axis."""
+        return self.before > 0 or self.after > 0
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether no element lies in two windows."""
+        return self.stride >= self.reach
+
+    def meets(self, k: int) -> tuple[slice, slice]:
+        """The places at which element `k` of the window lies inside the axis, and the elements that it meets there."""
+        offset = k * self.dilation - self.before
+        size = dims.bind(self.size, {})
+        first = max(0, -(offset // self.stride))
+        stop = min(self.places, (size - 1 - offset) // self.stride + 1)
+        if stop <= first:
+            return slice(0, 0), slice(0, 0)
+        start = first * self.stride + offset
+        return slice(first, stop), slice(start, start + (stop - first - 1) * self.stride + 1, self.stride)
+
+    def met(self) -> list[int]:
+        """For every place, how many elements of the window lie inside the axis."""
+        inside = np.zeros(self.places, int)
+        for k in range(self.window):
+            inside[self.meets(k)[0]] += 1
+        return list(map(int, inside))
+
+
+Sweeps = tuple[Sweep, Sweep]
+"""Along the height and the width of images."""
+
+
+def sweeps(image: Shape, window: Shape, stride: Sequence[int], dilation: Sequence[int], pads: Any) -> Sweeps:
+    """How a window moves over images of this shape; raises ShapeError or AttributeValueError unless it fits into them.
+
+    "same" pads such that there are ceil(size / stride) places; of an odd number of elements of padding the one more
+    goes behind (as SAME_UPPER of ONNX has it).
+    """
+    sizes = []
+    for size in window:
+        if isinstance(size, str):
+            raise ShapeError(f"the height and the width of a window are numbers, not {size}")
+        sizes.append(size)
+    check_least(1, window=sizes, stride=stride, dilation=dilation)
+    check_least(0, padding=0 if pads == "same" else pads)
+    rows, columns = (
+        Sweep(size, sizes[axis], stride[axis], dilation[axis], *(() if pads == "same" else pads[axis]))
+        for axis, size in enumerate(image[2:])
+    )
+    found = (_same(rows), _same(columns)) if pads == "same" else (rows, columns)
+    for sweep in found:
+        _ = sweep.count
+    return found
+
+
+def _same(sweep: Sweep) -> Sweep:
+    if isinstance(sweep.size, int):
+        total = max(0, (-(-sweep.size // sweep.stride) - 1) * sweep.stride + sweep.reach - sweep.size)
+    elif sweep.stride == 1:
+        total = sweep.reach - 1
+    else:
+        raise ShapeError(
+            f'padding "same" with stride {sweep.stride} along the named axis {sweep.size}: '
+            "write its size, or the padding, as a number"
+        )
+    ahead = total // 2
+    return Sweep(sweep.size, sweep.window, sweep.stride, sweep.dilation, ahead, total - ahead)
+
+
+def check_least(least: int, **attributes: Any) -> None:
+    """Raise AttributeValueError unless all numbers of every attribute are at least `least`."""
+    for name, value in attributes.items():
+        if np.min(value) < least:
+            raise AttributeValueError(f"{name} is at least {least}, not {value}")
+
+
+@contextmanager
+def naming(op: Op, *types: TensorType) -> Iterator[None]:
+    """Errors raised inside say of which op and of which operands they tell."""
+    try:
+        yield
+    except (ShapeError, AttributeValueError) as error:
+        raise type(error)(f"{op.kind} of {' and '.join(map(str, types))}: {error.message}") from None
+
+
+def along_width(padding: int | str | Sequence[int]) -> Padding:
+    """The padding of a sequence as that of images which are 1 high."""
+    return padding if isinstance(padding, str) else (0, padding)
+
+
+def meetings(sweeps: Sweeps) -> Iterator[tuple[int, Part, Part]]:
+    """For every element of the window, row by row: its number, the places where it lies inside, and what it meets."""
+    rows, columns = sweeps
+    for i in range(rows.window):
+        for j in range(columns.window):
+            (high, met_high), (wide, met_wide) = rows.meets(i), columns.meets(j)
+            yield i * columns.window + j, (..., high, wide), (..., met_high, met_wide)
+
+
+def windows(xp: Any, x: Any, sweeps: Sweeps, outside: float) -> list[Any]:
+    """For every element of the window, row by row, what it meets at all places: `outside` in the padding."""
+    rows, columns = sweeps
+    pads = [*[(0, 0)] * (x.ndim - 2), *((sweep.before, sweep.after) for sweep in sweeps)]
+    padded = xp.pad(x, pads, constant_values=outside)
+    return [padded[..., _at(rows, i), _at(columns, j)] for i in range(rows.window) for j in range(columns.window)]
+
+
+def _at(sweep: Sweep, k: int) -> slice:
+    start = k * sweep.dilation
+    return slice(start, start + (sweep.places - 1) * sweep.stride + 1, sweep.stride)
+
+
+def spread(xp: Any, values: Sequence[Any], sweeps: Sweeps) -> Any:
+    """The adjoint of `windows`: an image of sums, of all elements of `values` that `windows` would take from there."""
+    rows, columns = sweeps
+    total: Any = 0.0
+    for k, value in enumerate(values):
+        i, j = divmod(k, columns.window)
+        tall = xp.swapaxes(_spread(xp, xp.swapaxes(value, -1, -2), rows, i), -1, -2)
+        total = total + _spread(xp, tall, columns, j)
+    return total
+
+
+def _spread(xp: Any, value: Any, sweep: Sweep, k: int) -> Any:
+    """`value` along the last axis, with each element where element `k` of its window stands, and zeros between."""
+    gaps = [(0, 0)] * value.ndim
+    spaced = xp.pad(value[..., None], [*gaps, (0, sweep.stride - 1)]).reshape(*value.shape[:-1], -1)
+    ahead, size = k * sweep.dilation, dims.bind(sweep.padded, {})
+    gaps[-1] = (ahead, max(0, size - ahead - spaced.shape[-1]))
+    return xp.pad(spaced, gaps)[..., sweep.before : size - sweep.after]
+
+
+def in_turn(calls: Sequence[Call]) -> Call:
+    """One call that makes all `calls`, in order."""
+    return _in_turn, (tuple(calls),)
+
+
+def _in_turn(calls: Sequence[Call]) -> None:
+    for function, arguments in calls:
+        function(*arguments)
