@@ -88,6 +88,21 @@ def test_a_value_that_is_no_dim_is_refused(wrong: object) -> None:
         dims.check_dim(wrong)
 
 
+def test_sizes_beyond_64_bits_are_refused() -> None:
+    assert dims.check_dim(2**63 - 1) == 2**63 - 1
+    with pytest.raises(ShapeError, match="at most 9223372036854775807"):
+        dims.check_dim(2**63)
+    for text in ("9" * 19, "9" * 5000, "9" * 5000 + "*batch"):
+        with pytest.raises(ShapeError, match="not a dim"):
+            dims.check_dim(text)
+
+
+def test_a_product_that_would_fill_the_memory_is_refused() -> None:
+    a, b = ("+".join(f"{letter}{i}" for i in range(200)) for letter in "ab")
+    with pytest.raises(ShapeError, match="more than 10000 terms"):
+        dims.product((a, b))
+
+
 def test_only_a_bare_name_is_a_name() -> None:
     assert [dims.is_name(dim) for dim in ("batch", "2*batch", "a+b", 3)] == [True, False, False, False]
 

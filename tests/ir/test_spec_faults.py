@@ -141,6 +141,7 @@ ROWS: list[tuple[str, object, str, str | None, list[str]]] = [
     ("/nodes/0/shape", ["a b", 3], "/nodes/0/shape", "x", ["not a dim: 'a b'"]),
     ("/nodes/0/shape", ["batch!", 3], "/nodes/0/shape", "x", ["not a dim: 'batch!'"]),
     ("/nodes/0/shape", 3, "/nodes/0/shape", "x", ["a shape is a list of ints and names"]),
+    ("/nodes/0/shape", [1] * 65, "/nodes/0/shape", "x", ["a shape has at most 64 axes, not 65"]),
     ("/nodes/0/dtype", "complex64", "/nodes/0/dtype", "x", ["'float32'", '"complex64"']),
     ("/nodes/0/dtype", None, "/nodes/0/dtype", "x", ["it is null"]),
     ("/nodes/0/inputs", ["w"], "/nodes/0", "x", ["input takes 0 operands, not 1"]),
