@@ -61,7 +61,7 @@ def read_op(
     kind: type[Op], attributes: dict[str, Any], place: Place, array: Array | None, graphs: Mapping[str, Graph]
 ) -> Op:
     """The op of these attributes; `graphs` are those that are graphs, `array` is what stands beside the document."""
-    if not attributes and not _field_names(kind)[0]:
+    if not attributes and _field_names(kind) == ((), ()):
         return _bare(kind)
     what = f"op {kind.model_fields['kind'].default!r}"
     if kind is Constant and "sha256" in attributes:
@@ -91,7 +91,7 @@ def read_fields(
 
 @cache
 def _bare(kind: type[Fields]) -> Fields:
-    """The instance without attributes, which all nodes of its kind share."""
+    """The instance of a kind that has no attributes, which all its nodes share."""
     return kind.from_json_text("{}")
 
 

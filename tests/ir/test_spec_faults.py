@@ -179,6 +179,7 @@ ROWS: list[tuple[str, object, str, str | None, list[str]]] = [
     (NEW, node(op="add", inputs=["x", "y"]), AT_NEW, "new", ["x is float32[batch, 3]", "y is float32[batch, 2]"]),
     (NEW, node(op="reshape", inputs=["x"], shape=[-1, -1]), f"{AT_NEW}/shape", "new", ["at most one of them -1"]),
     (NEW, node(op="reshape", inputs=["x"], shape=[7]), AT_NEW, "new", ["3*batch elements"]),
+    (NEW, node(op="clip", inputs=["x"]), AT_NEW, "new", ["op 'clip': low, high or both are needed"]),
     (NEW, node(op="cast", inputs=["x"]), AT_NEW, "new", ["op 'cast' lacks its field 'dtype'"]),
     (NEW, node(op="dim_size", size=-1, dtype="int64"), f"{AT_NEW}/size", "new", ["a dim is at least 0"]),
     ("/outputs/y", "yy", "/outputs/y", None, ['no node "yy"', "did you mean 'y'"]),
