@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tracemalloc
 from collections.abc import Callable
@@ -518,8 +519,10 @@ def test_a_chain_of_200_000_nodes_builds_saves_loads_compiles_and_steps(tmp_path
 
 @pytest.fixture
 def shallow_stack():
-    """A recursion limit that no walk along a long chain survives."""
+    """A recursion limit that no walk along a long chain survives; what other tests left is no work for the collector."""
     limit = sys.getrecursionlimit()
+    gc.freeze()
     sys.setrecursionlimit(300)
     yield
     sys.setrecursionlimit(limit)
+    gc.unfreeze()
