@@ -519,7 +519,7 @@ def test_a_chain_of_200_000_nodes_builds_saves_loads_compiles_and_steps(tmp_path
 
 @pytest.fixture
 def shallow_stack():
-    """A recursion limit that no walk along a long chain survives; what other tests left is no work for the collector."""
+    """A recursion limit that no walk along a long chain survives; the collector leaves alone what other tests left."""
     limit = sys.getrecursionlimit()
     gc.freeze()
     sys.setrecursionlimit(300)
