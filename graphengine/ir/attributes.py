@@ -90,7 +90,7 @@ def read_fields(
 
 
 @cache
-def _bare(kind: type[Fields]) -> Fields:
+def _bare(kind: type[Op]) -> Op:
     """The instance of a kind that has no attributes, which all its nodes share."""
     return kind.from_json_text("{}")
 
