@@ -18,14 +18,19 @@ from graphengine.ir.spec import load as load
 from graphengine.ir.training import Training as Training
 from graphengine.ir.types import TensorType as TensorType
 from graphengine.ops.activation import *
+from graphengine.ops.batch_norm import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
+from graphengine.ops.conv import *
 from graphengine.ops.elementwise import *
 from graphengine.ops.erf import *
 from graphengine.ops.index import *
 from graphengine.ops.linalg import *
 from graphengine.ops.loss import *
+from graphengine.ops.norm import *
+from graphengine.ops.pool import *
 from graphengine.ops.power import *
+from graphengine.ops.random import *
 from graphengine.ops.reduce import *
 from graphengine.ops.regularizer import *
 from graphengine.ops.shape import *

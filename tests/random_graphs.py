@@ -17,10 +17,15 @@ import graphengine as ge
 from graphengine.ir.graph import Graph, Node, apply
 from graphengine.ir.init import Uniform
 from graphengine.ir.leaf import Constant, Leaf, Parameter, State
+from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
+from graphengine.ops.conv import Conv2DWeightGrad
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import SliceAdjoint
 from graphengine.ops.loss import SoftmaxError
+from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
+from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
+from graphengine.ops.random import Dropout
 from graphengine.ops.reduce import First
 
 T = TypeVar("T")
@@ -319,6 +324,22 @@ def loss(
     return recipe
 
 
+def dropout(g: Grower) -> Node:
+    seed, step = (g.graph.constant(None, g.random.integers(99)) for _ in range(2))
+    return apply(Dropout(rate=0.3, stream=7), g.pick(), seed, step)
+
+
+def normalize(g: Grower) -> Node:
+    w, c = g.pool[3], g.pool[7]
+    return apply(Normalize(epsilon=0.1), g.rows(), w, g.positive(w), c, w)
+
+
+def row_norm_adjoint(g: Grower) -> Node:
+    x = g.pick(least=1)
+    same = g.choose([node for node in g.pool if node.shape == x.shape])
+    return apply(RowNormAdjoint(epsilon=0.1, centered=g.coin()), same, x)
+
+
 def beside(g: Grower, x: Node) -> tuple[Node, Node]:
     return x, g.rows()
 
@@ -341,23 +362,102 @@ def classes(g: Grower, x: Node) -> tuple[Node, Node]:
     return x, g.labels
 
 
+def images(g: Grower) -> Node:
+    """Images of shape (batch, 2, 3, 4)."""
+    rows = [ge.reshape(g.rows(), ("batch", 1, 3, 1)) for _ in range(4)]
+    wide = ge.concat(rows, axis=3)
+    return ge.concat([wide, ge.sin(wide * 0.7)], axis=1)
+
+
+def kernel(g: Grower, *shape: int) -> Node:
+    return ge.reshape(g.choose([node for node in g.pool if node.shape == (2, 3, 3)]), shape)
+
+
+def moves(g: Grower) -> dict[str, object]:
+    """How a kernel of 3 by 3 moves over images of 3 by 4."""
+    return {"stride": g.choose([1, 2, (1, 3)]), "padding": g.choose([1, ((0, 1), (2, 0)), (2, 1)])}
+
+
+def conv2d(g: Grower) -> Node:
+    if g.coin():
+        return ge.conv2d(images(g), kernel(g, 2, 1, 3, 3), groups=2, **moves(g))
+    return ge.conv2d(images(g), kernel(g, 1, 2, 3, 3), dilation=(2, 1), padding="same")
+
+
+def conv2d_transpose(g: Grower) -> Node:
+    return ge.conv2d_transpose(images(g), kernel(g, 2, 1, 3, 3), output_padding=(0, 0), groups=2, **moves(g))
+
+
+def conv2d_weight_grad(g: Grower) -> Node:
+    x = images(g)
+    attributes = moves(g)
+    values = ge.conv2d(x, kernel(g, 1, 2, 3, 3), **attributes)
+    return apply(Conv2DWeightGrad(window=3, **attributes), x, values)
+
+
+def pooled(g: Grower) -> tuple[Node, dict[str, object]]:
+    """Images of which no elements tie, and how a window of 2 by 3 moves over them."""
+    return g.spread(images(g)), {"window": (2, 3), "stride": g.choose([1, 2, (2, 3)]), "padding": g.choose([0, 1])}
+
+
+def max_pool2d_place(g: Grower) -> Node:
+    x, attributes = pooled(g)
+    y = ge.max_pool2d(x, **attributes)
+    return ge.cast(apply(MaxPool2DPlace(**attributes), x, y), "float64") * 0.1
+
+
+def max_pool2d_scatter(g: Grower) -> Node:
+    x, attributes = pooled(g)
+    y = ge.max_pool2d(x, **attributes)
+    place = apply(MaxPool2DPlace(**attributes), x, y)
+    return apply(MaxPool2DScatter(size=x.shape[2:], **attributes), y, place)
+
+
+def max_pool2d_gather(g: Grower) -> Node:
+    x, attributes = pooled(g)
+    place = apply(MaxPool2DPlace(**attributes), x, ge.max_pool2d(x, **attributes))
+    return apply(MaxPool2DGather(**attributes), x, place)
+
+
+def avg_pool2d(g: Grower) -> Node:
+    x, attributes = pooled(g)
+    return ge.avg_pool2d(x, count_include_pad=g.coin(), **attributes)
+
+
+def avg_pool2d_adjoint(g: Grower) -> Node:
+    x, attributes = pooled(g)
+    return apply(AvgPool2DAdjoint(size=x.shape[2:], **attributes), ge.avg_pool2d(x, **attributes))
+
+
+def max_pool2d(g: Grower) -> Node:
+    x, attributes = pooled(g)
+    return ge.max_pool2d(x, **attributes)
+
+
 RECIPES: dict[str, Recipe] = {
     "abs": unary(ge.abs, 0.0),
     "absolute_error": loss(ge.absolute_error, untied_beside),
     "add": binary(ge.add),
     "argmax": locating(ge.argmax),
     "argmin": locating(ge.argmin),
+    "avg_pool2d": avg_pool2d,
+    "avg_pool2d_adjoint": avg_pool2d_adjoint,
+    "batch_statistic": lambda g: apply(BatchStatistic(), x := g.pick(), x * 0.5),
     "binary_cross_entropy": loss(ge.binary_cross_entropy, probabilities),
     "broadcast_to": broadcast_to,
     "cast": lambda g: ge.cast(g.labels, "float64") * 0.5,
     "clip": unary(lambda x: ge.clip(x, -0.5, 0.75), -0.5, 0.75),
     "concat": concat,
+    "conv2d": conv2d,
+    "conv2d_transpose": conv2d_transpose,
+    "conv2d_weight_grad": conv2d_weight_grad,
     "copy": lambda g: apply(Copy(), g.pick()),
     "cos": unary(ge.cos),
     "crop": crop,
     "cross_entropy": loss(ge.cross_entropy, classes),
     "dim_size": lambda g: g.pick() / dim_size(g.graph, "batch", "float64"),
     "divide": lambda g: g.pick() / g.positive(g.pool[2]),
+    "dropout": dropout,
     "elastic_net": unary(lambda w: ge.elastic_net(w, 0.3), 0.0),
     "elu": unary(lambda x: ge.elu(x, alpha=0.7), 0.0),
     "equal": comparing(ge.equal),
@@ -372,6 +472,7 @@ RECIPES: dict[str, Recipe] = {
     "greater": comparing(ge.greater),
     "greater_equal": comparing(ge.greater_equal),
     "group_lasso": lambda g: ge.group_lasso(g.positive(g.pick(least=2)), axis=0),
+    "group_norm": lambda g: apply(GroupNorm(groups=3, epsilon=0.1), ge.expand_dims(g.rows(), -1) * g.pool[3]),
     "half_squared_error": loss(ge.half_squared_error, beside),
     "hard_tanh": unary(ge.hard_tanh, -1.0, 1.0),
     "hinge": loss(ge.hinge, signs),
@@ -380,6 +481,7 @@ RECIPES: dict[str, Recipe] = {
     "isfinite": choosing(lambda g: ge.isfinite(g.pick())),
     "l1": unary(ge.l1, 0.0),
     "l2": unary(ge.l2),
+    "layer_norm": lambda g: apply(LayerNorm(epsilon=0.1), g.rows(), g.pool[3], g.pool[7]),
     "leaky_relu": unary(lambda x: ge.leaky_relu(x, slope=0.2), 0.0),
     "less": comparing(ge.less),
     "less_equal": comparing(ge.less_equal),
@@ -393,12 +495,17 @@ RECIPES: dict[str, Recipe] = {
     "mask": lambda g: ge.mask(x := g.pick(), g.off(x, 0.0) > 0.0),
     "matmul": matmul,
     "max": reducing(ge.max, spread=True),
+    "max_pool2d": max_pool2d,
+    "max_pool2d_gather": max_pool2d_gather,
+    "max_pool2d_place": max_pool2d_place,
+    "max_pool2d_scatter": max_pool2d_scatter,
     "maximum": untied(ge.maximum),
     "mean": reducing(ge.mean),
     "min": reducing(ge.min, spread=True),
     "minimum": untied(ge.minimum),
     "multiply": binary(ge.multiply),
     "negative": unary(ge.negative),
+    "normalize": normalize,
     "not_equal": comparing(ge.not_equal),
     "one_hot": lambda g: ge.one_hot(g.labels, 3) * g.rows(),
     "pad": pad,
@@ -407,6 +514,8 @@ RECIPES: dict[str, Recipe] = {
     "reciprocal": on_positive(ge.reciprocal),
     "relu": unary(ge.relu, 0.0),
     "reshape": reshape,
+    "rms_norm": lambda g: apply(RMSNorm(epsilon=0.1), g.rows(), g.pool[7]),
+    "row_norm_adjoint": row_norm_adjoint,
     "scatter_add": scatter_add,
     "sigmoid": unary(ge.sigmoid),
     "sign": unary(ge.sign, 0.0),
@@ -427,6 +536,7 @@ RECIPES: dict[str, Recipe] = {
     "sum": reducing(ge.sum),
     "tanh": unary(ge.tanh),
     "transpose": transpose,
+    "variance": reducing(ge.variance),
     "where": choosing(lambda g: g.condition()),
 }
 """How a node of each kind is grown."""

@@ -35,7 +35,7 @@ from graphengine.ops.window import (
     windows,
 )
 
-__all__ = ["conv1d", "conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = ["conv1d", "conv2d", "conv2d_transpose"]
 
 Ints = int | Sequence[int]
 
@@ -364,25 +364,6 @@ def conv2d_transpose(
         stride=stride, padding=padding, output_padding=output_padding, dilation=dilation, groups=groups
     )
     return apply(op, x, weight, name=name)
-
-
-def conv2d_weight_grad(
-    x: Node,
-    values: Node,
-    window: Ints,
-    stride: Ints = 1,
-    padding: Padding = 0,
-    dilation: Ints = 1,
-    groups: int = 1,
-    *,
-    name: str | None = None,
-) -> Node:
-    """The adjoint of `conv2d`, of images `x`, by its kernel of the height and width `window`.
-
-    `values` [batch, filters, height, width] stand at the places of the kernel, as the values of `conv2d` do.
-    """
-    op = Conv2DWeightGrad(window=window, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    return apply(op, x, values, name=name)
 
 
 def _types(like: TensorType, *shapes: tuple[int, ...]) -> tuple[TensorType, ...]:

@@ -28,7 +28,8 @@ Part = tuple[Any, ...]
 """A basic index of an array."""
 
 
-def _as_pair(value: Any) -> tuple[int, int]:
+def as_pair(value: Any) -> tuple[int, int]:
+    """An int, for rows and columns alike, or two; raises ValueError for what is neither."""
     pair = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(pair) != 2:
         raise ValueError("an int is needed, or two: for rows and for columns")
@@ -43,7 +44,7 @@ def _as_padding(value: Any) -> str | tuple[tuple[int, int], tuple[int, int]]:
     if isinstance(value, str):
         raise ValueError('the words for padding are "same" and "valid"')
     rows, columns = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
-    return _as_pair(rows), _as_pair(columns)
+    return as_pair(rows), as_pair(columns)
 
 
 def _as_int(value: Any) -> int:
@@ -63,7 +64,7 @@ def _schema_of_two(item: dict[str, Any], *others: dict[str, Any]) -> WithJsonSch
 # The least values stand in the schema alone: it is `infer` that checks them, as its errors name operands and line.
 _INT = {"type": "integer", "minimum": 0}
 _PADS = {"anyOf": [_INT, {"type": "array", "items": _INT, "minItems": 2, "maxItems": 2}]}
-Pair = Annotated[tuple[int, int], BeforeValidator(_as_pair), _schema_of_two(_INT)]
+Pair = Annotated[tuple[int, int], BeforeValidator(as_pair), _schema_of_two(_INT)]
 FixedPads = Annotated[
     tuple[tuple[int, int], tuple[int, int]],
     BeforeValidator(_as_padding),
