@@ -453,7 +453,7 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
 
 def signature(name: str, op: Op, parents: Sequence[Node]) -> str:
     """A node as a line of code: `h = matmul(x, w)`."""
-    attributes = [f"{key}={value!r}" for key, value in op.attributes().items() if not op.is_leaf]
+    attributes = [f"{key}={value!r}" for key, value in ({} if op.is_leaf else op.attributes()).items()]
     return f"{name} = {op.kind}({', '.join([*(parent.name for parent in parents), *attributes])})"
 
 
@@ -535,8 +535,8 @@ def _content(graph: Graph) -> tuple[object, ...]:
     return (
         graph.name,
         graph.dtype,
-        [(node.name, node.op, [parent.name for parent in node.parents]) for node in graph.nodes],
-        {name: node.name for name, node in graph.outputs.items()},
+        [(node.name, node.op, node.phase, [parent.name for parent in node.parents]) for node in graph.nodes],
+        [(name, node.name) for name, node in graph.outputs.items()],
         {target.name: node.name for target, node in graph.updates.items()},
         graph.training,
     )

@@ -11,7 +11,7 @@ from graphengine.errors import CycleError, GraphError, SpecError
 from graphengine.ir import beside, order
 from graphengine.ir.attributes import graph_fields, read_fields, read_op
 from graphengine.ir.document import FORMAT, VERSION, Place, check_keys, expect, shown
-from graphengine.ir.graph import NAME_LENGTH, Graph, Node, check_name, did_you_mean
+from graphengine.ir.graph import NAME_LENGTH, Graph, Node, Phase, check_name, did_you_mean
 from graphengine.ir.leaf import Leaf
 from graphengine.ir.op import Array, Op
 from graphengine.ir.training import Training
@@ -20,6 +20,11 @@ from graphengine.ir.types import DTYPES, DType
 GRAPH_SECTIONS = ("name", "dtype", "nodes", "outputs")
 SECTIONS = ("format", "version", *GRAPH_SECTIONS)
 OPTIONAL_SECTIONS = ("updates", "training")
+
+ENTRY_FIELDS = ("name", "op", "inputs", "phase")
+"""What a node may have besides the attributes of its op."""
+
+PHASES = {phase.name.lower(): phase for phase in Phase}
 
 Fetch = Callable[[Mapping[str, Place]], Mapping[str, Array]]
 """Gives the large constants by name, for the places that ask for them."""
@@ -32,6 +37,7 @@ class _Entry:
     place: Place
     name: str
     op: type[Op]
+    phase: Phase
     parents: list[str]
     attributes: dict[str, Any]
 
@@ -130,10 +136,17 @@ def _entry(value: Any, place: Place, dtype: DType) -> _Entry:
     parents = expect(value.get("inputs", []), list, place, "inputs")
     for slot, parent in enumerate(parents):
         expect(parent, str, place, "inputs", slot)
-    attributes = {key: item for key, item in value.items() if key not in ("name", "op", "inputs")}
+    attributes = {key: item for key, item in value.items() if key not in ENTRY_FIELDS}
     if issubclass(op, Leaf):
         attributes.setdefault("dtype", dtype)
-    return _Entry(place, name, op, parents, attributes)
+    return _Entry(place, name, op, _phase(value, place), parents, attributes)
+
+
+def _phase(value: dict[str, Any], place: Place) -> Phase:
+    name = expect(value.get("phase", "forward"), str, place, "phase")
+    if name not in PHASES:
+        raise (place / "phase").fault(f"no phase {shown(name)}; there are {', '.join(PHASES)}", "name one of these")
+    return PHASES[name]
 
 
 def _kind(kind: str, place: Place) -> type[Op]:
@@ -182,7 +195,8 @@ def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array]) -> None:
         }
         op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), graphs)
         with graph.declared_at(entry.place.where()):
-            graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
+            node = graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
+        node.phase = entry.phase  # as it was emitted; what it was emitted of, a document does not say
 
 
 def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]]:

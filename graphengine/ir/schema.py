@@ -11,7 +11,7 @@ from graphengine.ir.document import FORMAT, VERSION
 from graphengine.ir.graph import NAME, NAME_LENGTH
 from graphengine.ir.leaf import Constant, Leaf, Parameter
 from graphengine.ir.op import Op
-from graphengine.ir.reader import GRAPH_SECTIONS, OPTIONAL_SECTIONS, SECTIONS
+from graphengine.ir.reader import GRAPH_SECTIONS, OPTIONAL_SECTIONS, PHASES, SECTIONS
 from graphengine.ir.tagged import Configuration, Tagged
 from graphengine.ir.training import Training
 from graphengine.ir.types import DTYPES
@@ -99,6 +99,7 @@ def _node(op: type[Op], form: type[Configuration]) -> Schema:
     inputs: Schema = {"type": "array", "items": _NAME, "minItems": least}
     properties: Schema = {"name": _NAME, "op": {"const": _kind(op)}}
     properties["inputs"] = inputs if most is None else {**inputs, "maxItems": most}
+    properties["phase"] = {"enum": list(PHASES)}
     for name, schema in attributes["properties"].items():
         if name != "kind":
             properties[name] = _GRAPH if name in graph_fields(form) else schema

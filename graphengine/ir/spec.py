@@ -19,7 +19,7 @@ from graphengine.ir import beside
 from graphengine.ir.array import to_json_value
 from graphengine.ir.attributes import graph_fields
 from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
-from graphengine.ir.graph import Graph, Node, did_you_mean
+from graphengine.ir.graph import Graph, Node, Phase, did_you_mean
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.reader import read
 from graphengine.ir.schema import json_schema
@@ -89,6 +89,8 @@ def _node(graph: Graph, node: Node, inline: int | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": node.name, "op": node.op.kind}
     if node.parents:
         entry["inputs"] = [parent.name for parent in node.parents]
+    if node.phase is not Phase.FORWARD:
+        entry["phase"] = node.phase.name.lower()
     entry.update(_constant(node.op, inline) if isinstance(node.op, Constant) else node.op.attributes())
     if isinstance(node.op, Leaf) and entry["dtype"] == graph.dtype:
         del entry["dtype"]

@@ -124,6 +124,14 @@ def test_graphs_are_equal_by_what_they_declare() -> None:
         assert small().hash() != other.hash()
 
 
+def test_graphs_that_give_their_outputs_in_another_order_differ_as_their_documents_do() -> None:
+    g, other = small(), small()
+    g.output("x", g["x"])
+    other.outputs = {"x": other["x"], "y": other.outputs["y"]}
+    assert g != other
+    assert g.hash() != other.hash()
+
+
 def test_a_graph_is_no_key() -> None:
     with pytest.raises(TypeError):
         hash(small())

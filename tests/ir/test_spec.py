@@ -13,7 +13,9 @@ from hypothesis.extra import numpy as hnp
 
 import graphengine as ge
 from graphengine.ir import spec
+from graphengine.ir.graph import Phase
 from graphengine.ir.op import Op
+from graphengine.ir.reader import ENTRY_FIELDS
 from graphengine.ops.scan import scan
 from tests.random_graphs import SEEDS, grow
 
@@ -125,7 +127,21 @@ def test_updates_stand_in_the_document_in_the_order_of_their_targets() -> None:
 
 def test_no_attribute_of_an_op_bears_the_name_of_a_field_that_every_node_has() -> None:
     for kind, op in Op.registry.items():
-        assert not {"name", "op", "inputs"} & op.model_fields.keys(), kind
+        assert not set(ENTRY_FIELDS) & op.model_fields.keys(), kind
+
+
+def test_the_phase_of_a_node_stands_in_the_document_where_it_is_not_forward() -> None:
+    g = ge.Graph("mean")
+    x, mean = g.input("x", ()), g.state("mean", ())
+    with g.emitting(Phase.UPDATE, mean):
+        g.update(mean, ge.add(mean, x, name="next"))
+    g.output("mean", mean)
+    assert '{"name": "next", "op": "add", "inputs": ["mean", "x"], "phase": "update"}' in g.to_json()
+    assert again(g)["next"].phase is Phase.UPDATE
+    assert again(g) == g
+    forward = ge.Graph.from_json(g.to_json().replace(', "phase": "update"', ""))
+    assert forward["next"].phase is Phase.FORWARD
+    assert forward != g
 
 
 def test_nodes_may_stand_in_any_order_and_are_put_parents_first_ties_as_they_stand() -> None:

@@ -120,6 +120,8 @@ ROWS: list[tuple[str, object, str, str | None, list[str]]] = [
     ("/nodes/2/inputs", ["w", "x"], "/nodes/2", "h", ["inner sizes differ", "float32[3, 2] @ float32[batch, 3]"]),
     ("/nodes/2/inputs", ["h", "w"], "/nodes/2/inputs", "h", ["in a circle: h -> h"]),
     ("/nodes/2/inputs", ["y", "w"], "/nodes/", None, ["in a circle: ", "h -> y -> h", "take one of these steps out"]),
+    ("/nodes/2/phase", "later", "/nodes/2/phase", "h", ['no phase "later"; there are forward, backward, update']),
+    ("/nodes/2/phase", 1, "/nodes/2/phase", "h", ["a string is needed, not 1"]),
     ("/nodes/2/axis", 1, "/nodes/2/axis", "h", ["op 'matmul' has no field \"axis\""]),
     ("/nodes/5/axes", [0], "/nodes/5/axes", "loss", ['no field "axes"', "did you mean 'axis'"]),
     ("/nodes/5/axis", [0.0], "/nodes/5/axis/0", "loss", ["valid integer", "it is 0.0"]),
