@@ -70,6 +70,15 @@ class Constant(Initializer):
         return np.full(shape, self.value)
 
 
+class Seed(Initializer):
+    """All elements the seed itself, modulo 2^63: the key of the random numbers that are drawn while running."""
+
+    kind: Literal["seed"] = "seed"
+
+    def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
+        return np.full(shape, seed % 2**63, dtype=dtype)
+
+
 class Normal(Initializer):
     """Elements drawn from N(mean, std^2)."""
 

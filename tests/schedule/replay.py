@@ -44,7 +44,7 @@ class Replay:
         return name
 
     def _look(self, step: Instruction) -> None:
-        (operand,) = step.operands
+        operand = step.operands[0]
         assert self.read(operand) == self.graph[step.name].parents[0].name
         assert place_of(step.out) == place_of(operand)
         self.views[step.out] = (step.name, self.held[place_of(operand)])

@@ -1,0 +1,227 @@
+"""Normalization of each channel over the examples of a batch, with statistics that are carried for inference.
+
+Nothing here knows whether it trains. `batch_statistic` stands where the batch's own mean or variance is used, with the
+running one beside it, which `for_inference` puts in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
+from graphengine.ir import dims
+from graphengine.ir.composite import declaring
+from graphengine.ir.dims import Dim
+from graphengine.ir.graph import Node, Phase, apply
+from graphengine.ir.leaf import State
+from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
+from graphengine.ops.broadcast import as_axes, dim_size, reduced, reshape, sum_to
+from graphengine.ops.compare import maximum
+from graphengine.ops.elementwise import reciprocal, sqrt
+from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
+
+__all__ = ["batch_norm", "variance"]
+
+
+class Variance(NonEmptyReduction):
+    """y = (1/n) sum of (x - m)^2 over `axis`, m = (1/n) sum of x there: the biased variance, in two passes."""
+
+    floats_only: ClassVar[bool] = True
+    kind: Literal["variance"] = "variance"
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        centered = x - xp.mean(x, axis=self.axis, keepdims=True)
+        return xp.mean(xp.square(centered), axis=self.axis, keepdims=self.keepdims)
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x,), (centered, means) = operands, scratch
+        axes = check_axes(self.axis, x.ndim)
+        count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
+        return _variance, (x, axes, count, centered, means, self.reduce(np.add, centered, out), out)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
+        share = y_bar * 2.0 / dim_size(y.graph, count, y.dtype)
+        return ((x - mean(x, self.axis, keepdims=True)) * self.spread(share, x),)
+
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return 4 * x.size
+
+
+class BatchStatistic(Op):
+    """y = the batch's own statistic, the first operand, seen as it is; `for_inference` puts the second in its place."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["batch_statistic"] = "batch_statistic"
+
+    def infer(self, value: TensorType, running: TensorType) -> TensorType:
+        if value != running:
+            raise ShapeError(f"the statistic of a batch is {value}, and the running one {running}")
+        return value
+
+    def eval(self, xp: Any, value: Any, running: Any) -> Any:
+        return value
+
+    def view(self, operand: Array) -> Array:
+        return operand
+
+    def keeps_layout(self) -> bool:
+        return True
+
+    def vjp(self, y: Node, y_bar: Node, value: Node, running: Node) -> tuple[Node | None, ...]:
+        return y_bar, None
+
+
+class Normalize(Op):
+    """y = (x - mean) / sqrt(variance + epsilon) * scale + shift; the last four are of one type and broadcast to x."""
+
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    kind: Literal["normalize"] = "normalize"
+    epsilon: float = Field(default=1e-5, ge=0)
+
+    def infer(
+        self, x: TensorType, mean: TensorType, variance: TensorType, scale: TensorType, shift: TensorType
+    ) -> TensorType:
+        dtype = common_dtype((x, mean, variance, scale, shift))
+        if not x.is_float:
+            raise DTypeError(f"normalize takes floats, not {dtype}")
+        if not mean == variance == scale == shift:
+            raise ShapeError(f"mean, variance, scale and shift differ: {mean}, {variance}, {scale} and {shift}")
+        if broadcast_shapes(x.shape, mean.shape) != x.shape:
+            raise ShapeError(f"a mean and a variance of type {mean} do not broadcast to {x}")
+        return x
+
+    def eval(self, xp: Any, x: Any, mean: Any, variance: Any, scale: Any, shift: Any) -> Any:
+        return (x - mean) * (scale / xp.sqrt(variance + self.epsilon)) + shift
+
+    def scratch(self, y: TensorType, x: TensorType, mean: TensorType, *_: TensorType) -> tuple[TensorType, ...]:
+        return (mean,)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _normalize, (*operands, np.array(self.epsilon, out.dtype), scratch[0], out)
+
+    def vjp(
+        self, y: Node, y_bar: Node, x: Node, mean: Node, variance: Node, scale: Node, shift: Node
+    ) -> tuple[Node | None, ...]:
+        r = reciprocal(sqrt(variance + self.epsilon))
+        factor = scale * r
+        shift_bar = sum_to(y_bar, shift.shape)
+        scale_bar = sum_to(y_bar * (x - mean), scale.shape) * r
+        return y_bar * factor, -(shift_bar * factor), scale_bar * factor * (-0.5 * r), scale_bar, shift_bar
+
+    def flops(self, y: TensorType, x: TensorType, mean: TensorType, *_: TensorType) -> int:
+        return 3 * x.size + 3 * mean.size
+
+
+def variance(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
+    """The variance of `x`, of floats, over `axis` (one, several, or all for None): the mean of (x - mean)^2."""
+    return apply(Variance(axis=as_axes(axis), keepdims=keepdims), x, name=name)
+
+
+def batch_norm(
+    x: Node,
+    scale: Node,
+    shift: Node,
+    running_mean: Node,
+    running_variance: Node,
+    axis: int = 1,
+    epsilon: float = 1e-5,
+    momentum: float = 0.1,
+    *,
+    name: str | None = None,
+) -> Node:
+    """`x` normalized in every channel, along `axis`, over all other axes, then scaled and shifted.
+
+    y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v being the mean and the biased variance of the batch in a
+    channel (Ioffe and Szegedy 2015). The last four operands are [channels]; the two running ones are states, and every
+    `step` moves them on:
+
+        running <- (1 - momentum) * running + momentum * statistic of the batch,
+
+    the statistic of the running variance being the unbiased n / (n - 1) v, of n elements a channel (0 for one), as
+    PyTorch has it. `ge.for_inference` has m and v replaced by them.
+
+    Raises ShapeError or DTypeError for operands that do not fit, AttributeValueError for a momentum outside [0, 1], and
+    GraphError in the body of a scan, whose steps would each have statistics of their own.
+    """
+    with declaring("batch_norm", x, scale, shift, running_mean, running_variance, name=name):
+        channel = _check(x, (scale, shift, running_mean, running_variance), axis, momentum)
+        axes = [place for place in range(x.ndim) if place != channel]
+        statistics = mean(x, axes), variance(x, axes)
+        count = dims.product(x.shape[place] for place in axes)
+        _carry(running_mean, statistics[0], momentum, None)
+        _carry(running_variance, statistics[1], momentum, count)
+        used = [
+            apply(BatchStatistic(), value, running)
+            for value, running in zip(statistics, (running_mean, running_variance), strict=True)
+        ]
+        wide = (x.shape[channel], *(1 for _ in x.shape[channel + 1 :]))
+        return apply(Normalize(epsilon=epsilon), x, *(reshape(node, wide) for node in (*used, scale, shift)), name=name)
+
+
+def _check(x: Node, operands: Sequence[Node], axis: int, momentum: float) -> int:
+    """The place of the channels; raises GraphError for what does not fit."""
+    channel = check_axis(axis, x.ndim)
+    if not 0 <= momentum <= 1:
+        raise AttributeValueError(f"the momentum of batch_norm lies in [0, 1], not {momentum!r}")
+    if x.graph.outer is not None:
+        raise GraphError("batch_norm has statistics of a whole batch, and cannot stand in the body of a scan")
+    for node in operands[2:]:
+        if not isinstance(node.op, State):
+            raise GraphError(f"the running statistics of batch_norm are states, and {node.name!r} is a {node.op.kind}")
+        if node in x.graph.updates:
+            raise GraphError(f"{node.name!r} is the running statistic of another batch_norm: it has an update already")
+    wanted = TensorType((x.shape[channel],), x.dtype)
+    for node in operands:
+        if node.type != wanted:
+            raise ShapeError(f"batch_norm of {x.type} over all axes but {channel} takes {wanted}, not {node.type}")
+    return channel
+
+
+def _carry(running: Node, value: Node, momentum: float, count: Dim | None) -> None:
+    """Have every step move `running` towards `value`, a variance of `count` elements or a mean."""
+    graph = running.graph
+    with graph.emitting(Phase.UPDATE, value):
+        if count is not None:
+            n = dim_size(graph, count, value.dtype)
+            value = value * (n / maximum(n - 1.0, 1.0))
+        graph.update(running, running + momentum * (value - running))
+
+
+def _variance(
+    x: Array, axes: tuple[int, ...], count: Array, centered: Array, means: Array, total: Call, out: Array
+) -> None:
+    np.add.reduce(x, axes, out=means, keepdims=True)
+    np.divide(means, count, means)
+    np.subtract(x, means, centered)
+    np.multiply(centered, centered, centered)
+    function, arguments = total
+    function(*arguments)
+    np.divide(out, count, out)
+
+
+def _normalize(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    scale: Array,
+    shift: Array,
+    epsilon: Array,
+    factor: Array,
+    out: Array,
+) -> None:
+    np.add(variance, epsilon, factor)
+    np.sqrt(factor, factor)
+    np.divide(scale, factor, factor)
+    np.subtract(x, mean, out)
+    np.multiply(out, factor, out)
+    np.add(out, shift, out)

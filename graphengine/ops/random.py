@@ -1,0 +1,134 @@
+"""Randomness while running: every draw is fixed by (seed, step, node), so that a step can be made again exactly.
+
+The seed and the number of the step are states of the graph, `random.seed` and `random.step`: they are declared when
+first needed, saved in a checkpoint like all states, and the step is counted by an update. The generator is Philox
+(Salmon et al. 2011), which is a function of a key and a counter and carries nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from graphengine.errors import DTypeError, GraphError
+from graphengine.ir.composite import declaring, free_name, outermost
+from graphengine.ir.graph import Graph, Node, Phase, apply
+from graphengine.ir.init import Seed
+from graphengine.ir.leaf import State
+from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.types import TensorType
+
+__all__ = ["dropout"]
+
+SEED = "random.seed"
+STEP = "random.step"
+_COUNT = TensorType((), "int64")
+
+
+class Dropout(Op):
+    """y = x * m / (1 - rate), with m = 0 at a fraction `rate` of the places, drawn anew in every step, and 1 elsewhere.
+
+    The mask is a function of seed, step and `stream`, a number that tells nodes apart, and not of x: y is linear in x,
+    and the adjoint is the same op on y_bar, which draws the mask again instead of keeping it. Scaling by 1 / (1 - rate)
+    keeps the expectation (Srivastava et al. 2014), so that for inference nothing is left of it.
+    """
+
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    kind: Literal["dropout"] = "dropout"
+    rate: float = Field(ge=0, lt=1)
+    stream: int = Field(ge=0, lt=2**48)
+
+    def infer(self, x: TensorType, seed: TensorType, step: TensorType) -> TensorType:
+        if not x.is_float:
+            raise DTypeError(f"dropout takes floats, not {x}")
+        for what, type_ in (("seed", seed), ("step", step)):
+            if type_ != _COUNT:
+                raise DTypeError(f"the {what} of a dropout is {_COUNT}, not {type_}")
+        return x
+
+    def eval(self, xp: Any, x: Any, seed: Any, step: Any) -> Any:
+        uniform = np.empty(x.shape, np.float32)
+        _Draws(self.stream, np.asarray(seed), np.asarray(step)).fill(uniform)
+        return x * self._scale(x.dtype) * xp.asarray(uniform >= np.float32(self.rate))
+
+    def scratch(self, y: TensorType, x: TensorType, seed: TensorType, step: TensorType) -> tuple[TensorType, ...]:
+        return TensorType(x.shape, "float32"), TensorType(x.shape, "bool")
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x, seed, step), (uniform, kept) = operands, scratch
+        rate, scale = np.array(self.rate, np.float32), self._scale(x.dtype)
+        return _drop, (_Draws(self.stream, seed, step), x, uniform, kept, rate, scale, out)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node, seed: Node, step: Node) -> tuple[Node | None, ...]:
+        return apply(self, y_bar, seed, step), None, None
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return 3 * y.size
+
+    def _scale(self, dtype: Any) -> Array:
+        return np.array(1 / (1 - self.rate), dtype)
+
+
+class _Draws:
+    """Uniform numbers of [0, 1) of one stream: the counter's low words count draws, its second word is the step."""
+
+    def __init__(self, stream: int, seed: Array, step: Array) -> None:
+        self._bits = np.random.Philox(key=[0, stream])
+        self._generator = np.random.Generator(self._bits)
+        self._start: Any = self._bits.state
+        self._words = ((self._start["state"]["key"][:1], seed), (self._start["state"]["counter"][1:2], step))
+
+    def fill(self, out: Array) -> None:
+        """Write the draws at what seed and step are now into `out`, an array of float32."""
+        for word, value in self._words:
+            np.copyto(word, value, casting="unsafe")  # from int64, bit for bit
+        self._bits.state = self._start
+        self._generator.random(dtype=np.float32, out=out)
+
+
+def _drop(draws: _Draws, x: Array, uniform: Array, kept: Array, rate: Array, scale: Array, out: Array) -> None:
+    draws.fill(uniform)
+    np.greater_equal(uniform, rate, kept)
+    np.multiply(x, scale, out)
+    np.multiply(out, kept, out)
+
+
+def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:
+    """`x` with a fraction `rate` of its elements set to 0 and the others scaled by 1 / (1 - rate), in training only.
+
+    (seed, step, node) fixes which: a step made again, after a checkpoint say, drops the same ones, and the backward
+    pass of a step drops those of its forward pass. The seed is that of `compile`; in the body of a scan all steps of
+    the sequence share one mask (Gal and Ghahramani 2016). `ge.for_inference` takes dropout out, as a rate of 0 does.
+
+    Raises AttributeValueError for a rate outside [0, 1).
+    """
+    name = name or free_name(x.graph, "dropout")
+    with declaring("dropout", x, name=name):
+        op = Dropout(rate=rate, stream=_stream(x.graph, name))
+        op.infer(x.type, _COUNT, _COUNT)  # before states are declared for it
+        return apply(op, x, *_seed_and_step(outermost(x.graph)), name=name) if rate else x
+
+
+def _stream(graph: Graph, name: str) -> int:
+    """A number for a node of this name; in the body of a scan, of its place in the graph around it as well."""
+    while graph.outer is not None:
+        name = f"{len(graph.outer)}.{graph.name}.{name}"
+        graph = graph.outer
+    return int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:6])
+
+
+def _seed_and_step(graph: Graph) -> tuple[Node, Node]:
+    """The states that all draws of `graph` read, declared by the first of them."""
+    if SEED not in graph and STEP not in graph:
+        seed, step = graph.state(SEED, (), Seed(), "int64"), graph.state(STEP, (), dtype="int64")
+        with graph.emitting(Phase.UPDATE, step):
+            graph.update(step, step + 1)
+        return seed, step
+    for name in (SEED, STEP):
+        if name not in graph or not isinstance(graph[name].op, State) or graph[name].type != _COUNT:
+            raise GraphError(f"dropout keeps its count in the states {SEED!r} and {STEP!r}; name your nodes otherwise")
+    return graph[SEED], graph[STEP]
