@@ -14,6 +14,8 @@ from graphengine.ir.types import TensorType
 
 __all__ = ["BundleType", "Item"]
 
+_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True)
 class BundleType(TensorType):
@@ -27,12 +29,24 @@ class BundleType(TensorType):
         return BundleType((), "uint8", items)
 
     def __str__(self) -> str:
-        return f"bundle({', '.join(map(str, self.items))})"
+        more = len(self.items) - _SHOWN
+        texts = [*map(str, self.items[:_SHOWN]), *([f"{more} more"] if more > 0 else ())]
+        return f"bundle({', '.join(texts)})"
 
     @property
     def is_float(self) -> bool:
         """Whether any of the results holds floats."""
         return any(item.is_float for item in self.items)
+
+    @property
+    def size(self) -> int:
+        """The number of elements of all results together; for a type whose dims are bound."""
+        return sum(item.size for item in self.items)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all results together; for a type whose dims are bound."""
+        return sum(item.nbytes for item in self.items)
 
     def names(self) -> frozenset[str]:
         """The names that stand in the shapes."""

@@ -279,7 +279,8 @@ class Graph:
             raise GraphError(f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}")
         node = self.outer.own(node)
         if node not in self.captures:
-            self.captures[node] = self.add(leaf.Input(shape=node.shape, dtype=node.dtype))
+            name = None if node.name in self else node.name
+            self.captures[node] = self.add(leaf.Input(shape=node.shape, dtype=node.dtype), name=name)
         return self.captures[node]
 
     def lies_in(self, other: Graph) -> bool:
@@ -364,8 +365,8 @@ class Graph:
         twin.training = self.training
         return twin
 
-    def bind(self, binding: Mapping[str, int]) -> Graph:
-        """The same graph with its named dims given sizes."""
+    def bind(self, binding: Mapping[str, Dim]) -> Graph:
+        """The same graph with sizes, or other dims, in the place of its named ones."""
         bound = Graph(self.name, self.dtype)
         for node in self.nodes:
             with bound.declared_at(node.where):
@@ -373,9 +374,24 @@ class Graph:
         bound.outputs = {name: bound.nodes[node.index] for name, node in self.outputs.items()}
         return bound
 
+    def import_graph(self, other: Graph, prefix: str = "", inputs: Mapping[str, Node] | None = None) -> dict[str, Node]:
+        """Copy the nodes of `other` into this graph, and return what its outputs are here, by their names there.
+
+        Names are put behind `prefix` and a dot (no dot if it ends in one, or in an underscore). `inputs` names inputs
+        of `other`, and nodes of this graph that stand in their place; a named dim becomes that of the node given. A
+        parameter named there is shared instead of copied, and its update, if it has one, stays behind. Other inputs,
+        parameters, states, constants and updates are copied. Calling this twice gives two copies.
+
+        Raises NamingError for an unknown input or a name that is taken, ShapeError or DTypeError for a node that does
+        not fit; this graph then stays as it was.
+        """
+        from graphengine.ir.imports import import_graph
+
+        return import_graph(self, other, prefix, inputs or {})
+
     def __eq__(self, other: object) -> bool:
         """Whether both declare the same: name, dtype, nodes in order, outputs, updates, training."""
-        return isinstance(other, Graph) and _content(self) == _content(other)
+        return isinstance(other, Graph) and content(self) == content(other)
 
     __hash__ = None  # type: ignore[assignment]  # equal by content and growing, so not a key; `hash()` names the content
 
@@ -531,7 +547,8 @@ def _static_shape(name: str, shape: Sequence[int]) -> Shape:
     return tuple(shape)
 
 
-def _content(graph: Graph) -> tuple[object, ...]:
+def content(graph: Graph) -> tuple[object, ...]:
+    """What `==` compares: the name, and then all else that is declared."""
     return (
         graph.name,
         graph.dtype,

@@ -53,6 +53,6 @@ def cost_of(program: Program) -> Cost:
         bytes_moved=moved,
         retained_bytes=program.retained_bytes,
         peak_bytes=program.peak_bytes,
-        leaf_bytes=sum(buffer.type.nbytes for buffer in program.leaves.values()),
+        leaf_bytes=program.leaf_bytes,
         instructions=len(program.instructions),
     )

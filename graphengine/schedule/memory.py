@@ -10,54 +10,52 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from graphengine.errors import FeedError, GraphError
-from graphengine.ir import dims
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.graph import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
+from graphengine.schedule.loop import Layout
 from graphengine.schedule.order import needed_nodes, schedule
-from graphengine.schedule.program import Buffer, Instruction, Program
+from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 
 __all__ = ["plan"]
 
 CACHE_LINE = 64
 
 
-def plan(name: str, results: Iterable[Node], updates: Mapping[Node, Node], binding: Mapping[str, int]) -> Program:
+def plan(
+    name: str,
+    results: Iterable[Node],
+    updates: Mapping[Node, Node],
+    binding: Mapping[str, int],
+    strided: Collection[str] = (),
+) -> Program:
     """The program that computes `results`, which are held to its end, and gives leaves their next values.
 
-    `binding` gives every name of a dim its size.
+    `binding` gives every name of a dim its size; `strided` names the leaves whose arrays are not contiguous.
     """
-    return _Planner(schedule(results, updates), list(results), dict(updates), dict(binding)).program(name)
-
-
-def plan_body(scan: Scan, items: Collection[int]) -> Program:
-    """The program of one step of `scan`: what `items` of it, and the carries that those need, are computed from."""
-    nodes, inputs = scan.item_nodes(), scan.body.inputs
-    results = [nodes[item] for item in items if item >= scan.carries]
-    live = {place for place in items if place < scan.carries}
-    while True:
-        needed = set(needed_nodes([*results, *(nodes[place] for place in live)]))
-        more = {place for place in range(scan.carries) if inputs[place] in needed} | live
-        if more == live:
-            break
-        live = more
-    updates = {inputs[place]: nodes[place] for place in sorted(live) if nodes[place] is not inputs[place]}
-    return plan(scan.body.name, dict.fromkeys(results), updates, {})
+    return _Planner(schedule(results, updates), list(results), dict(updates), dict(binding), strided).program(name)
 
 
 class _Planner:
     """The walk over one order: what is known at each place of it."""
 
     def __init__(
-        self, order: Sequence[Node], results: Sequence[Node], updates: Mapping[Node, Node], binding: dict[str, int]
+        self,
+        order: Sequence[Node],
+        results: Sequence[Node],
+        updates: Mapping[Node, Node],
+        binding: dict[str, int],
+        strided: Collection[str],
     ) -> None:
         self.order = order
         self.results = results
         self.updates = updates
         self.binding = binding
+        self.strided = strided
+        self.loops: dict[Node, Loop] = {}
         self.slot_bytes: list[int] = []
         self.free: dict[int, list[int]] = defaultdict(list)
         self.instructions: list[Instruction] = []
@@ -70,6 +68,7 @@ class _Planner:
     def program(self, name: str) -> Program:
         """Walk the order, then write what could not be written over a leaf in passing."""
         self._declare()
+        self._plan_loops()
         self._find_last_reads()
         self._find_overwritten_leaves()
         retained = None
@@ -100,12 +99,21 @@ class _Planner:
         for node in dict.fromkeys((*self.updates, *self.order)):
             op, type_ = self._bound(node) if self.binding else (node.op, node.type)
             self.ops[node] = op
-            buffer = self.buffers[node] = Buffer(node.name, type_, leaf=node.name if node.is_leaf else None)
+            leaf = node.name if node.is_leaf else None
+            buffer = self.buffers[node] = Buffer(node.name, type_, leaf=leaf, contiguous=leaf not in self.strided)
             if op.is_view:
                 source = self._operands(node)[0]
                 if op.can_view(source.contiguous):
                     buffer.source = source.root  # so that a chain of views is walked once, not once for each
                     buffer.contiguous = source.contiguous and op.keeps_layout()
+
+    def _plan_loops(self) -> None:
+        for node in self.order:
+            op, out = self.ops[node], self.buffers[node]
+            if isinstance(op, Scan):
+                layout = Layout(op, out, self._operands(node))
+                body = plan(op.body.name, (), layout.updates, {}, layout.strided)
+                self.loops[node] = layout.loop(body)
 
     def _operands(self, node: Node) -> tuple[Buffer, ...]:
         """The buffers that `node` reads: of a bundle, the one item that an `item` node is."""
@@ -177,9 +185,7 @@ class _Planner:
         scratch: tuple[Buffer, ...] = ()
         if out.source is None:
             overwritten = self._place(place, node, out, operands)
-            scratch = tuple(
-                Buffer(f"{node.name}.scratch", type, slot=self._take(type)) for type in op.scratch(out.type, *types)
-            )
+            scratch = self._scratch(node, out.type, types)
             for buffer in scratch:
                 self._release(buffer)
             for root in {operand.root for operand in operands}:
@@ -187,15 +193,22 @@ class _Planner:
                     self._release(root)
         elif self.last_read[out.root] == place:
             self._release(out.root)
-        body = plan_body(op, out.parts) if isinstance(op, Scan) else None
-        flops = op.flops(out.type, *types)
-        if isinstance(op, Scan) and body is not None:
-            flops = dims.bind(op.steps(types), {}) * sum(body.flops().values())
-        written = [part.type for part in out.parts.values()] or [out.type]
-        moved = 0 if out.source else sum(type.nbytes for type in (*written, *types))
+        loop = self.loops.get(node)
+        flops, moved = _work(loop, op, out, types)
         self.instructions.append(
-            Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved, body)
+            Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved, loop)
         )
+
+    def _scratch(self, node: Node, type_: TensorType, types: Sequence[TensorType]) -> tuple[Buffer, ...]:
+        """The work memory of an instruction."""
+        if node in self.loops:
+            buffers = self.loops[node].scratch(self.buffers[node])
+        else:
+            wanted = self.ops[node].scratch(type_, *types)
+            buffers = [Buffer(f"{node.name}.scratch", work) for work in wanted]
+        for buffer in buffers:
+            buffer.slot = self._take(buffer.type)
+        return tuple(buffers)
 
     def _place(self, place: int, node: Node, out: Buffer, operands: tuple[Buffer, ...]) -> Buffer | None:
         """Give `out` its memory: the leaf that it updates, a dying operand's, or a slot.
@@ -203,8 +216,8 @@ class _Planner:
         Returns the operand that is overwritten, if one is.
         """
         if isinstance(out.type, BundleType):
-            for part in out.parts.values():
-                part.slot = self._take(part.type)
+            for root in dict.fromkeys(part.root for part in out.parts.values()):
+                root.slot = self._take(root.type)
             return None
         if node in self.written_over:
             out.leaf = self.written_over[node].name
@@ -273,3 +286,12 @@ class _Planner:
         self.instructions.append(
             Instruction(Phase.UPDATE, target.name, leaf.name, Copy(), target, (value,), (), leaf.where, 0, moved)
         )
+
+
+def _work(loop: Loop | None, op: Op, out: Buffer, types: Sequence[TensorType]) -> tuple[int, int]:
+    """The FLOPs of an instruction, and the bytes that it moves."""
+    if loop is not None:
+        moved = sum(step.bytes_moved for step in loop.body.instructions)
+        copied = sum(2 * first.type.nbytes for first in loop.firsts.values())
+        return len(loop.order) * sum(loop.body.flops().values()), len(loop.order) * moved + copied
+    return op.flops(out.type, *types), 0 if out.source else sum(type.nbytes for type in (out.type, *types))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from graphengine.ir.graph import Phase
@@ -58,8 +59,8 @@ class Instruction:
     where: Where
     flops: int
     bytes_moved: int
-    body: Program | None = None
-    """Of a scan: the program of one step."""
+    loop: Loop | None = None
+    """Of a scan: how it is run."""
 
     def __str__(self) -> str:
         return f"{self.name} = {self.op.kind}({', '.join(operand.name for operand in self.operands)})"
@@ -73,6 +74,48 @@ class Instruction:
     def in_place(self) -> bool:
         """Whether the value is written over an operand."""
         return not self.is_view and any(operand.root.place == self.out.place for operand in self.operands)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A leaf of a loop's body that moves on with the steps: at step t it is row t + shift of `stack`."""
+
+    stack: Buffer
+    shift: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loop:
+    """How a scan is run: the program of one step, and where each leaf of that stands."""
+
+    body: Program
+    order: range
+    """The steps, in the order in which they are run."""
+    held: dict[str, Buffer]
+    """Leaves that stay where they are: what all steps read, and carries of which only the last is wanted."""
+    rows: dict[str, Rows]
+    """Leaves that move on: steps of sequences, results of steps, and carries that are kept.
+
+    A carry that is kept has one row more than there are steps; a step reads one and writes the next.
+    """
+    firsts: dict[str, Buffer]
+    """The carries' leaves, with what is copied there before the first step."""
+    ends: dict[int, Rows]
+    """The items that are a row of a stack: the last carries, where the stack is read."""
+    stacked: dict[int, Rows]
+    """The items that are a stack, or all of it but a row."""
+    memory: Buffer
+    """Where the slots of the body are, side by side."""
+
+    def scratch(self, out: Buffer) -> list[Buffer]:
+        """What is needed only while the loop runs: the body's slots, and carries of which no item of `out` is read."""
+        carries = [self.held[name] for name in self.firsts if name in self.held]
+        return [self.memory, *(carry for carry in carries if carry not in out.parts.values())]
+
+    @property
+    def constants(self) -> list[Buffer]:
+        """The leaves of the body that belong to it."""
+        return [leaf for name, leaf in self.body.leaves.items() if name not in self.held and name not in self.rows]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,8 +137,14 @@ class Program:
     @property
     def peak_bytes(self) -> int:
         """The size of the arena: all slots, each rounded up to a cache line."""
-        bodies = (step.body.peak_bytes for step in self.instructions if step.body)
-        return sum(self.slot_bytes) + sum(bodies)
+        return sum(self.slot_bytes)
+
+    @property
+    def leaf_bytes(self) -> int:
+        """The bytes of inputs, parameters, states and constants, those in the bodies of loops included."""
+        loops = [step.loop for step in self.instructions if step.loop]
+        own = sum(leaf.type.nbytes for leaf in self.leaves.values())
+        return own + sum(leaf.type.nbytes for loop in loops for leaf in loop.constants)
 
     @property
     def forward_length(self) -> int:
@@ -113,14 +162,21 @@ class Program:
         return count
 
     def __str__(self) -> str:
-        """The listing: phase, instruction, type, slot, bytes."""
-        rows = [("phase", "instruction", "type", "slot", "bytes")]
-        for step in self.instructions:
-            place = step.out.place + (" in place" if step.in_place else "")
-            size = "0" if step.is_view else f"{step.out.type.nbytes:,}"
-            rows.append((step.phase.name, str(step), str(step.out.type), place, size))
+        """The listing: phase, instruction, type, slot, bytes; under a scan, indented, the program of one step."""
+        rows = [("phase", "instruction", "type", "slot", "bytes"), *self._rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
         sizes = ", ".join(f"{name}={size}" for name, size in self.binding.items())
         head = f"program {self.name}{f' ({sizes})' if sizes else ''}: {len(self.instructions)} instructions, "
         return "\n".join([head + f"{len(self.slot_bytes)} slots, {self.peak_bytes:,} bytes", *lines])
+
+    def _rows(self) -> Iterator[tuple[str, str, str, str, str]]:
+        for step in self.instructions:
+            place = step.out.place + (" in place" if step.in_place else "")
+            written = [part.type for _, part in sorted(step.out.parts.items())] or [step.out.type]
+            size = "0" if step.is_view else f"{sum(type.nbytes for type in written):,}"
+            yield step.phase.name, str(step), ", ".join(map(str, written)), place, size
+            if step.loop:
+                yield "", f"  {len(step.loop.order)} times:", "", f"in {step.loop.memory.place}", ""
+                for _, text, *others in step.loop.body._rows():
+                    yield ("", f"    {text}", *others)  # type: ignore[misc]  # three others

@@ -1,0 +1,100 @@
+"""From instructions to calls: every kernel bound to the arrays that its buffers are, a scan's once for every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from graphengine.ir.leaf import Constant
+from graphengine.ir.op import Array, Call
+from graphengine.ops.scan import Scan
+from graphengine.schedule.program import Buffer, Instruction, Loop
+
+__all__ = ["Frame", "slots"]
+
+Bound = tuple[Call, Instruction]
+"""A call, and the instruction that it is of."""
+
+
+class Frame:
+    """The arrays that a program's buffers are: its slots, its leaves, and views of both."""
+
+    def __init__(self, slots: Sequence[Array], leaves: Mapping[str, Array]) -> None:
+        self._slots = slots
+        self._leaves = leaves
+        self._arrays: dict[Buffer, Array] = {}
+
+    def moved(self, leaves: Mapping[str, Array]) -> Frame:
+        """This frame, with other leaves besides those that it has."""
+        frame = Frame(self._slots, {**self._leaves, **leaves})
+        frame._arrays = dict(self._arrays)
+        return frame
+
+    def array(self, buffer: Buffer) -> Array:
+        """The array that `buffer` is."""
+        if buffer not in self._arrays:
+            if buffer.slot is None:
+                assert buffer.leaf is not None  # a view is bound by the instruction that makes it
+                self._arrays[buffer] = self._leaves[buffer.leaf]
+            else:
+                memory = self._slots[buffer.slot][: buffer.type.nbytes]
+                self._arrays[buffer] = memory.view(buffer.type.dtype).reshape(buffer.type.static_shape)
+        return self._arrays[buffer]
+
+    def bind(self, step: Instruction) -> list[Bound]:
+        """The calls that compute the value of `step`: none for a view, one for a kernel, many for a scan."""
+        if step.loop is not None:
+            return list(self._unroll(step, step.loop))
+        operands = [self.array(operand) for operand in step.operands]
+        if step.is_view:
+            self._arrays[step.out] = step.op.view(operands[0])
+            return []
+        scratch = [self.array(buffer) for buffer in step.scratch]
+        return [(step.op.bind(self.array(step.out), *operands, scratch=scratch), step)]
+
+    def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[Bound]:
+        """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once."""
+        held = {name: self.array(buffer) for name, buffer in loop.held.items()}
+        stacks = {name: (self.array(rows.stack), rows.shift) for name, rows in loop.rows.items()}
+
+        def leaves_at(t: int) -> dict[str, Array]:
+            return {name: stack[t + shift, ...] for name, (stack, shift) in stacks.items()}
+
+        for name, first in loop.firsts.items():
+            stack, shift = stacks.get(name, (None, 0))
+            target = held[name] if stack is None else stack[loop.order.start + shift, ...]
+            yield (np.copyto, (target, self.array(first))), scan
+        still = Frame(slots(self.array(loop.memory), loop.body.slot_bytes), {**_constants(scan.op), **held})
+        bound_once = {step: still.bind(step) for step in loop.body.instructions if not _moves(step, loop)}
+        for t in loop.order:
+            frame = still.moved(leaves_at(t))
+            for step in loop.body.instructions:
+                yield from bound_once[step] if step in bound_once else frame.bind(step)
+        self._show_items(scan, loop)
+
+    def _show_items(self, scan: Instruction, loop: Loop) -> None:
+        """Let the items of a scan be what they are of its stacks."""
+        for item, part in scan.out.parts.items():
+            if item in loop.ends:
+                rows = loop.ends[item]
+                self._arrays[part] = self.array(rows.stack)[loop.order.stop + rows.shift, ...]
+            elif item in loop.stacked:
+                rows = loop.stacked[item]
+                self._arrays[part] = self.array(rows.stack)[rows.shift : rows.shift + len(loop.order)]
+
+
+def slots(memory: Array, slot_bytes: Sequence[int]) -> list[Array]:
+    """`memory`, a block of bytes, cut into slots."""
+    ends = np.cumsum(slot_bytes, dtype=int)
+    return [memory[end - size : end] for end, size in zip(ends, slot_bytes, strict=True)]
+
+
+def _moves(step: Instruction, loop: Loop) -> bool:
+    """Whether an instruction of the body reads or writes what is elsewhere at each step."""
+    return any(buffer.root.leaf in loop.rows for buffer in (step.out, *step.operands, *step.scratch))
+
+
+def _constants(scan: object) -> dict[str, Array]:
+    assert isinstance(scan, Scan)  # nothing else has a loop
+    return {node.name: node.op.value for node in scan.body.nodes if isinstance(node.op, Constant)}

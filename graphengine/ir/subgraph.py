@@ -1,0 +1,51 @@
+"""Parts of graphs: what lies between some nodes and others as a graph of its own, and the values in such a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from graphengine.ir.graph import Graph, Node
+from graphengine.ir.leaf import Input
+
+__all__ = ["between", "cut", "evaluate"]
+
+
+def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph:
+    """The graph that computes `outputs` from `inputs`, under the names that the nodes have in the graph around them.
+
+    Its inputs are in the order of `inputs`, and its outputs in that of `outputs`.
+    """
+    source = (*inputs, *outputs.values())[0].graph
+    part = Graph(name, source.dtype)
+    copies: dict[Node, Node] = {}
+    for node in inputs:
+        with part.declared_at(node.where):
+            copies[node] = part.add(Input(shape=node.shape, dtype=node.dtype), name=node.name)
+    for node in between(outputs.values(), inputs):
+        with part.declared_at(node.where):
+            copies[node] = part.add(node.op, [copies[parent] for parent in node.parents], name=node.name)
+    part.outputs = {output: copies[node] for output, node in outputs.items()}
+    return part
+
+
+def between(targets: Collection[Node], given: Collection[Node]) -> list[Node]:
+    """The nodes from which `targets` are computed once the `given` ones are there, parents first."""
+    stops = set(given)
+    found: set[Node] = set()
+    pending = list(targets)
+    while pending:
+        node = pending.pop()
+        if node not in found and node not in stops:
+            found.add(node)
+            pending.extend(node.parents)
+    return sorted(found, key=lambda node: node.index)
+
+
+def evaluate(graph: Graph, xp: Any, inputs: Sequence[Any]) -> dict[Node, Any]:
+    """The value of every node of `graph`, a bundle's being a tuple, by `eval` alone: the reference semantics."""
+    values = dict(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        if node not in values:
+            values[node] = node.op.eval(xp, *(values[parent] for parent in node.parents))
+    return values

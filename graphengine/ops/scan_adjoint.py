@@ -1,0 +1,235 @@
+"""The derivative of a scan: a scan of adjoints, which runs against the first one's direction.
+
+One step, c_t+1, y_t = body(c_t, x_t, k), is differentiated as any graph is, given the adjoints of what it yields. That
+of c_t+1 is carried here from step to step; those of y_t, and of residuals that somebody else has read, are sequences.
+The step gives the adjoint of c_t, which is carried on; that of x_t, which is stacked; and a share in the adjoint of k,
+which is summed over all steps: inside, as one more carry, or, where the share is itself a sum, as that of a weight in a
+matrix product is, after the scan, over all steps at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from graphengine.ir import dims
+from graphengine.ir.bundle import Item
+from graphengine.ir.graph import NAME_LENGTH, Graph, Node, Phase, apply
+from graphengine.ir.leaf import Input
+from graphengine.ir.pullback import active_nodes, pullback
+from graphengine.ir.subgraph import between, cut
+from graphengine.ops.broadcast import BroadcastTo, full
+from graphengine.ops.over_steps import factors, terms, total
+
+if TYPE_CHECKING:
+    from graphengine.ops.scan import Scan
+
+
+class Step:
+    """One step of a scan, differentiated: a copy of its body with the adjoints of its inputs in it.
+
+    An input is known by its place among the scan's operands, a value by the number of the item that it is.
+    """
+
+    def __init__(self, op: Scan, given: Collection[int], wanted: Collection[int]) -> None:
+        self.graph = op.opened.copy()
+        self.originals = len(self.graph)
+        self.inputs = self.graph.inputs
+        self.items = [self.graph.nodes[node.index] for node in op.items]
+        active = self._active(op.carries, given, wanted)
+        carried = [place for place in active if place < op.carries]
+        stacked = [place for place in given if place >= op.carries]
+        self.bars = {place: self.new_input(self.items[place]) for place in (*carried, *stacked)}
+        """The inputs that give the step the adjoints of its items."""
+        self.adjoints = self._differentiate(active)
+        """The adjoints of the active inputs; one that no path leads to has none."""
+
+    def _active(self, carries: int, given: Collection[int], wanted: Collection[int]) -> list[int]:
+        """The places of inputs with an adjoint: on a path, over any number of steps, from `wanted` to `given`."""
+        before, after = self.inputs[:carries], self.items[:carries]
+
+        def carried_on(places: set[int]) -> Iterable[int]:
+            reached = active_nodes(after, [self.inputs[place] for place in places]) if after else {}
+            return (place for place in range(carries) if after[place] in reached)
+
+        def needed_before(places: set[int]) -> Iterable[int]:
+            reached = active_nodes([self.items[place] for place in places], before) if places else {}
+            return (place for place in range(carries) if before[place] in reached)
+
+        depending, needed = _closed(wanted, carried_on), _closed(given, needed_before)
+        return sorted(place for place in depending if place >= carries or place in needed)
+
+    def _differentiate(self, active: Sequence[int]) -> dict[int, Node]:
+        seeds: dict[Node, Node] = {}
+        for place, bar in self.bars.items():
+            node = self.items[place]
+            seeds[node] = seeds[node] + bar if node in seeds else bar
+        adjoints = pullback(seeds, [self.inputs[place] for place in active], Phase.BACKWARD).adjoints
+        return {place: adjoints[self.inputs[place]] for place in active if self.inputs[place] in adjoints}
+
+    def new_input(self, like: Node) -> Node:
+        """An input for the adjoint of `like`."""
+        name = f"{like.name}_bar"
+        is_free = len(name) <= NAME_LENGTH and name not in self.graph
+        with self.graph.declared_at(like.where):
+            return self.graph.add(Input(shape=like.shape, dtype=like.dtype), name=name if is_free else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Carry:
+    """What the adjoint scan carries: in the step the value before and after it, outside the first value."""
+
+    before: Node
+    after: Node
+    first: Node
+
+
+class AdjointScan:
+    """The scan of the adjoints of a scan's operands; `y_bars` are those of its items, None for what has none."""
+
+    def __init__(self, op: Scan, y: Node, y_bars: Sequence[Node | None], wanted: Collection[Node]) -> None:
+        self.op, self.y, self.parents = op, y, y.parents
+        self.y_bars = {place: bar for place, bar in enumerate(y_bars) if bar is not None}
+        floats = [place for place, parent in enumerate(self.parents) if parent in wanted and parent.type.is_float]
+        self.step = Step(op, self.y_bars, floats)
+        stepped = op.carries + op.sequences
+        self.sequences = range(op.carries, stepped)
+        self.shared = dict(zip(self.step.inputs[stepped:], self.parents[stepped:], strict=True))
+        """The inputs of the step that are the same for all steps, with the operands that they are."""
+        self.per_step: dict[Node, Node | int] = {}
+        """The values of a step that are there to be read, with the node that has them stacked, or the item's number."""
+        self._find_sequences()
+        self._find_residuals()
+
+    def shares(self) -> list[Node | None]:
+        """The adjoint of every operand; None for what is not wanted, or no path leads to."""
+        adjoints = self.step.adjoints
+        if not adjoints:
+            return [None] * len(self.parents)
+        carries = {place: self._carried(place) for place in self.step.bars if place < self.op.carries}
+        results = [adjoints[place] for place in self.sequences if place in adjoints]
+        later: dict[int, list[Node]] = {}
+        for place in (place for place in adjoints if place >= self.sequences.stop):
+            now, later[place] = self._divided(adjoints[place])
+            results.extend(factor for term in later[place] for factor in factors(term) or ())
+            if now:
+                carries[place] = self._summed(place, now)
+        ends, stacks = self._scan(carries, dict.fromkeys(results))
+        return [self._share(place, ends, stacks, later.get(place, ())) for place in range(len(self.parents))]
+
+    def _share(
+        self, place: int, ends: Mapping[int, Node], stacks: Mapping[Node, Node], later: Sequence[Node]
+    ) -> Node | None:
+        """The adjoint of one operand, from what the adjoint scan gives."""
+        if place not in self.step.adjoints:
+            return None
+        if place in self.sequences:
+            return stacks[self.step.adjoints[place]]
+        parts = [ends[place]] if place in ends else []
+        return _sum([*parts, *(total(term, stacks) for term in later)])
+
+    def _find_sequences(self) -> None:
+        for place, bar in self.step.bars.items():
+            if place >= self.op.carries:
+                self.per_step[bar] = self.y_bars[place]
+        for place in self.sequences:
+            self.per_step[self.step.inputs[place]] = self.parents[place]
+
+    def _find_residuals(self) -> None:
+        """Let the values of the body be items of the scan, except for those that are cheaper made again."""
+        same = {node for node in self.step.graph.nodes if not node.parents and not isinstance(node.op, Input)}
+        same |= set(self.shared)
+        for index in range(len(self.op.body.outputs), len(self.step.items)):
+            node = self.step.items[index]
+            if node.parents and same.issuperset(node.parents):
+                same.add(node)
+            elif not _is_arrangement(node):
+                self.per_step[node] = index
+        known = {(node.parents[0], node.op.index): node for node in self.per_step if isinstance(node.op, Item)}
+        for node in self.step.graph.nodes[self.step.originals :]:
+            if isinstance(node.op, Item) and (node.parents[0], node.op.index) in known:
+                self.per_step[node] = self.per_step[known[node.parents[0], node.op.index]]
+
+    def _carried(self, place: int) -> _Carry:
+        """The adjoint of a carry."""
+        node, inside, outside = self.step.inputs[place], self.step.graph, self.y.graph
+        return _Carry(
+            before=self.step.bars[place],
+            after=_or_zeros(self.step.adjoints.get(place), node, inside),
+            first=_or_zeros(self.y_bars.get(place), self.parents[place], outside),
+        )
+
+    def _summed(self, place: int, shares: Sequence[Node]) -> _Carry:
+        """The sum of `shares` over the steps so far, in the adjoint of what all steps read."""
+        before = self.step.new_input(self.step.inputs[place])
+        first = _or_zeros(None, self.parents[place], self.y.graph)
+        return _Carry(before, _sum([before, *shares]), first)
+
+    def _divided(self, adjoint: Node) -> tuple[list[Node], list[Node]]:
+        """The terms of an adjoint that are summed step by step, and those summed after the scan, over all steps."""
+        found = terms(adjoint)
+        later = [term for term in found if self._is_summed_later(term)]
+        now = [term for term in found if term not in later]
+        return ([adjoint] if not later else now), later
+
+    def _is_summed_later(self, term: Node) -> bool:
+        varying = {*self.per_step, *self.step.bars.values()}
+        found = factors(term)
+        return found is not None and all(node in varying or node.parents for node in found)
+
+    def _scan(self, carries: Mapping[int, _Carry], results: Iterable[Node]) -> tuple[dict[int, Node], dict[Node, Node]]:
+        """Emit the adjoint scan: the ends of `carries`, and each of `results` stacked, where it is not so already."""
+        before, after = [carry.before for carry in carries.values()], [carry.after for carry in carries.values()]
+        new = [node for node in results if node not in self.per_step]
+        targets = [*after, *new]
+        computed = between(targets, [*self.per_step, *self.shared, *before])
+        read = {*targets, *(parent for node in computed for parent in node.parents)}
+        sequences = [node for node in self.per_step if node in read]
+        shared = [node for node in self.shared if node in read]
+        outputs = {f"next_{i}": node for i, node in enumerate(after)} | {f"y_{i}": node for i, node in enumerate(new)}
+        adjoint = type(self.op)(
+            body=cut(f"{self.op.body.name}_bar", [*before, *sequences, *shared], outputs),
+            carries=len(before),
+            sequences=len(sequences),
+            length=0 if sequences else self.op.steps([parent.type for parent in self.parents]),
+            reverse=not self.op.reverse,
+        )
+        operands = (*map(self._operand, sequences), *(self.shared[node] for node in shared))
+        bundle = apply(adjoint, *(carry.first for carry in carries.values()), *operands)
+        items = [apply(Item(index=index), bundle) for index in range(len(targets))]
+        stacks = dict(zip(new, items[len(before) :], strict=True))
+        stacks |= {node: self._operand(node) for node in results if node in self.per_step}
+        return dict(zip(carries, items, strict=False)), stacks
+
+    def _operand(self, node: Node) -> Node:
+        """The node that has the values of `node` in all steps."""
+        value = self.per_step[node]
+        return value if isinstance(value, Node) else apply(Item(index=value), self.y)
+
+
+def _closed(places: Collection[int], more: Callable[[set[int]], Iterable[int]]) -> set[int]:
+    """`places` with all that `more` adds to them, and to what it has added."""
+    found = set(places)
+    while not found.issuperset(added := set(more(found))):
+        found |= added
+    return found
+
+
+def _sum(nodes: Sequence[Node]) -> Node:
+    first, *others = nodes
+    for node in others:
+        first = first + node
+    return first
+
+
+def _or_zeros(node: Node | None, like: Node, graph: Graph) -> Node:
+    return full(graph, 0.0, like.shape, like.dtype) if node is None else node
+
+
+def _is_arrangement(node: Node) -> bool:
+    """Whether it shows all elements of its parent in another arrangement, at no cost."""
+    if not node.op.is_view or isinstance(node.op, Item):
+        return False
+    (parent,) = node.parents
+    return isinstance(node.op, BroadcastTo) or dims.product(node.shape) == dims.product(parent.shape)
