@@ -4,6 +4,7 @@ The op files list their public functions in `__all__`, and all of them stand her
 """
 
 from graphengine import data as data
+from graphengine import layers as layers
 from graphengine import optim as optim
 from graphengine import zoo as zoo
 from graphengine.compile import UnreachedParameterWarning as UnreachedParameterWarning
@@ -22,6 +23,7 @@ from graphengine.ops.batch_norm import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
 from graphengine.ops.conv import *
+from graphengine.ops.custom import *
 from graphengine.ops.elementwise import *
 from graphengine.ops.erf import *
 from graphengine.ops.index import *
@@ -48,3 +50,6 @@ from graphengine.testing import GradientError as GradientError
 from graphengine.testing import gradcheck as gradcheck
 from graphengine.train import *
 from graphengine.transform.adjoint import grad as grad
+from graphengine.transform.derivatives import *
+from graphengine.transform.per_example import *
+from graphengine.transform.tangent import *

@@ -120,7 +120,7 @@ def _static_channels(what: str, x: Node, ndim: int, channels: int, groups: int) 
         raise ShapeError(f"{what} of {x.type}: a kernel needs a number of channels, not {given}")
     if groups < 1 or channels < 1 or given % groups or channels % groups:
         raise AttributeValueError(
-            f"{what} of {x.type}: groups, at least 1, divide the {given} channels in and the {channels} out, "
+            f"{what} of {x.type}: groups, at least 1, divide the {given} channels in and the {channels} channels out, "
             f"and {groups} does not"
         )
     return given
