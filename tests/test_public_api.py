@@ -13,8 +13,8 @@ from graphengine.errors import GraphEngineError
 
 OPS = """
     abs absolute_error add argmax argmin avg_pool1d avg_pool2d batch_norm binary_cross_entropy broadcast_to cast
-    clip concat conv1d conv2d conv2d_transpose cos crop cross_entropy divide dropout elastic_net elu equal erf exp
-    expand_dims expm1 floor gather gelu global_avg_pool global_max_pool greater greater_equal group_lasso group_norm
+    clip concat conv1d conv2d conv2d_transpose cos crop cross_entropy custom_vjp divide dropout elastic_net elu equal
+    erf exp expand_dims expm1 floor gather gelu global_avg_pool global_max_pool greater greater_equal group_lasso group_norm
     half_squared_error hard_tanh hinge huber identity isfinite l1 l2 layer_norm leaky_relu less less_equal log log1p
     log_softmax logical_and logical_not logical_or logsumexp mask matmul max max_pool1d max_pool2d maximum mean min
     minimum multiply negative not_equal one_hot pad perceptron_loss power reciprocal relu reshape rms_norm
@@ -30,8 +30,8 @@ ERRORS = """
 REST = """
     Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay EarlyStopping Epoch Executable
     ExponentialDecay GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay TensorType
-    Training Warmup compile confusion_matrix evaluate fit grad gradcheck load load_checkpoint load_parameters
-    predict save_checkpoint save_parameters
+    Training Warmup compile confusion_matrix evaluate fit grad gradcheck hessian hvp jacobian jvp load load_checkpoint
+    load_parameters per_example_grad predict save_checkpoint save_parameters transfer
 """
 
 

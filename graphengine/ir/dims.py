@@ -121,6 +121,16 @@ def bind(dim: Dim, binding: Mapping[str, int]) -> int:
     return sum(factor * math.prod(binding[name] for name in monomial) for monomial, factor in _read(dim).items())
 
 
+def substitute(dim: Dim, binding: Mapping[str, Dim]) -> Dim:
+    """`dim` with dims in the place of those of its names that `binding` has."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for monomial, factor in _read(dim).items():
+        total = add(total, multiply(factor, product(binding.get(name, name) for name in monomial)))
+    return total
+
+
 @lru_cache(maxsize=4096)
 def _read(dim: Dim) -> _Polynomial:
     if isinstance(dim, int):

@@ -119,8 +119,8 @@ class Op(Tagged):
         """Floating-point operations of one evaluation; each of + - * / max compare exp tanh and the like counts one."""
         return 0
 
-    def bind_dims(self, binding: Mapping[str, int]) -> Op:
-        """This op with sizes in the place of names in its attributes."""
+    def bind_dims(self, binding: Mapping[str, Dim]) -> Op:
+        """This op with sizes, or other dims, in the place of names in its attributes."""
         fields = _dim_fields(type(self))
         if not fields:
             return self
@@ -149,10 +149,10 @@ class Op(Tagged):
         return attributes
 
 
-def _bound(value: Dim | Shape, binding: Mapping[str, int]) -> Dim | Shape:
+def _bound(value: Dim | Shape, binding: Mapping[str, Dim]) -> Dim | Shape:
     if isinstance(value, tuple):
-        return tuple(dims.bind(dim, binding) for dim in value)
-    return dims.bind(value, binding)
+        return tuple(dims.substitute(dim, binding) for dim in value)
+    return dims.substitute(value, binding)
 
 
 @cache

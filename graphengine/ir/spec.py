@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graphengine.errors import GraphError, NamingError
+from graphengine.errors import GraphError, NamingError, SpecError
 from graphengine.ir import beside
 from graphengine.ir.array import to_json_value
 from graphengine.ir.attributes import graph_fields
 from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
-from graphengine.ir.graph import Graph, Node, Phase, did_you_mean
+from graphengine.ir.graph import Graph, Node, Phase, context, did_you_mean
 from graphengine.ir.leaf import Constant, Leaf
+from graphengine.ir.op import Op
 from graphengine.ir.reader import read
 from graphengine.ir.schema import json_schema
 from graphengine.ir.training import Training
@@ -86,6 +87,7 @@ def digest(graph: Graph) -> str:
 
 def _node(graph: Graph, node: Node, inline: int | None) -> dict[str, Any]:
     """The entry of a node, in which constants of more than `inline` elements leave them out; None for no limit."""
+    _check_registered(node)
     entry: dict[str, Any] = {"name": node.name, "op": node.op.kind}
     if node.parents:
         entry["inputs"] = [parent.name for parent in node.parents]
@@ -97,6 +99,14 @@ def _node(graph: Graph, node: Node, inline: int | None) -> dict[str, Any]:
     for key in graph_fields(type(node.op)):
         entry[key] = _inner(getattr(node.op, key))
     return entry
+
+
+def _check_registered(node: Node) -> None:
+    if node.op.kind not in Op.registry:
+        what = f"no document holds {node.name!r}: {node.op.kind} is not a registered op, for what it does is code"
+        error = SpecError(f"{what}; save the graph without it, and apply it again after loading")
+        error.quote(*context(node.name, node.op, node.parents, node.where))
+        raise error
 
 
 def _inner(graph: Graph) -> dict[str, Any]:

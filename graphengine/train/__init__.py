@@ -7,6 +7,7 @@ from graphengine.train.evaluate import evaluate, predict
 from graphengine.train.fit import fit
 from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import Metric, confusion_matrix
+from graphengine.train.transfer import transfer
 
 __all__ = [
     "Callback",
@@ -24,4 +25,5 @@ __all__ = [
     "predict",
     "save_checkpoint",
     "save_parameters",
+    "transfer",
 ]

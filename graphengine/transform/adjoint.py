@@ -38,6 +38,7 @@ def grad(loss: Node, wrt: Sequence[Node]) -> list[Node]:
     They are ordinary nodes, so the gradient of a function of them is the second derivative. The loss is a float scalar.
     """
     graph = loss.graph
+    wrt = [graph.own(node) for node in wrt]
     start = len(graph)
     derivative = differentiate(loss, wrt)
     graph.discard(start, keep=[derivative.adjoints[node] for node in wrt if node in derivative.adjoints])

@@ -1,0 +1,157 @@
+"""Along which axis a value holds the examples of a batch, and which ops keep examples apart.
+
+A rule is asked about a node that holds one example at each place of one axis. It says along which axis each operand
+holds them, and None for an operand that all examples read whole, as weights are read. An op that mixes what lies along
+that axis, or that there is no rule for, has no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphengine.ir import dims
+from graphengine.ir.graph import Node
+from graphengine.ir.types import check_axes, check_axis
+
+__all__ = ["ALIGNED", "Axes", "example_axes"]
+
+Axes = list[int | None]
+Rule = Callable[[Any, int], Axes | None]
+"""The node is an Any, as rules read the attributes of the one kind that they are for."""
+
+ALIGNED = frozenset(
+    """
+    abs add broadcast_to cast clip copy cos divide dropout elu erf exp expm1 gelu hard_tanh identity leaky_relu log
+    log1p mask maximum minimum multiply negative normalize power reciprocal relu sigmoid silu sin softplus sqrt square
+    subtract tanh where
+    """.split()  # noqa: SIM905  # a list would put a word on a line
+)
+"""The kinds whose every element is computed from those at its place, the operands broadcast as NumPy does."""
+
+
+def example_axes(node: Node, axis: int) -> Axes | None:
+    """For each parent of `node` the axis of its examples, if those of `node` lie along `axis`; None for no answer."""
+    rule = _aligned if node.op.kind in ALIGNED else RULES.get(node.op.kind)
+    return None if rule is None else rule(node, axis)
+
+
+def _aligned(y: Any, axis: int) -> Axes:
+    def place(parent: Node) -> int | None:
+        counted = axis - (y.ndim - parent.ndim)
+        return counted if counted >= 0 and parent.shape[counted] == y.shape[axis] else None
+
+    return [place(parent) for parent in y.parents]
+
+
+def _along_axis(y: Any, axis: int) -> Axes | None:
+    return None if check_axis(y.op.axis, y.ndim) == axis else [axis]
+
+
+def _last_axes(y: Any, axis: int) -> Axes | None:
+    return [axis, *(None for _ in y.parents[1:])] if axis < y.ndim - y.op.axes else None
+
+
+def _of_images(y: Any, axis: int) -> Axes | None:
+    return [0, *(None for _ in y.parents[1:])] if axis == 0 else None
+
+
+def _reduction(y: Any, axis: int) -> Axes | None:
+    (x,) = y.parents
+    gone = check_axes(y.op.axis, x.ndim)
+    kept = range(x.ndim) if y.op.keepdims else [place for place in range(x.ndim) if place not in gone]
+    return None if kept[axis] in gone else [kept[axis]]
+
+
+def _loss(y: Any, axis: int) -> Axes:
+    return [axis for _ in y.parents]
+
+
+def _matmul(y: Any, axis: int) -> Axes:
+    a, b = y.parents
+    rows, columns = a.ndim > 1, b.ndim > 1
+    if columns and axis == y.ndim - 1:
+        return [None, b.ndim - 1]
+    if rows and axis == y.ndim - 1 - columns:
+        return [a.ndim - 2, None]
+    ahead = y.ndim - rows - columns
+    axes: Axes = []
+    for parent in (a, b):
+        place = axis - (ahead - (parent.ndim - 2))
+        axes.append(place if place >= 0 and parent.shape[place] == y.shape[axis] else None)
+    return axes
+
+
+def _transpose(y: Any, axis: int) -> Axes:
+    order = range(y.ndim)[::-1] if y.op.axes is None else y.op.axes
+    return [check_axis(order[axis], y.ndim)]
+
+
+def _reshape(y: Any, axis: int) -> Axes | None:
+    """The axis of the same size, with as many elements ahead of it: then rows stay rows."""
+    (x,) = y.parents
+    ahead = dims.product(y.shape[:axis])
+    for place, size in enumerate(x.shape):
+        if size == y.shape[axis] and dims.product(x.shape[:place]) == ahead:
+            return [place]
+    return None
+
+
+def _expand_dims(y: Any, axis: int) -> Axes | None:
+    new = check_axes(y.op.axis, y.ndim)
+    return None if axis in new else [axis - sum(place < axis for place in new)]
+
+
+def _squeeze(y: Any, axis: int) -> Axes:
+    gone = check_axes(y.op.axis, y.parents[0].ndim)
+    return [[place for place in range(y.parents[0].ndim) if place not in gone][axis]]
+
+
+def _concat(y: Any, axis: int) -> Axes | None:
+    return None if check_axis(y.op.axis, y.ndim) == axis else [axis for _ in y.parents]
+
+
+def _stack(y: Any, axis: int) -> Axes | None:
+    new = check_axis(y.op.axis, y.ndim)
+    return None if new == axis else [axis - (new < axis) for _ in y.parents]
+
+
+def _untouched(y: Any, axis: int) -> Axes | None:
+    """Of `pad` and `crop`: an axis with nothing put ahead of it or taken away there."""
+    first = y.op.before if y.op.kind == "pad" else y.op.start
+    return [axis] if first[axis] == 0 and y.shape[axis] == y.parents[0].shape[axis] else None
+
+
+def _gather(y: Any, axis: int) -> Axes:
+    x, indices = y.parents
+    first = check_axis(y.op.axis, x.ndim)
+    if first <= axis < first + indices.ndim:
+        return [None, axis - first]
+    return [axis if axis < first else axis - indices.ndim + 1, None]
+
+
+def _one_hot(y: Any, axis: int) -> Axes | None:
+    return [axis] if axis < y.ndim - 1 else None
+
+
+LOSSES = (
+    "absolute_error binary_cross_entropy cross_entropy half_squared_error hinge huber perceptron_loss squared_error"
+)
+RULES: dict[str, Rule] = {
+    "concat": _concat,
+    "crop": _untouched,
+    "expand_dims": _expand_dims,
+    "gather": _gather,
+    "matmul": _matmul,
+    "one_hot": _one_hot,
+    "pad": _untouched,
+    "reshape": _reshape,
+    "squeeze": _squeeze,
+    "stack": _stack,
+    "transpose": _transpose,
+    **dict.fromkeys(["softmax", "log_softmax"], _along_axis),
+    **dict.fromkeys(["layer_norm", "rms_norm"], _last_axes),
+    **dict.fromkeys(["conv2d", "conv2d_transpose", "max_pool2d", "avg_pool2d", "group_norm"], _of_images),
+    **dict.fromkeys(["logsumexp", "max", "mean", "min", "sum", "variance"], _reduction),
+    **dict.fromkeys(LOSSES.split(), _loss),
+}

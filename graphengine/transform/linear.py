@@ -1,0 +1,121 @@
+"""Linear maps that stand in a graph as nodes: cut out, and applied to other operands, in their graph or in a loop.
+
+An adjoint is linear in the adjoint it starts from, and a tangent in the tangent. So the nodes between the two, emitted
+once, are the map itself; what they read besides, the values of the forward pass, is shared by all who apply it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphengine.errors import GraphError
+from graphengine.ir.graph import Node, Phase, apply
+from graphengine.ir.pullback import pullback
+from graphengine.ops.broadcast import BroadcastTo, full
+from graphengine.transform.narrow import narrow
+
+__all__ = ["LinearMap", "depending_on", "placeholder", "pull", "push"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearMap:
+    """The map from `arguments` to `results`; a result that is None is zero, of the type of its node in `like`."""
+
+    arguments: tuple[Node, ...]
+    results: tuple[Node | None, ...]
+    like: tuple[Node, ...]
+
+    def __call__(self, arguments: Sequence[Node]) -> list[Node]:
+        """The results for other arguments, emitted in their graph: that of the map, or the body of a loop in it."""
+        graph = arguments[0].graph
+        copies = dict(zip(self.arguments, arguments, strict=True))
+        for node in depending_on(self.arguments, [node for node in self.results if node is not None]):
+            with graph.declared_at(node.where):
+                parents = [copies[parent] if parent in copies else graph.own(parent) for parent in node.parents]
+                copies[node] = graph.add(node.op, parents)
+        results = []
+        for result, like in zip(self.results, self.like, strict=True):
+            if result is None:
+                results.append(full(graph, 0.0, like.shape, like.dtype))
+            else:
+                results.append(copies[result] if result in copies else graph.own(result))
+        return results
+
+    def reached(self) -> LinearMap:
+        """The same map without the results that are zero."""
+        pairs = [(node, like) for node, like in zip(self.results, self.like, strict=True) if node is not None]
+        return LinearMap(self.arguments, tuple(node for node, _ in pairs), tuple(like for _, like in pairs))
+
+
+def pull(ys: Sequence[Node], xs: Sequence[Node]) -> LinearMap:
+    """The map from adjoints of `ys` to those of `xs` that they give: v -> v^T dy/dx."""
+    bars = {y: placeholder(y) for y in ys}
+    adjoints = pullback(bars, xs, Phase.FORWARD).adjoints
+    return LinearMap(tuple(bars.values()), tuple(adjoints.get(x) for x in xs), tuple(xs))
+
+
+def push(ys: Sequence[Node], x: Node) -> LinearMap:
+    """The map from a tangent of `x` to those of `ys` that it gives: v -> dy/dx v."""
+    dot = placeholder(x)
+    tangents = tangents_of(ys, {x: dot})
+    return LinearMap((dot,), tuple(tangents.get(y) for y in ys), tuple(ys))
+
+
+def tangents_of(ys: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, Node]:
+    """Emit the tangents of `ys` for given ones of other nodes; those that a path leads to.
+
+    An adjoint is a linear function of that which it starts from, x_bar = J^T y_bar. So the adjoint of this function,
+    started from x_dot, is J x_dot: forward mode by reversing twice (Townsend 2017). y_bar stands for a value that
+    nothing depends on in the end.
+    """
+    start = len(ys[0].graph)
+    bars = {y: placeholder(y) for y in ys}
+    x_bars = pullback(bars, list(given), Phase.FORWARD).adjoints
+    seeds: dict[Node, Node] = {}
+    for x, x_dot in given.items():
+        if x in x_bars:
+            x_bar = x_bars[x]
+            seeds[x_bar] = seeds[x_bar] + x_dot if x_bar in seeds else x_dot
+    first_tangent = len(ys[0].graph)
+    adjoints = pullback(seeds, list(bars.values()), Phase.FORWARD).adjoints
+    reached = [y for y, bar in bars.items() if bar in adjoints]
+    tangents = narrow([adjoints[bars[y]] for y in reached], start) if reached else []
+    _check_linear(bars.values(), tangents, first_tangent)
+    return dict(zip(reached, tangents, strict=True))
+
+
+def placeholder(node: Node) -> Node:
+    """A node of the type of `node`, and no other node's, that stands for a value yet to come."""
+    graph = node.graph
+    with graph.emitting(Phase.FORWARD, node):
+        return apply(BroadcastTo(shape=node.shape), graph.scalar(0.0, node.dtype))
+
+
+def depending_on(sources: Iterable[Node], targets: Iterable[Node]) -> list[Node]:
+    """The nodes on paths from `sources` to `targets`, parents first; `sources` themselves are not among them."""
+    ends, given = list(targets), set(sources)
+    if not ends or not given:
+        return []
+    first, last = min(node.index for node in given), max(node.index for node in ends)
+    candidates = [node for node in ends[0].graph.nodes[first : last + 1] if node not in given]
+    below, needed = set(given), set(ends)
+    for node in candidates:
+        if any(parent in below for parent in node.parents):
+            below.add(node)
+    for node in reversed(candidates):
+        if node in needed:
+            needed.update(node.parents)
+    return [node for node in candidates if node in below and node in needed]
+
+
+def _check_linear(bars: Iterable[Node], tangents: Iterable[Node], first_tangent: int) -> None:
+    """Raise GraphError if a tangent depends on an adjoint: then a rule in between is not linear in it."""
+    readers = [node for node in depending_on(bars, tangents) if node.index >= first_tangent]
+    if readers:
+        graph = readers[0].graph
+        emitted = graph[str(readers[0].of)]  # the node that is not linear
+        rule = graph[str(emitted.of)]
+        raise GraphError(
+            f"no tangent passes {rule!r}, declared at {rule.where}: its vjp is not linear in the adjoint it is given"
+        )

@@ -1,0 +1,252 @@
+"""Gradients of each example's own loss: one for every example of a batch, where `ge.grad` gives their sum or mean.
+
+A weight that all examples read is read by few ops. Up to these, and back from the losses to them, examples pass side by
+side, as in any gradient; only there, where the sum over examples would be taken, is it left out. For a dense layer what
+is left is the outer product of its input and its adjoint (Goodfellow 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from graphengine.errors import GraphError, ShapeError
+from graphengine.ir import dims
+from graphengine.ir.dims import Shape
+from graphengine.ir.graph import Node, Phase, apply
+from graphengine.ir.pullback import active_nodes
+from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape
+from graphengine.ops.compare import equal
+from graphengine.ops.elementwise import cast
+from graphengine.ops.linalg import transpose
+from graphengine.ops.loss import Loss
+from graphengine.ops.reduce import Mean
+from graphengine.ops.scan import scan
+from graphengine.transform.adjoint import grad
+from graphengine.transform.example_axes import ALIGNED, Axes, example_axes
+from graphengine.transform.linear import pull
+from graphengine.transform.tangent import check_floats
+
+__all__ = ["per_example_grad"]
+
+
+def per_example_grad(
+    loss: Node | Callable[..., Node], wrt: Sequence[Node], inputs: Sequence[Node] | None = None
+) -> list[Node]:
+    """The gradient of each example's own loss by each of `wrt`: nodes of shape (examples, *w.shape).
+
+    `loss` is one of
+    - a node of one loss for each example, as losses with reduction="none" give it;
+    - the scalar that ge.mean, ge.sum or a loss function makes of these, which are then taken;
+    - a function of one example that returns the scalar of its loss. It is called once, with a row of each of `inputs`,
+      whose first axes count the examples; weights it reads from around it.
+
+    Row i is exactly d loss_i / d w. From a node, examples pass in one batch; the gradients of all weights of dense
+    layers, biases and scales take a batched product each, and those of other layers (a convolution's, an embedding's)
+    a loop over the examples for that layer alone. Where an op on the way mixes examples, or is not known not to (a scan
+    is such), all rows are computed one by one, each from the whole batch, which is right, but takes n gradients of n
+    examples. From a function, the gradient of one example is emitted once, as the body of a loop over the batch: n
+    gradients of one example, whatever the ops.
+    """
+    if isinstance(loss, Node):
+        if inputs is not None:
+            raise GraphError("inputs are for a function of one example; a node has read its own already")
+        return _of_node(loss, wrt)
+    if not inputs:
+        raise GraphError("a function of one example needs inputs, whose rows are the examples")
+    return _of_function(loss, wrt, inputs)
+
+
+def _of_function(loss: Callable[..., Node], wrt: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
+    """The one-example program, mapped over the batch by a scan."""
+
+    def one(_: object, example: Sequence[Node]) -> tuple[tuple[()], list[Node]]:
+        value = loss(*example)
+        return (), grad(value, wrt)
+
+    _, gradients = scan(one, (), list(inputs))
+    return list(gradients)
+
+
+def _of_node(loss: Node, wrt: Sequence[Node]) -> list[Node]:
+    graph = loss.graph
+    xs = [graph.own(node) for node in wrt]
+    check_floats([loss, *xs])
+    start = len(graph)
+    losses = _losses(loss)
+    batch = _Batch(losses, xs)
+    rows = batch.rows() if batch.apart else _row_by_row(losses, xs)
+    graph.discard(start, keep=rows)
+    return rows
+
+
+def _losses(loss: Node) -> Node:
+    """The losses of the examples, from themselves or from what was made of them."""
+    op = loss.op
+    if loss.ndim == 1:
+        return loss
+    if loss.ndim == 0 and isinstance(op, Loss) and loss.parents[1].ndim:
+        return apply(op.model_copy(update={"reduction": "none"}), *loss.parents)
+    if loss.ndim == 0 and isinstance(op, Mean | Sum) and loss.parents[0].ndim == 1:
+        return loss.parents[0]
+    raise ShapeError(
+        f"one loss for each example is needed, in a node of one axis, and this is {loss!r}; "
+        'give a loss with reduction="none", or a mean or sum of such'
+    )
+
+
+def _row_by_row(losses: Node, xs: Sequence[Node]) -> list[Node]:
+    """The Jacobian of the losses, by reverse mode from each in turn; their number may be a named dim."""
+    graph = losses.graph
+    linear = pull([losses], xs)
+    zero = graph.constant(None, 0)
+    _, places = scan(lambda count, _: (count + 1, count), zero, length=losses.shape[0])
+
+    def row(_: object, place: Node) -> tuple[tuple[()], list[Node]]:
+        return (), linear([cast(equal(places, place), losses.dtype)])
+
+    _, rows = scan(row, (), places)
+    return list(rows)
+
+
+class _Batch:
+    """A batch that passes from weights to losses, example beside example."""
+
+    def __init__(self, losses: Node, xs: Sequence[Node]) -> None:
+        self.losses, self.xs = losses, xs
+        self.active = active_nodes([losses], xs)
+        self.axes: dict[Node, int] = {losses: 0}
+        """Along which axis a node between the weights and the losses holds the examples."""
+        self.shared: dict[Node, None] = {}
+        """What all examples read whole: weights, and what is computed from them before any example comes in."""
+        self.reads: dict[Node, Axes] = {}
+        """For each node of `axes` along which axis each operand holds the examples."""
+        self.apart = self._find_axes()
+        """Whether all ops between keep examples apart, as far as is known."""
+
+    def rows(self) -> list[Node]:
+        """The gradients of the examples."""
+        bars = self._pass_back()
+        rows = {node: bar for node, bar in bars.items() if node.is_leaf}
+        computed = {node: bar for node, bar in bars.items() if not node.is_leaf}
+        for x, row in self._through(computed).items():
+            rows[x] = rows[x] + row if x in rows else row
+        graph, count = self.losses.graph, self.losses.shape[0]
+        return [rows[x] if x in rows else full(graph, 0.0, (count, *x.shape), x.dtype) for x in self.xs]
+
+    def _find_axes(self) -> bool:
+        """Follow the examples from the losses back; whether that leads to an answer everywhere."""
+        for node in reversed(self.active):
+            if node not in self.axes:
+                continue
+            axes = example_axes(node, self.axes[node])
+            if axes is None or node in self.shared:
+                return False
+            self.reads[node] = axes
+            for parent, axis in zip(node.parents, axes, strict=True):
+                if parent not in self.active:
+                    continue
+                if axis is None:
+                    self.shared[parent] = None
+                elif self.axes.setdefault(parent, axis) != axis:
+                    return False
+        for x in self.xs:
+            if x in self.axes:
+                raise GraphError(
+                    f"{x!r} holds a row for each example, which only that example reads; "
+                    "the gradients of these rows are ge.grad of the sum of the losses"
+                )
+        return True
+
+    def _pass_back(self) -> dict[Node, Node]:
+        """The adjoints of what is shared, one for each example."""
+        graph = self.losses.graph
+        bars: dict[Node, Node] = {self.losses: full(graph, 1.0, self.losses.shape, self.losses.dtype)}
+        of_shared: dict[Node, Node] = {}
+        for node in reversed(self.active):
+            if node not in self.axes or node not in bars:
+                continue
+            with graph.emitting(Phase.FORWARD, node):
+                wanted = {parent for parent in node.parents if parent in self.axes}
+                shares = node.op.shares(node, bars[node], wanted) if wanted else (None,) * len(node.parents)
+                for parent, share in zip(node.parents, shares, strict=True):
+                    if parent in wanted and share is not None:
+                        bars[parent] = bars[parent] + share if parent in bars else share
+                for place, rows in self._of_shared(node, bars[node]).items():
+                    parent = node.parents[place]
+                    of_shared[parent] = of_shared[parent] + rows if parent in of_shared else rows
+        return of_shared
+
+    def _of_shared(self, y: Node, y_bar: Node) -> dict[int, Node]:
+        """By their place, what `y` gives those of its parents that all examples read, for each example."""
+        axes, axis = self.reads[y], self.axes[y]
+        places = [place for place, parent in enumerate(y.parents) if axes[place] is None and parent in self.active]
+        if not places:
+            return {}
+        if y.op.kind in ALIGNED:
+            return _of_aligned(y, y_bar, axis, axes, places)
+        if y.op.kind == "matmul" and places == [1] and y.parents[1].ndim <= 2:
+            return {1: _of_dense(y_bar, axis, axes[0] or 0, *y.parents)}
+        return _one_by_one(y, y_bar, axis, axes, places)
+
+    def _through(self, bars: Mapping[Node, Node]) -> dict[Node, Node]:
+        """The adjoints, one for each example, of what shared nodes are computed from, given those of these nodes."""
+        linear = pull(list(bars), self.xs).reached()
+        if not linear.results:
+            return {}
+        _, rows = scan(lambda _, row: ((), linear(row)), (), list(bars.values()))
+        return dict(zip(linear.like, rows, strict=True))
+
+
+def _of_aligned(y: Node, y_bar: Node, axis: int, axes: Axes, places: Sequence[int]) -> dict[int, Node]:
+    """The rule of `y` itself, on operands that are repeated for each example: their adjoints are then not summed."""
+    repeated = [node if axes[k] is not None else _repeated(node, y.shape, axis) for k, node in enumerate(y.parents)]
+    shares = y.op.vjp(y, y_bar, *repeated)
+    rows = {}
+    for place in places:
+        share = shares[place]
+        if share is not None:
+            rows[place] = reshape(_to_front(share, axis), (y.shape[axis], *y.parents[place].shape))
+    return rows
+
+
+def _of_dense(y_bar: Node, axis: int, x_axis: int, x: Node, w: Node) -> Node:
+    """Of y = x @ w: the outer product of each example's x and y_bar, summed over what places an example has besides."""
+    count, inner = y_bar.shape[axis], x.shape[-1]
+    outer = w.shape[1] if w.ndim == 2 else 1
+    places = dims.product(size for k, size in enumerate(x.shape[:-1]) if k != x_axis)
+    left = transpose(reshape(_to_front(x, x_axis), (count, places, inner)), (0, 2, 1))
+    right = reshape(_to_front(y_bar, axis), (count, places, outer))
+    return reshape(left * right if places == 1 else left @ right, (count, *w.shape))
+
+
+def _one_by_one(y: Node, y_bar: Node, axis: int, axes: Axes, places: Sequence[int]) -> dict[int, Node]:
+    """The rule of the op for one example, mapped over the batch by a scan."""
+    split = [place for place, its_axis in enumerate(axes) if its_axis is not None]
+    sequences = [_to_front(y_bar, axis), *(_to_front(y.parents[place], axes[place] or 0) for place in split)]
+
+    def one(_: object, rows: Sequence[Node]) -> tuple[tuple[()], list[Node]]:
+        bar = _with_axis(rows[0], axis)
+        parents = list(y.parents)
+        for place, row in zip(split, rows[1:], strict=True):
+            parents[place] = _with_axis(row, axes[place] or 0)
+        again = apply(y.op, *parents)
+        wanted = {again.parents[place] for place in places}
+        shares = again.op.shares(again, bar, wanted)
+        return (), [share for place in places if (share := shares[place]) is not None]
+
+    _, rows = scan(one, (), sequences)
+    return dict(zip(places, rows, strict=True))
+
+
+def _repeated(node: Node, shape: Shape, axis: int) -> Node:
+    """`node`, that broadcasts to `shape`, repeated along `axis` alone."""
+    ones = (1,) * (len(shape) - node.ndim) + node.shape
+    return broadcast_to(reshape(node, ones), (*ones[:axis], shape[axis], *ones[axis + 1 :]))
+
+
+def _to_front(node: Node, axis: int) -> Node:
+    return node if axis == 0 else transpose(node, (axis, *(place for place in range(node.ndim) if place != axis)))
+
+
+def _with_axis(node: Node, axis: int) -> Node:
+    return reshape(node, (*node.shape[:axis], 1, *node.shape[axis:]))
