@@ -35,7 +35,9 @@ from graphengine.ops.power import *
 from graphengine.ops.random import *
 from graphengine.ops.reduce import *
 from graphengine.ops.regularizer import *
+from graphengine.ops.scan import *
 from graphengine.ops.shape import *
+from graphengine.ops.split import *
 from graphengine.optim import schedules as schedules
 from graphengine.optim.clip import ClipByGlobalNorm as ClipByGlobalNorm
 from graphengine.optim.clip import ClipByValue as ClipByValue

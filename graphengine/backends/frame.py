@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,10 +49,21 @@ class Frame:
             return list(self._unroll(step, step.loop))
         operands = [self.array(operand) for operand in step.operands]
         if step.is_view:
-            self._arrays[step.out] = step.op.view(operands[0])
+            self._look(step, operands[0])
             return []
         scratch = [self.array(buffer) for buffer in step.scratch]
-        return [(step.op.bind(self.array(step.out), *operands, scratch=scratch), step)]
+        return [(step.op.bind(self._out(step.out), *operands, scratch=scratch), step)]
+
+    def _out(self, buffer: Buffer) -> Any:
+        """Where a kernel writes: an array, or an array for each item of a bundle."""
+        parts = [self.array(part) for _, part in sorted(buffer.parts.items())]
+        return tuple(parts) or self.array(buffer)
+
+    def _look(self, step: Instruction, operand: Array) -> None:
+        """Let the value of `step`, or the items of it that are read, be views of the operand."""
+        view = step.op.view(operand)
+        self._arrays[step.out] = view
+        self._arrays |= {part: view[index] for index, part in step.out.parts.items()}
 
     def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[Bound]:
         """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once."""

@@ -101,6 +101,9 @@ class _Planner:
             self.ops[node] = op
             leaf = node.name if node.is_leaf else None
             buffer = self.buffers[node] = Buffer(node.name, type_, leaf=leaf, contiguous=leaf not in self.strided)
+            if isinstance(type_, BundleType) and not isinstance(op, Scan) and not op.is_view:
+                for index in range(len(type_.items)):  # a scan spares itself the items that nobody reads
+                    self._part(buffer, index)
             if op.is_view:
                 source = self._operands(node)[0]
                 if op.can_view(source.contiguous):
@@ -120,11 +123,16 @@ class _Planner:
         operands = tuple(self.buffers[parent] for parent in node.parents)
         if not isinstance(node.op, Item):
             return operands
-        (bundle,) = operands
-        index = node.op.index
+        return (self._part(operands[0], node.op.index),)
+
+    @staticmethod
+    def _part(bundle: Buffer, index: int) -> Buffer:
+        """The buffer of one item of a bundle; where the bundle is a view, so are its items."""
         if index not in bundle.parts:
-            bundle.parts[index] = Buffer(f"{bundle.name}[{index}]", node.type.bind(self.binding))
-        return (bundle.parts[index],)
+            assert isinstance(bundle.type, BundleType)  # only bundles have items
+            part = bundle.parts[index] = Buffer(f"{bundle.name}[{index}]", bundle.type.items[index])
+            part.source, part.contiguous = bundle.source, bundle.source is None
+        return bundle.parts[index]
 
     def _bound(self, node: Node) -> tuple[Op, TensorType]:
         """The op and the type of `node` for these sizes; raises FeedError where they do not bear out what was declared.
@@ -188,8 +196,9 @@ class _Planner:
             scratch = self._scratch(node, out.type, types)
             for buffer in scratch:
                 self._release(buffer)
-            for root in {operand.root for operand in operands}:
-                if root is not overwritten and self.last_read[root] == place:
+            unread = {part.root for part in out.parts.values()} - self.last_read.keys()
+            for root in {operand.root for operand in operands} | unread:
+                if root is not overwritten and self.last_read.get(root, place) == place:
                     self._release(root)
         elif self.last_read[out.root] == place:
             self._release(out.root)
