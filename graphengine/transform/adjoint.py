@@ -9,6 +9,7 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.graph import Node, Phase
 from graphengine.ir.pullback import Pullback, pullback
 from graphengine.ops.broadcast import full
+from graphengine.transform.scaffold import scaffold
 
 __all__ = ["Derivative", "differentiate", "grad"]
 
@@ -39,9 +40,9 @@ def grad(loss: Node, wrt: Sequence[Node]) -> list[Node]:
     """
     graph = loss.graph
     wrt = [graph.own(node) for node in wrt]
-    start = len(graph)
-    derivative = differentiate(loss, wrt)
-    graph.discard(start, keep=[derivative.adjoints[node] for node in wrt if node in derivative.adjoints])
+    with scaffold(graph) as keep:
+        derivative = differentiate(loss, wrt)
+        keep.extend(derivative.adjoints[node] for node in wrt if node in derivative.adjoints)
     return [derivative.of(node) for node in wrt]
 
 

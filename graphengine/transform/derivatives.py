@@ -23,6 +23,7 @@ from graphengine.ops.scan import scan
 from graphengine.ops.shape import stack
 from graphengine.transform.adjoint import check_loss, grad
 from graphengine.transform.linear import LinearMap, pull, push
+from graphengine.transform.scaffold import scaffold
 from graphengine.transform.tangent import check_directions, check_floats, jvp
 
 __all__ = ["hessian", "hvp", "jacobian"]
@@ -48,9 +49,9 @@ def jacobian(y: Node, x: Node | Sequence[Node], *, mode: Mode | None = None) -> 
     graph = y.graph
     xs = [graph.own(node) for node in ([x] if isinstance(x, Node) else x)]
     check_floats([y, *xs])
-    start = len(graph)
-    blocks = _rows(y, xs) if _mode(y, xs, mode) == "reverse" else [_columns([y], node)[0] for node in xs]
-    graph.discard(start, keep=blocks)
+    with scaffold(graph) as keep:
+        blocks = _rows(y, xs) if _mode(y, xs, mode) == "reverse" else [_columns([y], node)[0] for node in xs]
+        keep.extend(blocks)
     return blocks[0] if isinstance(x, Node) else blocks
 
 
@@ -65,9 +66,9 @@ def hvp(loss: Node, wrt: Sequence[Node], vectors: Sequence[Node]) -> list[Node]:
     check_loss(loss)
     check_floats(xs)
     check_directions(xs, directions)
-    start = len(graph)
-    products = jvp(grad(loss, xs), xs, directions)
-    graph.discard(start, keep=products)
+    with scaffold(graph) as keep:
+        products = jvp(grad(loss, xs), xs, directions)
+        keep.extend(products)
     return products
 
 
@@ -88,11 +89,11 @@ def hessian(loss: Node, wrt: Node | Sequence[Node]) -> Node | list[list[Node]]:
     for node in xs:
         if _size(node) is None:
             raise ShapeError(f"the size of a Hessian is a number, and that of {node!r} is not; give its dims ints")
-    start = len(graph)
-    gradients = grad(loss, xs)
-    columns = [_columns(gradients, node) for node in xs]
-    blocks = [[column[place] for column in columns] for place in range(len(xs))]
-    graph.discard(start, keep=[block for row in blocks for block in row])
+    with scaffold(graph) as keep:
+        gradients = grad(loss, xs)
+        columns = [_columns(gradients, node) for node in xs]
+        blocks = [[column[place] for column in columns] for place in range(len(xs))]
+        keep.extend(block for row in blocks for block in row)
     return blocks[0][0] if isinstance(wrt, Node) else blocks
 
 

@@ -24,6 +24,7 @@ from graphengine.ops.scan import scan
 from graphengine.transform.adjoint import grad
 from graphengine.transform.example_axes import ALIGNED, Axes, example_axes
 from graphengine.transform.linear import pull
+from graphengine.transform.scaffold import scaffold
 from graphengine.transform.tangent import check_floats
 
 __all__ = ["per_example_grad"]
@@ -71,11 +72,11 @@ def _of_node(loss: Node, wrt: Sequence[Node]) -> list[Node]:
     graph = loss.graph
     xs = [graph.own(node) for node in wrt]
     check_floats([loss, *xs])
-    start = len(graph)
-    losses = _losses(loss)
-    batch = _Batch(losses, xs)
-    rows = batch.rows() if batch.apart else _row_by_row(losses, xs)
-    graph.discard(start, keep=rows)
+    with scaffold(graph) as keep:
+        losses = _losses(loss)
+        batch = _Batch(losses, xs)
+        rows = batch.rows() if batch.apart else _row_by_row(losses, xs)
+        keep.extend(rows)
     return rows
 
 

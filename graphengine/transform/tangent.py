@@ -8,6 +8,7 @@ from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.graph import Node
 from graphengine.ops.broadcast import full
 from graphengine.transform.linear import tangents_of
+from graphengine.transform.scaffold import scaffold
 
 __all__ = ["jvp"]
 
@@ -25,12 +26,12 @@ def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) 
     ys, xs, dots = ([graph.own(node) for node in nodes] for nodes in (outputs, wrt, tangents))
     check_floats([*ys, *xs])
     check_directions(xs, dots)
-    start = len(graph)
     given: dict[Node, Node] = {}
-    for x, x_dot in zip(xs, dots, strict=True):
-        given[x] = given[x] + x_dot if x in given else x_dot
-    found = tangents_of(list(dict.fromkeys(ys)), given)
-    graph.discard(start, keep=list(found.values()))
+    with scaffold(graph) as keep:
+        for x, x_dot in zip(xs, dots, strict=True):
+            given[x] = given[x] + x_dot if x in given else x_dot
+        found = tangents_of(list(dict.fromkeys(ys)), given)
+        keep.extend(found.values())
     return [found[y] if y in found else full(graph, 0.0, y.shape, y.dtype) for y in ys]
 
 
@@ -44,9 +45,7 @@ def check_floats(nodes: Sequence[Node]) -> None:
 def check_directions(wrt: Sequence[Node], directions: Sequence[Node]) -> None:
     """Raise unless there is one direction for each of `wrt`, of its type."""
     if len(wrt) != len(directions):
-        raise GraphError(
-            f"one direction is needed for each node of wrt: {len(wrt)} nodes, {len(directions)} directions"
-        )
+        raise GraphError(f"{len(directions)} directions for the {len(wrt)} nodes of wrt; one is needed for each")
     for node, direction in zip(wrt, directions, strict=True):
         if node.type != direction.type:
             raise ShapeError(f"the direction for {node!r} is of another type: {direction!r}")
