@@ -43,6 +43,8 @@ def _copy(
             copies[node] = graph[node.name]
             continue
         op = node.op.bind_dims(binding) if binding else node.op
+        if isinstance(op, Input):
+            op.check_dims()
         with graph.declared_at(node.where):
             copies[node] = graph.add(op, [copies[parent] for parent in node.parents], _name(graph, node, prefix))
     return copies

@@ -24,17 +24,23 @@ class Leaf(Op):
 
 
 class Input(Leaf):
-    """An array that is fed at run time."""
+    """An array that is fed at run time; in the body of a scan, what a step is given.
+
+    Its dims are ints and names. Those of a body may be any: no feed says there what a name is.
+    """
 
     kind: Literal["input"] = "input"
     shape: Dims
     dtype: DType
 
     def infer(self) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+    def check_dims(self) -> None:
+        """Raise ShapeError unless a feed says what the dims are."""
         for dim in self.shape:
             if isinstance(dim, str) and not dims.is_name(dim):
                 raise ShapeError(f"a dim of an input is an int or a name, not {dim!r}")
-        return TensorType(self.shape, self.dtype)
 
 
 class Parameter(Leaf):

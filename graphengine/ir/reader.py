@@ -46,6 +46,7 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     """The graph that the document declares; raises SpecError at the first fault."""
     _check_header(document, place)
     graph = _declare(document, place, fetch)
+    _check_inputs(graph)
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
         if target not in graph:
             raise _no_node(target, graph.nodes, place / "updates" / target)
@@ -68,6 +69,13 @@ def _declare(section: dict[str, Any], place: Place, fetch: Fetch) -> Graph:
         with _quoting("give the output a name", place, "outputs", name):
             graph.output(name, graph[node])
     return graph
+
+
+def _check_inputs(graph: Graph) -> None:
+    for node in graph.inputs:
+        at = Place(node.where.file, str(node.where.place), node.name)
+        with _quoting("give it an int or a name, which the feed gives a size", at):
+            node.op.check_dims()  # type: ignore[attr-defined]  # it is an Input
 
 
 def _inner(section: Any, place: Place) -> Graph:
