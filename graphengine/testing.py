@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,18 @@ from graphengine.compile import BACKENDS, UnreachedParameterWarning, compile
 from graphengine.errors import GraphEngineError, GraphError
 from graphengine.executable import Executable
 from graphengine.ir import dims
-from graphengine.ir.graph import Graph, Node, check_arity
+from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.graph import Graph, Node, apply, check_arity
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import TensorType, check_dtype
 from graphengine.ops.broadcast import sum
+from graphengine.ops.elementwise import add
 from graphengine.transform.adjoint import differentiate
 
 __all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
+
+Value = Array | tuple[Array, ...]
+"""What an op gives: one array, or those of a bundle."""
 
 STEP = 1e-5
 """h of the central difference (f(x + h) - f(x - h)) / 2h, which errs by order h^2, and rounding adds 1e-16 / h."""
@@ -128,6 +134,16 @@ def _type_of(array: Array) -> TensorType:
     return TensorType(array.shape, check_dtype(array.dtype))
 
 
+def _types_of(value: Value) -> TensorType:
+    return BundleType.of(tuple(map(_type_of, value))) if isinstance(value, tuple) else _type_of(value)
+
+
+def _evaluate(op: Op, operands: Sequence[Array]) -> Value:
+    with np.errstate(all="ignore"):
+        value = op.eval(np, *operands)
+    return tuple(map(np.asarray, value)) if isinstance(value, tuple) else np.asarray(value)
+
+
 def _check_json(op: Op) -> None:
     text = json.dumps(op.attributes(), allow_nan=False)
     again = type(op)(**json.loads(text))
@@ -137,7 +153,7 @@ def _check_json(op: Op) -> None:
 def _check_types(op: Op, operands: Sequence[Array]) -> None:
     types = [_type_of(operand) for operand in operands]
     inferred = op.infer(*types)
-    actual = _type_of(np.asarray(op.eval(np, *operands)))
+    actual = _types_of(_evaluate(op, operands))
     assert inferred == actual, f"infer says {inferred}, eval gives {actual}"
     flops = op.flops(inferred, *types)
     assert isinstance(flops, int), f"FLOPs are a count, not {flops!r}"
@@ -163,18 +179,16 @@ def _check_named(op: Op, types: Sequence[TensorType], inferred: TensorType, axis
 
 
 def _check_kernel(op: Op, operands: Sequence[Array]) -> None:
-    expected = np.asarray(op.eval(np, *operands))
+    expected = _evaluate(op, operands)
     if op.is_leaf:
         return
     for layout in _layouts(operands):
         if op.is_view:
-            view = op.view(layout[0])
-            _same(view, expected, f"the view of {op.kind}")
-            if not op.can_view(contiguous=False):
-                _run_kernel(op, np.empty_like(expected), layout, expected)
-            continue
+            _same(op.view(layout[0]), expected, f"the view of {op.kind}")
+            if op.can_view(contiguous=False):
+                continue
         _run_kernel(op, _garbage(expected), layout, expected)
-    if op.is_view:
+    if op.is_view or isinstance(expected, tuple):
         return
     for position in op.overwrites:
         if position < len(operands) and _type_of(operands[position]) == _type_of(expected):
@@ -182,8 +196,9 @@ def _check_kernel(op: Op, operands: Sequence[Array]) -> None:
             _run_kernel(op, held[position], held, expected)
 
 
-def _run_kernel(op: Op, out: Array, operands: Sequence[Array], expected: Array) -> None:
-    scratch = [_garbage(np.empty(t.static_shape, t.dtype)) for t in op.scratch(_type_of(out), *map(_type_of, operands))]
+def _run_kernel(op: Op, out: Any, operands: Sequence[Array], expected: Value) -> None:
+    types = op.scratch(_types_of(out), *map(_type_of, operands))
+    scratch = [_garbage(np.empty(type.static_shape, type.dtype)) for type in types]
     with np.errstate(all="ignore"):
         function, arguments = op.bind(out, *operands, scratch=scratch)
         for _ in range(2 if all(out is not operand for operand in operands) else 1):
@@ -203,42 +218,53 @@ def _layouts(operands: Sequence[Array]) -> Iterator[list[Array]]:
     yield strided
 
 
-def _garbage(like: Array) -> Array:
+def _garbage(like: Any) -> Any:
+    if isinstance(like, tuple):
+        return tuple(map(_garbage, like))
     fill: Any = {"f": np.nan, "b": True}.get(like.dtype.kind, 77)
     return np.full(like.shape, fill, like.dtype)
 
 
-def _same(actual: Array, expected: Array, what: str) -> None:
+def _same(actual: Any, expected: Any, what: str) -> None:
+    if isinstance(expected, tuple):
+        for index, pair in enumerate(zip(actual, expected, strict=True)):
+            _same(*pair, f"{what}, item {index}")
+        return
     tolerance = 1e-12 if expected.dtype == np.float64 else 2e-6
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=what)
     assert actual.dtype == expected.dtype, f"{what} gives {actual.dtype}, eval {expected.dtype}"
 
 
-def _declare(op: Op, operands: Sequence[Array]) -> tuple[Graph, list[Node], Node]:
+def _declare(op: Op, operands: Sequence[Array]) -> tuple[Graph, list[Node], list[Node]]:
+    """A graph of `op` alone: its operands, and what it gives, one node or the items of a bundle."""
     graph = Graph("check", "float64")
     leaves = [graph.input(f"x{i}", operand.shape, operand.dtype) for i, operand in enumerate(operands)]
-    return graph, leaves, graph.add(op, leaves, name="y")
+    y = graph.add(op, leaves, name="y")
+    count = len(y.type.items) if isinstance(y.type, BundleType) else 0
+    return graph, leaves, [apply(Item(index=index), y) for index in range(count)] or [y]
 
 
 def _check_backends(op: Op, operands: Sequence[Array]) -> None:
-    graph, leaves, y = _declare(op, operands)
-    graph.output("y", y)
+    graph, leaves, results = _declare(op, operands)
+    for index, node in enumerate(results):
+        graph.output(f"y{index}", node)
     feeds = {leaf.name: operand for leaf, operand in zip(leaves, operands, strict=True)}
-    with np.errstate(all="ignore"):
-        expected = np.asarray(op.eval(np, *operands))
+    value = _evaluate(op, operands)
+    expected = value if isinstance(value, tuple) else (value,)
     for backend in BACKENDS:
-        _same(compile(graph, backend=backend).forward(feeds)["y"], expected, f"backend {backend}, {op.kind}")
+        _same(tuple(compile(graph, backend=backend).forward(feeds).values()), expected, f"backend {backend}, {op.kind}")
 
 
 def _check_derivative(
     op: Op, operands: Sequence[Array], tolerance: float, second_order: bool, differentiable: bool
 ) -> None:
-    graph, leaves, y = _declare(op, operands)
+    graph, leaves, results = _declare(op, operands)
     floats = [leaf for leaf in leaves if leaf.type.is_float]
-    if not y.type.is_float or not floats:
+    targets = [node for node in results if node.type.is_float]
+    if not targets or not floats:
         return
     generator = np.random.default_rng(0)
-    loss = sum(y * graph.constant("weight", generator.normal(size=y.type.static_shape)), name="loss")
+    loss = graph.output("loss", _weighted(targets, generator))
     derivative = differentiate(loss, floats)
     reached = [leaf.name for leaf in floats if leaf in derivative.adjoints]
     assert bool(reached) == differentiable, f"{op.kind}: a gradient reaches {reached or 'none'}"
@@ -247,15 +273,14 @@ def _check_derivative(
     gradcheck(graph, "loss", feeds, wrt=floats, tolerance=tolerance)
     if not second_order or not differentiable:
         return
-    terms = [
-        sum(x_bar * graph.constant(f"weight{i}", generator.normal(size=x_bar.type.static_shape)))
-        for i, x_bar in enumerate(gradients)
-    ]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    graph.output("second", total)
+    graph.output("second", _weighted(gradients, generator))
     gradcheck(graph, "second", feeds, wrt=floats, tolerance=10 * tolerance)
+
+
+def _weighted(nodes: Sequence[Node], generator: np.random.Generator) -> Node:
+    """The sum of all elements, each times a random number."""
+    weights = [generator.normal(size=node.type.static_shape) for node in nodes]
+    return reduce(add, [sum(node * node.graph.constant(None, w)) for node, w in zip(nodes, weights, strict=True)])
 
 
 def _find(graph: Graph, what: str | Node) -> Node:
