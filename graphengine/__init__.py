@@ -19,6 +19,7 @@ from graphengine.ir.spec import load as load
 from graphengine.ir.training import Training as Training
 from graphengine.ir.types import TensorType as TensorType
 from graphengine.ops.activation import *
+from graphengine.ops.attention import *
 from graphengine.ops.batch_norm import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
@@ -53,5 +54,6 @@ from graphengine.testing import gradcheck as gradcheck
 from graphengine.train import *
 from graphengine.transform.adjoint import grad as grad
 from graphengine.transform.derivatives import *
+from graphengine.transform.inference import for_inference as for_inference
 from graphengine.transform.per_example import *
 from graphengine.transform.tangent import *

@@ -18,7 +18,7 @@ OPS = """
     group_norm half_squared_error hard_tanh hinge huber identity isfinite l1 l2 layer_norm leaky_relu less less_equal
     log log1p log_softmax logical_and logical_not logical_or logsumexp mask matmul max max_pool1d max_pool2d maximum
     mean min minimum multiply negative not_equal one_hot pad perceptron_loss power reciprocal relu reshape rms_norm
-    scatter_add sigmoid sign silu sin slice softmax softplus sqrt square squared_error squeeze stack stop_gradient
+    scan scatter_add sigmoid sign silu sin slice softmax softplus split sqrt square squared_error squeeze stack stop_gradient
     subtract sum tanh transpose variance where
 """
 
@@ -30,8 +30,8 @@ ERRORS = """
 REST = """
     Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay EarlyStopping Epoch Executable
     ExponentialDecay GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay TensorType
-    Training Warmup compile confusion_matrix evaluate fit grad gradcheck hessian hvp jacobian jvp load load_checkpoint
-    load_parameters per_example_grad predict save_checkpoint save_parameters transfer
+    Training Warmup compile confusion_matrix evaluate fit for_inference grad gradcheck hessian hvp jacobian jvp load
+    load_checkpoint load_parameters per_example_grad predict save_checkpoint save_parameters transfer
 """
 
 
@@ -46,7 +46,8 @@ def test_the_public_names_are_these() -> None:
 
 def test_the_submodules_that_users_name_are_there() -> None:
     assert all(
-        isinstance(getattr(ge, name), types.ModuleType) for name in ("data", "init", "optim", "schedules", "zoo")
+        isinstance(getattr(ge, name), types.ModuleType)
+        for name in ("data", "init", "layers", "optim", "schedules", "zoo")
     )
 
 

@@ -160,6 +160,20 @@ class Orthogonal(Initializer):
         return self.gain * (q if rows >= columns else q.T).reshape(shape)
 
 
+class LSTMBias(Initializer):
+    """The bias of an lstm's gates i, f, g, o: 1 for f, so that a new cell remembers, else 0 (Gers et al. 2000).
+
+    The shape has one axis, which 4 divides.
+    """
+
+    kind: Literal["lstm_bias"] = "lstm_bias"
+
+    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+        if len(shape) != 1 or shape[0] % 4:
+            raise AttributeValueError(f"LSTMBias: a vector of four equal parts is needed, not shape {shape}")
+        return np.repeat([0.0, 1.0, 0.0, 0.0], shape[0] // 4)
+
+
 def usual(shape: Sequence[object]) -> Initializer:
     """What a parameter of `shape` starts from if nothing is said: GlorotUniform, or Zeros below two axes."""
     return GlorotUniform() if len(shape) > 1 else Zeros()

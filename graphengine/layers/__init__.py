@@ -1,5 +1,24 @@
-"""Layers: functions that add several nodes at once, and name their parameters `layer.weight`, `layer.bias`."""
+"""Layers: functions that add several nodes to a graph, with the parameters that these need."""
 
-from graphengine.layers.conv import conv1d as conv1d
-from graphengine.layers.conv import conv2d as conv2d
-from graphengine.layers.conv import conv2d_transpose as conv2d_transpose
+from graphengine.layers.conv import conv1d, conv2d, conv2d_transpose
+from graphengine.layers.dense import dense
+from graphengine.layers.norm import batch_norm, group_norm, layer_norm, rms_norm
+from graphengine.layers.recurrent import gru, lstm, rnn
+from graphengine.layers.sequential import sequential
+from graphengine.ops.random import dropout
+
+__all__ = [
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv2d_transpose",
+    "dense",
+    "dropout",
+    "group_norm",
+    "gru",
+    "layer_norm",
+    "lstm",
+    "rms_norm",
+    "rnn",
+    "sequential",
+]

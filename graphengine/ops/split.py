@@ -34,7 +34,7 @@ class Split(Op):
         for size in self.sizes:
             total = dims.add(total, size)
         if total != x.shape[axis]:
-            raise ShapeError(f"parts of {', '.join(map(str, self.sizes))} are {total} in all, and axis {axis} of {x} not")
+            raise ShapeError(f"axis {axis} of {x} is not split into {' + '.join(map(str, self.sizes))} = {total}")
         parts = (TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in self.sizes)
         return BundleType.of(tuple(parts))
 
@@ -48,8 +48,11 @@ class Split(Op):
     def vjp(self, y: Node, y_bar: Any, x: Node) -> tuple[Node | None]:
         types = y.type.items if isinstance(y.type, BundleType) else ()
         bars = [*y_bar, *[None] * (len(types) - len(y_bar))]
-        given = [full(x.graph, 0.0, t.shape, t.dtype) if bar is None else bar for bar, t in zip(bars, types, strict=True)]
-        return (concat(given, axis=self.axis),)
+        parts = [
+            full(x.graph, 0.0, type_.shape, type_.dtype) if bar is None else bar
+            for bar, type_ in zip(bars, types, strict=True)
+        ]
+        return (concat(parts, axis=self.axis),)
 
 
 def split(x: Node, parts: int | Sequence[Dim], axis: int = 0, *, name: str | None = None) -> tuple[Node, ...]:

@@ -22,11 +22,11 @@ class Audit:
     adjoints: int
     """Active nodes that a gradient reaches; each has one adjoint, however many children it has."""
     shares: int
-    """Edges between them: how often a VJP rule's share was added to an adjoint. The work grows with these."""
+    """How often a VJP rule's share was added to an adjoint. The work grows with these; a scan counts as one node."""
     paths: int
     """Paths from the leaves to the loss, from node to child: what the chain rule written out sums over.
 
-    The work does not grow with these. x * x is one child of x, which it reads twice.
+    The work does not grow with these. x * x is one child of x, which it reads twice; a scan is one child, too.
     """
     faults: tuple[str, ...]
 
@@ -46,10 +46,11 @@ class Audit:
 def audit(program: Program, derivative: Derivative | None) -> Audit:
     """Count how often `program` computes every node, and check that operands precede their readers."""
     adjoints = derivative.adjoints if derivative else {}
+    visited = derivative.flow.visited if derivative else {}
     return Audit(
         values=sum(step.phase is Phase.FORWARD for step in program.instructions),
         adjoints=len(adjoints),
-        shares=sum(parent in adjoints for node in adjoints for parent in node.parents),
+        shares=sum(parent in visited for node in visited for parent in node.parents),
         paths=_paths(derivative) if derivative else 0,
         faults=tuple(_faults(program)),
     )
@@ -61,7 +62,9 @@ def _faults(program: Program) -> Iterator[str]:
         for operand in step.operands:
             if not computed[operand.name] and operand.name not in program.leaves:
                 yield f"{step.name} reads {operand.name} before it is computed"
-        computed[step.name] += 1
+        computed.update([step.name, *(part.name for part in step.out.parts.values())])
+        if step.loop:
+            yield from (f"at a step of {step.name}, {fault}" for fault in _faults(step.loop.body))
     for name, count in computed.items():
         if count > 1:
             yield f"{name} is computed {count} times"

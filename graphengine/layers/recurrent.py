@@ -1,0 +1,281 @@
+"""Recurrent layers over sequences [batch, time, features]: rnn, lstm, gru, in one direction or both, one upon another.
+
+What a step takes from its input is one matrix product for all steps, ahead of the scan; only the product with the state
+before is left inside. Every pass over the sequence has parameters of its own:
+
+    input_weight      [features, gates * units]; starts from Glorot's uniform law
+    recurrent_weight  [units, gates * units]; starts with orthonormal rows
+    bias              [gates * units]
+    recurrent_bias    [units], of gru alone: b_hn in its formula
+
+Gates stand in the order of the formulas. The parameters of a single pass are `name.bias` and so on; those of a layer
+among several `name.layer_0.bias`; those of a direction among two `name.forward.bias` and `name.backward.bias`, or
+`name.layer_0.forward.bias`. A layer upon another takes what that gives for each step as its features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
+from graphengine.ir import dims
+from graphengine.ir.composite import declaring, free_name
+from graphengine.ir.graph import Node
+from graphengine.ir.init import GlorotUniform, Initializer, LSTMBias, Orthogonal, Zeros
+from graphengine.ir.types import TensorType
+from graphengine.layers.usual import Activation, parameter
+from graphengine.ops import compare
+from graphengine.ops.activation import identity, sigmoid, tanh
+from graphengine.ops.broadcast import full, reshape
+from graphengine.ops.linalg import transpose
+from graphengine.ops.scan import scan
+from graphengine.ops.shape import concat, expand_dims
+from graphengine.ops.split import split
+
+__all__ = ["gru", "lstm", "rnn"]
+
+State = Node | Sequence[Node]
+"""What a pass starts from, [batch, units]: h, or the pair (h, c) of an lstm."""
+
+
+_DIRECTIONS = ((".forward", False), (".backward", True))
+"""The two passes of a bidirectional layer: what stands in the names of their parameters, and whether they go back."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """The parameters that a step reads."""
+
+    recurrent: Node
+    recurrent_bias: Node | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """A kind of unit: how many gates and states it has, and what a step makes of the states before it."""
+
+    kind: str
+    gates: int
+    states: int
+    step: Callable[[tuple[Node, ...], Node, _Weights], tuple[Node, ...]]
+    bias: Initializer
+    has_recurrent_bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    return_sequences: bool
+    return_state: bool
+    reverse: bool
+    bidirectional: bool
+    num_layers: int
+    mask: Node | None
+    initial: State | Sequence[State] | None
+
+
+def rnn(
+    x: Node,
+    units: int,
+    *,
+    name: str | None = None,
+    activation: Activation = tanh,
+    return_sequences: bool = False,
+    return_state: bool = False,
+    reverse: bool = False,
+    bidirectional: bool = False,
+    num_layers: int = 1,
+    mask: Node | None = None,
+    initial: State | Sequence[State] | None = None,
+) -> Any:
+    """Elman's network (1990): h' = activation(x W + h U + b), with `activation` tanh or relu.
+
+    x is [batch, time, features]. The result is h after the last step, [batch, units]; with `return_sequences` h after
+    every step, [batch, time, units], in the order of x; with `return_state` a pair of that and the states at the end.
+    `reverse` goes from the last step to the first. `bidirectional` does both: what the two passes give stands side by
+    side, the way on first, so there are 2 * units features. `num_layers` puts so many layers one upon another.
+
+    `mask` is [batch, time], of bools: where it is False a step is padding. The state passes it unchanged, so h after
+    the last step is that after the last real one, and h of the sequence is 0 there.
+
+    `initial` is what a pass starts from, else zeros. Of several passes it is a sequence, as the states returned are:
+    the passes of the first layer, the way on before the way back, then those of the next.
+    """
+    cell = _Cell("rnn", 1, 1, lambda state, z, weights: (activation(z + state[0] @ weights.recurrent),), Zeros())
+    options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)
+    return _layer(cell, x, units, name, options)
+
+
+def lstm(
+    x: Node,
+    units: int,
+    *,
+    name: str | None = None,
+    return_sequences: bool = False,
+    return_state: bool = False,
+    reverse: bool = False,
+    bidirectional: bool = False,
+    num_layers: int = 1,
+    mask: Node | None = None,
+    initial: State | Sequence[State] | None = None,
+) -> Any:
+    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+        i, f, g, o = x W + h U + b, four gates of `units` each, in this order
+        c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h' = sigmoid(o) * tanh(c')
+
+    The bias of f starts at 1, so that a new cell remembers; all other biases start at 0. A state is the pair (h, c).
+    The arguments are those of `rnn`.
+    """
+    cell = _Cell("lstm", 4, 2, _lstm_step, LSTMBias())
+    options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)
+    return _layer(cell, x, units, name, options)
+
+
+def gru(
+    x: Node,
+    units: int,
+    *,
+    name: str | None = None,
+    return_sequences: bool = False,
+    return_state: bool = False,
+    reverse: bool = False,
+    bidirectional: bool = False,
+    num_layers: int = 1,
+    mask: Node | None = None,
+    initial: State | Sequence[State] | None = None,
+) -> Any:
+    """The gated recurrent unit (Cho et al. 2014), in the variant whose reset gate acts after the product with U.
+
+        r, z, n = x W + b, three gates of `units` each, in this order
+        r = sigmoid(r + h U_r),  z = sigmoid(z + h U_z),  n = tanh(n + r * (h U_n + b_hn))
+        h' = (1 - z) * n + z * h
+
+    This is the variant of PyTorch, and of Keras with reset_after. The arguments are those of `rnn`.
+    """
+    cell = _Cell("gru", 3, 1, _gru_step, Zeros(), has_recurrent_bias=True)
+    options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)
+    return _layer(cell, x, units, name, options)
+
+
+def _lstm_step(state: tuple[Node, ...], z: Node, weights: _Weights) -> tuple[Node, ...]:
+    h, c = state
+    i, f, g, o = split(z + h @ weights.recurrent, 4, axis=1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    return sigmoid(o) * tanh(c), c
+
+
+def _gru_step(state: tuple[Node, ...], z: Node, weights: _Weights) -> tuple[Node, ...]:
+    (h,) = state
+    units = h.shape[1]
+    from_input, n_from_input = split(z, (dims.multiply(2, units), units), axis=1)
+    from_state, n_from_state = split(h @ weights.recurrent, (dims.multiply(2, units), units), axis=1)
+    reset, update = split(sigmoid(from_input + from_state), 2, axis=1)
+    n = tanh(n_from_input + reset * (n_from_state + weights.recurrent_bias))  # type: ignore[operator]  # a gru has it
+    return (n + update * (h - n),)
+
+
+def _layer(cell: _Cell, x: Node, units: int, name: str | None, options: _Options) -> Any:
+    """All passes; between them sequences are [time, batch, features], as a scan takes them."""
+    name = name or free_name(x.graph, cell.kind)
+    with declaring(cell.kind, x, name=name):
+        _check(cell, x, units, options)
+        mask = None if options.mask is None else expand_dims(transpose(options.mask), 2)
+        initial = _initial(cell, x, units, options)
+        sequence, ends = transpose(x, (1, 0, 2)), list[tuple[Node, ...]]()
+        for layer in range(options.num_layers):
+            head = name if options.num_layers == 1 else f"{name}.layer_{layer}"
+            stacked = options.return_sequences or layer < options.num_layers - 1
+            results = []
+            for tail, reverse in _DIRECTIONS if options.bidirectional else [("", options.reverse)]:
+                first = initial[len(ends)]
+                y, end = _pass(cell, sequence, first, mask, f"{head}{tail}", reverse, stacked)
+                results.append(y)
+                ends.append(end)
+            sequence = concat(results, axis=-1) if options.bidirectional else results[0]
+        y = identity(transpose(sequence, (1, 0, 2)) if options.return_sequences else sequence, name=name)
+        states = [end if cell.states > 1 else end[0] for end in ends]
+        return (y, states if len(states) > 1 else states[0]) if options.return_state else y
+
+
+def _pass(
+    cell: _Cell, x: Node, first: tuple[Node, ...], mask: Node | None, name: str, reverse: bool, stacked: bool
+) -> tuple[Node, tuple[Node, ...]]:
+    """One way over the sequence: h of all steps if they are to be `stacked`, else the last; and the last states."""
+    units = int(first[0].shape[1])
+    z = _projected(cell, x, units, name)
+    weights = _recurrent_weights(cell, x, units, name)
+
+    def body(state: tuple[Node, ...], step: tuple[Node, ...]) -> tuple[tuple[Node, ...], Node | None]:
+        after = cell.step(state, step[0], weights)
+        if mask is not None:
+            after = tuple(compare.where(step[1], new, old) for new, old in zip(after, state, strict=True))
+        return after, after[0] if stacked else None
+
+    end, h = scan(body, first, (z,) if mask is None else (z, mask), reverse=reverse, name=f"{name}.scan")
+    if not stacked:
+        return end[0], end
+    return (h if mask is None else compare.mask(h, mask)), end
+
+
+def _projected(cell: _Cell, x: Node, units: int, name: str) -> Node:
+    """x W + b for all steps at once."""
+    time, batch, features = x.shape
+    weight = parameter(x, f"{name}.input_weight", (int(features), cell.gates * units), GlorotUniform())
+    bias = parameter(x, f"{name}.bias", (cell.gates * units,), cell.bias)
+    rows = reshape(x, (dims.multiply(time, batch), features))
+    return reshape(rows @ weight + bias, (time, batch, cell.gates * units))
+
+
+def _recurrent_weights(cell: _Cell, x: Node, units: int, name: str) -> _Weights:
+    weight = parameter(x, f"{name}.recurrent_weight", (units, cell.gates * units), Orthogonal())
+    if not cell.has_recurrent_bias:
+        return _Weights(weight, None)
+    return _Weights(weight, parameter(x, f"{name}.recurrent_bias", (units,), Zeros()))
+
+
+def _initial(cell: _Cell, x: Node, units: int, options: _Options) -> list[tuple[Node, ...]]:
+    """What every pass starts from."""
+    count = options.num_layers * (2 if options.bidirectional else 1)
+    shape = (x.shape[0], units)
+    if options.initial is None:
+        return [(full(x.graph, 0.0, shape, x.dtype),) * cell.states] * count
+    given: Sequence[Any] = [options.initial] if count == 1 else _as_tuple(options.initial)
+    if len(given) != count:
+        raise GraphError(f"{cell.kind} makes {count} passes, and is given what {len(given)} start from")
+    states = [_as_tuple(state) for state in given]
+    wanted = TensorType(shape, x.dtype)
+    for state in states:
+        if len(state) != cell.states:
+            raise GraphError(
+                f"a state of {cell.kind} is {' and '.join('hc'[: cell.states])}, and {len(state)} are given"
+            )
+        for node in state:
+            if node.type != wanted:
+                raise ShapeError(f"{cell.kind} starts from {wanted}, and {node.name} is {node.type}")
+    return states
+
+
+def _as_tuple(nodes: Any) -> tuple[Any, ...]:
+    return (nodes,) if isinstance(nodes, Node) else tuple(nodes)
+
+
+def _check(cell: _Cell, x: Node, units: int, options: _Options) -> None:
+    for what, count in (("units", units), ("num_layers", options.num_layers)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise AttributeValueError(f"{what} of {cell.kind} is an int of at least 1, not {count!r}")
+    if options.reverse and options.bidirectional:
+        raise AttributeValueError(f"a bidirectional {cell.kind} goes both ways; leave reverse out")
+    if not x.type.is_float:
+        raise DTypeError(f"{cell.kind} takes floats, not {x.type}; cast it")
+    if x.ndim != 3 or not isinstance(x.shape[2], int):
+        raise ShapeError(f"{cell.kind} takes [batch, time, features], with a number of features, not {x.type}")
+    if options.mask is None:
+        return
+    if options.mask.dtype != "bool":
+        raise DTypeError(f"the mask of {cell.kind} is of bools, not {options.mask.type}")
+    if options.mask.shape != x.shape[:2]:
+        wanted = TensorType(x.shape[:2], "bool")
+        raise ShapeError(f"the mask of {cell.kind} over {x.type} is {wanted}, not {options.mask.type}")
