@@ -47,6 +47,8 @@ def per_example_grad(
     is such), all rows are computed one by one, each from the whole batch, which is right, but takes n gradients of n
     examples. From a function, the gradient of one example is emitted once, as the body of a loop over the batch: n
     gradients of one example, whatever the ops.
+
+    Raises ShapeError for what is no loss for each example, GraphError for a w that itself holds a row for each.
     """
     if isinstance(loss, Node):
         if inputs is not None:
@@ -137,7 +139,7 @@ class _Batch:
     def _find_axes(self) -> bool:
         """Follow the examples from the losses back; whether that leads to an answer everywhere."""
         for node in reversed(self.active):
-            if node not in self.axes:
+            if node not in self.axes or node.is_leaf:
                 continue
             axes = example_axes(node, self.axes[node])
             if axes is None or node in self.shared:
