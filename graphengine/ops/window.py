@@ -96,6 +96,11 @@ class Sweep:
         return self.dilation * (self.window - 1) + 1
 
     @property
+    def padded(self) -> Dim:
+        """The size of the axis with its padding."""
+        return dims.add(self.size, self.before + self.after)
+
+    @property
     def count(self) -> Dim:
         """The number of places; raises ShapeError if there is none, or if it depends on a name in no simple way."""
         span = dims.subtract(self.padded, self.reach)
@@ -103,27 +108,20 @@ class Sweep:
             raise ShapeError(
                 f"the window, which reaches over {self.reach}, is larger than the {self.padded} of the padded axis"
             )
-        for rest in range(self.stride):  # (stride * a + rest) / stride is a, also where a is not known
-            steps = dims.divide(dims.subtract(span, rest), self.stride)
-            if steps is not None:
-                return dims.add(steps, 1)
-        raise ShapeError(
-            f"stride {self.stride} along the named axis {self.size}: write its size as a number, or take stride 1"
-        )
+        # (stride * a + rest) / stride, rounded down, is a, also where a is not known.
+        rest = dims.bind(span, dict.fromkeys(dims.names(span), 0)) % self.stride
+        steps = dims.divide(dims.subtract(span, rest), self.stride)
+        if steps is None:
+            raise ShapeError(
+                f"stride {self.stride} along the named axis {self.size}: write its size as a number, or take stride 1"
+            )
+        return dims.add(steps, 1)
 
     @property
     def rest(self) -> int:
         """How many elements at the end of the padded axis no window reaches, as the stride steps over them."""
-        return dims.bind(dims.subtract(self.padded, self._swept), {})
-
-    @property
-    def _swept(self) -> Dim:
-        return dims.add(dims.multiply(dims.subtract(self.count, 1), self.stride), self.reach)
-
-    @property
-    def padded(self) -> Dim:
-        """The size of the axis with its padding."""
-        return dims.add(self.size, self.before + self.after)
+        swept = dims.add(dims.multiply(dims.subtract(self.count, 1), self.stride), self.reach)
+        return dims.bind(dims.subtract(self.padded, swept), {})
 
     @property
     def places(self) -> int:

@@ -1,5 +1,7 @@
 """Convolutions against a naive loop, by hand, and as each other's adjoints."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -216,6 +218,38 @@ def test_a_stride_along_a_named_axis_is_refused_with_a_remedy() -> None:
     with pytest.raises(ShapeError, match='padding "same" with stride 2 along the named axis height: write its size'):
         ge.conv2d(x, w, stride=2, padding="same")
     assert ge.conv2d(x, w, stride=(1, 2)).shape == ("batch", 3, "height-2", 3)
+
+
+def test_images_of_any_size_are_doubled_and_halved_again() -> None:
+    graph = ge.Graph("g", "float64")
+    x, w = graph.input("x", ("batch", 2, "height", 3)), graph.parameter("w", (2, 1, 3, 3))
+    doubled = ge.conv2d_transpose(x, w, stride=2, padding=1, output_padding=1)
+    assert doubled.shape == ("batch", 1, "2*height", 6)
+    assert ge.conv2d(doubled, w, stride=2, padding=1).shape == x.shape
+    graph.output("loss", ge.sum(doubled * doubled))
+    for height in (1, 4):
+        ge.gradcheck(graph, "loss", {"x": f64(2, 2, height, 3)})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "kernel"),
+    [({}, (16, 8, 3, 3)), ({"stride": 2, "padding": 1, "dilation": 2, "groups": 8}, (8, 1, 3, 3)), ({}, (4, 8, 1, 1))],
+)
+def test_kernels_allocate_no_arrays(attributes: dict[str, object], kernel: tuple[int, ...]) -> None:
+    graph = ge.Graph("g", "float64")
+    x, w = graph.input("x", (16, 8, 21, 21)), graph.parameter("w", kernel)
+    pooled = ge.avg_pool2d(ge.max_pool2d(ge.conv2d(x, w, **attributes), 2), 3, 1, 1)
+    graph.output("loss", ge.sum(pooled * pooled))
+    exe = ge.compile(graph, loss="loss", wrt=["x", "w"])
+    exe.forward({"x": f64(16, 8, 21, 21)})
+    loaded = exe._last_forward
+    assert loaded is not None
+    loaded.runnable.run(0, loaded.length)
+    tracemalloc.start()
+    loaded.runnable.run(0, loaded.length)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16_000  # NumPy's buffers of broadcast operands and a few tuples; the images take 450,000
 
 
 FAULTS: list[tuple[dict[str, object], tuple[int, ...], tuple[int, ...], type[GraphError], str]] = [
