@@ -1,0 +1,222 @@
+"""Chains of linear maps: what stands between two nonlinearities, and is one map x -> x W + b however many nodes it has.
+
+W3 (W2 (W1 x)) = (W3 W2 W1) x, of a rank that is at most the least size on the way. A chain begins with the product by a
+matrix that no input reaches. More such products follow, on the same side, and scales and shifts of the units; each is
+the only reader of the one before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from graphengine.ir import dims
+from graphengine.ir.graph import Graph, Node
+from graphengine.ir.leaf import Input
+from graphengine.ir.op import Op
+from graphengine.ir.subgraph import between
+from graphengine.ir.types import TensorType
+from graphengine.ops.activation import Identity
+from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
+from graphengine.ops.linalg import MatMul
+
+__all__ = ["Chain", "Link", "fixed_nodes", "linear_chains", "worth_merging"]
+
+_SCALE_AND_SHIFT: Mapping[type[Op], Callable[[Any], tuple[Any, Any]]] = MappingProxyType(
+    {
+        Identity: lambda _: (1.0, 0.0),
+        Negative: lambda _: (-1.0, 0.0),
+        Add: lambda c: (1.0, c),
+        Subtract: lambda c: (1.0, -c),
+        Multiply: lambda c: (c, 0.0),
+        Divide: lambda c: (1.0 / c, 0.0),
+    }
+)
+"""Of ops that map each unit by itself: y = scale * x + shift, for the operand c besides x."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One node of a chain: it maps `flow`, what inputs reach, by `weight`, what they do not."""
+
+    node: Node
+    flow: Node
+    weight: Node | None
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it mixes the units."""
+        return isinstance(self.node.op, MatMul)
+
+    @property
+    def flows_first(self) -> bool:
+        """Whether `flow` stands before the weight: in x @ W, where W is (units in, units out), and not in W @ x."""
+        return self.node.parents[0] is self.flow
+
+    @property
+    def axis(self) -> int:
+        """Of a matrix: the axis of the units, counted from the end."""
+        return -1 if self.flows_first or self.flow.ndim == 1 else -2
+
+    @property
+    def shifts(self) -> bool:
+        """Whether it adds something."""
+        return isinstance(self.node.op, Add | Subtract)
+
+    def acts_along(self, axis: int) -> bool:
+        """Whether it maps the values along `axis`, in the same way wherever else they stand."""
+        if self.is_matrix:
+            return self.axis == axis
+        shape = () if self.weight is None else self.weight.shape
+        return self.node.type == self.flow.type and all(
+            dim == 1 for place, dim in enumerate(shape, -len(shape)) if place != axis
+        )
+
+    def scale_and_shift(self, weight: Any) -> tuple[Any, Any]:
+        """Of what is no matrix: by what it multiplies, and what it adds, where the weight has this value."""
+        if isinstance(self.node.op, Subtract) and not self.flows_first:
+            return -1.0, weight
+        return _SCALE_AND_SHIFT[type(self.node.op)](weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Links, each reading the one before, that map the values along one axis (-1 or -2)."""
+
+    links: tuple[Link, ...]
+    axis: int
+
+    @property
+    def source(self) -> Node:
+        """What is mapped."""
+        return self.links[0].flow
+
+    @property
+    def last(self) -> Node:
+        """What comes out."""
+        return self.links[-1].node
+
+    @property
+    def matrices(self) -> tuple[Link, ...]:
+        """The links that mix the units."""
+        return tuple(link for link in self.links if link.is_matrix)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many units there are: in the source, and after each link."""
+        nodes = (self.source, *(link.node for link in self.links))
+        return tuple(dims.bind(node.shape[self.axis], {}) for node in nodes)
+
+    @property
+    def flops(self) -> int:
+        """FLOPs for one example, as it stands."""
+        return sum(_flops(link, size) for link, size in zip(self.links, _pairs(self.sizes), strict=True))
+
+    @property
+    def merged_flops(self) -> int:
+        """FLOPs for one example, as one map."""
+        return _map_flops(self.sizes[0], self.sizes[-1], any(link.shifts for link in self.links))
+
+
+def fixed_nodes(nodes: Iterable[Node]) -> set[Node]:
+    """Those of `nodes`, parents first, that no input reaches, not even by the size of a named dim."""
+    fixed: set[Node] = set()
+    for node in nodes:
+        if not isinstance(node.op, Input) and fixed.issuperset(node.parents) and not node.dim_names():
+            fixed.add(node)
+    return fixed
+
+
+def linear_chains(graph: Graph) -> list[Chain]:
+    """The chains of two or more links among what the outputs and updates of `graph` need, in order of their ends."""
+    results = [*graph.outputs.values(), *graph.updates.values()]
+    nodes = between(results, ())
+    reads = Counter([*results, *(parent for node in nodes for parent in node.parents)])
+    fixed = fixed_nodes(nodes)
+    chains: dict[Node, list[Link]] = {}
+    for node in nodes:
+        if node not in fixed and (link := _link(node, fixed)):
+            chain = chains.get(link.flow)
+            if chain and reads[link.flow] == 1 and link.acts_along(chain[0].axis):
+                chain.append(link)
+                chains[node] = chains.pop(link.flow)
+            elif link.is_matrix:
+                chains[node] = [link]
+    return [Chain(tuple(links), links[0].axis) for links in chains.values() if len(links) > 1]
+
+
+def worth_merging(chain: Chain) -> list[Chain]:
+    """The parts of `chain` that leave it with the fewest FLOPs when each is made one map; none of only one link.
+
+    The cheapest way to the value after a link is the cheapest one to the value before it and the link itself, or the
+    cheapest one to where a part begins and the part as one map, which costs the same from all places of equal size.
+    """
+    sizes = chain.sizes
+    ways = [
+        (0, 0)
+    ]  # for every place between links, the FLOPs of the cheapest way there, and where its last part begins
+    starts: dict[tuple[int, bool], int] = {}  # by size, and by whether something was added since: the cheapest place
+    for place, link in enumerate(chain.links):
+        if link.is_matrix:
+            _offer(starts, (sizes[place], False), place, ways)
+        if link.shifts:
+            for size in [size for size, shifted in starts if not shifted]:
+                _offer(starts, (size, True), starts.pop((size, False)), ways)
+        options = [(ways[place][0] + _flops(link, sizes[place : place + 2]), place)]
+        options += [
+            (ways[start][0] + _map_flops(size, sizes[place + 1], shifted), start)
+            for (size, shifted), start in starts.items()
+        ]
+        ways.append(min(options, key=lambda option: (option[0], -option[1])))
+    return _parts(chain, ways)
+
+
+def _parts(chain: Chain, ways: list[tuple[int, int]]) -> list[Chain]:
+    parts = []
+    stop = len(chain.links)
+    while stop:
+        _, start = ways[stop]
+        if stop - start > 1:
+            parts.append(Chain(chain.links[start:stop], chain.axis))
+        stop = start
+    return parts[::-1]
+
+
+def _offer(starts: dict[tuple[int, bool], int], key: tuple[int, bool], place: int, ways: list[tuple[int, int]]) -> None:
+    """Let a part begin at `place`, unless one that costs as much begins where the way is cheaper."""
+    if key not in starts or ways[place][0] < ways[starts[key]][0]:
+        starts[key] = place
+
+
+def _link(node: Node, fixed: Collection[Node]) -> Link | None:
+    """`node` as a link, if it maps one operand linearly by what is fixed."""
+    flows = [parent for parent in node.parents if parent not in fixed]
+    others = [parent for parent in node.parents if parent in fixed]
+    if len(flows) != 1 or not isinstance(node.op, (MatMul, *_SCALE_AND_SHIFT)):
+        return None
+    if isinstance(node.op, MatMul) and others[0].ndim != 2:
+        return None
+    if isinstance(node.op, Divide) and node.parents[0] not in flows:
+        return None
+    return Link(node, flows[0], others[0] if others else None)
+
+
+def _pairs(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [sizes[place : place + 2] for place in range(len(sizes) - 1)]
+
+
+def _flops(link: Link, sizes: tuple[int, ...]) -> int:
+    before, after = sizes
+    if link.is_matrix:
+        return _map_flops(before, after, shifted=False)
+    y = TensorType((after,), link.node.dtype)
+    return link.node.op.flops(y, *[y] * len(link.node.parents))
+
+
+def _map_flops(before: int, after: int, shifted: bool) -> int:
+    """FLOPs of x W, or of x W + b, for one x."""
+    x, w, y = (TensorType(shape, "float64") for shape in ((before,), (before, after), (after,)))
+    return MatMul().flops(y, x, w) + (y.size if shifted else 0)
