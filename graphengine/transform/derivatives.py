@@ -1,8 +1,8 @@
 """Whole derivatives: Jacobians and Hessians, row by row or column by column, and their products with vectors.
 
-A Jacobian of m by n numbers takes m steps of reverse mode or n of forward mode; whichever are fewer are made. One step
-is emitted once, as the body of a loop over basis vectors; what it shares with the others, the values of the forward
-pass and the slopes there, stands before the loop and is computed once.
+A Jacobian of m by n numbers takes m steps of reverse mode or n of forward mode; whichever are fewer are made. The step
+is emitted once, as the body of a loop over basis vectors, unless the steps are small and few; what it shares with the
+others, the values of the forward pass and the slopes there, stands before the loop and is computed once.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ __all__ = ["hessian", "hvp", "jacobian"]
 
 Mode = Literal["forward", "reverse"]
 
-UNROLLED = 4
-"""Up to this many steps stand one after another instead of in a loop: they are soon compiled, and copy nothing."""
+UNROLLED = 256
+"""Up to how many nodes steps may come to that stand one after another, which takes up to half the time of a loop's.
+
+Each of these nodes takes about 50 us to plan, so that of more of them the first run would be slow.
+"""
 
 
 @overload
@@ -138,7 +141,7 @@ def _for_each_basis_vector(linear: LinearMap, shape: Shape) -> list[Node]:
     steps = _static(dims.product(shape))
     if steps == 0 or all(node is None for node in linear.results):
         return [full(graph, 0.0, (steps, *like.shape), like.dtype) for like in linear.like]
-    if steps <= UNROLLED:
+    if steps == 1 or steps * linear.size() <= UNROLLED:
         basis = [graph.constant(None, row, dtype) for row in np.eye(steps).reshape(steps, *map(_static, shape))]
         return [stack(results) for results in zip(*(linear([row]) for row in basis), strict=True)]
 

@@ -42,6 +42,10 @@ class LinearMap:
                 results.append(copies[result] if result in copies else graph.own(result))
         return results
 
+    def size(self) -> int:
+        """How many nodes one application emits."""
+        return len(depending_on(self.arguments, [node for node in self.results if node is not None]))
+
     def reached(self) -> LinearMap:
         """The same map without the results that are zero."""
         pairs = [(node, like) for node, like in zip(self.results, self.like, strict=True) if node is not None]

@@ -9,12 +9,19 @@ import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
 from graphengine.ir.graph import Graph, Node
 from graphengine.ops.scan import Scan
+from graphengine.transform import derivatives
 from tests.arrays import f64
 from tests.transform.values import compiled, mlp, normal_like, parameters, recurrent, values
 
+both_modes = pytest.mark.parametrize("mode", ["forward", "reverse"])
 
-def both_modes(function):
-    return pytest.mark.parametrize("mode", ["forward", "reverse"])(function)
+
+@pytest.fixture(params=[0, 1000], ids=["loop", "unrolled"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derivatives, "UNROLLED", request.param)
+
+
+in_a_loop_and_without = pytest.mark.usefixtures("either_way")
 
 
 def layer(rows: int = 3, columns: int = 2) -> tuple[Graph, Node, Node]:
@@ -41,6 +48,7 @@ def by_differences(y: Node, x: Node, feeds: dict[str, np.ndarray], held: dict[st
     return np.stack(columns, axis=-1).reshape(*columns[0].shape, *value.shape)
 
 
+@in_a_loop_and_without
 @both_modes
 @pytest.mark.parametrize("rows", [1, 3, 9])
 def test_a_jacobian_agrees_with_differences(mode: str, rows: int) -> None:
@@ -53,6 +61,7 @@ def test_a_jacobian_agrees_with_differences(mode: str, rows: int) -> None:
     np.testing.assert_allclose(found_w, by_differences(y, graph["w"], feeds, held), rtol=1e-7, atol=1e-8)
 
 
+@in_a_loop_and_without
 @both_modes
 @pytest.mark.parametrize(
     ("y_shape", "x_shape"), [((), ()), ((), (4,)), ((4,), ()), ((2, 3), (3, 2)), ((1, 6), (2, 1, 3)), ((6,), (1,))]
@@ -75,27 +84,28 @@ def steps(node: Node) -> int:
 
 
 def test_the_mode_that_takes_fewer_steps_is_chosen() -> None:
-    for rows, columns in ((20, 7), (7, 20)):
+    for rows, columns in ((90, 70), (70, 90)):
         graph = ge.Graph("choice", dtype="float64")
         x = graph.input("x", (columns,))
         y = ge.exp(graph.parameter("w", (rows, columns)) @ x)
-        assert steps(ge.jacobian(y, x)) == 7
+        assert steps(ge.jacobian(y, x)) == 70
 
 
-def test_a_jacobian_by_few_elements_has_no_loop() -> None:
+def test_a_jacobian_of_few_steps_has_no_loop() -> None:
     graph, y, x = layer(rows=9, columns=4)
     ge.jacobian(y, x)
     assert not any(isinstance(node.op, Scan) for node in graph.nodes)
 
 
 def test_what_the_steps_share_is_computed_once_before_the_loop() -> None:
-    graph, y, x = layer(rows=9, columns=8)
+    graph, y, x = layer(rows=100, columns=80)
     (bundle,) = [node for node in ge.jacobian(y, x).graph.nodes if isinstance(node.op, Scan)]
     inside = {node.op.kind for node in bundle.op.body.nodes}
     assert "tanh" not in inside
     assert "tanh" in {node.op.kind for node in graph.nodes}
 
 
+@in_a_loop_and_without
 def test_the_side_that_is_not_stepped_through_may_have_named_dims() -> None:
     graph = ge.Graph("named", dtype="float64")
     x, w = graph.input("x", ("batch", 3)), graph.parameter("w", (3, 2))
@@ -111,6 +121,7 @@ def test_the_side_that_is_not_stepped_through_may_have_named_dims() -> None:
     np.testing.assert_allclose(found_x, by_differences(total, x, feeds, held), rtol=1e-7, atol=1e-8)
 
 
+@in_a_loop_and_without
 def test_what_no_path_leads_to_has_a_zero_jacobian() -> None:
     graph = ge.Graph("apart", dtype="float64")
     x, y = graph.input("x", (7,)), graph.input("y", (6,))
@@ -122,12 +133,14 @@ def test_what_no_path_leads_to_has_a_zero_jacobian() -> None:
     assert ge.jacobian(empty * 2.0, empty).shape == (0, 2, 0, 2)
 
 
+@in_a_loop_and_without
 def test_a_jacobian_is_differentiated_like_any_node() -> None:
     graph, y, x = layer(rows=6, columns=6)
     loss = ge.sum(ge.sin(ge.jacobian(y, x)))
     ge.gradcheck(graph, loss, {"x": f64(6)}, wrt=[x, "w"], tolerance=1e-5)
 
 
+@in_a_loop_and_without
 @both_modes
 def test_a_jacobian_through_a_recurrence_agrees_with_differences(mode: str) -> None:
     graph, _, feeds = recurrent()
@@ -157,6 +170,7 @@ def test_a_jacobian_that_cannot_be_had_is_refused() -> None:
     assert len(graph) == 4
 
 
+@in_a_loop_and_without
 @pytest.mark.parametrize("model", [mlp, recurrent])
 def test_a_hessian_times_a_vector_is_their_product(model) -> None:
     graph, loss, feeds = model()
@@ -173,6 +187,7 @@ def test_a_hessian_times_a_vector_is_their_product(model) -> None:
     np.testing.assert_allclose(np.concatenate([p.ravel() for p in found[size**2 :]]), product, rtol=1e-9, atol=1e-12)
 
 
+@in_a_loop_and_without
 def test_a_hessian_agrees_with_differences_of_the_gradient() -> None:
     graph, loss, feeds = mlp()
     w = graph["w"]
@@ -183,6 +198,7 @@ def test_a_hessian_agrees_with_differences_of_the_gradient() -> None:
     np.testing.assert_allclose(found, by_differences(gradient, w, feeds, held), rtol=1e-6, atol=1e-8)
 
 
+@in_a_loop_and_without
 def test_the_hessian_of_a_quadratic_form_is_its_matrix() -> None:
     graph = ge.Graph("quadratic", dtype="float64")
     x = graph.input("x", (5,))
@@ -192,6 +208,7 @@ def test_the_hessian_of_a_quadratic_form_is_its_matrix() -> None:
     np.testing.assert_allclose(found, (a + a.T) / 2, rtol=1e-12)
 
 
+@in_a_loop_and_without
 def test_the_hessian_of_a_cubic_is_differentiated_like_any_node() -> None:
     graph = ge.Graph("cubic", dtype="float64")
     x = graph.input("x", (6,))
@@ -231,6 +248,7 @@ def test_a_hessian_that_cannot_be_had_is_refused() -> None:
     assert products[0].type == x.type
 
 
+@in_a_loop_and_without
 def test_derivatives_survive_their_document() -> None:
     graph, y, x = layer(rows=7, columns=6)
     graph.output("jacobian", ge.jacobian(y, x))
