@@ -93,17 +93,22 @@ def gradcheck(
 
 
 def in_float64(graph: Graph) -> Graph:
-    """The same graph with float64 in the place of float32."""
+    """The same graph with float64 in the place of float32, in the bodies of its scans too."""
     twin = Graph(graph.name, "float64" if graph.dtype == "float32" else graph.dtype)
     for node in graph.nodes:
-        op = node.op
-        if getattr(op, "dtype", None) == "float32":
-            op = type(op)(**{**{name: getattr(op, name) for name in type(op).model_fields}, "dtype": "float64"})
         with twin.declared_at(node.where):
-            twin.add(op, [twin.nodes[parent.index] for parent in node.parents], name=node.name)
+            twin.add(_op_in_float64(node.op), [twin.nodes[parent.index] for parent in node.parents], name=node.name)
     for name, node in graph.outputs.items():
         twin.output(name, twin.nodes[node.index])
     return twin
+
+
+def _op_in_float64(op: Op) -> Op:
+    fields = {name: getattr(op, name) for name in type(op).model_fields}
+    changes: dict[str, Any] = {name: in_float64(value) for name, value in fields.items() if isinstance(value, Graph)}
+    if fields.get("dtype") == "float32":
+        changes["dtype"] = "float64"
+    return type(op)(**{**fields, **changes}) if changes else op
 
 
 def check_op(

@@ -1,5 +1,6 @@
 """Systems ready made: graphs that are declared, with what they are named after in their docstrings."""
 
+from graphengine.zoo.autoencoder import convolutional_autoencoder
 from graphengine.zoo.digits import digits_network
 from graphengine.zoo.lecture import (
     Activation,
@@ -12,11 +13,18 @@ from graphengine.zoo.lecture import (
     perceptron,
     three_layer,
 )
+from graphengine.zoo.recurrent import digits_gru, digits_lstm
+from graphengine.zoo.vision import fashion_mlp, lenet
 
 __all__ = [
     "Activation",
     "Objective",
+    "convolutional_autoencoder",
+    "digits_gru",
+    "digits_lstm",
     "digits_network",
+    "fashion_mlp",
+    "lenet",
     "linear_network",
     "linear_regression",
     "logistic_regression",
