@@ -14,9 +14,11 @@ from typing import TypeVar
 import numpy as np
 
 import graphengine as ge
+from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph, Node, apply
 from graphengine.ir.init import Uniform
 from graphengine.ir.leaf import Constant, Leaf, Parameter, State
+from graphengine.ops.attention import AttentionAdjoint
 from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
 from graphengine.ops.conv import Conv2DWeightGrad
@@ -25,6 +27,7 @@ from graphengine.ops.index import SliceAdjoint
 from graphengine.ops.loss import SoftmaxError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
+from graphengine.ops.position import SinusoidalPositions, arange
 from graphengine.ops.random import Dropout
 from graphengine.ops.reduce import First
 
@@ -80,7 +83,7 @@ class Grower:
 
     random: np.random.Generator
     graph: Graph = field(default_factory=lambda: ge.Graph("grown", dtype="float64"))
-    values: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray | tuple[np.ndarray, ...]] = field(default_factory=list)
     pool: list[Node] = field(default_factory=list)
     given: dict[str, np.ndarray] = field(default_factory=dict)
     labels: Node | None = None
@@ -91,7 +94,8 @@ class Grower:
             op = new.op.bind_dims({"batch": BATCH})
             operands = [self.values[parent.index] for parent in new.parents]
             is_given = isinstance(op, Leaf) and not isinstance(op, Constant)
-            self.values.append(self.given[new.name] if is_given else np.asarray(op.eval(np, *operands)))
+            value = self.given[new.name] if is_given else op.eval(np, *operands)
+            self.values.append(value if isinstance(value, tuple) else np.asarray(value))
         return self.values[node.index]
 
     def plant(self) -> None:
@@ -302,6 +306,27 @@ def slice_adjoint(g: Grower) -> Node:
     return apply(SliceAdjoint(key="1:4", shape=(5, 3)), x)
 
 
+def attending(g: Grower) -> tuple[list[Node], dict[str, object]]:
+    """Queries, keys and values, at times a mask, and how they attend to each other."""
+    operands = [ge.tanh(g.rows()) for _ in range(3)]
+    if g.coin():
+        operands.append(g.graph.constant(None, np.array(g.choose([True, False]))))
+    return operands, {"causal": g.coin(), "block": g.choose([None, 2]), "scale": g.choose([None, 0.5])}
+
+
+def attention(g: Grower) -> Node:
+    operands, options = attending(g)
+    return ge.attention(*operands, **options)
+
+
+def attention_adjoint(g: Grower) -> Node:
+    operands, options = attending(g)
+    rows = (ge.tanh(ge.sum(g.rows(), -1)) for _ in range(2))
+    bundle = apply(AttentionAdjoint(**options), g.rows(), *operands[:3], *rows, *operands[3:])
+    q_bar, k_bar, v_bar = (apply(Item(index=index), bundle) for index in range(3))
+    return q_bar * k_bar + v_bar
+
+
 def gather(g: Grower) -> Node:
     x = g.fixed()
     axis = g.axis(x)
@@ -438,10 +463,13 @@ RECIPES: dict[str, Recipe] = {
     "abs": unary(ge.abs, 0.0),
     "absolute_error": loss(ge.absolute_error, untied_beside),
     "add": binary(ge.add),
+    "arange": lambda g: g.rows() + ge.cast(ge.expand_dims(arange(g.graph, "batch"), -1), "float64") * 0.1,
     "argmax": locating(ge.argmax),
     "argmin": locating(ge.argmin),
     "avg_pool2d": avg_pool2d,
     "avg_pool2d_adjoint": avg_pool2d_adjoint,
+    "attention": attention,
+    "attention_adjoint": attention_adjoint,
     "batch_statistic": lambda g: apply(BatchStatistic(), x := g.pick(), x * 0.5),
     "binary_cross_entropy": loss(ge.binary_cross_entropy, probabilities),
     "broadcast_to": broadcast_to,
@@ -521,11 +549,15 @@ RECIPES: dict[str, Recipe] = {
     "sign": unary(ge.sign, 0.0),
     "silu": unary(ge.silu),
     "sin": unary(ge.sin),
+    "sinusoidal_positions": lambda g: (
+        g.rows() * g.graph.add(SinusoidalPositions(length="batch", units=3, dtype="float64"))
+    ),
     "slice": slicing,
     "slice_adjoint": slice_adjoint,
     "softmax": along_axis(ge.softmax),
     "softmax_error": lambda g: apply(SoftmaxError(), g.rows(), g.labels),
     "softplus": unary(ge.softplus),
+    "split": lambda g: (parts := ge.split(g.rows(), (1, 2), axis=1))[0] * parts[1],
     "sqrt": on_positive(ge.sqrt),
     "square": unary(ge.square),
     "squared_error": loss(ge.squared_error, beside),
@@ -545,7 +577,7 @@ LEAVES = {"constant", "input", "parameter", "state"}
 """Kinds that every graph is planted with."""
 
 EXCLUDED = {
-    "item": "takes apart a bundle, which only a scan makes",
+    "item": "takes apart the bundles of others",
     "scan": "has a graph of its own for a body; its tests grow those",
 }
 """Kinds without a recipe, each with the reason."""

@@ -1,0 +1,237 @@
+"""Scaled dot-product attention (Vaswani et al. 2017), whole or by blocks of queries.
+
+The scores, queries by keys, are work of the kernel and are not kept for the backward pass, which makes them again from
+q, k and the logarithm of each query's sum (Rabe and Staats 2021; Dao et al. 2022). With `block`, only so many rows of
+them stand in memory at a time. A block has the whole rows of its queries, so none needs a running greatest or sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.errors import ShapeError
+from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.graph import Node, apply
+from graphengine.ir.op import Array, Call
+from graphengine.ir.pullback import pullback
+from graphengine.ir.types import TensorType
+from graphengine.ops.activation import identity
+from graphengine.ops.broadcast import dim_size, full, sum
+from graphengine.ops.compare import logical_and, where
+from graphengine.ops.elementwise import exp, sqrt
+from graphengine.ops.linalg import transpose
+from graphengine.ops.position import arange
+from graphengine.ops.scores import Scores, run_all, turned
+from graphengine.ops.shape import expand_dims
+
+__all__ = ["attention"]
+
+_UNSEEN = -1e30
+"""What stands for the exponent of a key that is not seen: exp makes 0 of it, and 0 times it is 0."""
+
+
+class Attention(Scores):
+    """A bundle of y and l: y_i = sum_j p_ij v_j, with p_ij = exp(z_ij - l_i) and l_i = log sum_j exp(z_ij).
+
+    z are the scores of q [..., t, d] and k [..., s, d]; v is [..., s, e], y [..., t, e], l [..., t]. The greatest of a
+    query is taken from its scores first, so that nothing overflows. A query that sees no key has y_i = 0 and l_i = 0.
+    """
+
+    kind: Literal["attention"] = "attention"
+
+    def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None) -> BundleType:
+        self.check(q, k, v, mask)
+        y = TensorType((*q.shape[:-1], v.shape[-1]), q.dtype)
+        return BundleType.of((y, TensorType(q.shape[:-1], q.dtype)))
+
+    def eval(self, xp: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
+        z = self.scores(xp, q, k, mask)
+        greatest = xp.max(z, axis=-1, keepdims=True, initial=xp.finfo(z.dtype).min)
+        powers = xp.exp(z - greatest)
+        total = xp.sum(powers, axis=-1, keepdims=True)
+        sees_none = total == 0
+        total, greatest = xp.where(sees_none, 1.0, total), xp.where(sees_none, 0.0, greatest)
+        return xp.matmul(powers, v) / total, (greatest + xp.log(total))[..., 0]
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        q, k, _, *mask = types
+        scaled, *others = self.work(q, k, *mask)
+        row = TensorType((*scaled.shape[:-2], 1, scaled.shape[-1]), q.dtype)
+        return (row, row, scaled, *others)
+
+    def bind(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (y, log_sum), (q, k, v, *mask) = out, operands
+        ones, lowest = np.ones((1, k.shape[-2]), q.dtype), np.finfo(q.dtype).min
+        one = np.ones((), q.dtype)
+        calls: list[Call] = []
+        for block, _, scores, made in self.bind_scores(scratch[2:], q, k, *mask):
+            greatest, total = (block.work(row) for row in scratch[:2])
+            rows, log_sums = block.queries(y), block.row(log_sum)
+            calls += made
+            calls += [
+                (np.maximum.reduce, (scores, -2, None, greatest, True, lowest)),
+                (np.subtract, (scores, greatest, scores)),
+                (np.exp, (scores, scores)),
+                (np.matmul, (ones[:, : block.seen], scores, total)),  # several times as fast as np.add.reduce
+                # The power of the greatest is 1, so that a sum below 1 is that of no keys.
+                (partial(np.minimum, out=log_sums), (total, one)),
+                (np.multiply, (log_sums, greatest, log_sums)),
+                (partial(np.maximum, out=total), (total, one)),
+                (np.matmul, (turned(scores), block.keys(v), rows)),
+                (np.divide, (rows, turned(total), rows)),
+                (np.log, (total, total)),
+                (np.add, (log_sums, total, log_sums)),
+            ]
+        return run_all, (calls,)
+
+    def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
+        values, log_sum = (apply(Item(index=index), y) for index in range(2))
+        values_bar, log_sum_bar = (*y_bar, None)[:2]
+        if values_bar is None:
+            values_bar = full(y.graph, 0.0, values.shape, values.dtype)
+        delta = sum(values_bar * values, -1)
+        if log_sum_bar is not None:
+            delta = delta - log_sum_bar
+        q, k, v, *mask = parents
+        op = AttentionAdjoint(causal=self.causal, scale=self.scale, block=self.block)
+        bundle = apply(op, values_bar, q, k, v, log_sum, delta, *mask)
+        return [*(apply(Item(index=index), bundle) for index in range(3)), *(None for _ in mask)]
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        q, k, v, *mask = types
+        size, width = q.static_shape[-1], v.static_shape[-1]
+        bounded = self.causal or bool(mask)
+        rows = q.size // size
+        return self.operations(q, k, 2 * size + 2 * width + 3 + bounded) + rows
+
+
+class AttentionAdjoint(Scores):
+    """A bundle of q_bar, k_bar and v_bar, given y_bar [..., t, e], and l_i and delta_i = y_i . y_bar_i of each query.
+
+    With p_ij = exp(z_ij - l_i) and s_ij = scale * p_ij (y_bar_i . v_j - delta_i) these are
+    q_bar_i = sum_j s_ij k_j, k_bar_j = sum_i s_ij q_i and v_bar_j = sum_i p_ij y_bar_i.
+    """
+
+    kind: Literal["attention_adjoint"] = "attention_adjoint"
+
+    def infer(
+        self,
+        y_bar: TensorType,
+        q: TensorType,
+        k: TensorType,
+        v: TensorType,
+        log_sum: TensorType,
+        delta: TensorType,
+        mask: TensorType | None = None,
+    ) -> BundleType:
+        self.check(q, k, v, mask)
+        row = TensorType(q.shape[:-1], q.dtype)
+        if y_bar != TensorType((*row.shape, v.shape[-1]), q.dtype) or not log_sum == delta == row:
+            raise ShapeError(f"{y_bar}, {log_sum} and {delta} are not of the attention of {q} to {k} and {v}")
+        return BundleType.of((q, k, v))
+
+    def eval(self, xp: Any, y_bar: Any, q: Any, k: Any, v: Any, log_sum: Any, delta: Any, mask: Any = None) -> Any:
+        p = xp.exp(self.scores(xp, q, k, mask) - log_sum[..., None])
+        s = p * (xp.matmul(y_bar, xp.swapaxes(v, -1, -2)) - delta[..., None]) * self.factor(q.shape[-1])
+        return xp.matmul(s, k), xp.matmul(xp.swapaxes(s, -1, -2), q), xp.matmul(xp.swapaxes(p, -1, -2), y_bar)
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        _, q, k, v, _, _, *mask = types
+        scaled, scores, *bound = self.work(q, k, *mask)
+        bars = TensorType((*scaled.shape[:-2], v.shape[-1], scaled.shape[-1]), q.dtype)
+        return (k, v, bars, scores, scaled, scores, *bound)
+
+    def bind(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (q_bar, k_bar, v_bar), (y_bar, q, k, v, log_sum, delta, *mask) = out, operands
+        k_share, v_share, bars, slopes, *work = scratch
+        factor = np.array(self.factor(q.shape[-1]), q.dtype)
+        calls: list[Call] = []
+        for block, scaled, powers, made in self.bind_scores(work, q, k, *mask):
+            rows, rows_bar = block.queries(q_bar), block.queries(y_bar)
+            columns_bar, slope = block.work(bars), block.work(block.keys(slopes))
+            calls += made
+            calls += [
+                (np.subtract, (powers, block.row(log_sum), powers)),
+                (np.exp, (powers, powers)),
+                (np.copyto, (columns_bar, turned(rows_bar))),
+                (np.matmul, (block.keys(v), columns_bar, slope)),
+                (np.subtract, (slope, block.row(delta), slope)),
+                (np.multiply, (slope, powers, slope)),
+                (np.matmul, (turned(slope), block.keys(k), rows)),
+                (np.multiply, (rows, factor, rows)),
+            ]
+            more = block.stop < q.shape[-2]
+            calls += _bind_product(slope, turned(scaled), block.keys(k_bar), block.keys(k_share) if more else None)
+            calls += _bind_product(powers, rows_bar, block.keys(v_bar), block.keys(v_share) if more else None)
+        return run_all, (calls,)
+
+    def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
+        # Through the formula written out as nodes, which holds the scores whole.
+        operands = [identity(parent) for parent in parents[:6]]  # no path leads from one of these to another
+        results = self._written_out(*operands, *parents[6:])
+        seeds = {result: bar for result, bar in zip(results, y_bar, strict=False) if bar is not None}
+        adjoints = pullback(seeds, operands, operands[0].phase).adjoints
+        return [*map(adjoints.get, operands), *(None for _ in parents[6:])]
+
+    def _written_out(
+        self, y_bar: Node, q: Node, k: Node, v: Node, log_sum: Node, delta: Node, mask: Node | None = None
+    ) -> tuple[Node, Node, Node]:
+        """q_bar, k_bar and v_bar by other ops."""
+        size = dim_size(q.graph, q.shape[-1], q.dtype)
+        factor = 1.0 / sqrt(size) if self.scale is None else q.graph.scalar(self.scale, q.dtype)
+        exponents = factor * q @ _exchanged(k) - expand_dims(log_sum, -1)
+        seen = mask
+        if self.causal:
+            triangle = expand_dims(arange(q.graph, q.shape[-2]), -1) >= arange(q.graph, k.shape[-2])
+            seen = triangle if mask is None else logical_and(mask, triangle)
+        p = exp(exponents if seen is None else where(seen, exponents, _UNSEEN))
+        s = factor * p * (y_bar @ _exchanged(v) - expand_dims(delta, -1))
+        return s @ k, _exchanged(s) @ q, _exchanged(p) @ y_bar
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        _, q, k, v, _, _, *mask = types
+        each = 6 * q.static_shape[-1] + 4 * v.static_shape[-1] + 2 + (self.causal or bool(mask))
+        return self.operations(q, k, each) - k.size - v.size
+
+
+def attention(
+    q: Node,
+    k: Node,
+    v: Node,
+    mask: Node | npt.ArrayLike | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    block: int | None = None,
+    *,
+    name: str | None = None,
+) -> Node:
+    """Of every query the mean of the values, weighted by the softmax over the keys of `scale * q . k`.
+
+    q is [..., t, d], k [..., s, d], v [..., s, e], and the result [..., t, e]; the axes ahead, of examples and heads,
+    are alike. A query sees a key if `mask`, of bools, which broadcasts to [..., t, s], is True there and, if `causal`,
+    key j is not behind query i: j <= i. One that sees none gets zeros. `scale` is 1 / sqrt(d) if left out.
+
+    The kernels hold the scores [..., t, s] while they run. With `block` they take so many queries at a time, and hold
+    [..., block, s]; where `causal` they also skip the keys that no query of the block sees. The values and gradients
+    are the same, to rounding; second derivatives hold the scores whole. (Vaswani et al. 2017, section 3.2.1.)
+    """
+    masks = () if mask is None else (mask if isinstance(mask, Node) else q.graph.constant(None, np.asarray(mask)),)
+    bundle = apply(Attention(causal=causal, scale=scale, block=block), q, k, v, *masks)
+    return apply(Item(index=0), bundle, name=name)
+
+
+def _bind_product(a: Array, b: Array, out: Array, share: Array | None) -> list[Call]:
+    """The calls that write the product into `out`, or by way of `share` add it to what stands there."""
+    if share is None:
+        return [(np.matmul, (a, b, out))]
+    return [(np.matmul, (a, b, share)), (np.add, (out, share, out))]
+
+
+def _exchanged(x: Node) -> Node:
+    """x with its last two axes exchanged."""
+    return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
