@@ -1,7 +1,8 @@
 """A second opinion on a memory plan: the program replayed over places that know whose value they hold.
 
 Nothing here asks the planner when a buffer lives. Every place starts with its leaf or with nothing; every instruction
-is checked to read exactly the values of its node's parents, and overwrites the place of its result.
+is checked to read exactly the values of its node's parents, and overwrites the place of its result. The body of a scan
+is replayed likewise, as a step reads and writes its leaves; and that what one step writes is what the next one reads.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph, Node
-from graphengine.schedule.program import Buffer, Instruction, Program
+from graphengine.ops.scan import Scan
+from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 
 Place = tuple[str, int | str]
 
@@ -45,37 +48,81 @@ class Replay:
 
     def _look(self, step: Instruction) -> None:
         operand = step.operands[0]
-        assert self.read(operand) == self.graph[step.name].parents[0].name
+        assert self.read(operand) == parents_of(self.graph[step.name])[0]
         assert place_of(step.out) == place_of(operand)
-        self.views[step.out] = (step.name, self.held[place_of(operand)])
+        for buffer in (step.out, *step.out.parts.values()):
+            self.views[buffer] = (buffer.name, self.held[place_of(operand)])
 
     def _write(self, step: Instruction) -> None:
-        out = place_of(step.out)
+        outs = {place_of(part): part.name for part in step.out.parts.values()} or {place_of(step.out): step.name}
         work = [place_of(buffer) for buffer in step.scratch]
         sources = [place_of(operand) for operand in step.operands]
-        assert len({out, *work}) == 1 + len(work), f"{step.name}: work memory overlaps"
+        assert len({*outs, *work}) == len(outs) + len(work), f"{step.name}: work memory overlaps"
         assert not set(work) & set(sources), f"{step.name}: work memory overlaps an operand"
-        for buffer in (step.out, *step.scratch):
+        for buffer in (step.out, *step.out.parts.values(), *step.scratch):
             if buffer.slot is not None:
                 assert buffer.type.nbytes <= self.program.slot_bytes[buffer.slot]
         found = [self.read(operand) for operand in step.operands]
         if self._is_move(step):
-            (value,) = found
+            outs = dict.fromkeys(outs, found[0])
         else:
-            value = step.name
-            assert found == [parent.name for parent in self.graph[step.name].parents], f"{step.name} reads {found}"
+            assert tuple(found) == parents_of(self.graph[step.name]), f"{step.name} reads {found}"
             for position, operand in enumerate(step.operands):
-                if sources[position] == out:
+                if sources[position] in outs:
                     assert position in step.op.overwrites, f"{step.name} may not run over operand {position}"
                     assert operand.source is None, f"{step.name} runs over a view"
                     assert operand.type == step.out.type
+        if step.loop is not None:
+            prove_loop(step, step.loop)
         for place in work:
             self.held[place] = f"garbage of {step.name}"
-        self.held[out] = value
+        self.held |= outs
+        for part in step.out.parts.values():
+            self.views[part] = (part.name, self.held[place_of(part)])
 
     def _is_move(self, step: Instruction) -> bool:
         """Whether the planner put this copy in, to bring a value to where it belongs."""
         return step.op.kind == "copy" and not (step.name in self.graph and self.graph[step.name].op.kind == "copy")
+
+
+def parents_of(node: Node) -> tuple[str, ...]:
+    """The names under which buffers hold what `node` reads."""
+    if isinstance(node.op, Item):
+        return (f"{node.parents[0].name}[{node.op.index}]",)
+    return tuple(parent.name for parent in node.parents)
+
+
+def prove_loop(step: Instruction, loop: Loop) -> None:
+    """Replay one step of a scan, and check that it leaves its leaves as the next step, and the items, need them."""
+    assert isinstance(step.op, Scan)
+    graph, items = step.op.opened, step.op.items
+    replay = Replay(loop.body, graph)
+    replay.run()
+    written = {name: name.rstrip("'") for name in loop.rows if name.endswith("'")}
+    written |= {name: items[place].name for place, name in carried(step) if name in loop.held}
+    for name in loop.body.leaves:
+        content = replay.held["leaf", name]
+        assert content == written.get(name, name), f"at a step of {step.name}, leaf {name} ends with {content}"
+    ahead = -1 if step.op.reverse else 1
+    for place, name in carried(step):
+        if name in loop.rows:
+            here = loop.rows[name]
+            nexts = {leaf: rows for leaf, rows in loop.rows.items() if rows.stack is here.stack and leaf != name}
+            assert {written[leaf] for leaf in nexts} == {items[place].name}, f"{step.name} carries {nexts} as {name}"
+            assert all(rows.shift == here.shift + ahead for rows in nexts.values())
+    for item, rows in loop.stacked.items():
+        held = {leaf for leaf, other in loop.rows.items() if other == rows}
+        assert items[item].name in {written.get(leaf, leaf) for leaf in held}, f"item {item} of {step.name} is {held}"
+    for rows in loop.rows.values():
+        assert all(0 <= t + rows.shift < rows.stack.type.shape[0] for t in loop.order)
+
+
+def carried(step: Instruction) -> list[tuple[int, str]]:
+    """The carries that are computed: their places, and the leaves of the body that they are."""
+    assert isinstance(step.op, Scan)
+    assert step.loop is not None
+    names = enumerate(node.name for node in step.op.opened.inputs[: step.op.carries])
+    return [(place, name) for place, name in names if name in step.loop.firsts]
 
 
 def place_of(buffer: Buffer) -> Place:

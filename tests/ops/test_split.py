@@ -1,0 +1,64 @@
+"""Splitting: the parts, their adjoints, and that neither copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphengine as ge
+from graphengine.errors import AttributeValueError, ShapeError
+from graphengine.ops.split import Split
+from graphengine.testing import check_op
+from tests.arrays import f64
+
+
+@pytest.mark.parametrize(
+    ("x", "sizes", "axis"),
+    [
+        (f64(5), (2, 3), 0),
+        (f64(3, 4), (1, 2, 1), 1),
+        (f64(3, 4), (4,), -1),
+        (f64(2, 3, 4), (0, 3), -2),
+        (f64(1, 1), (1,), 0),
+    ],
+)
+def test_split_keeps_the_op_contract(x: np.ndarray, sizes: tuple[int, ...], axis: int) -> None:
+    check_op(Split(sizes=sizes, axis=axis), x)
+
+
+def test_parts_joined_again_are_the_whole() -> None:
+    graph = ge.Graph("parts")
+    x = graph.input("x", ("batch", 6))
+    graph.output("whole", ge.concat(ge.split(x, 3, axis=1), axis=1))
+    exe = ge.compile(graph)
+    value = np.arange(12, dtype="float32").reshape(2, 6)
+    np.testing.assert_array_equal(exe.forward({"x": value})["whole"], value)
+    assert [step.op.kind for step in exe.program.instructions if not step.is_view] == ["concat"]
+
+
+def test_a_part_that_nobody_reads_has_an_adjoint_of_zeros() -> None:
+    graph = ge.Graph("part", dtype="float64")
+    x = graph.input("x", (4,))
+    graph.output("loss", ge.sum(ge.square(ge.split(x, (1, 2, 1))[1])))
+    exe = ge.compile(graph, loss="loss", wrt=["x"])
+    exe.forward({"x": np.array([1.0, 2.0, 3.0, 4.0])})
+    np.testing.assert_array_equal(exe.backward()["x"], [0.0, 4.0, 6.0, 0.0])
+
+
+def test_a_named_axis_splits_into_parts_that_add_up_to_it() -> None:
+    x = ge.Graph("named").input("x", ("batch", 2))
+    doubled = ge.concat([x, x])
+    assert [part.shape for part in ge.split(doubled, 2)] == [("batch", 2), ("batch", 2)]
+    assert [part.shape for part in ge.split(doubled, ("batch", "batch"))] == [("batch", 2), ("batch", 2)]
+
+
+def test_parts_that_do_not_add_up_are_refused() -> None:
+    x = ge.Graph("wrong").input("x", (5, 2))
+    with pytest.raises(ShapeError, match=r"axis 0 of float32\[5, 2\] is not split into 2 \+ 2 = 4"):
+        ge.split(x, (2, 2))
+    with pytest.raises(ShapeError, match=r"float32\[5, 2\] is not split into 2 equal parts along axis 0"):
+        ge.split(x, 2)
+    with pytest.raises(AttributeValueError, match="at least one part"):
+        ge.split(x, 0)
+    with pytest.raises(ShapeError, match="axis 2"):
+        ge.split(x, 2, axis=2)
