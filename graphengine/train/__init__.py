@@ -5,6 +5,7 @@ from graphengine.train.callbacks import Callback, Checkpoint, EarlyStopping
 from graphengine.train.checkpoint import load_checkpoint, load_parameters, save_checkpoint, save_parameters
 from graphengine.train.evaluate import evaluate, predict
 from graphengine.train.fit import fit
+from graphengine.train.folds import CrossValidation, Fold, cross_validate
 from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import Metric, confusion_matrix
 from graphengine.train.transfer import transfer
@@ -12,11 +13,14 @@ from graphengine.train.transfer import transfer
 __all__ = [
     "Callback",
     "Checkpoint",
+    "CrossValidation",
     "EarlyStopping",
     "Epoch",
+    "Fold",
     "History",
     "Metric",
     "confusion_matrix",
+    "cross_validate",
     "evaluate",
     "fit",
     "load_checkpoint",
