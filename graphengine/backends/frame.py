@@ -78,7 +78,8 @@ class Frame:
             target = held[name] if stack is None else stack[loop.order.start + shift, ...]
             yield (np.copyto, (target, self.array(first))), scan
         still = Frame(slots(self.array(loop.memory), loop.body.slot_bytes), {**_constants(scan.op), **held})
-        bound_once = {step: still.bind(step) for step in loop.body.instructions if not _moves(step, loop)}
+        moving = _moving(loop)
+        bound_once = {step: still.bind(step) for step in loop.body.instructions if step not in moving}
         for t in loop.order:
             frame = still.moved(leaves_at(t))
             for step in loop.body.instructions:
@@ -102,9 +103,20 @@ def slots(memory: Array, slot_bytes: Sequence[int]) -> list[Array]:
     return [memory[end - size : end] for end, size in zip(ends, slot_bytes, strict=True)]
 
 
-def _moves(step: Instruction, loop: Loop) -> bool:
-    """Whether an instruction of the body reads or writes what is elsewhere at each step."""
-    return any(buffer.root.leaf in loop.rows for buffer in (step.out, *step.operands, *step.scratch))
+def _moving(loop: Loop) -> set[Instruction]:
+    """The instructions of the body that read or write what is elsewhere at each step.
+
+    So do those that read a view which such an instruction makes: it is an array that each step has for itself.
+    """
+    moving: set[Instruction] = set()
+    views: set[Buffer] = set()
+    for step in loop.body.instructions:
+        buffers = (step.out, *step.operands, *step.scratch)
+        if any(buffer.root.leaf in loop.rows or buffer in views for buffer in buffers):
+            moving.add(step)
+            if step.is_view or step.loop is not None:
+                views.update((step.out, *step.out.parts.values()))
+    return moving
 
 
 def _constants(scan: object) -> dict[str, Array]:

@@ -16,6 +16,7 @@ from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph, Node, apply
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array, Op
+from graphengine.ir.scaffold import scaffold
 from graphengine.ir.types import TensorType
 
 __all__ = ["custom_vjp"]
@@ -87,12 +88,14 @@ class CustomFunction:
         graph = _graph(self.__name__, operands)
         inside = [graph.own(operand) for operand in operands]
         start = len(graph)
-        y = self.forward(*inside, **settings)
-        if not isinstance(y, Node) or y.graph is not graph:
-            raise GraphError(f"{self.__name__} returns one node of the graph of its operands, not {y!r}")
-        self._check_closed(graph, start, inside)
         rule = partial(self.rule, **settings) if settings else self.rule
-        return apply(CustomVJP(kind="custom_vjp", rule=rule), y, *inside, name=name)
+        with scaffold(graph) as keep:
+            y = self.forward(*inside, **settings)
+            if not isinstance(y, Node) or y.graph is not graph:
+                raise GraphError(f"{self.__name__} returns one node of the graph of its operands, not {y!r}")
+            self._check_closed(graph, start, inside)
+            keep.append(apply(CustomVJP(kind="custom_vjp", rule=rule), y, *inside, name=name))
+        return keep[0]
 
     def _check_closed(self, graph: Graph, start: int, operands: Sequence[Node]) -> None:
         """Raise unless the function read operands and constants alone: all else would get no gradient, in silence."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.graph import Node, Phase
 from graphengine.ir.pullback import Pullback, pullback
+from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
-from graphengine.transform.scaffold import scaffold
 
 __all__ = ["Derivative", "differentiate", "grad"]
 

@@ -16,6 +16,7 @@ from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.graph import Node
+from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full, reshape
 from graphengine.ops.index import one_hot
 from graphengine.ops.linalg import transpose
@@ -23,7 +24,6 @@ from graphengine.ops.scan import scan
 from graphengine.ops.shape import stack
 from graphengine.transform.adjoint import check_loss, grad
 from graphengine.transform.linear import LinearMap, pull, push
-from graphengine.transform.scaffold import scaffold
 from graphengine.transform.tangent import check_directions, check_floats, jvp
 
 __all__ = ["hessian", "hvp", "jacobian"]

@@ -14,6 +14,7 @@ from graphengine.ir import dims
 from graphengine.ir.dims import Shape
 from graphengine.ir.graph import Node, Phase, apply
 from graphengine.ir.pullback import active_nodes
+from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape
 from graphengine.ops.compare import equal
 from graphengine.ops.elementwise import cast
@@ -24,7 +25,6 @@ from graphengine.ops.scan import scan
 from graphengine.transform.adjoint import grad
 from graphengine.transform.example_axes import ALIGNED, Axes, example_axes
 from graphengine.transform.linear import pull
-from graphengine.transform.scaffold import scaffold
 from graphengine.transform.tangent import check_floats
 
 __all__ = ["per_example_grad"]

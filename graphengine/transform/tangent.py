@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.graph import Node
+from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
 from graphengine.transform.linear import tangents_of
-from graphengine.transform.scaffold import scaffold
 
 __all__ = ["jvp"]
 
