@@ -196,8 +196,9 @@ class _Planner:
             scratch = self._scratch(node, out.type, types)
             for buffer in scratch:
                 self._release(buffer)
-            unread = {part.root for part in out.parts.values()} - self.last_read.keys()
-            for root in {operand.root for operand in operands} | unread:
+            parts = (part.root for part in out.parts.values())
+            unread = (root for root in parts if root not in self.last_read)
+            for root in dict.fromkeys((*(operand.root for operand in operands), *unread)):
                 if root is not overwritten and self.last_read.get(root, place) == place:
                     self._release(root)
         elif self.last_read[out.root] == place:
@@ -243,10 +244,10 @@ class _Planner:
     def _may_write(self, target: Buffer, place: int, node: Node, operands: Sequence[Buffer]) -> bool:
         """Whether nothing reads `target` after this instruction, and this one admits being written over it."""
         last = self.last_read.get(target, -1)
-        if last < place:
-            return True
+        if last != place:
+            return last < place
         overwrites = self.ops[node].overwrites
-        return last == place and all(
+        return all(
             operand is target and position in overwrites and operand.type == self.buffers[node].type
             for position, operand in enumerate(operands)
             if operand.root is target
@@ -281,8 +282,9 @@ class _Planner:
             (leaf, self.buffers[node]) for leaf, node in self.updates.items() if self.buffers[node].leaf != leaf.name
         ]
         moves = []
+        targets = {leaf.name for leaf in self.updates}
         for leaf, value in pending:
-            if value.root.leaf is not None:
+            if value.root.leaf in targets:
                 held = Buffer(f"{leaf.name}.next", value.type, slot=self._take(value.type))
                 self._copy(leaf, value, held)
                 value = held
