@@ -339,6 +339,16 @@ class Graph:
             self._emission = before
 
     @contextmanager
+    def emitting_like(self, node: Node) -> Iterator[None]:
+        """Nodes added inside bear the phase of `node`, and inherit where it was declared and what it was emitted of."""
+        before = self._emission
+        self._emission = (node.phase, node.where, node.of)
+        try:
+            yield
+        finally:
+            self._emission = before
+
+    @contextmanager
     def declared_at(self, where: Where) -> Iterator[None]:
         """Nodes added inside are declared at `where`."""
         before = self._emission

@@ -45,8 +45,10 @@ def _copy(
         op = node.op.bind_dims(binding) if binding else node.op
         if isinstance(op, Input):
             op.check_dims()
-        with graph.declared_at(node.where):
-            copies[node] = graph.add(op, [copies[parent] for parent in node.parents], _name(graph, node, prefix))
+        with graph.emitting_like(node):
+            copy = graph.add(op, [copies[parent] for parent in node.parents], _name(graph, node, prefix))
+        copy.of = copies[node.graph[node.of]].name if node.of is not None else None
+        copies[node] = copy
     return copies
 
 

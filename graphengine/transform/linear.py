@@ -31,7 +31,7 @@ class LinearMap:
         graph = arguments[0].graph
         copies = dict(zip(self.arguments, arguments, strict=True))
         for node in depending_on(self.arguments, [node for node in self.results if node is not None]):
-            with graph.declared_at(node.where):
+            with graph.emitting_like(node):
                 parents = [copies[parent] if parent in copies else graph.own(parent) for parent in node.parents]
                 copies[node] = graph.add(node.op, parents)
         results = []
@@ -81,11 +81,10 @@ def tangents_of(ys: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, No
         if x in x_bars:
             x_bar = x_bars[x]
             seeds[x_bar] = seeds[x_bar] + x_dot if x_bar in seeds else x_dot
-    first_tangent = len(ys[0].graph)
     adjoints = pullback(seeds, list(bars.values()), Phase.FORWARD).adjoints
     reached = [y for y, bar in bars.items() if bar in adjoints]
     tangents = narrow([adjoints[bars[y]] for y in reached], start) if reached else []
-    _check_linear(bars.values(), tangents, first_tangent)
+    _check_linear(bars.values(), tangents, start)
     return dict(zip(reached, tangents, strict=True))
 
 
@@ -113,13 +112,15 @@ def depending_on(sources: Iterable[Node], targets: Iterable[Node]) -> list[Node]
     return [node for node in candidates if node in below and node in needed]
 
 
-def _check_linear(bars: Iterable[Node], tangents: Iterable[Node], first_tangent: int) -> None:
-    """Raise GraphError if a tangent depends on an adjoint: then a rule in between is not linear in it."""
-    readers = [node for node in depending_on(bars, tangents) if node.index >= first_tangent]
+def _check_linear(bars: Iterable[Node], tangents: Iterable[Node], start: int) -> None:
+    """Raise GraphError if a tangent depends on an adjoint: then a rule in between is not linear in it.
+
+    What reads the adjoint was emitted of a node, from place `start` on, that was itself emitted of the one at fault.
+    """
+    readers = depending_on(bars, tangents)
     if readers:
         graph = readers[0].graph
-        emitted = graph[str(readers[0].of)]  # the node that is not linear
-        rule = graph[str(emitted.of)]
-        raise GraphError(
-            f"no tangent passes {rule!r}, declared at {rule.where}: its vjp is not linear in the adjoint it is given"
-        )
+        emitted = [graph[node.of] for node in readers if node.of is not None and node.of in graph]
+        names = [node.of for node in emitted if node.index >= start and node.of is not None]
+        what = f"{graph[names[0]]!r}, declared at {graph[names[0]].where}" if names else repr(readers[0])
+        raise GraphError(f"no tangent passes {what}: its vjp is not linear in the adjoint that it is given")

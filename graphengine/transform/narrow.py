@@ -74,7 +74,7 @@ def _emit(
         if node.graph is target and (op, given) == (node.op, node.parents):
             copies[node] = node
             continue
-        with target.declared_at(node.where):
+        with target.emitting_like(node):
             copies[node] = target.add(op, given)
     return [copies[node] for node in results]
 

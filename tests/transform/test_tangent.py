@@ -179,6 +179,16 @@ def test_a_rule_that_is_not_linear_in_its_adjoint_is_found_out() -> None:
     assert len(graph) == before
 
 
+def test_a_rule_in_a_loop_that_is_not_linear_is_found_out() -> None:
+    saturating = ge.custom_vjp(lambda x: x * 1.0)
+    saturating.defvjp(lambda _, y_bar, __: ge.tanh(y_bar))
+    graph = ge.Graph("crooked", dtype="float64")
+    x = graph.input("x", (3, 2))
+    total, _ = scan(lambda c, row: (saturating(c * row), None), ge.sum(x, axis=0), x, name="loop")
+    with pytest.raises(GraphError, match=r"no tangent passes loop = scan.*its vjp is not linear"):
+        ge.jvp([ge.sum(total)], [x], [x])
+
+
 def test_what_has_no_tangent_is_refused() -> None:
     graph, other = ge.Graph("one", dtype="float64"), ge.Graph("two", dtype="float64")
     x, k = graph.input("x", (3,)), graph.input("k", (3,), dtype="int64")
