@@ -32,7 +32,7 @@ def transfer(source: Executable, target: Executable, rename: Rename | None = Non
     names = [name for name in wanted if name in given]
     for name in names:
         if given[name].type != wanted[name].type:
-            faults.append(f"of another type: {name} is {wanted[name].type}, and {_said(given[name], name)}")
+            faults.append(f"of another type: {name} is {wanted[name].type}, and {_said(given[name], name)} is given")
     if faults:
         error = TrainingError(f"{source.graph.name!r} does not fit {target.graph.name!r}; nothing was set")
         error.quote(*faults)
