@@ -28,10 +28,11 @@ ERRORS = """
 """
 
 REST = """
-    Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay EarlyStopping Epoch Executable
-    ExponentialDecay GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay TensorType
-    Training Warmup compile confusion_matrix evaluate fit for_inference grad gradcheck hessian hvp jacobian jvp load
-    load_checkpoint load_parameters per_example_grad predict save_checkpoint save_parameters transfer
+    Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay CrossValidation EarlyStopping Epoch
+    Executable ExponentialDecay Fold GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay
+    TensorType Training Warmup collapse compile confusion_matrix cross_validate evaluate fit for_inference grad
+    gradcheck hessian hvp jacobian jvp load load_checkpoint load_parameters per_example_grad predict save_checkpoint
+    save_parameters transfer
 """
 
 

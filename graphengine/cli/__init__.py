@@ -1,4 +1,4 @@
-"""The command line: `graphengine demo`, `train`, `predict`, `evaluate`, `validate`, `summary`, `schema`."""
+"""The command line: `graphengine demo`, `train`, `predict`, `evaluate`, `validate`, `summary`, `lint`, `schema`."""
 
 from graphengine.cli.commands import app, main
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ from graphengine.train.checkpoint import load_parameters, save_parameters
 from graphengine.train.evaluate import evaluate as measure
 from graphengine.train.evaluate import predict as compute
 from graphengine.train.fit import fit
+from graphengine.view import lint as find_oddities
 from graphengine.view import summarize
 
 __all__ = ["app", "main"]
@@ -213,6 +215,23 @@ def summary(
     console = show.console()
     console.print(show.summary_table(table))
     console.print(show.cost_facts(table))
+
+
+@app.command()
+def lint(
+    spec: Spec,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything is found.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is provably odd: linear maps in a row, which are one; weights that no gradient reaches; unused parts."""
+    graph = load(spec)
+    findings = find_oddities(graph)
+    if as_json:
+        typer.echo(json.dumps({"graph": graph.name, "findings": [asdict(finding) for finding in findings]}))
+    else:
+        typer.echo("\n".join(map(str, findings)) or f"{spec}: nothing found")
+    if check and findings:
+        raise typer.Exit(1)
 
 
 @app.command()
