@@ -53,9 +53,19 @@ _S = (
 _FLAT = 6.0
 """From here on erf x is 1 to the last bit."""
 
+# For float32 one form does everywhere, in half the passes: erf x = x P(x^2)/Q(x^2), fitted on [0, 3.92] for the least
+# relative error, which is 3e-8; rounding makes it up to 4e-7. Highest power first.
+_SINGLE_P = (0.053819691, 7.4788556, 98.8565, 1384.8095, 4998.7183, 29623.453)
+_SINGLE_Q = (1.0, 30.519255, 392.98338, 2995.6984, 13181.017, 26253.102)
+_SINGLE_FLAT = 3.92
+"""From here on erf x is 1 to float32."""
+
 
 class Erf(UnaryOp):
-    """y = 2 / sqrt(pi) times the integral of exp(-t^2) over t from 0 to x, to about 1e-16 (Cody 1969)."""
+    """y = 2 / sqrt(pi) times the integral of exp(-t^2) over t from 0 to x.
+
+    In float64 it is right to about 1e-16 (Cody 1969), in float32 to 4e-7.
+    """
 
     kind: Literal["erf"] = "erf"
     floats_only: ClassVar[bool] = True
@@ -79,6 +89,9 @@ class Erf(UnaryOp):
 
 def erf_into(out: Array, x: Array, size: Array, near: Array, far: Array, work: Array, is_near: Array) -> None:
     """Write erf of `x` to `out`, which may be `x`; what follows is work memory of the same type, the last of bools."""
+    if out.dtype == np.float32:
+        _single_into(out, x, size, near, far)
+        return
     np.abs(x, size)
     np.minimum(size, _FLAT, out=size)
     np.multiply(size, size, far)
@@ -98,14 +111,28 @@ def erf_into(out: Array, x: Array, size: Array, near: Array, far: Array, work: A
     np.copysign(far, x, out)
 
 
+def _single_into(out: Array, x: Array, squared: Array, above: Array, below: Array) -> None:
+    np.minimum(x, _SINGLE_FLAT, out=out)
+    np.maximum(out, -_SINGLE_FLAT, out=out)
+    np.multiply(out, out, squared)
+    _polynomial_into(above, _SINGLE_P, squared)
+    _polynomial_into(below, _SINGLE_Q, squared)
+    np.multiply(out, above, out)
+    np.divide(out, below, out)
+    np.minimum(out, 1, out=out)  # what rounding has put beyond
+    np.maximum(out, -1, out=out)
+
+
 def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
     """Horner's rule."""
     return reduce(lambda value, coefficient: value * x + coefficient, coefficients)
 
 
 def _polynomial_into(out: Array, coefficients: Sequence[float], x: Array) -> None:
-    out.fill(coefficients[0])
-    for coefficient in coefficients[1:]:
+    first, second, *others = coefficients
+    np.multiply(x, first, out)
+    np.add(out, second, out)
+    for coefficient in others:
         np.multiply(out, x, out)
         np.add(out, coefficient, out)
 

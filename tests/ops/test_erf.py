@@ -28,12 +28,15 @@ def test_erf_is_that_of_the_math_module_to_the_last_bits() -> None:
 
 
 def test_erf_in_float32_is_right_to_float32() -> None:
-    x = np.linspace(-5, 5, 2001, dtype=np.float32)
-    np.testing.assert_allclose(evaluate(ge.erf, x), [math.erf(value) for value in x.tolist()], rtol=4e-7)
+    x = np.concatenate([np.linspace(-5, 5, 20_001), [1e-30, 3.92, np.nextafter(3.92, 4), 1e30]]).astype(np.float32)
+    value = evaluate(ge.erf, x)
+    np.testing.assert_allclose(value, [math.erf(place) for place in x.tolist()], rtol=4e-7)
+    assert np.abs(value).max() == 1
 
 
-def test_erf_is_odd_and_ends_in_1() -> None:
-    x = np.array([-np.inf, -1000.0, -0.0, 0.0, 1000.0, np.inf, np.nan])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_erf_is_odd_and_ends_in_1(dtype: str) -> None:
+    x = np.array([-np.inf, -1000.0, -0.0, 0.0, 1000.0, np.inf, np.nan], dtype)
     value = evaluate(ge.erf, x)
     np.testing.assert_array_equal(value, [-1, -1, 0, 0, 1, 1, np.nan])
     assert np.signbit(value[2])
