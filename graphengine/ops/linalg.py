@@ -42,13 +42,19 @@ class MatMul(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         a, b = operands
+        if b.ndim <= 2 < a.ndim and a.flags.c_contiguous and out.flags.c_contiguous:
+            a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, *b.shape[1:])  # one large product, not many small ones
         function = np.dot if a.ndim <= 2 and b.ndim <= 2 else np.matmul
         return function, (a, b, out)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         if a.ndim == 1 or b.ndim == 1:
             return self._vjp_of_vectors(y_bar, a, b)
-        return sum_to(y_bar @ _swap(b), a.shape), sum_to(_swap(a) @ y_bar, b.shape)
+        a_bar = sum_to(y_bar @ _swap(b), a.shape)
+        if b.ndim == 2 < a.ndim:
+            # As one product: one for each place of the axes ahead would be as large as b, and be summed.
+            return a_bar, reshape(a, (-1, a.shape[-1])).T @ reshape(y_bar, (-1, y_bar.shape[-1]))
+        return a_bar, sum_to(_swap(a) @ y_bar, b.shape)
 
     def _vjp_of_vectors(self, y_bar: Node, a: Node, b: Node) -> tuple[Node, Node]:
         """The rule for matrices, on operands that are given the axis which they lack."""
