@@ -22,6 +22,7 @@ from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
+from graphengine.transform.inference import for_inference, trains_otherwise
 
 __all__ = ["Executable", "Recipe"]
 
@@ -62,23 +63,38 @@ class Executable:
     One executable serves one thread at a time.
     """
 
-    def __init__(self, recipe: Recipe, backend: Backend, seed: int) -> None:
+    def __init__(self, recipe: Recipe, backend: Backend, seed: int, owner: Executable | None = None) -> None:
+        """`owner` is an executable that holds parameters and states of the same names; they are shared with it."""
         self._recipe = recipe
         self._backend = backend
-        self._held: dict[str, Array] = _first_values(recipe.graph, seed)
+        self._held: dict[str, Array] = _first_values(recipe.graph, seed, owner._held if owner else {})
         self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
         self._needs: dict[tuple[object, ...], dict[str, TensorType]] = {}
         self._last_forward: _Loaded | None = None
         self._residuals_stand = False
         self._last_binding: dict[str, int] = {}
         self.seed = seed
-        self.parameters = Held(self, recipe.graph.parameters, "parameter")
-        self.state = Held(self, recipe.graph.states, "state")
+        self._inference: Executable | None = None
+        self.parameters = Held(owner or self, recipe.graph.parameters, "parameter")
+        self.state = Held(owner or self, recipe.graph.states, "state")
 
     @property
     def graph(self) -> Graph:
         """The graph that is run: the declared one with its adjoints and updates."""
         return self._recipe.graph
+
+    @property
+    def inference(self) -> Executable:
+        """An executable of `for_inference(graph)`, over the same parameters and states: without dropout, and with the
+        running statistics of batch normalization. It is this one, where training computes outputs as inference does.
+
+        It only runs forward. What a step changes, or an assignment on either side, both see.
+        """
+        if self._inference is None:
+            self._inference = self
+            if trains_otherwise(self.graph):
+                self._inference = Executable(Recipe(for_inference(self.graph)), self._backend, self.seed, owner=self)
+        return self._inference
 
     @property
     def unreached(self) -> dict[str, str]:
@@ -339,10 +355,12 @@ def bind_dims(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> d
     return binding
 
 
-def _first_values(graph: Graph, seed: int) -> dict[str, Array]:
+def _first_values(graph: Graph, seed: int, shared: Mapping[str, Array]) -> dict[str, Array]:
     values: dict[str, Array] = {}
     for node in graph.nodes:
-        if isinstance(node.op, leaf.Parameter | leaf.State):
+        if isinstance(node.op, leaf.Parameter | leaf.State) and node.name in shared:
+            values[node.name] = shared[node.name]
+        elif isinstance(node.op, leaf.Parameter | leaf.State):
             shape = tuple(dims.bind(dim, {}) for dim in node.shape)
             values[node.name] = node.op.init.draw(seed, node.name, shape, node.dtype)
         elif isinstance(node.op, leaf.Constant):

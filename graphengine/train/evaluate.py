@@ -25,7 +25,7 @@ def evaluate(
     metrics: MetricLike | Sequence[MetricLike] | None = None,
     batch_size: int | None = BATCH,
 ) -> dict[str, float]:
-    """The loss, if the graph has one, and the metrics of `data`, by name.
+    """The loss, if the graph has one, and the metrics of `data`, by name, computed by `exe.inference`.
 
     The loss is the mean of the batches' losses by their number of examples: that of all examples at once, for a loss
     that is a mean over examples plus what does not depend on them. A metric is computed once, of all examples.
@@ -45,15 +45,16 @@ def predict(
 ) -> dict[str, Array]:
     """The values of `outputs` for all examples, computed in batches; left out, all outputs with one row an example.
 
-    Only the feeds that these outputs need are asked for. An output without an axis of examples, such as a loss, has no
+    They are those of `exe.inference`: nothing is dropped, and no example depends on the others of its batch. Only the
+    feeds that these outputs need are asked for. An output without an axis of examples, such as a loss, has no
     value for all examples together: `evaluate` and `exe.forward` are for those.
     """
     source, _ = prepare(exe, feeds, ())
     check_size("batch_size", batch_size)
     names = _predicted(exe, [outputs] if isinstance(outputs, str) else outputs)
     parts: dict[str, list[Array]] = {name: [] for name in names}
-    for batch, _ in source.batches(exe.needs(names), batch_size):
-        for name, value in exe.forward(batch, names).items():
+    for batch, _ in source.batches(exe.inference.needs(names), batch_size):
+        for name, value in exe.inference.forward(batch, names).items():
             parts[name].append(value)
     return {name: _joined(arrays) for name, arrays in parts.items()}
 
@@ -74,7 +75,8 @@ def prepare(
 def measure(
     exe: Executable, source: Source, loss: str | None, metrics: Sequence[BoundMetric], batch_size: int | None
 ) -> dict[str, float]:
-    """The loss, under "loss", unless it is None, and the metrics, over all batches of `source`."""
+    """The loss, under "loss", unless it is None, and the metrics, over all batches of `source`, by `exe.inference`."""
+    exe = exe.inference
     outputs = list(dict.fromkeys([*([loss] if loss else []), *(metric.output for metric in metrics)]))
     needs = exe.needs(outputs)
     predictions: dict[str, list[Array]] = {metric.output: [] for metric in metrics}

@@ -44,8 +44,9 @@ def fit(
 
     The loss of an epoch is the mean of its steps' losses by their number of examples, each taken before its update;
     metrics are those of the weights at the end of the epoch, on all training data. `validation` is other data, or a
-    fraction of `data` to hold out: the last part of one permutation drawn from `seed`. `metrics` are names of
-    `ge.metrics`, functions of predictions and targets, or `ge.Metric`. The bar shows only where stderr is a terminal.
+    fraction of `data` to hold out: the last part of one permutation drawn from `seed`. Metrics and what is measured on
+    `validation` are computed by `exe.inference`, without dropout. `metrics` are names of `ge.metrics`, functions of
+    predictions and targets, or `ge.Metric`. The bar shows only where stderr is a terminal.
 
     `epochs_done` says how many epochs were trained before, so that the numbers of epochs, and with them the shuffling,
     go on from there: see `load_checkpoint`.

@@ -1,0 +1,20 @@
+"""Layers one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphengine.errors import GraphError
+from graphengine.ir.graph import Node
+
+__all__ = ["sequential"]
+
+
+def sequential(x: Node, *layers: Callable[[Node], Node]) -> Node:
+    """`x` through all `layers` in turn: functions of a node, like `ge.relu` or `partial(ge.layers.dense, units=9)`."""
+    for place, layer in enumerate(layers):
+        y = layer(x)
+        if not isinstance(y, Node):
+            raise GraphError(f"layer {place} of sequential, counted from 0, gives {y!r}, which is not a node")
+        x = y
+    return x

@@ -1,0 +1,27 @@
+"""What layers have in common: where their parameters go, and what these start from when nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphengine.ir.composite import outermost
+from graphengine.ir.graph import Node
+from graphengine.ir.init import GlorotUniform, HeNormal, Initializer
+from graphengine.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
+
+__all__ = ["RECTIFIERS", "Activation", "parameter", "usual_init"]
+
+Activation = Callable[[Node], Node]
+
+RECTIFIERS: tuple[object, ...] = (relu, leaky_relu, elu, silu, softplus, gelu)
+"""The activations that pass about half of what they are given, which He's law makes up for."""
+
+
+def usual_init(activation: Activation | None) -> Initializer:
+    """He's normal law where a rectifier follows, Glorot's uniform law elsewhere."""
+    return HeNormal() if activation in RECTIFIERS else GlorotUniform()
+
+
+def parameter(x: Node, name: str, shape: Sequence[int], init: Initializer) -> Node:
+    """A parameter of a layer on `x`, of its dtype; in the body of a scan it belongs to the graph around that."""
+    return outermost(x.graph).parameter(name, shape, init, x.dtype)
