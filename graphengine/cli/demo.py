@@ -12,7 +12,7 @@ import numpy as np
 from graphengine.baselines import Comparison, compare
 from graphengine.cli.files import write_arrays
 from graphengine.compile import compile
-from graphengine.data import DigitsSplit, digits
+from graphengine.data import Split, digits
 from graphengine.errors import SpecError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
@@ -35,7 +35,7 @@ class Demo:
 
     graph: Graph
     training: Training
-    data: DigitsSplit
+    data: Split
 
     @staticmethod
     def load(seed: int | None = None, epochs: int | None = None) -> Demo:

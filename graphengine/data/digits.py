@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import NamedTuple
 
 import numpy as np
 
-from graphengine.ir.op import Array
+from graphengine.data.split import Split
 
-__all__ = ["DigitsSplit", "digits"]
+__all__ = ["digits"]
 
 _INK = np.float32(16)
 """The value of a pixel that is all ink."""
 
 
-class DigitsSplit(NamedTuple):
-    """The digits to train on, and those held back: arrays by the names of the inputs that they are fed to."""
-
-    train: dict[str, Array]
-    test: dict[str, Array]
-
-
-def digits() -> DigitsSplit:
+def digits() -> Split:
     """The digits, split 1,437 to 360: `pixels`, float32[n, 64] in [0, 1], and `label`, int64[n].
 
     The split is fixed: a fifth of each digit is held back, as the file itself says.
@@ -31,4 +23,4 @@ def digits() -> DigitsSplit:
         pixels = arrays["pixels"].astype(np.float32) / _INK
         labels = arrays["labels"].astype(np.int64)
         is_test = arrays["is_test"]
-    return DigitsSplit(*({"pixels": pixels[rows], "label": labels[rows]} for rows in (~is_test, is_test)))
+    return Split(*({"pixels": pixels[rows], "label": labels[rows]} for rows in (~is_test, is_test)))

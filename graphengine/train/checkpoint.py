@@ -1,8 +1,9 @@
 """Weights on disk, in the safetensors format: arrays by the names of their leaves, and nothing that runs when read.
 
-A file of parameters holds the parameters; a checkpoint also holds the state (the slots of the optimizer, its count of
-steps, running statistics), so that training goes on from it as if it had never stopped. A checkpoint is read where
-parameters are wanted, too.
+A file of parameters holds the parameters, and the states that outputs are computed from, which are the running
+statistics of batch normalization: what a trained network is. A checkpoint holds all states (the slots of the optimizer,
+its count of steps, that of random draws), so that training goes on from it as if it had never stopped. A checkpoint is
+read where parameters are wanted, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Node
+from graphengine.ir.leaf import State
 from graphengine.ir.op import Array
+from graphengine.schedule.order import needed_nodes
 
 __all__ = ["load_checkpoint", "load_parameters", "save_checkpoint", "save_parameters"]
 
@@ -28,8 +31,12 @@ VERSION = 1
 
 
 def save_parameters(exe: Executable, path: StrPath) -> None:
-    """Write the parameters of `exe` to a safetensors file, which takes the place of `path` once it reads back right."""
-    _write(Path(path), dict(exe.parameters), _about(exe))
+    """Write the parameters of `exe` to a safetensors file, which takes the place of `path` once it reads back right.
+
+    With them go the states that inference reads, such as running statistics.
+    """
+    states = {node.name: exe.state[node.name] for node in _states_read(exe)}
+    _write(Path(path), {**exe.parameters, **states}, _about(exe))
 
 
 def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int = 0) -> None:
@@ -39,17 +46,17 @@ def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int = 0) -> 
 
 
 def load_parameters(exe: Executable, path: StrPath, *, strict: bool = True) -> list[str]:
-    """Set the parameters of `exe` to those of a file, and return their names.
+    """Set the parameters of `exe`, and the states that inference reads, to those of a file, and return their names.
 
     Names, shapes and dtypes must be those of `exe`; otherwise one TrainingError lists all that is missing, unexpected
     or of another type, and `exe` stays as it is. With `strict=False`, what only one of the two has is passed over.
     """
     arrays, about = _read(Path(path))
-    carried = set(json.loads(about.get("state", "[]")))
+    leaves = [*exe.graph.parameters, *_states_read(exe)]
+    carried = set(json.loads(about.get("state", "[]"))) - {node.name for node in leaves}
     given = {name: array for name, array in arrays.items() if name not in carried}
-    names = _fitting(exe.graph.parameters, given, path, strict)
-    for name in names:
-        exe.parameters[name] = given[name]
+    names = _fitting(leaves, given, path, strict)
+    _set(exe, {name: given[name] for name in names})
     return names
 
 
@@ -64,10 +71,20 @@ def load_checkpoint(exe: Executable, path: StrPath) -> int:
     if "epochs_done" not in about:
         raise TrainingError(f"{os.fspath(path)!r} is no checkpoint: it holds no state; ge.load_parameters reads it")
     leaves = [*exe.graph.parameters, *exe.graph.states]
-    for name in _fitting(leaves, arrays, path, strict=True):
-        held = exe.state if name in exe.state else exe.parameters
-        held[name] = arrays[name]
+    _set(exe, {name: arrays[name] for name in _fitting(leaves, arrays, path, strict=True)})
     return int(about["epochs_done"])
+
+
+def _states_read(exe: Executable) -> list[Node]:
+    """The states that outputs are computed from when nothing is being trained."""
+    nodes = needed_nodes(exe.inference.graph.outputs.values())
+    return [node for node in nodes if isinstance(node.op, State)]
+
+
+def _set(exe: Executable, arrays: Mapping[str, Array]) -> None:
+    for name, array in arrays.items():
+        held = exe.state if name in exe.state else exe.parameters
+        held[name] = array
 
 
 def _about(exe: Executable) -> dict[str, str]:

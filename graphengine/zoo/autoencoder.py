@@ -38,6 +38,6 @@ def convolutional_autoencoder(code: int = 8) -> Graph:
     h = conv2d(h, 1, 3, padding=1, name="decoder3", activation=sigmoid)
     picture = graph.output("reconstruction", reshape(h, ("batch", 64), name="reconstruction"))
     graph.output("loss", squared_error(picture, pixels, name="loss"))
-    optimizer = Adam(CosineDecay(0.002, _STEPS))
+    optimizer = Adam(learning_rate=CosineDecay(initial=0.002, steps=_STEPS))
     graph.training = Training(loss="loss", optimizer=optimizer, batch_size=_BATCH, epochs=_EPOCHS)
     return graph

@@ -41,6 +41,6 @@ def _reader(name: str, layer: Callable[..., Any]) -> Graph:
     graph, pixels, label = begin(name, _ROWS * _COLUMNS)
     rows = reshape(pixels, ("batch", _ROWS, _COLUMNS))
     end(dense(layer(rows, _UNITS, name="reader"), _CLASSES, name="dense"), label)
-    optimizer = Adam(CosineDecay(0.005, _STEPS))
+    optimizer = Adam(learning_rate=CosineDecay(initial=0.005, steps=_STEPS))
     graph.training = Training(loss="loss", optimizer=optimizer, batch_size=_BATCH, epochs=_EPOCHS)
     return graph

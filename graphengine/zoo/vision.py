@@ -59,4 +59,9 @@ def _convolved(x: Node, channels: int, padding: int, place: int) -> Node:
 
 def _training(rate: float, batch_size: int, epochs: int) -> Training:
     steps = epochs * -(-_EXAMPLES // batch_size)
-    return Training(loss="loss", optimizer=Adam(CosineDecay(rate, steps)), batch_size=batch_size, epochs=epochs)
+    return Training(
+        loss="loss",
+        optimizer=Adam(learning_rate=CosineDecay(initial=rate, steps=steps)),
+        batch_size=batch_size,
+        epochs=epochs,
+    )

@@ -38,6 +38,24 @@ def test_a_scalar_parameter_keeps_its_shape(tmp_path: Path):
     assert ge.load_parameters(exe, tmp_path / "w") == ["scale"]
 
 
+@pytest.mark.parametrize("save", [ge.save_parameters, ge.save_checkpoint])
+def test_running_statistics_go_with_the_parameters_for_predictions_are_made_of_them(tmp_path: Path, save):
+    g = ge.Graph()
+    inputs = g.input("x", ("batch", 3)), g.input("y", ("batch", 3))
+    prediction = ge.layers.batch_norm(ge.layers.dropout(inputs[0], 0.5), name="norm")
+    g.output("prediction", prediction)
+    g.output("loss", ge.squared_error(prediction, inputs[1]))
+    exe, other = ge.compile(g, loss="loss", optimizer=ge.Adam(learning_rate=0.1)), ge.compile(g, seed=1)
+    x = points(20)["x"]
+    data = {"x": 5 + 3 * x, "y": x}
+    ge.fit(exe, data, epochs=3, batch_size=5)
+    save(exe, tmp_path / "w")
+    names = ge.load_parameters(other, tmp_path / "w")
+    assert set(names) == {"norm.weight", "norm.bias", "norm.running_mean", "norm.running_variance"}
+    expected, predicted = (ge.predict(each, data, outputs="prediction")["prediction"] for each in (exe, other))
+    np.testing.assert_array_equal(predicted, expected)
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.kind)
 def test_training_resumes_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path, optimizer: ge.SGD):
     whole, first, second = (classifier(optimizer) for _ in range(3))
