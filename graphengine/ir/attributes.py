@@ -26,7 +26,7 @@ def _given(value: Any, info: ValidationInfo) -> Any:
 
 
 InnerGraph = Annotated[Graph, BeforeValidator(_given), PlainSerializer(lambda graph: graph.name)]
-"""A graph as an attribute, as the body of a loop is: a listing has its name, a document the whole of it."""
+"""A graph as an attribute, as the body of a loop is. It stands in the document's `graphs`, and here by its name."""
 
 _MAX_LENGTH = 2**18
 """The greatest length of a node's attributes, as text; what is longer is a constant."""

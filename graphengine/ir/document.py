@@ -24,6 +24,7 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 100
 """The greatest nesting of brackets: a constant has at most 64 axes."""
 
+_NODE = re.compile("(/graphs/[^/]*)?/nodes/")
 _MESSAGE_LENGTH = 400
 _VALUE_LENGTH = 80
 _OPEN_AND_CLOSED = dict(zip(b"[{]}", (1, 1, -1, -1), strict=True))
@@ -203,7 +204,7 @@ def _raise_first_fault(value: Any, place: Place) -> None:
 
 def _at_node(value: dict[str, Any], place: Place) -> Place:
     name = value.get("name")
-    is_node = place.pointer.startswith("/nodes/") and place.node is None and isinstance(name, str)
+    is_node = _NODE.match(place.pointer) and place.node is None and isinstance(name, str)
     return Place(place.file, place.pointer, name) if is_node else place
 
 

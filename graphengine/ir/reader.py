@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from graphengine.errors import CycleError, GraphError, SpecError
-from graphengine.ir import beside, order
+from graphengine.ir import order
 from graphengine.ir.attributes import graph_fields, read_fields, read_op
 from graphengine.ir.document import FORMAT, VERSION, Place, check_keys, expect, shown
 from graphengine.ir.graph import NAME_LENGTH, Graph, Node, Phase, check_name, did_you_mean
@@ -17,9 +17,10 @@ from graphengine.ir.op import Array, Op
 from graphengine.ir.training import Training
 from graphengine.ir.types import DTYPES, DType
 
-GRAPH_SECTIONS = ("name", "dtype", "nodes", "outputs")
-SECTIONS = ("format", "version", *GRAPH_SECTIONS)
-OPTIONAL_SECTIONS = ("updates", "training")
+SECTIONS = ("format", "version", "name", "dtype", "nodes", "outputs")
+OPTIONAL_SECTIONS = ("graphs", "updates", "training")
+GRAPH_SECTIONS = ("nodes", "outputs")
+OPTIONAL_GRAPH_SECTIONS = ("dtype",)
 
 ENTRY_FIELDS = ("name", "op", "inputs", "phase")
 """What a node may have besides the attributes of its op."""
@@ -42,10 +43,32 @@ class _Entry:
     attributes: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A graph as the document has it: the document's own, or one of its `graphs`."""
+
+    place: Place
+    graph: Graph
+    """Where the nodes are to be declared."""
+    entries: dict[str, _Entry]
+    outputs: Any
+
+    def references(self) -> dict[str, Place]:
+        """The names of the graphs that nodes hold, with the first place of each."""
+        found: dict[str, Place] = {}
+        for entry in self.entries.values():
+            for key in graph_fields(entry.op):
+                if key in entry.attributes:
+                    found.setdefault(expect(entry.attributes[key], str, entry.place, key), entry.place / key)
+        return found
+
+
 def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     """The graph that the document declares; raises SpecError at the first fault."""
     _check_header(document, place)
-    graph = _declare(document, place, fetch)
+    section = _section(document, place, document["name"], document["dtype"])
+    graphs = _graphs(document.get("graphs", {}), place / "graphs", section)
+    graph = _declare(section, graphs, fetch)
     _check_inputs(graph)
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
         if target not in graph:
@@ -57,16 +80,64 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     return graph
 
 
-def _declare(section: dict[str, Any], place: Place, fetch: Fetch) -> Graph:
-    """The graph of a document, or of a node's attribute: its name, dtype, nodes and outputs."""
-    graph = _empty(section, place)
-    entries = _entries(section["nodes"], place / "nodes", graph.dtype)
+def _graphs(value: Any, place: Place, outermost: _Section) -> dict[str, Graph]:
+    """The graphs that nodes hold, by name: each held by some node, and none by a node of its own."""
+    sections = {}
+    for name, section in expect(value, dict, place).items():
+        check_keys(section, GRAPH_SECTIONS, OPTIONAL_GRAPH_SECTIONS, place / name, "a graph inside a node")
+        sections[name] = _section(section, place / name, name, section.get("dtype", outermost.graph.dtype))
+    held = {name: section.references() for name, section in sections.items()}
+    used = outermost.references()
+    for references in (used, *held.values()):
+        for name, at in references.items():
+            if name not in sections:
+                near = did_you_mean(name, sections) if len(name) <= NAME_LENGTH else ""
+                raise at.fault(f"no graph {shown(name)}{near}", 'name one of the graphs in "graphs"')
+    ordered = _innermost_first(held)
+    for name in reversed(ordered):
+        if name not in used:
+            raise (place / name).fault(f"the graph {name!r} is held by no node", "take it out, or let a node hold it")
+        used |= held[name]
+    graphs: dict[str, Graph] = {}
+    for name in ordered:
+        graphs[name] = _declare(sections[name], graphs, _whole)
+    return graphs
+
+
+def _innermost_first(held: Mapping[str, Mapping[str, Place]]) -> list[str]:
+    rank = {name: place for place, name in enumerate(held)}
+    try:
+        return order.parents_first(held, lambda name: (rank[name],))
+    except CycleError as error:
+        circle = [str(name) for name in reversed(error.circle)]
+        text = " -> ".join([*circle, circle[0]])
+        at = held[circle[0]][circle[1 % len(circle)]]
+        raise at.fault(
+            f"graphs hold each other in a circle: {text}", "let the innermost be a graph of its own"
+        ) from None
+
+
+def _whole(places: Mapping[str, Place]) -> dict[str, Array]:
+    """What stands beside the document for a graph inside a node: nothing."""
+    for place in places.values():
+        raise place.fault("the constants of a graph inside a node stand in it whole", "write its elements as value")
+    return {}
+
+
+def _section(value: dict[str, Any], place: Place, name: Any, dtype: Any) -> _Section:
+    graph = _empty(place, name, dtype)
+    return _Section(place, graph, _entries(value["nodes"], place / "nodes", graph.dtype), value["outputs"])
+
+
+def _declare(section: _Section, graphs: Mapping[str, Graph], fetch: Fetch) -> Graph:
+    """The graph of a section, whose nodes may hold `graphs`."""
+    graph, entries = section.graph, section.entries
     stored = {"sha256", "shape"}
     arrays = fetch({e.name: e.place / "sha256" for e in entries.values() if e.attributes.keys() - {"dtype"} == stored})
     for entry in _parents_first(entries):
-        _add(graph, entry, arrays)
-    for name, node in _pairs(graph, section["outputs"], place / "outputs"):
-        with _quoting("give the output a name", place, "outputs", name):
+        _add(graph, entry, arrays, graphs)
+    for name, node in _pairs(graph, section.outputs, section.place / "outputs"):
+        with _quoting("give the output a name", section.place, "outputs", name):
             graph.output(name, graph[node])
     return graph
 
@@ -76,12 +147,6 @@ def _check_inputs(graph: Graph) -> None:
         at = Place(node.where.file, str(node.where.place), node.name)
         with _quoting("give it an int or a name, which the feed gives a size", at):
             node.op.check_dims()  # type: ignore[attr-defined]  # it is an Input
-
-
-def _inner(section: Any, place: Place) -> Graph:
-    """The graph that an attribute is."""
-    check_keys(section, GRAPH_SECTIONS, (), place, "a graph inside a node")
-    return _declare(section, place, beside.nothing)
 
 
 @contextmanager
@@ -109,13 +174,13 @@ def _check_header(document: Any, place: Place) -> None:
         raise (place / "version").fault(message, remedy)
 
 
-def _empty(section: dict[str, Any], place: Place) -> Graph:
-    name = expect(section["name"], str, place, "name")
-    dtype = expect(section["dtype"], str, place, "dtype")
+def _empty(place: Place, name: Any, dtype: Any) -> Graph:
+    expect(name, str, place, "name")
+    expect(dtype, str, place, "dtype")
     if dtype not in DTYPES:
         message = f"no dtype {shown(dtype)}; there are {', '.join(sorted(DTYPES))}"
         raise (place / "dtype").fault(message, "name a dtype that there is")
-    with _quoting("give the graph another name", place, "name"):
+    with _quoting("give the graph another name", place, *(() if place.pointer else ("name",))):
         return Graph(name, dtype)
 
 
@@ -194,14 +259,10 @@ def _no_node(name: str, known: Iterable[_Entry] | Iterable[Node], place: Place) 
     return place.fault(f"no node {shown(name)}{near}", "name a node of this document")
 
 
-def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array]) -> None:
+def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array], graphs: Mapping[str, Graph]) -> None:
     with _quoting("give the node operands and attributes that fit each other", entry.place):
-        graphs = {
-            key: _inner(entry.attributes[key], entry.place / key)
-            for key in graph_fields(entry.op)
-            if key in entry.attributes
-        }
-        op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), graphs)
+        held = {key: graphs[entry.attributes[key]] for key in graph_fields(entry.op) if key in entry.attributes}
+        op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), held)
         with graph.declared_at(entry.place.where()):
             node = graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
         node.phase = entry.phase  # as it was emitted; what it was emitted of, a document does not say

@@ -19,11 +19,9 @@ from graphengine.ir.types import DTYPES
 Schema = dict[str, Any]
 
 _NAME: Schema = {"$ref": "#/$defs/name"}
-_GRAPH: Schema = {"$ref": "#/$defs/graph"}
 _NAME_SCHEMA: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$", "maxLength": NAME_LENGTH}
 _NAMES_OF_NODES: Schema = {"type": "object", "propertyNames": _NAME, "additionalProperties": _NAME}
-_BODY: Schema = {
-    "name": _NAME,
+_GRAPH: Schema = {
     "dtype": {"enum": sorted(DTYPES)},
     "nodes": {"type": "array", "items": {"$ref": "#/$defs/node"}},
     "outputs": _NAMES_OF_NODES,
@@ -42,7 +40,9 @@ def json_schema() -> Schema:
     sections: Schema = {
         "format": {"const": FORMAT},
         "version": {"const": VERSION},
-        **_BODY,
+        "name": _NAME,
+        **_GRAPH,
+        "graphs": {"type": "object", "propertyNames": _NAME, "additionalProperties": {"$ref": "#/$defs/graph"}},
         "updates": _NAMES_OF_NODES,
         "training": {"$ref": "#/$defs/Training"},
     }
@@ -79,7 +79,7 @@ def _definitions() -> Schema:
         defs[_key(refs[family])] = {"anyOf": [refs[member] for _, member in sorted(family.registry.items())]}
     defs |= {f"op_{kind}": _op(op) for kind, op in sorted(Op.registry.items())}
     node = {"anyOf": [{"$ref": f"#/$defs/op_{kind}"} for kind in sorted(Op.registry)]}
-    graph = _object(_BODY, list(GRAPH_SECTIONS))
+    graph = _object(_GRAPH, list(GRAPH_SECTIONS))
     return {**defs, "graph": graph, "node": node, "name": _NAME_SCHEMA, "elements": _ELEMENTS}
 
 
@@ -102,7 +102,7 @@ def _node(op: type[Op], form: type[Configuration]) -> Schema:
     properties["phase"] = {"enum": list(PHASES)}
     for name, schema in attributes["properties"].items():
         if name != "kind":
-            properties[name] = _GRAPH if name in graph_fields(form) else schema
+            properties[name] = _NAME if name in graph_fields(form) else schema
     given = {"kind"} | ({"dtype"} if issubclass(op, Leaf) else set()) | ({"init"} if op is Parameter else set())
     required = [name for name in attributes.get("required", ()) if name not in given]
     schema = _object(properties, ["name", "op", *(["inputs"] if least else []), *required])

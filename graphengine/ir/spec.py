@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from graphengine.ir import beside
 from graphengine.ir.array import to_json_value
 from graphengine.ir.attributes import graph_fields
 from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
-from graphengine.ir.graph import Graph, Node, Phase, context, did_you_mean
+from graphengine.ir.graph import NAME_LENGTH, Graph, Node, Phase, context, did_you_mean
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.op import Op
 from graphengine.ir.reader import read
 from graphengine.ir.schema import json_schema
 from graphengine.ir.training import Training
+from graphengine.ir.types import DType
 
 __all__ = ["INLINE_ELEMENTS", "digest", "from_json", "json_schema", "load", "save", "to_json"]
 
@@ -34,14 +36,17 @@ INLINE_ELEMENTS = 4096
 
 def to_json(graph: Graph) -> str:
     """The canonical document. Of a constant of more than 4,096 elements it holds the SHA-256, and `save` the rest."""
+    held = _HeldGraphs(graph.dtype)
     sections = {
         "format": json.dumps(FORMAT),
         "version": json.dumps(VERSION),
         "name": json.dumps(graph.name),
         "dtype": json.dumps(graph.dtype),
-        "nodes": _block("[]", (_line(_node(graph, node, INLINE_ELEMENTS)) for node in graph.nodes)),
+        "nodes": _block("[]", [_line(_node(graph, node, INLINE_ELEMENTS, held)) for node in graph.nodes]),
         "outputs": _block("{}", _pairs(_outputs(graph))),
     }
+    if held.texts:
+        sections["graphs"] = _block("{}", (f"{json.dumps(name)}: {text}" for text, name in held.texts.items()))
     if graph.updates:
         targets = sorted(graph.updates, key=lambda target: target.index)
         sections["updates"] = _block("{}", _pairs({target.name: graph.updates[target].name for target in targets}))
@@ -85,7 +90,35 @@ def digest(graph: Graph) -> str:
     return hashlib.sha256(to_json(graph).encode()).hexdigest()
 
 
-def _node(graph: Graph, node: Node, inline: int | None) -> dict[str, Any]:
+class _HeldGraphs:
+    """The graphs that nodes hold, as the body of a scan is one, under names made from those of the nodes.
+
+    What a graph is called elsewhere says nothing of what it is, so equal ones stand here once, under the first name.
+    """
+
+    def __init__(self, dtype: DType) -> None:
+        self.dtype = dtype
+        self.texts: dict[str, str] = {}
+        """The name of each, by its text; the innermost first."""
+
+    def name(self, graph: Graph, node: Node, key: str) -> str:
+        """The name of `graph`, which is the attribute `key` of `node`."""
+        nodes = [_line(_node(graph, inside, None, self)) for inside in graph.nodes]
+        sections = {"nodes": _block("[]", nodes, depth=3), "outputs": _line(_outputs(graph))}
+        if graph.dtype != self.dtype:
+            sections = {"dtype": _line(graph.dtype), **sections}
+        text = _block("{}", (f'"{section}": {value}' for section, value in sections.items()), depth=2)
+        if text not in self.texts:
+            self.texts[text] = self._free(f"{node.name[: NAME_LENGTH - 16]}_{key}")
+        return self.texts[text]
+
+    def _free(self, name: str) -> str:
+        taken = set(self.texts.values())
+        numbered = (f"{name}_{number}" for number in count(2))
+        return next(free for free in chain([name], numbered) if free not in taken)
+
+
+def _node(graph: Graph, node: Node, inline: int | None, held: _HeldGraphs) -> dict[str, Any]:
     """The entry of a node, in which constants of more than `inline` elements leave them out; None for no limit."""
     _check_registered(node)
     entry: dict[str, Any] = {"name": node.name, "op": node.op.kind}
@@ -97,7 +130,7 @@ def _node(graph: Graph, node: Node, inline: int | None) -> dict[str, Any]:
     if isinstance(node.op, Leaf) and entry["dtype"] == graph.dtype:
         del entry["dtype"]
     for key in graph_fields(type(node.op)):
-        entry[key] = _inner(getattr(node.op, key))
+        entry[key] = held.name(getattr(node.op, key), node, key)
     return entry
 
 
@@ -107,12 +140,6 @@ def _check_registered(node: Node) -> None:
         error = SpecError(f"{what}; save the graph without it, and apply it again after loading")
         error.quote(*context(node.name, node.op, node.parents, node.where))
         raise error
-
-
-def _inner(graph: Graph) -> dict[str, Any]:
-    """A graph that is a node's attribute. It has no file of its own, so its constants stand in it whole."""
-    nodes = [_node(graph, node, None) for node in graph.nodes]
-    return {"name": graph.name, "dtype": graph.dtype, "nodes": nodes, "outputs": _outputs(graph)}
 
 
 def _outputs(graph: Graph) -> dict[str, str]:
@@ -137,9 +164,11 @@ def _training(graph: Graph, training: Training) -> dict[str, Any]:
     return training.to_dict()
 
 
-def _block(brackets: str, lines: Iterable[str]) -> str:
-    text = ",\n    ".join(lines)
-    return f"{brackets[0]}\n    {text}\n  {brackets[1]}" if text else brackets
+def _block(brackets: str, lines: Iterable[str], depth: int = 1) -> str:
+    """The lines in brackets, which open in a line that is indented `depth` times."""
+    margin = "  " * depth
+    text = f",\n{margin}  ".join(lines)
+    return f"{brackets[0]}\n{margin}  {text}\n{margin}{brackets[1]}" if text else brackets
 
 
 def _pairs(section: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import NAME_LENGTH, Graph, Node
 from graphengine.ir.leaf import Input
 
 __all__ = ["between", "cut", "evaluate"]
@@ -14,10 +14,10 @@ __all__ = ["between", "cut", "evaluate"]
 def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph:
     """The graph that computes `outputs` from `inputs`, under the names that the nodes have in the graph around them.
 
-    Its inputs are in the order of `inputs`, and its outputs in that of `outputs`.
+    Its inputs are in the order of `inputs`, and its outputs in that of `outputs`. Its own name is cut to what fits.
     """
     source = (*inputs, *outputs.values())[0].graph
-    part = Graph(name, source.dtype)
+    part = Graph(name[:NAME_LENGTH].rstrip("."), source.dtype)
     copies: dict[Node, Node] = {}
     for node in inputs:
         with part.declared_at(node.where):

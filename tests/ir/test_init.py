@@ -104,7 +104,7 @@ def test_a_graph_that_is_loaded_draws_what_it_drew_before() -> None:
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), ()])
-@pytest.mark.parametrize("kind", sorted(Initializer.registry.keys() - {"constant", "orthogonal"}))
+@pytest.mark.parametrize("kind", sorted(Initializer.registry.keys() - {"constant", "orthogonal", "lstm_bias"}))
 def test_every_rule_draws_for_empty_shapes_and_scalars(kind: str, shape: tuple[int, ...]) -> None:
     assert draw(Initializer.registry[kind](), shape).shape == shape
 
@@ -126,3 +126,11 @@ def test_a_wrong_configuration_is_an_error_when_it_is_made(rule: type, fields: d
 def test_a_uniform_law_upside_down_is_an_error() -> None:
     with pytest.raises(AttributeValueError, match=r"low 1\.0 is above high 0\.0"):
         draw(ge.init.Uniform(low=1.0, high=0.0))
+
+
+def test_the_bias_of_an_lstm_is_one_for_its_forget_gate() -> None:
+    np.testing.assert_array_equal(draw(ge.init.LSTMBias(), (8,)), [0, 0, 1, 1, 0, 0, 0, 0])
+    assert draw(ge.init.LSTMBias(), (0,)).shape == (0,)
+    for shape in ((6,), (2, 4), ()):
+        with pytest.raises(AttributeValueError, match="a vector of four equal parts is needed"):
+            draw(ge.init.LSTMBias(), shape)
