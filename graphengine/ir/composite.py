@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import chain, count
 from types import TracebackType
 
 from graphengine.errors import GraphError
@@ -20,10 +20,10 @@ def outermost(graph: Graph) -> Graph:
 
 
 def free_name(graph: Graph, kind: str) -> str:
-    """The first of kind_1, kind_2, ... that is free for a layer: no node bears it, nor has a leaf kind_1.weight."""
-    home = outermost(graph)
-    names = (f"{kind}_{n}" for n in count(1))
-    return next(name for name in names if name not in graph and name not in home and f"{name}.weight" not in home)
+    """The first of kind_1, kind_2, ... that is free for a layer: no node has it, alone or ahead of a dot."""
+    nodes = chain(graph.nodes, outermost(graph).nodes if graph.outer is not None else ())
+    taken = {node.name.partition(".")[0] for node in nodes}
+    return next(name for n in count(1) if (name := f"{kind}_{n}") not in taken)
 
 
 class declaring:  # noqa: N801  # it is used as contextlib's are; theirs would stand between an error and the user's line

@@ -6,14 +6,15 @@ Without `init`, kernels start from He's normal law where a rectifier follows, an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from graphengine.errors import AttributeValueError, ShapeError
+from graphengine.ir.composite import free_name
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Node
-from graphengine.ir.init import GlorotUniform, HeNormal, Initializer, Normal
+from graphengine.ir.init import Initializer, Normal, Zeros
+from graphengine.layers.usual import RECTIFIERS, Activation, parameter, usual_init
 from graphengine.ops import conv
-from graphengine.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.elementwise import add
 from graphengine.ops.window import Padding, as_pair
@@ -21,9 +22,6 @@ from graphengine.ops.window import Padding, as_pair
 __all__ = ["conv1d", "conv2d", "conv2d_transpose"]
 
 Ints = int | Sequence[int]
-Activation = Callable[[Node], Node]
-
-_RECTIFIERS: tuple[object, ...] = (relu, leaky_relu, elu, silu, softplus, gelu)
 
 
 def conv2d(
@@ -35,7 +33,7 @@ def conv2d(
     dilation: Ints = 1,
     groups: int = 1,
     *,
-    name: str,
+    name: str | None = None,
     activation: Activation | None = None,
     bias: bool = True,
     init: Initializer | None = None,
@@ -44,9 +42,10 @@ def conv2d(
 
     `window` is the kernel's size, an int or a pair (height, width); the other arguments are those of `ge.conv2d`.
     """
+    name = name or free_name(x.graph, "conv2d")
     static = _static_channels("layers.conv2d", x, 4, channels, groups)
     kernel = (channels, static // groups, *_pair(window, "window"))
-    weight = x.graph.parameter(f"{name}.weight", kernel, init or _usual(activation))
+    weight = parameter(x, f"{name}.weight", kernel, init or usual_init(activation))
     return _finish(conv.conv2d(x, weight, stride, padding, dilation, groups), name, activation, bias)
 
 
@@ -59,14 +58,15 @@ def conv1d(
     dilation: int = 1,
     groups: int = 1,
     *,
-    name: str,
+    name: str | None = None,
     activation: Activation | None = None,
     bias: bool = True,
     init: Initializer | None = None,
 ) -> Node:
     """`activation(conv1d(x, weight) + bias)`: sequences [batch, channels, length], of so many `channels` out."""
+    name = name or free_name(x.graph, "conv1d")
     static = _static_channels("layers.conv1d", x, 3, channels, groups)
-    weight = x.graph.parameter(f"{name}.weight", (channels, static // groups, window), init or _usual(activation))
+    weight = parameter(x, f"{name}.weight", (channels, static // groups, window), init or usual_init(activation))
     return _finish(conv.conv1d(x, weight, stride, padding, dilation, groups), name, activation, bias)
 
 
@@ -80,7 +80,7 @@ def conv2d_transpose(
     dilation: Ints = 1,
     groups: int = 1,
     *,
-    name: str,
+    name: str | None = None,
     activation: Activation | None = None,
     bias: bool = True,
     init: Initializer | None = None,
@@ -90,12 +90,13 @@ def conv2d_transpose(
     An element of the result is a sum of channels / groups * window / stride products: that is the fan-in of which He's
     law makes the kernel's first values, or the law of half that variance where no rectifier follows.
     """
+    name = name or free_name(x.graph, "conv2d_transpose")
     static = _static_channels("layers.conv2d_transpose", x, 4, channels, groups)
     kernel = (static, channels // groups, *_pair(window, "window"))
     steps = _pair(stride, "stride")
     terms = static // groups * math.prod(kernel[2:]) / max(1, math.prod(steps))
-    variance = (2 if activation in _RECTIFIERS else 1) / max(1.0, terms)
-    weight = x.graph.parameter(f"{name}.weight", kernel, init or Normal(std=math.sqrt(variance)))
+    variance = (2 if activation in RECTIFIERS else 1) / max(1.0, terms)
+    weight = parameter(x, f"{name}.weight", kernel, init or Normal(std=math.sqrt(variance)))
     y = conv.conv2d_transpose(x, weight, stride, padding, output_padding, dilation, groups)
     return _finish(y, name, activation, bias)
 
@@ -105,10 +106,6 @@ def _pair(value: Ints, what: str) -> tuple[int, int]:
         return as_pair(value)
     except ValueError as error:
         raise AttributeValueError(f"{what}: {error} (was {value!r})") from None
-
-
-def _usual(activation: Activation | None) -> Initializer:
-    return HeNormal() if activation in _RECTIFIERS else GlorotUniform()
 
 
 def _static_channels(what: str, x: Node, ndim: int, channels: int, groups: int) -> int:
@@ -130,6 +127,6 @@ def _finish(y: Node, name: str, activation: Activation | None, bias: bool) -> No
     """`y` with a bias for every channel, activated."""
     if bias:
         channels = y.shape[1]
-        shift = y.graph.parameter(f"{name}.bias", (int(channels),))
+        shift = parameter(y, f"{name}.bias", (int(channels),), Zeros())
         y = add(y, reshape(shift, (channels, *[1] * (y.ndim - 2))))
     return y if activation is None else activation(y)

@@ -1,5 +1,6 @@
 """Layers that normalize."""
 
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 
@@ -114,3 +115,23 @@ def test_what_does_not_fit_is_refused_with_its_operand() -> None:
         group_norm(g.input("image", ("batch", 4, 3)), 3)
     with pytest.raises(AttributeValueError, match="momentum"):
         batch_norm(g["image"], momentum=-0.1)
+
+
+@pytest.mark.parametrize("layer", [batch_norm, layer_norm, rms_norm, partial(group_norm, groups=4)])
+def test_a_steady_step_allocates_no_array(layer: Layer) -> None:
+    g = ge.Graph()
+    x = g.input("x", (16, 32, 49))
+    g.output("loss", ge.mean(ge.square(layer(x * g.parameter("w", (32, 49), ge.init.Ones())))))
+    exe = ge.compile(g, loss="loss", optimizer=ge.SGD(learning_rate=0.1))
+    feeds = {"x": f64(16, 32, 49).astype(np.float32)}
+    for _ in range(3):
+        exe.step(feeds)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        exe.step(feeds)
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak < 4096  # the smallest array of all examples takes 100,352
