@@ -94,7 +94,7 @@ def fed(node: Node, signs: bool) -> np.ndarray:
     shape = [N if isinstance(dim, str) else dim for dim in node.shape]
     if not node.type.is_float:
         return i64(*shape, high=3).astype(node.dtype)
-    if node.name == "x":
+    if node.name in ("x", "pixels"):
         return f64(*shape, low=0.05, high=1.0)
     return np.where(f64(*shape, seed=1) > 0, 1.0, -1.0 if signs else 0.0)
 
@@ -182,13 +182,22 @@ SYSTEMS: dict[str, Callable[[], System]] = {
     "digits_network": lambda: of_zoo(ge.zoo.digits_network()),
 }
 
+NETWORKS: dict[str, Callable[[], Graph]] = {
+    "fashion_mlp": ge.zoo.fashion_mlp,
+    "lenet": ge.zoo.lenet,
+    "digits_lstm": ge.zoo.digits_lstm,
+    "digits_gru": ge.zoo.digits_gru,
+    "convolutional_autoencoder": ge.zoo.convolutional_autoencoder,
+}
+"""What takes jax some seconds to compile."""
+
 every_system = pytest.mark.parametrize("name", SYSTEMS)
 """By name, and made anew for each test, as derivatives are emitted into its graph."""
 
 
-@every_system
+@pytest.mark.parametrize("name", [*SYSTEMS, *NETWORKS])
 def test_tangents_and_products_with_the_hessian(name: str) -> None:
-    system = SYSTEMS[name]()
+    system = SYSTEMS[name]() if name in SYSTEMS else of_zoo(NETWORKS[name]())
     loss, wrt, directions = ge.mean(system.losses), system.graph.parameters, system.directions_as_nodes()
     found = system.values([*ge.jvp([loss], wrt, directions), *ge.hvp(loss, wrt, directions)])
 
