@@ -1,0 +1,124 @@
+"""Attention with parameters of its own, and the block of a transformer that it makes (Vaswani et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.errors import AttributeValueError, ShapeError
+from graphengine.ir.composite import declaring, free_name
+from graphengine.ir.graph import Node
+from graphengine.ir.init import Uniform
+from graphengine.ir.types import TensorType
+from graphengine.layers.dense import dense
+from graphengine.layers.norm import layer_norm
+from graphengine.layers.usual import Activation
+from graphengine.ops.activation import gelu
+from graphengine.ops.attention import Attention, attention
+from graphengine.ops.broadcast import reshape
+from graphengine.ops.linalg import transpose
+from graphengine.ops.random import dropout as dropped
+from graphengine.ops.split import split
+
+__all__ = ["multi_head_attention", "transformer_block"]
+
+
+def multi_head_attention(
+    x: Node,
+    heads: int,
+    *,
+    name: str | None = None,
+    context: Node | None = None,
+    mask: Node | npt.ArrayLike | None = None,
+    causal: bool = False,
+    bias: bool = True,
+    block: int | None = None,
+) -> Node:
+    """What `x`, [..., time, units], finds in itself, or in `context`, [..., source, features], by so many `heads`.
+
+    Queries, keys and values are linear maps to so many units, of which every head has an equal share, and an attention
+    of its own; the result, [..., time, units], is a linear map of what all of them find. `mask`, of bools, True where a
+    query sees a key, broadcasts to [..., heads, time, source]: one of padding is [batch, 1, 1, source]. For `causal`
+    and `block` see `ge.attention`.
+
+    The maps are `name.qkv.weight`, [units, 3 * units], queries first, then keys; with a context they are
+    `name.query.weight`, [units, units], and `name.key_value.weight`, [features, 2 * units]. The last is
+    `name.output.weight`, [units, units]. Heads stand side by side. Each map has a `.bias`, unless `bias` is False.
+    """
+    name = name or free_name(x.graph, "multi_head_attention")
+    given = [node for node in (x, context, mask) if isinstance(node, Node)]
+    with declaring("multi_head_attention", *given, name=name):
+        if mask is not None and not isinstance(mask, Node):
+            mask = x.graph.constant(None, np.asarray(mask))
+        units = _check(x, heads, context, mask, Attention(causal=causal, block=block))
+        if context is None:
+            q, k, v = split(_heads(_maps(x, 3, units, f"{name}.qkv", bias), 3 * heads), 3, axis=-3)
+        else:
+            q = _heads(_maps(x, 1, units, f"{name}.query", bias), heads)
+            k, v = split(_heads(_maps(context, 2, units, f"{name}.key_value", bias), 2 * heads), 2, axis=-3)
+        found = _exchanged(attention(q, k, v, mask, causal, block=block))
+        return dense(reshape(found, (*x.shape[:-1], units)), units, name=f"{name}.output", bias=bias)
+
+
+def transformer_block(
+    x: Node,
+    heads: int,
+    hidden: int,
+    *,
+    name: str | None = None,
+    mask: Node | npt.ArrayLike | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    activation: Activation = gelu,
+    block: int | None = None,
+) -> Node:
+    """h = x + attention(norm(x)), then h + dense(activation(dense(norm(h)))), for x and the result [..., time, units].
+
+    The norms are layer norms, ahead of what they are for (Xiong et al. 2020); `hidden` is the number of units between
+    the dense layers, and `dropout` the rate at which what is added to x and to h is dropped. The parameters are those
+    of `name.attention_norm`, `name.attention`, `name.hidden_norm`, `name.hidden` and `name.output`.
+    """
+    name = name or free_name(x.graph, "transformer_block")
+    with declaring("transformer_block", x, name=name):
+        width = _check(x, heads, None, None, Attention(block=block))
+        normed = layer_norm(x, name=f"{name}.attention_norm")
+        found = multi_head_attention(normed, heads, name=f"{name}.attention", mask=mask, causal=causal, block=block)
+        h = x + dropped(found, dropout, name=f"{name}.attention_dropout")
+        normed = layer_norm(h, name=f"{name}.hidden_norm")
+        between = dense(normed, hidden, name=f"{name}.hidden", activation=activation)
+        added = dense(between, width, name=f"{name}.output")
+        return h + dropped(added, dropout, name=f"{name}.output_dropout")
+
+
+def _check(x: Node, heads: int, context: Node | None, mask: Node | None, op: Attention) -> int:
+    """The units of x; raises before anything is declared if the heads cannot attend as asked."""
+    if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
+        raise AttributeValueError(f"the heads of an attention are an int of at least 1, not {heads!r}")
+    source = x if context is None else context
+    for node in (x, source):
+        if node.ndim < 2 or not isinstance(node.shape[-1], int):
+            raise ShapeError(f"[..., time, units] is needed, units being a number, not {node.type}")
+    units = int(x.shape[-1])
+    if units % heads:
+        raise AttributeValueError(f"{heads} heads do not divide the {units} units of {x.type}")
+    q, k = (TensorType((*n.shape[:-2], heads, n.shape[-2], units // heads), n.dtype) for n in (x, source))
+    op.infer(q, k, k, None if mask is None else mask.type)
+    return units
+
+
+def _maps(x: Node, count: int, units: int, name: str, bias: bool) -> Node:
+    """So many maps of x to `units` units, side by side as one; each starts from Glorot's uniform law as if alone."""
+    radius = math.sqrt(6 / (int(x.shape[-1]) + units))
+    return dense(x, count * units, name=name, bias=bias, init=Uniform(low=-radius, high=radius))
+
+
+def _heads(x: Node, heads: int) -> Node:
+    """[..., time, heads * size] as [..., heads, time, size]."""
+    return _exchanged(reshape(x, (*x.shape[:-1], heads, int(x.shape[-1]) // heads)))
+
+
+def _exchanged(x: Node) -> Node:
+    """x with the second and the third of its axes from the end exchanged; a view."""
+    return transpose(x, (*range(x.ndim - 3), x.ndim - 2, x.ndim - 3, x.ndim - 1))

@@ -1,0 +1,79 @@
+"""Vectors for tokens and for places: embeddings, learned positions and sinusoidal ones.
+
+Tables start from the standard normal law, about as wide as sinusoids are, so that in a sum of both neither is lost.
+"""
+
+from __future__ import annotations
+
+from graphengine.errors import AttributeValueError, DTypeError, ShapeError
+from graphengine.ir.composite import declaring, free_name, outermost
+from graphengine.ir.graph import Node
+from graphengine.ir.init import Initializer, Normal
+from graphengine.ir.types import FLOATS, INTEGERS
+from graphengine.layers.usual import parameter
+from graphengine.ops.index import gather
+from graphengine.ops.index import slice as part
+from graphengine.ops.position import SinusoidalPositions, arange
+
+__all__ = ["embedding", "learned_positions", "sinusoidal_positions"]
+
+
+def embedding(ids: Node, count: int, units: int, *, name: str | None = None, init: Initializer | None = None) -> Node:
+    """A vector of so many `units` for each of `ids`: integers of any shape, from 0 up to `count`.
+
+    The vectors are the rows of the parameter `name.weight`, [count, units]. It has the graph's dtype, or float32 where
+    that is no float's. An id that is negative, or not below `count`, raises ValueRangeError when it is fed.
+    """
+    name = name or free_name(ids.graph, "embedding")
+    with declaring("embedding", ids, name=name):
+        _check_sizes(count=count, units=units)
+        if ids.dtype not in INTEGERS:
+            raise DTypeError(f"an embedding takes integers, the numbers of its rows, not {ids.type}")
+        home = outermost(ids.graph)
+        dtype = home.dtype if home.dtype in FLOATS else "float32"
+        table = home.parameter(f"{name}.weight", (count, units), init or Normal(), dtype)
+        return gather(table, ids, name=name)
+
+
+def learned_positions(x: Node, max_length: int, *, name: str | None = None, init: Initializer | None = None) -> Node:
+    """A vector for each place of `x`, [..., time, units]: the first rows, [time, units], of a table, to be added to x.
+
+    The table is the parameter `name.weight`, [max_length, units]. A longer x is a ShapeError; where the time is named,
+    a longer feed raises ValueRangeError.
+    """
+    name = name or free_name(x.graph, "learned_positions")
+    with declaring("learned_positions", x, name=name):
+        units = _units(x)
+        _check_sizes(max_length=max_length)
+        time = x.shape[-2]
+        if isinstance(time, int) and time > max_length:
+            raise ShapeError(f"there are {max_length} positions, and {x.type} has {time}")
+        table = parameter(x, f"{name}.weight", (max_length, units), init or Normal())
+        if isinstance(time, int):
+            return part(table, slice(time), name=name)
+        return gather(table, arange(x.graph, time), name=name)
+
+
+def sinusoidal_positions(x: Node, *, name: str | None = None) -> Node:
+    """A vector for each place of `x`, [..., time, units]: waves of many lengths, [time, units], to be added to x.
+
+    The vector of place p is sin(p / 10000^(2i / units)) at unit 2i and the cosine of that at unit 2i + 1 (Vaswani et
+    al. 2017, section 3.5). It has no parameter, and x may be of any length.
+    """
+    with declaring("sinusoidal_positions", x, name=name):
+        op = SinusoidalPositions(length=x.shape[-2] if x.ndim > 1 else 0, units=_units(x), dtype=x.dtype)
+        return x.graph.add(op, name=name)
+
+
+def _units(x: Node) -> int:
+    if x.ndim < 2 or not isinstance(x.shape[-1], int):
+        raise ShapeError(f"positions are those of [..., time, units], units being a number: this is {x.type}")
+    if not x.type.is_float:
+        raise DTypeError(f"positions are added to floats, not to {x.type}")
+    return x.shape[-1]
+
+
+def _check_sizes(**sizes: int) -> None:
+    for what, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise AttributeValueError(f"{what} is an int of at least 1, not {size!r}")
