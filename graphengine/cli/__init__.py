@@ -1,4 +1,6 @@
-"""The command line: `graphengine demo`, `train`, `predict`, `evaluate`, `validate`, `summary`, `lint`, `schema`."""
+"""The command line: `graphengine` with the commands `demo`, `reproduce`, `train`, `predict`, `evaluate`, `validate`,
+`summary`, `lint` and `schema`.
+"""
 
 from graphengine.cli.commands import app, main
 

@@ -17,6 +17,7 @@ from graphengine.cli.demo_show import demo_head, demo_result
 from graphengine.cli.faults import Commands
 from graphengine.cli.files import check_apart, check_writable, read_arrays, write_arrays
 from graphengine.cli.options import sizes_of, training_of, validation_of
+from graphengine.cli.reproduce import reproduce
 from graphengine.compile import compile
 from graphengine.executable import Executable
 from graphengine.ir.array import to_json_value
@@ -100,6 +101,9 @@ def demo(
     console.print(demo_result(outcome, learner.data.test["pixels"], compared))
     if save is not None:
         console.print(show.facts([("kept in", str(save))]))
+
+
+app.command()(reproduce)
 
 
 @app.command()

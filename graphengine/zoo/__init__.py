@@ -14,11 +14,13 @@ from graphengine.zoo.lecture import (
     three_layer,
 )
 from graphengine.zoo.recurrent import digits_gru, digits_lstm
+from graphengine.zoo.text import character_transformer
 from graphengine.zoo.vision import fashion_mlp, lenet
 
 __all__ = [
     "Activation",
     "Objective",
+    "character_transformer",
     "convolutional_autoencoder",
     "digits_gru",
     "digits_lstm",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import HeNormal
 from graphengine.ir.training import Training
 from graphengine.layers import batch_norm, conv2d, dense, dropout
@@ -35,26 +35,22 @@ def fashion_mlp() -> Graph:
 
 
 def lenet() -> Graph:
-    """LeNet-5 (LeCun et al. 1998, figure 2) with what came after it: relu, greatest pooling, batch norm and dropout.
+    """LeNet (LeCun et al. 1998) in the sizes that Caffe gave it (Jia et al. 2014), with batch norm and dropout.
 
-    Two 5x5 convolutions, of 6 and 16 channels, each normalized, rectified and pooled 2x2; then 120, 84 and 10 units
-    with dropout of 0.1 between. Inputs and outputs are those of `fashion_mlp`. Trained for 5 epochs.
+    Two 5x5 convolutions, of 20 and 50 channels, each normalized, rectified, and pooled by the greatest of 2x2; then 500
+    units, a quarter of them dropped, and 10 scores. Inputs and outputs are those of `fashion_mlp`. Trained for 5 epochs
+    by Adam, its learning rate falling to 0 along a cosine.
     """
     graph, pixels, label = begin("lenet", _SIDE * _SIDE)
-    h = _convolved(reshape(pixels, ("batch", 1, _SIDE, _SIDE)), 6, padding=2, place=1)
-    h = _convolved(h, 16, padding=0, place=2)
-    h = reshape(h, ("batch", 16 * 5 * 5))
-    for place, units in ((1, 120), (2, 84)):
-        h = dropout(dense(h, units, name=f"dense{place}", activation=relu), 0.1, name=f"dropout{place}")
-    end(dense(h, _CLASSES, name="dense3"), label)
-    graph.training = _training(rate=0.003, batch_size=64, epochs=5)
+    h = reshape(pixels, ("batch", 1, _SIDE, _SIDE))
+    for place, channels in ((1, 20), (2, 50)):
+        # No bias, which the normalization would take away again.
+        h = conv2d(h, channels, 5, name=f"conv{place}", bias=False, init=HeNormal())
+        h = max_pool2d(relu(batch_norm(h, name=f"norm{place}")), 2)
+    h = dense(reshape(h, ("batch", 50 * 4 * 4)), 500, name="dense1", activation=relu)
+    end(dense(dropout(h, 0.25, name="dropout"), _CLASSES, name="dense2"), label)
+    graph.training = _training(rate=0.002, batch_size=64, epochs=5)
     return graph
-
-
-def _convolved(x: Node, channels: int, padding: int, place: int) -> Node:
-    # No bias, which the normalization would take away again.
-    h = conv2d(x, channels, 5, padding=padding, name=f"conv{place}", bias=False, init=HeNormal())
-    return max_pool2d(relu(batch_norm(h, name=f"norm{place}")), 2)
 
 
 def _training(rate: float, batch_size: int, epochs: int) -> Training:

@@ -45,14 +45,13 @@ def test_the_mlp_has_the_units_that_it_is_named_after() -> None:
     assert weights == {"dense1.weight": (784, 256), "dense2.weight": (256, 128), "dense3.weight": (128, 10)}
 
 
-def test_lenet_has_the_channels_and_units_of_its_paper() -> None:
+def test_lenet_has_the_channels_and_units_that_caffe_gave_it() -> None:
     shapes = {node.name: node.shape for node in lenet().parameters if node.name.endswith("weight") and node.ndim > 1}
     assert shapes == {
-        "conv1.weight": (6, 1, 5, 5),
-        "conv2.weight": (16, 6, 5, 5),
-        "dense1.weight": (400, 120),
-        "dense2.weight": (120, 84),
-        "dense3.weight": (84, 10),
+        "conv1.weight": (20, 1, 5, 5),
+        "conv2.weight": (50, 20, 5, 5),
+        "dense1.weight": (800, 500),
+        "dense2.weight": (500, 10),
     }
 
 
