@@ -47,7 +47,8 @@ def _copy(
             op.check_dims()
         with graph.emitting_like(node):
             copy = graph.add(op, [copies[parent] for parent in node.parents], _name(graph, node, prefix))
-        copy.of = copies[node.graph[node.of]].name if node.of is not None else None
+        source = node.graph[node.of] if node.of is not None and node.of in node.graph else None
+        copy.of = copies[source].name if source in copies else None
         copies[node] = copy
     return copies
 

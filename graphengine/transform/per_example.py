@@ -152,13 +152,13 @@ class _Batch:
                     self.shared[parent] = None
                 elif self.axes.setdefault(parent, axis) != axis:
                     return False
-        for x in self.xs:
-            if x in self.axes:
-                raise GraphError(
-                    f"{x!r} holds a row for each example, which only that example reads; "
-                    "the gradients of these rows are ge.grad of the sum of the losses"
-                )
-        return True
+        rows = [x for x in self.xs if x in self.axes]
+        if rows and isinstance(self.losses.shape[0], str):
+            raise GraphError(
+                f"{rows[0]!r} holds a row for each example, which only that example reads; "
+                "the gradients of these rows are ge.grad of the sum of the losses"
+            )
+        return not rows  # an axis whose size is a number may be another than that of the examples
 
     def _pass_back(self) -> dict[Node, Node]:
         """The adjoints of what is shared, one for each example."""

@@ -172,6 +172,19 @@ def test_a_scan_is_imported_with_its_body() -> None:
     ge.gradcheck(graph, ge.sum(last * last), {"x": f64(4, 3, 2)}, wrt=["rnn.w", "x"])
 
 
+def test_derivatives_are_imported_like_all_nodes() -> None:
+    other = encoder()
+    loss = ge.sum(ge.exp(other.outputs["code"]))
+    bars = ge.grad(loss, [other["w"]])
+    (tangent,) = ge.jvp([loss], [other["w"]], bars)
+    other.output("tangent", tangent)
+    graph = ge.Graph("around", dtype="float64")
+    imported = graph.import_graph(other, "inside", {"x": graph.input("x", ("batch", 3))})["tangent"]
+    held, feeds = parameters(other), {"x": f64(4, 3)}
+    inside = {f"inside.{name}": value for name, value in held.items()}
+    assert values([imported], feeds, inside) == values([tangent], feeds, held)
+
+
 def test_names_made_from_kinds_make_way() -> None:
     graph, other = encoder(), ge.Graph("other", dtype="float64")
     x = other.input("z", ("batch", 3))

@@ -175,8 +175,19 @@ def test_a_scan_over_a_batch_is_differentiated_row_by_row() -> None:
 def test_what_no_path_leads_to_has_zero_rows() -> None:
     graph, x = graph_and_batch()
     w, idle = graph.parameter("w", (3,)), graph.parameter("idle", (2, 2))
-    (_, rows) = ge.per_example_grad(x @ w, [w, idle])
-    np.testing.assert_array_equal(values([rows], {"x": f64(N, 3)})[0], np.zeros((N, 2, 2)))
+    (_, rows), (alone,) = ge.per_example_grad(x @ w, [w, idle]), ge.per_example_grad(x @ w, [idle])
+    for found in values([rows, alone], {"x": f64(N, 3)}):
+        np.testing.assert_array_equal(found, np.zeros((N, 2, 2)))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_weight_with_as_many_rows_as_there_are_examples_is_a_weight(batch: int) -> None:
+    graph = ge.Graph("square", dtype="float64")
+    x, w = graph.input("x", (batch, 3)), graph.parameter("w", (batch, 3))
+    losses = ge.sum(ge.sin(x + w), axis=1)
+    (found,) = values(ge.per_example_grad(losses, [w]), {"x": f64(batch, 3)}, {"w": f64(batch, 3, seed=1)})
+    slopes = np.cos(f64(batch, 3) + f64(batch, 3, seed=1))
+    np.testing.assert_allclose(found, np.eye(batch)[:, :, None] * slopes, rtol=1e-12)
 
 
 def test_rows_are_differentiated_like_any_node() -> None:
