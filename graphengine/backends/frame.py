@@ -46,7 +46,9 @@ class Frame:
     def bind(self, step: Instruction) -> list[Bound]:
         """The calls that compute the value of `step`: none for a view, one for a kernel, many for a scan."""
         if step.loop is not None:
-            return list(self._unroll(step, step.loop))
+            calls = list(self._unroll(step, step.loop))
+            self._show_items(step, step.loop)
+            return calls
         operands = [self.array(operand) for operand in step.operands]
         if step.is_view:
             self._look(step, operands[0])
@@ -66,7 +68,10 @@ class Frame:
         self._arrays |= {part: view[index] for index, part in step.out.parts.items()}
 
     def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[Bound]:
-        """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once."""
+        """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once.
+
+        To bind a step costs about what it costs to run it once.
+        """
         held = {name: self.array(buffer) for name, buffer in loop.held.items()}
         stacks = {name: (self.array(rows.stack), rows.shift) for name, rows in loop.rows.items()}
 
@@ -84,7 +89,6 @@ class Frame:
             frame = still.moved(leaves_at(t))
             for step in loop.body.instructions:
                 yield from bound_once[step] if step in bound_once else frame.bind(step)
-        self._show_items(scan, loop)
 
     def _show_items(self, scan: Instruction, loop: Loop) -> None:
         """Let the items of a scan be what they are of its stacks."""

@@ -34,6 +34,9 @@ Body = Callable[[Any, Any], tuple[Any, Any]]
 MAX_NESTING = 16
 """How many scans may stand inside each other."""
 
+MAX_ITEMS = 2**16
+"""How many values a scan can yield: all nodes of its body, and all that the scans in it can yield."""
+
 
 class Scan(Op):
     """c_t+1, y_t = body(c_t, x_t, k) for every step t, first to last, or last to first where `reverse`.
@@ -126,6 +129,10 @@ class Scan(Op):
         """Raise GraphError unless the body is one: whatever may stand in a document is caught here."""
         if self.nesting() > MAX_NESTING:
             raise GraphError(f"scans stand inside each other {self.nesting()} deep, and may {MAX_NESTING}")
+        inside = [node.type for node in self.body.nodes if isinstance(node.type, BundleType)]
+        count = len(self.body) + sum(len(bundle.items) for bundle in inside)
+        if count > MAX_ITEMS:
+            raise GraphError(f"the body of the scan has {count:,} values in it, and may have {MAX_ITEMS:,}")
         for node in self.body.nodes:
             if node.is_leaf and not isinstance(node.op, Input | Constant):
                 raise GraphError(f"the body of a scan has no {node.op.kind} of its own, as {node.name} is; capture it")

@@ -228,8 +228,9 @@ def _or_zeros(node: Node | None, like: Node, graph: Graph) -> Node:
 
 
 def _is_arrangement(node: Node) -> bool:
-    """Whether it shows all elements of its parent in another arrangement, at no cost."""
-    if not node.op.is_view or isinstance(node.op, Item) or len(node.parents) > 1:
-        return False
-    (parent,) = node.parents
-    return isinstance(node.op, BroadcastTo) or dims.product(node.shape) == dims.product(parent.shape)
+    """Whether it shows all elements of its parent in another arrangement, at no cost, or is one of parts that do."""
+    (parent,) = node.parents[:1] or (node,)
+    if isinstance(node.op, Item):
+        return parent.op.is_view
+    whole = isinstance(node.op, BroadcastTo) or dims.product(node.shape) == dims.product(parent.shape)
+    return node.op.is_view and whole

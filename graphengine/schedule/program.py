@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Phase
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
@@ -38,10 +39,10 @@ class Buffer:
     @property
     def place(self) -> str:
         """Where it stands, for people: a leaf's name, a slot's number, or a view of one of these."""
-        if self.parts:
-            return " ".join(part.place for part in self.parts.values())
         if self.source is not None:
             return f"view of {self.root.place}"
+        if self.parts:
+            return " ".join(dict.fromkeys(part.root.place for part in self.parts.values()))
         return f"%{self.slot}" if self.leaf is None else f"@{self.leaf}"
 
 
@@ -173,9 +174,9 @@ class Program:
     def _rows(self) -> Iterator[tuple[str, str, str, str, str]]:
         for step in self.instructions:
             place = step.out.place + (" in place" if step.in_place else "")
-            written = [part.type for _, part in sorted(step.out.parts.items())] or [step.out.type]
-            size = "0" if step.is_view else f"{sum(type.nbytes for type in written):,}"
-            yield step.phase.name, str(step), ", ".join(map(str, written)), place, size
+            parts = tuple(part.type for _, part in sorted(step.out.parts.items()))
+            type_ = BundleType.of(parts) if parts else step.out.type
+            yield step.phase.name, str(step), str(type_), place, "0" if step.is_view else f"{type_.nbytes:,}"
             if step.loop:
                 yield "", f"  {len(step.loop.order)} times:", "", f"in {step.loop.memory.place}", ""
                 for _, text, *others in step.loop.body._rows():

@@ -266,3 +266,25 @@ def test_a_fault_of_the_text_inside_a_body_names_the_node() -> None:
         Graph.from_json(text)
     assert "node  constant_1" in str(caught.value)
     assert "/graphs/first_body/nodes/2/value" in str(caught.value)
+
+
+def test_graphs_that_double_at_every_level_are_refused_in_time() -> None:
+    """Sixteen graphs, each of which holds the one before it twice, would be 65,536 loops."""
+    item = {"op": "item", "index": 0}
+    graphs: dict[str, Any] = {
+        "g0": {
+            "nodes": [{"name": "h", "op": "input", "shape": []}, {"name": "y", "op": "negative", "inputs": ["h"]}],
+            "outputs": {"next_0": "y"},
+        }
+    }
+    loop = {"op": "scan", "carries": 1, "sequences": 0, "length": 2}
+    for depth in range(1, 16):
+        scans = [{"name": f"s{i}", **loop, "inputs": ["h"], "body": f"g{depth - 1}"} for i in (0, 1)]
+        items = [{"name": f"y{i}", **item, "inputs": [f"s{i}"]} for i in (0, 1)]
+        total = {"name": "y", "op": "add", "inputs": ["y0", "y1"]}
+        nodes = [{"name": "h", "op": "input", "shape": []}, *scans, *items, total]
+        graphs[f"g{depth}"] = {"nodes": nodes, "outputs": {"next_0": "y"}}
+    nodes = [{"name": "h", "op": "input", "shape": []}, {"name": "s", **loop, "inputs": ["h"], "body": "g15"}]
+    document = {"format": "graphengine", "version": 1, "name": "deep", "dtype": "float32", "nodes": nodes}
+    with pytest.raises(SpecError, match="values in it, and may have 65,536"):
+        Graph.from_json(json.dumps({**document, "outputs": {}, "graphs": graphs}))
