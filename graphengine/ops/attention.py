@@ -105,9 +105,7 @@ class Attention(Scores):
     def flops(self, y: TensorType, *types: TensorType) -> int:
         q, k, v, *mask = types
         size, width = q.static_shape[-1], v.static_shape[-1]
-        bounded = self.causal or bool(mask)
-        rows = q.size // size
-        return self.operations(q, k, 2 * size + 2 * width + 3 + bounded) + rows
+        return self.operations(2 * size + 2 * width + 3, q, k, *mask) + q.size // size
 
 
 class AttentionAdjoint(Scores):
@@ -195,8 +193,8 @@ class AttentionAdjoint(Scores):
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         _, q, k, v, _, _, *mask = types
-        each = 6 * q.static_shape[-1] + 4 * v.static_shape[-1] + 2 + (self.causal or bool(mask))
-        return self.operations(q, k, each) - k.size - v.size
+        each = 6 * q.static_shape[-1] + 4 * v.static_shape[-1] + 2
+        return self.operations(each, q, k, *mask) - k.size - v.size
 
 
 def attention(

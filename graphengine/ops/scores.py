@@ -6,7 +6,6 @@ and what scores are shifted by is one number a query.
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,10 +106,19 @@ class Scores(Op):
             blocks.append(Block(start, stop, min(stop, keys) if self.causal and stop < queries else keys))
         return blocks[::-1]
 
-    def operations(self, q: TensorType, k: TensorType, each: int) -> int:
-        """How many FLOPs it takes to scale q, and to do `each` operations on every score of every block."""
+    def doubtful(self, block: Block, has_mask: bool) -> range:
+        """The keys of a block that some of its queries may not see."""
+        if has_mask:
+            return range(block.seen)
+        return range(min(block.start, block.seen), block.seen) if self.causal else range(0)
+
+    def operations(self, each: int, q: TensorType, k: TensorType, *mask: TensorType) -> int:
+        """How many FLOPs it takes to scale q, to hide what is not seen, and to do `each` more on every score."""
         (*ahead, queries, _), keys = q.static_shape, k.static_shape[-2]
-        return q.size + each * math.prod(ahead) * builtins.sum(b.count * b.seen for b in self.blocks(queries, keys))
+        total = 0
+        for block in self.blocks(queries, keys):
+            total += block.count * (each * block.seen + len(self.doubtful(block, bool(mask))))
+        return q.size + math.prod(ahead) * total
 
     def work(self, q: TensorType, k: TensorType, *masks: TensorType) -> tuple[TensorType, ...]:
         """Types of the work arrays of `bind_scores`: scaled queries, scores, and bounds unless all keys are seen."""
@@ -139,24 +147,26 @@ class Scores(Op):
                 (np.matmul, (block.keys(k), scaled, scores)),
             ]
             if len(work) > 2:
-                bound = block.work(block.keys(work[2]))
-                calls += _bind_bound(block, mask, triangle, bound)
-                calls.append((partial(np.minimum, out=scores), (scores, bound)))
+                doubtful = self.doubtful(block, mask is not None)
+                rows = slice(doubtful.start, doubtful.stop)
+                bound, part = block.work(work[2])[..., rows, :], scores[..., rows, :]
+                calls += _bind_bound(block, rows, mask, triangle, bound)
+                calls.append((partial(np.minimum, out=part), (part, bound)))
             yield block, scaled, scores, calls
 
 
-def _bind_bound(block: Block, mask: Array | None, triangle: Array | None, bound: Array) -> list[Call]:
+def _bind_bound(block: Block, keys: slice, mask: Array | None, triangle: Array | None, bound: Array) -> list[Call]:
     """The calls that make inf of keys seen and -inf of others: the least of that and a score, np.where would branch."""
     calls: list[Call] = []
     if mask is not None:
         rows = np.atleast_2d(mask)
         seen = turned(rows if rows.shape[-2] == 1 else block.queries(rows))
         half, infinite = (np.array(value, bound.dtype) for value in (0.5, np.inf))
-        calls.append((np.copyto, (bound, block.keys(seen))))
+        calls.append((np.copyto, (bound, seen[..., keys, :])))
         calls.append((np.subtract, (bound, half, bound)))
         calls.append((np.multiply, (bound, infinite, bound)))
     if triangle is not None:
-        part = block.keys(triangle)[:, block.start : block.stop]
+        part = triangle[keys, block.start : block.stop]
         calls.append((partial(np.minimum, out=bound), (bound, part)) if calls else (np.copyto, (bound, part)))
     return calls
 
