@@ -13,7 +13,7 @@ from graphengine.errors import *
 from graphengine.executable import Executable as Executable
 from graphengine.ir import init as init
 from graphengine.ir.graph import Graph as Graph
-from graphengine.ir.graph import Node as Node
+from graphengine.ir.node import Node as Node
 from graphengine.ir.op import Op as Op
 from graphengine.ir.spec import load as load
 from graphengine.ir.training import Training as Training

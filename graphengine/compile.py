@@ -9,8 +9,10 @@ from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
 from graphengine.errors import CompileError, NamingError
 from graphengine.executable import Executable, Recipe
-from graphengine.ir.graph import Graph, Node, Phase, did_you_mean
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Optimizer
 from graphengine.transform.adjoint import check_loss, differentiate, unreached
 

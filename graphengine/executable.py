@@ -13,7 +13,9 @@ import numpy.typing as npt
 from graphengine.backends.backend import Backend, Runnable
 from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
-from graphengine.ir.graph import Graph, Node, did_you_mean
+from graphengine.ir.graph import Graph
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array
 from graphengine.ir.types import TensorType
 from graphengine.schedule.audit import Audit, audit

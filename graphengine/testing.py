@@ -17,7 +17,8 @@ from graphengine.errors import GraphEngineError, GraphError
 from graphengine.executable import Executable
 from graphengine.ir import dims
 from graphengine.ir.bundle import BundleType, Item
-from graphengine.ir.graph import Graph, Node, apply, check_arity
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node, apply, check_arity
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import TensorType, check_dtype
 from graphengine.ops.broadcast import sum

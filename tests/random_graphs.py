@@ -15,9 +15,10 @@ import numpy as np
 
 import graphengine as ge
 from graphengine.ir.bundle import Item
-from graphengine.ir.graph import Graph, Node, apply
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import Uniform
 from graphengine.ir.leaf import Constant, Leaf, Parameter, State
+from graphengine.ir.node import Node, apply
 from graphengine.ops.attention import AttentionAdjoint
 from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size

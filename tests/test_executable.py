@@ -14,7 +14,7 @@ import pytest
 import graphengine as ge
 from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
 from graphengine.executable import Executable
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 
 FEATURES, HIDDEN = 4, 8
 

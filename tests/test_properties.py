@@ -11,7 +11,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.executable import Executable
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from graphengine.errors import SpecError
 from graphengine.ir.document import Place
-from graphengine.ir.graph import did_you_mean
+from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
 
 _SUFFIX = ".safetensors"

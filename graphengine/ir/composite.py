@@ -6,7 +6,8 @@ from itertools import chain, count
 from types import TracebackType
 
 from graphengine.errors import GraphError
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ir.where import caller
 
 __all__ = ["declaring", "free_name", "outermost"]

@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Any
 
 from graphengine.errors import SpecError
-from graphengine.ir.graph import did_you_mean
+from graphengine.ir.names import did_you_mean
 from graphengine.ir.where import Where
 
 FORMAT = "graphengine"

@@ -2,166 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
+from graphengine.errors import GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.init import Initializer, Zeros, usual
-from graphengine.ir.op import Array, Op
+from graphengine.ir.names import check_name, did_you_mean
+from graphengine.ir.node import Node, Phase, check_arity, context
+from graphengine.ir.op import Op
 from graphengine.ir.training import Training
-from graphengine.ir.types import DType, TensorType, check_dtype
+from graphengine.ir.types import DType, check_dtype
 from graphengine.ir.where import Where, caller
 
 if TYPE_CHECKING:
     import os
 
     import networkx as nx
-
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
-NAME_LENGTH = 128
-
-
-class Phase(IntEnum):
-    """What a node is for: a value, an adjoint, or the next value of a leaf."""
-
-    FORWARD = 0
-    BACKWARD = 1
-    UPDATE = 2
-
-
-class Node:
-    """One op applied to parents. Nodes are made by op functions and by `Graph`, and never change.
-
-    Operators make nodes: + - * / ** @, unary -, < <= > >=, indexing with ints and slices, and `.T`. A Python or NumPy
-    number on either side becomes a constant of the node's dtype. `==` is identity; `ge.equal` compares values.
-    """
-
-    __slots__ = ("graph", "index", "name", "of", "op", "parents", "phase", "type", "where")
-    __array_ufunc__ = None  # so that NumPy leaves `array * node` to the node
-
-    def __init__(
-        self,
-        graph: Graph,
-        index: int,
-        name: str,
-        op: Op,
-        parents: tuple[Node, ...],
-        type_: TensorType,
-        phase: Phase,
-        where: Where,
-        of: str | None,
-    ) -> None:
-        self.graph = graph
-        self.index = index
-        self.name = name
-        self.op = op
-        self.parents = parents
-        self.type = type_
-        self.phase = phase
-        self.where = where
-        self.of = of
-
-    @property
-    def shape(self) -> Shape:
-        """The sizes of the axes: ints and expressions in names."""
-        return self.type.shape
-
-    @property
-    def dtype(self) -> DType:
-        """The dtype's name, as NumPy has it."""
-        return self.type.dtype
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return self.type.ndim
-
-    @property
-    def is_leaf(self) -> bool:
-        """Whether the value is given, not computed."""
-        return self.op.is_leaf
-
-    @property
-    def T(self) -> Node:
-        """The value with its axes in reverse order."""
-        return _emit("transpose", self)
-
-    def dim_names(self) -> frozenset[str]:
-        """The names of dims that stand in its type or in its op's attributes."""
-        return self.type.names() | self.op.dim_names()
-
-    def __repr__(self) -> str:
-        return f"{signature(self.name, self.op, self.parents)}: {self.type}"
-
-    def __add__(self, other: Operand) -> Node:
-        return _emit("add", self, other)
-
-    def __radd__(self, other: Operand) -> Node:
-        return _emit("add", other, self)
-
-    def __sub__(self, other: Operand) -> Node:
-        return _emit("subtract", self, other)
-
-    def __rsub__(self, other: Operand) -> Node:
-        return _emit("subtract", other, self)
-
-    def __mul__(self, other: Operand) -> Node:
-        return _emit("multiply", self, other)
-
-    def __rmul__(self, other: Operand) -> Node:
-        return _emit("multiply", other, self)
-
-    def __truediv__(self, other: Operand) -> Node:
-        return _emit("divide", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Node:
-        return _emit("divide", other, self)
-
-    def __pow__(self, other: Operand) -> Node:
-        return _emit("power", self, other)
-
-    def __rpow__(self, other: Operand) -> Node:
-        return _emit("power", other, self)
-
-    def __matmul__(self, other: Operand) -> Node:
-        return _emit("matmul", self, other)
-
-    def __rmatmul__(self, other: Operand) -> Node:
-        return _emit("matmul", other, self)
-
-    def __neg__(self) -> Node:
-        return _emit("negative", self)
-
-    def __lt__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("less", self, other)
-
-    def __le__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("less_equal", self, other)
-
-    def __gt__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("greater", self, other)
-
-    def __ge__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("greater_equal", self, other)
-
-    def __getitem__(self, key: Any) -> Node:
-        return _emit("slice", self, key=key)
-
-    def __iter__(self) -> Iterator[Node]:
-        raise TypeError(f"{self!r} is a node, not a sequence; take it apart by indexing")
-
-    def __bool__(self) -> bool:
-        raise TypeError(f"{self!r} has no value before the graph runs; choose by ge.where, not by `if`")
-
-
-Operand = Node | float | int | bool | np.number[Any] | np.bool_ | np.ndarray[Any, np.dtype[Any]]
 
 
 class Graph:
@@ -455,99 +316,6 @@ class Graph:
             name = f"{kind}_{count}"
             if name not in self._by_name:
                 return name
-
-
-def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
-    """The node of `op` applied to `operands`, in the graph that they belong to; numbers become constants."""
-    nodes = [operand for operand in operands if isinstance(operand, Node)]
-    if not nodes:
-        raise GraphError(f"{op.kind} needs at least one node among its operands, not {', '.join(map(repr, operands))}")
-    graph = nodes[0].graph
-    if len(nodes) == len(operands) and all(node.graph is graph for node in nodes):
-        return graph.add(op, nodes, name)
-    for node in nodes:
-        if node.graph.lies_in(graph):
-            graph = node.graph
-    dtype = next((node.type.dtype for node in nodes if node.type.dtype != "bool"), None)
-    start = len(graph)
-    try:
-        return graph.add(op, [_as_node(graph, operand, dtype, op) for operand in operands], name)
-    except GraphError:
-        graph.discard(start, keep=list(graph.captures.values()))  # the constants that numbers had become
-        raise
-
-
-def signature(name: str, op: Op, parents: Sequence[Node]) -> str:
-    """A node as a line of code: `h = matmul(x, w)`."""
-    attributes = [f"{key}={value!r}" for key, value in ({} if op.is_leaf else op.attributes()).items()]
-    return f"{name} = {op.kind}({', '.join([*(parent.name for parent in parents), *attributes])})"
-
-
-def context(name: str, op: Op, parents: Sequence[Node], where: Where) -> list[str]:
-    """The lines under an error: the node, where it was declared, and the same of each operand."""
-    operands = dict.fromkeys(parents)
-    return [
-        f"node  {signature(name, op, parents)}",
-        f"declared at {where}",
-        *(f"{parent.name} is {parent.type}, declared at {parent.where}" for parent in operands),
-    ]
-
-
-def check_arity(op: Op, count: int) -> None:
-    """Raise GraphError unless `op` takes `count` operands."""
-    least, most = op.arity()
-    if count < least or (most is not None and count > most):
-        wanted = f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"
-        raise GraphError(f"{op.kind} takes {wanted} operands, not {count}")
-
-
-def check_name(name: object) -> str:
-    """`name`, if nodes, outputs and graphs may bear it; raise NamingError otherwise."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise NamingError(f"not a name: {name!r}; letters, digits and _ in parts joined by dots, a letter or _ first")
-    if len(name) > NAME_LENGTH:
-        raise NamingError(f"a name has at most {NAME_LENGTH} characters, and {name[:20]}... has {len(name)}")
-    if "__" in name and any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
-        raise NamingError(f"a name has no part in double underscores, as {name!r} has")
-    return name
-
-
-def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """What to say after a name that is not known: the nearest that is, or all when they are few."""
-    import difflib
-
-    near = difflib.get_close_matches(str(name), list(known)[:5000], n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
-
-
-def _emit(kind: str, *operands: Operand, **attributes: Any) -> Node:
-    return apply(Op.registry[kind](**attributes), *operands)
-
-
-def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Node:
-    if isinstance(operand, Node):
-        return graph.own(operand)
-    array = np.asarray(operand)
-    if array.dtype.kind not in "biuf":
-        raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
-    target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
-    with np.errstate(over="ignore"):
-        cast = array.astype(target)
-    if not _same_numbers(array, cast):
-        raise DTypeError(f"{op.kind}: {operand!r} does not fit {target}; cast the node, or write a {target} number")
-    return graph.add(leaf.Constant(value=cast, dtype=target)) if cast.ndim else graph.scalar(cast.item(), target)
-
-
-def _same_numbers(array: Array, cast: Array) -> bool:
-    """Whether `cast` holds the numbers of `array`, rounded as floats are, but nothing cut off, wrapped or overflown."""
-    if cast.dtype == array.dtype:
-        return True
-    if cast.dtype.kind == "f":
-        return bool(np.all(np.isfinite(cast) == np.isfinite(array)))
-    same_kind = (array.dtype.kind in "iu") == (cast.dtype.kind in "iu") or array.dtype.kind == "b"
-    return array.dtype.kind != "f" and same_kind and bool(np.all(cast == array))
 
 
 def _static_shape(name: str, shape: Sequence[int]) -> Shape:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Graph, Node, did_you_mean
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node
 
 __all__ = ["import_graph"]
 

@@ -18,7 +18,7 @@ from graphengine.ir.tagged import Tagged
 from graphengine.ir.types import TensorType
 
 if TYPE_CHECKING:
-    from graphengine.ir.graph import Node
+    from graphengine.ir.node import Node
 
 Array = npt.NDArray[Any]
 Call = tuple[Callable[..., object], tuple[object, ...]]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from graphengine.errors import GraphError
 from graphengine.ir.bundle import Item
-from graphengine.ir.graph import Node, Phase
+from graphengine.ir.node import Node, Phase
 
 __all__ = ["Pullback", "active_nodes", "pullback"]
 

@@ -20,8 +20,10 @@ from graphengine.ir import beside
 from graphengine.ir.array import to_json_value
 from graphengine.ir.attributes import graph_fields
 from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
-from graphengine.ir.graph import NAME_LENGTH, Graph, Node, Phase, context, did_you_mean
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Leaf
+from graphengine.ir.names import NAME_LENGTH, did_you_mean
+from graphengine.ir.node import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.reader import read
 from graphengine.ir.schema import json_schema

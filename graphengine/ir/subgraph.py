@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from graphengine.ir.graph import NAME_LENGTH, Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
+from graphengine.ir.names import NAME_LENGTH
+from graphengine.ir.node import Node
 
 __all__ = ["between", "cut", "evaluate"]
 

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from graphengine.ir.tagged import Configuration, Tagged
 
 if TYPE_CHECKING:
-    from graphengine.ir.graph import Graph, Node
+    from graphengine.ir.graph import Graph
+    from graphengine.ir.node import Node
 
 
 class Schedule(Tagged):

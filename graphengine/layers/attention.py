@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir.composite import declaring, free_name
-from graphengine.ir.graph import Node
 from graphengine.ir.init import Uniform
+from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
 from graphengine.layers.dense import dense
 from graphengine.layers.norm import layer_norm

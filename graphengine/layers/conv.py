@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir.composite import free_name
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Node
 from graphengine.ir.init import Initializer, Normal, Zeros
+from graphengine.ir.node import Node
 from graphengine.layers.usual import RECTIFIERS, Activation, parameter, usual_init
 from graphengine.ops import conv
 from graphengine.ops.broadcast import reshape

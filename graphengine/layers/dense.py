@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir.composite import declaring, free_name
-from graphengine.ir.graph import Node
 from graphengine.ir.init import Initializer, Zeros
+from graphengine.ir.node import Node
 from graphengine.layers.usual import Activation, parameter, usual_init
 from graphengine.ops.elementwise import add
 from graphengine.ops.linalg import matmul

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir.composite import declaring, free_name, outermost
-from graphengine.ir.graph import Node
 from graphengine.ir.init import Initializer, Normal
+from graphengine.ir.node import Node
 from graphengine.ir.types import FLOATS, INTEGERS
 from graphengine.layers.usual import parameter
 from graphengine.ops.index import gather

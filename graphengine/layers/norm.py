@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir.composite import declaring, free_name
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Node
 from graphengine.ir.init import Ones, Zeros
+from graphengine.ir.node import Node
 from graphengine.ir.types import check_axis
 from graphengine.layers.usual import parameter
 from graphengine.ops import batch_norm as batch

@@ -22,8 +22,8 @@ from typing import Any
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.composite import declaring, free_name
-from graphengine.ir.graph import Node
 from graphengine.ir.init import GlorotUniform, Initializer, LSTMBias, Orthogonal, Zeros
+from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
 from graphengine.layers.usual import Activation, parameter
 from graphengine.ops import compare

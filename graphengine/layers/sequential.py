@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from graphengine.errors import GraphError
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 
 __all__ = ["sequential"]
 

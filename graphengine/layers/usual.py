@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from graphengine.ir.composite import outermost
-from graphengine.ir.graph import Node
 from graphengine.ir.init import GlorotUniform, HeNormal, Initializer
+from graphengine.ir.node import Node
 from graphengine.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
 
 __all__ = ["RECTIFIERS", "Activation", "parameter", "usual_init"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call
 from graphengine.ir.types import TensorType, check_axis
 from graphengine.ops.broadcast import reduced, sum

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from graphengine.errors import ShapeError
 from graphengine.ir.bundle import BundleType, Item
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call
 from graphengine.ir.pullback import pullback
 from graphengine.ir.types import TensorType

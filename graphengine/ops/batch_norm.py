@@ -17,8 +17,8 @@ from graphengine.errors import AttributeValueError, DTypeError, GraphError, Shap
 from graphengine.ir import dims
 from graphengine.ir.composite import declaring
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Node, Phase, apply
 from graphengine.ir.leaf import State
+from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes, dim_size, reduced, reshape, sum_to

@@ -12,7 +12,8 @@ from pydantic import BeforeValidator
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.graph import Graph, Node, apply
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import model_validator
 
 from graphengine.errors import DTypeError
-from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.broadcast import sum_to

@@ -14,7 +14,7 @@ import numpy as np
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, common_dtype
 from graphengine.ops.shape import expand_dims, squeeze

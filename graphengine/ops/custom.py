@@ -13,8 +13,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import PlainSerializer
 
 from graphengine.errors import GraphError
-from graphengine.ir.graph import Graph, Node, apply
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Op
 from graphengine.ir.scaffold import scaffold
 from graphengine.ir.types import TensorType

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import numpy as np
 
 from graphengine.errors import DTypeError
-from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype, common_dtype
 from graphengine.ops.broadcast import sum_to

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary

@@ -14,7 +14,7 @@ from pydantic import Field
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
 from graphengine.ops.keys import Keys, key_shape, read_key, write_key

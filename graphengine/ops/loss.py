@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
-from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import INTEGERS, TensorType, common_dtype
 from graphengine.ops.activation import sigmoid, softmax

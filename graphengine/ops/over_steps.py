@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from graphengine.ir import dims
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.ops.broadcast import Reshape, Sum, reshape, sum
 from graphengine.ops.elementwise import Add
 from graphengine.ops.linalg import MatMul, Transpose, transpose

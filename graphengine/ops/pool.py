@@ -14,7 +14,7 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import DType, TensorType, common_dtype
 from graphengine.ops.reduce import max as maximum

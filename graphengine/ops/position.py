@@ -11,7 +11,8 @@ from pydantic import Field
 from graphengine.errors import DTypeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call, OneDim, Op
 from graphengine.ir.types import FLOATS, DType, TensorType
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from graphengine.ir.graph import Node
 from graphengine.ir.leaf import Constant
+from graphengine.ir.node import Node
 from graphengine.ops.broadcast import sum_to
 from graphengine.ops.compare import equal, logical_and, where
 from graphengine.ops.elementwise import BinaryOp, binary, log

@@ -16,9 +16,10 @@ from pydantic import Field
 
 from graphengine.errors import DTypeError, GraphError
 from graphengine.ir.composite import declaring, free_name, outermost
-from graphengine.ir.graph import Graph, Node, Phase, apply
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import Seed
 from graphengine.ir.leaf import State
+from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType
 

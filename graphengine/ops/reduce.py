@@ -10,7 +10,7 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum

@@ -19,8 +19,9 @@ from graphengine.ir import dims
 from graphengine.ir.attributes import InnerGraph
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Graph, Node, apply, content, context
+from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
+from graphengine.ir.node import Node, apply, context
 from graphengine.ir.op import OneDim, Op
 from graphengine.ir.subgraph import between, cut, evaluate
 from graphengine.ir.types import TensorType
@@ -190,31 +191,36 @@ def scan(
     declares leaves, outputs or updates of its own.
     """
     carries, sequences = _as_tuple(carry), _as_tuple(xs)
+    _check_length(carries, sequences, length)
+    inner, outer, stepped = _declared(carries, sequences)
+    after, results = body(_like(carry, stepped[: len(carries)]), _like(xs, stepped[len(carries) :]))
+    nexts, stacked = [inner.own(node) for node in _as_tuple(after)], [inner.own(node) for node in _as_tuple(results)]
+    inner.outer = None
+    _check(inner, stepped, carries, nexts)
+    outputs = {f"next_{i}": node for i, node in enumerate(nexts)} | {f"y_{i}": node for i, node in enumerate(stacked)}
+    start = len(outer)
+    try:
+        part, shared = _cut_out(f"{name or 'scan'}_body", inner, outer, stepped, outputs)
+        op = Scan(body=part, carries=len(carries), sequences=len(sequences), length=length or 0, reverse=reverse)
+        bundle = apply(op, *carries, *sequences, *shared, name=name)
+    except GraphError:
+        outer.discard(start, keep=list(outer.captures.values()))
+        raise
+    items = [apply(Item(index=i), bundle) for i in range(len(outputs))]
+    return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
+
+
+def _check_length(carries: Sequence[Node], sequences: Sequence[Node], length: Dim | None) -> None:
     if not sequences and length is None:
         raise GraphError("a scan needs sequences, or a length")
     if sequences and length is not None:
         raise GraphError("a scan over sequences takes their length; leave length out")
     if not carries and not sequences:
         raise GraphError("a scan needs a carry or a sequence")
-    inner, stepped = _declared(carries, sequences)
-    after, results = body(_like(carry, stepped[: len(carries)]), _like(xs, stepped[len(carries) :]))
-    nexts, stacked = [inner.own(node) for node in _as_tuple(after)], [inner.own(node) for node in _as_tuple(results)]
-    inner.outer, outer = None, inner.outer
-    assert outer is not None  # it was declared inside
-    _check(inner, stepped, carries, nexts)
-    outputs = {f"next_{i}": node for i, node in enumerate(nexts)} | {f"y_{i}": node for i, node in enumerate(stacked)}
-    lifted = _lifted(inner, outer)
-    read = {parent for node in between(outputs.values(), [*stepped, *lifted]) for parent in node.parents}
-    shared = [node for node in lifted if node in read or node in outputs.values()]
-    graph = cut(f"{name or 'scan'}_body", [*stepped, *shared], outputs)
-    op = Scan(body=graph, carries=len(carries), sequences=len(sequences), length=length or 0, reverse=reverse)
-    bundle = apply(op, *carries, *sequences, *(lifted[node] for node in shared), name=name)
-    items = [apply(Item(index=i), bundle) for i in range(len(outputs))]
-    return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
 
 
-def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph, list[Node]]:
-    """The graph in which the body is declared, with the inputs that hold the carries and a step of each sequence."""
+def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph, Graph, list[Node]]:
+    """The graph in which the body is declared, the one around it, and its inputs: carries, and steps of sequences."""
     outer = (*carries, *sequences)[0].graph
     for node in (*carries, *sequences):
         if node.graph.lies_in(outer):
@@ -222,7 +228,7 @@ def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph
     inner = Graph("body", outer.dtype, outer=outer)
     types = {f"carry_{i}": node.type for i, node in enumerate(carries)}
     types |= {f"x_{i}": step_type(node.type) for i, node in enumerate(sequences)}
-    return inner, [inner.add(Input(shape=t.shape, dtype=t.dtype), name=name) for name, t in types.items()]
+    return inner, outer, [inner.add(Input(shape=t.shape, dtype=t.dtype), name=name) for name, t in types.items()]
 
 
 def _check(inner: Graph, stepped: Sequence[Node], carries: Sequence[Node], nexts: Sequence[Node]) -> None:
@@ -244,6 +250,16 @@ def _check(inner: Graph, stepped: Sequence[Node], carries: Sequence[Node], nexts
 
 def _changes(before: Node, after: Node) -> str:
     return f"the carry {before.name} is {before.type}, and after a step it is {after.type} ({after.name})"
+
+
+def _cut_out(
+    name: str, inner: Graph, outer: Graph, stepped: Sequence[Node], outputs: Mapping[str, Node]
+) -> tuple[Graph, list[Node]]:
+    """The body, without what is the same in every step; and the nodes that compute that, which all steps read."""
+    lifted = _lifted(inner, outer)
+    read = {parent for node in between(outputs.values(), [*stepped, *lifted]) for parent in node.parents}
+    shared = [node for node in lifted if node in read or node in outputs.values()]
+    return cut(name, [*stepped, *shared], outputs), [lifted[node] for node in shared]
 
 
 def _lifted(inner: Graph, outer: Graph) -> dict[Node, Node]:

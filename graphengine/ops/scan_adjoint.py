@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from graphengine.ir import dims
 from graphengine.ir.bundle import Item
-from graphengine.ir.graph import NAME_LENGTH, Graph, Node, Phase, apply
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
+from graphengine.ir.names import NAME_LENGTH
+from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.pullback import active_nodes, pullback
 from graphengine.ir.subgraph import between, cut
 from graphengine.ops.broadcast import BroadcastTo, full

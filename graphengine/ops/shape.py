@@ -10,7 +10,7 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.graph import Node, Operand, apply
+from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import FLOATS, DType, TensorType, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes

@@ -11,7 +11,7 @@ from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
-from graphengine.ir.graph import Node, apply
+from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Dims, Op
 from graphengine.ir.types import TensorType, check_axis
 from graphengine.ops.broadcast import full

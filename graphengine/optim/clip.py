@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from graphengine.ir.graph import Node, Phase
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.tagged import Tagged
 from graphengine.ops.broadcast import sum
 from graphengine.ops.compare import clip, maximum

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from graphengine.errors import NamingError
-from graphengine.ir.graph import Graph, Node, Phase, check_name
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import Initializer
+from graphengine.ir.names import check_name
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Schedule
 from graphengine.ir.types import DType
 from graphengine.ops.elementwise import cast

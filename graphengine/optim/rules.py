@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import Constant
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Optimizer
 from graphengine.ir.types import DType
 from graphengine.ops.compare import maximum

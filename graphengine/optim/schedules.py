@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.ir.training import Schedule
 from graphengine.ops.compare import maximum, minimum, where
 from graphengine.ops.elementwise import cos, floor

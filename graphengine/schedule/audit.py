@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphengine.ir.graph import Node, Phase
+from graphengine.ir.node import Node, Phase
 from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
 

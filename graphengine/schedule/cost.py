@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphengine.ir.graph import Phase
+from graphengine.ir.node import Phase
 from graphengine.schedule.program import Program
 
 __all__ = ["Cost", "cost_of"]

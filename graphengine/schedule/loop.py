@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from graphengine.ir import dims
-from graphengine.ir.graph import Node, Phase
 from graphengine.ir.leaf import Input
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.subgraph import between
 from graphengine.ir.types import TensorType
 from graphengine.ops.scan import Scan

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from graphengine.errors import FeedError, GraphError
 from graphengine.ir.bundle import BundleType, Item
-from graphengine.ir.graph import Node, Phase, context
+from graphengine.ir.node import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphengine.ir import order
-from graphengine.ir.graph import Node, Phase
+from graphengine.ir.node import Node, Phase
 
 __all__ = ["needed_nodes", "schedule"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from graphengine.ir.bundle import BundleType
-from graphengine.ir.graph import Phase
+from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ir.where import Where

@@ -18,8 +18,8 @@ import numpy as np
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.graph import Node
 from graphengine.ir.leaf import State
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array
 from graphengine.schedule.order import needed_nodes
 

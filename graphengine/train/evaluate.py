@@ -8,7 +8,7 @@ import numpy as np
 
 from graphengine.errors import FeedError, TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.graph import did_you_mean
+from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
 from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples
 from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics

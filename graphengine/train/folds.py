@@ -11,7 +11,8 @@ import numpy as np
 from graphengine.compile import compile
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.graph import Graph, did_you_mean
+from graphengine.ir.graph import Graph
+from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
 from graphengine.ir.training import Optimizer
 from graphengine.train.callbacks import Callback

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from graphengine.errors import TrainingError
-from graphengine.ir.graph import did_you_mean
+from graphengine.ir.names import did_you_mean
 
 __all__ = ["Epoch", "History"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.graph import did_you_mean
+from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
 from graphengine.train.data import batch_axis, has_examples
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from graphengine.errors import NamingError, TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.graph import Graph, Node, Phase, did_you_mean
+from graphengine.ir.graph import Graph
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Array
 
 __all__ = ["transfer"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.graph import Node, Phase
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.pullback import Pullback, pullback
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full

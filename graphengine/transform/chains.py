@@ -14,8 +14,9 @@ from types import MappingProxyType
 from typing import Any
 
 from graphengine.ir import dims
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
+from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import between
 from graphengine.ir.types import TensorType

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from graphengine.errors import DTypeError, NamingError, ShapeError
 from graphengine.ir.bundle import BundleType
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array
 from graphengine.ir.subgraph import between
 from graphengine.ops.elementwise import add

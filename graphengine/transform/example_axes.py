@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphengine.ir import dims
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.ir.types import check_axes, check_axis
 
 __all__ = ["ALIGNED", "Axes", "example_axes"]

@@ -10,8 +10,9 @@ from itertools import count
 import numpy as np
 
 from graphengine.ir.dims import Shape
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
+from graphengine.ir.node import Node
 from graphengine.ops.batch_norm import Normalize
 from graphengine.ops.broadcast import Reshape
 from graphengine.ops.conv import Conv2D

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import between
 from graphengine.ops.activation import Identity

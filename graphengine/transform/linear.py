@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import GraphError
-from graphengine.ir.graph import Node, Phase, apply
+from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.pullback import pullback
 from graphengine.ops.broadcast import BroadcastTo, full
 from graphengine.transform.narrow import narrow

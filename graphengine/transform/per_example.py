@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
-from graphengine.ir.graph import Node, Phase, apply
+from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.pullback import active_nodes
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphengine.errors import DTypeError, GraphError, ShapeError
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
 from graphengine.transform.linear import tangents_of

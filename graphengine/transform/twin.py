@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 
 __all__ = ["add_copy", "finish"]

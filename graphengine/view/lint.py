@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from graphengine.ir.bundle import Item
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import between
 from graphengine.ops.activation import LogSoftmax, Sigmoid, Softmax

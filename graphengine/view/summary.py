@@ -7,8 +7,10 @@ from typing import Any
 
 from graphengine.compile import compile
 from graphengine.errors import FeedError
-from graphengine.ir.graph import Graph, Node, did_you_mean
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node
 from graphengine.schedule.cost import Cost
 from graphengine.schedule.program import Instruction
 

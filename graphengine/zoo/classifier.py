@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.loss import cross_entropy
 from graphengine.ops.reduce import argmax
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib.resources import files
 from itertools import pairwise
 
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import HeNormal
+from graphengine.ir.node import Node
 from graphengine.ir.training import Training
 from graphengine.ops.activation import relu
 from graphengine.ops.elementwise import add

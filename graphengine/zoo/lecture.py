@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from graphengine.errors import AttributeValueError
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import HeNormal, Initializer, Normal
+from graphengine.ir.node import Node
 from graphengine.ops.activation import relu, sigmoid, softmax, tanh
 from graphengine.ops.elementwise import add, sign
 from graphengine.ops.loss import binary_cross_entropy, cross_entropy, half_squared_error, perceptron_loss

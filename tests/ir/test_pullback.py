@@ -9,7 +9,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import GraphError
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
 from graphengine.ir.pullback import active_nodes, pullback
 from graphengine.ir.types import TensorType

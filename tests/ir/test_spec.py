@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import graphengine as ge
 from graphengine.ir import spec
-from graphengine.ir.graph import Phase
+from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
 from graphengine.ir.reader import ENTRY_FIELDS
 from graphengine.ops.scan import scan

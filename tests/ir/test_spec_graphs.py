@@ -12,7 +12,8 @@ import pytest
 import graphengine as ge
 from graphengine.errors import SpecError
 from graphengine.ir import spec
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from tests.ir.test_spec_faults import MISSING, _token
 
 

@@ -7,7 +7,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import GraphError, SpecError
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.scan import scan
 from tests.arrays import f64
 

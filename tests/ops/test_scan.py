@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine.errors import GraphError, ShapeError
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.scan import MAX_NESTING, Scan
 from tests.arrays import boolean, f64, i64
 from tests.ops.unrolled import Loop, assert_same, unroll
@@ -525,6 +526,15 @@ def test_sequences_of_different_lengths_are_refused() -> None:
         ge.scan(lambda h, _: (h, None), h, (x, y))
     with pytest.raises(ShapeError, match=r"float32\[\] has no axis"):
         ge.scan(lambda h, _: (h, None), h, h)
+
+
+def test_a_scan_that_is_refused_leaves_nothing_behind() -> None:
+    graph = ge.Graph("nothing")
+    h, x, y = graph.input("h", (2,)), graph.input("x", (4, 2)), graph.input("y", (3, 2))
+    before = graph.copy()
+    with pytest.raises(ShapeError):
+        ge.scan(lambda h, _: (h * ge.exp(h.graph.outer["h"]) + np.ones(2), None), h, (x, y))
+    assert graph == before
 
 
 def test_a_scan_knows_how_many_steps_it_takes() -> None:

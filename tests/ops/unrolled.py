@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import graphengine as ge
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from tests.schedule.replay import prove
 
 Loop = Callable[..., tuple[Any, Any]]

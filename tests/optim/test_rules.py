@@ -9,7 +9,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, GraphError
-from graphengine.ir.graph import Phase
+from graphengine.ir.node import Phase
 from graphengine.ir.training import Optimizer, Training
 from tests.optim import references
 

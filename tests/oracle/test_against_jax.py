@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.schedule.order import needed_nodes
 from tests.arrays import f64, i64
 from tests.random_graphs import BATCH, RECIPES, SEED, SEEDS, Sample, evaluate, grow

@@ -11,8 +11,9 @@ import pytest
 
 import graphengine as ge
 from graphengine.executable import Executable
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
+from graphengine.ir.node import Node
 from graphengine.ops.loss import Loss
 from graphengine.ops.scan import scan
 from graphengine.schedule.order import needed_nodes

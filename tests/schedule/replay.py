@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphengine.ir.bundle import Item
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 import graphengine as ge
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph
 from graphengine.ir.init import Normal
+from graphengine.ir.node import Node, Phase
 
 SIDE = 3
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.schedule.audit import audit
 from graphengine.schedule.program import Instruction, Program, Rows
 from tests.arrays import f64

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 import graphengine as ge
 from graphengine.backends.numpy import NumpyBackend, allocate
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Buffer, Instruction, Program

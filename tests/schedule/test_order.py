@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 import graphengine as ge
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node, Phase
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes, schedule
 from tests.schedule.tangles import tangles

@@ -10,7 +10,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import DTypeError, GraphError, ShapeError
-from graphengine.ir.graph import Node, Phase
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.pullback import active_nodes
 from graphengine.transform.adjoint import differentiate
 from tests.arrays import f64

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.layers.norm import batch_norm
 from graphengine.transform.chains import linear_chains, worth_merging
 from tests.arrays import f64

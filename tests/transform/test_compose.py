@@ -7,7 +7,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
-from graphengine.ir.graph import Graph, Node, Phase
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node, Phase
 from graphengine.ops.scan import scan
 from tests.arrays import f64
 from tests.transform.values import parameters, values

@@ -7,7 +7,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
 from graphengine.transform import derivatives
 from tests.arrays import f64

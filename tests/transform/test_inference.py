@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.scan import scan
 from tests.arrays import f64

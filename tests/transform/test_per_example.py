@@ -7,7 +7,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import DTypeError, GraphError, ShapeError
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan, scan
 from graphengine.transform.example_axes import ALIGNED, RULES, example_axes
 from tests.arrays import f64, i64

@@ -9,7 +9,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import DTypeError, GraphError, ShapeError
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.ops.scan import scan
 from graphengine.schedule.order import needed_nodes
 from graphengine.transform import linear

@@ -8,7 +8,8 @@ import numpy as np
 
 import graphengine as ge
 from graphengine.executable import Executable
-from graphengine.ir.graph import Graph, Node
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ops.scan import scan
 
 N = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import graphengine as ge
-from graphengine.ir.graph import Node
+from graphengine.ir.node import Node
 from graphengine.layers.norm import batch_norm
 from graphengine.view import Finding, lint
 from tests.cli.run import run

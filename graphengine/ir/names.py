@@ -1,0 +1,33 @@
+"""What nodes, outputs and graphs may be called, and what to say of a name that nobody bears."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+
+from graphengine.errors import NamingError
+
+__all__ = ["NAME", "NAME_LENGTH", "check_name", "did_you_mean"]
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+NAME_LENGTH = 128
+
+
+def check_name(name: object) -> str:
+    """`name`, if nodes, outputs and graphs may bear it; raise NamingError otherwise."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise NamingError(f"not a name: {name!r}; letters, digits and _ in parts joined by dots, a letter or _ first")
+    if len(name) > NAME_LENGTH:
+        raise NamingError(f"a name has at most {NAME_LENGTH} characters, and {name[:20]}... has {len(name)}")
+    if "__" in name and any(part.startswith("__") and part.endswith("__") for part in name.split(".")):
+        raise NamingError(f"a name has no part in double underscores, as {name!r} has")
+    return name
+
+
+def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
+    """What to say after a name that is not known: the nearest that is, or all when they are few."""
+    near = difflib.get_close_matches(str(name), list(known)[:5000], n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
