@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from graphengine.errors import TrainingError
-from graphengine.ir.beside import path_beside
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array
-from graphengine.ir.spec import INLINE_ELEMENTS
+from graphengine.ir.spec.beside import path_beside
+from graphengine.ir.spec.io import INLINE_ELEMENTS
 
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"

@@ -12,11 +12,11 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, V
 from pydantic_core import ErrorDetails
 
 from graphengine.errors import SpecError
-from graphengine.ir.document import Place, check_keys, expect, shown
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import usual
 from graphengine.ir.leaf import Constant, Parameter
 from graphengine.ir.op import Array, Op
+from graphengine.ir.spec.document import Place, check_keys, expect, shown
 from graphengine.ir.tagged import Configuration, Tagged
 from graphengine.ir.types import DType
 

@@ -10,7 +10,7 @@ import graphengine as ge
 from graphengine.ir.op import Op
 from graphengine.ir.spec import json_schema
 from graphengine.ops.scan import scan
-from tests.ir.test_spec_faults import DOCUMENT, MISSING, changed
+from tests.ir.spec.test_spec_faults import DOCUMENT, MISSING, changed
 from tests.random_graphs import SEEDS, grow
 
 SCHEMA = json_schema()

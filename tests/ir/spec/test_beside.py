@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import graphengine as ge
-from graphengine.ir import beside
+from graphengine.ir.spec import beside
 from tests.arrays import f64
 
 

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from graphengine.errors import GraphError, NamingError, SpecError
-from graphengine.ir import beside
 from graphengine.ir.array import to_json_value
-from graphengine.ir.attributes import graph_fields
-from graphengine.ir.document import FORMAT, MAX_BYTES, VERSION, Place, parse
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.names import NAME_LENGTH, did_you_mean
 from graphengine.ir.node import Node, Phase, context
 from graphengine.ir.op import Op
-from graphengine.ir.reader import read
-from graphengine.ir.schema import json_schema
+from graphengine.ir.spec import beside
+from graphengine.ir.spec.attributes import graph_fields
+from graphengine.ir.spec.document import FORMAT, MAX_BYTES, VERSION, Place, parse
+from graphengine.ir.spec.reader import read
+from graphengine.ir.spec.schema import json_schema
 from graphengine.ir.training import Training
 from graphengine.ir.types import DType
 

@@ -15,7 +15,7 @@ import graphengine as ge
 from graphengine.ir import spec
 from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
-from graphengine.ir.reader import ENTRY_FIELDS
+from graphengine.ir.spec.reader import ENTRY_FIELDS
 from graphengine.ops.scan import scan
 from tests.random_graphs import SEEDS, grow
 

@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from graphengine.errors import SpecError
-from graphengine.ir.document import Place
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
+from graphengine.ir.spec.document import Place
 
 _SUFFIX = ".safetensors"
 _REMEDY = "save the graph again, which writes the document and this file together"

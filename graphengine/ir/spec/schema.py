@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from graphengine.ir.attributes import EmptyConstant, StoredConstant, graph_fields
-from graphengine.ir.document import FORMAT, VERSION
 from graphengine.ir.leaf import Constant, Leaf, Parameter
 from graphengine.ir.names import NAME, NAME_LENGTH
 from graphengine.ir.op import Op
-from graphengine.ir.reader import GRAPH_SECTIONS, OPTIONAL_SECTIONS, PHASES, SECTIONS
+from graphengine.ir.spec.attributes import EmptyConstant, StoredConstant, graph_fields
+from graphengine.ir.spec.document import FORMAT, VERSION
+from graphengine.ir.spec.reader import GRAPH_SECTIONS, OPTIONAL_SECTIONS, PHASES, SECTIONS
 from graphengine.ir.tagged import Configuration, Tagged
 from graphengine.ir.training import Training
 from graphengine.ir.types import DTYPES

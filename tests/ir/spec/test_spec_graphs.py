@@ -14,7 +14,7 @@ from graphengine.errors import SpecError
 from graphengine.ir import spec
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from tests.ir.test_spec_faults import MISSING, _token
+from tests.ir.spec.test_spec_faults import MISSING, _token
 
 
 def looped() -> Graph:
