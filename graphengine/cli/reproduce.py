@@ -24,7 +24,7 @@ _QUICK = 1000
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Which network; a list if left out.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which network; a list if left out.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help=f"Pass once over {_QUICK:,} examples, to see that all works.")
     ] = False,
@@ -44,6 +44,8 @@ def reproduce(
         return
     if name not in EXPERIMENTS:
         raise typer.BadParameter(f"there is no {name!r}; there are {', '.join(EXPERIMENTS)}", param_hint="NAME")
+    if save is not None:
+        save.mkdir(parents=True, exist_ok=True)  # what cannot be written to should not be found out after the work
     outcome = run(EXPERIMENTS[name], seed=seed, examples=_QUICK if quick else None)
     if save is not None:
         _save(save, name, outcome)
@@ -99,7 +101,6 @@ def _as_dict(outcome: Outcome) -> Mapping[str, Any]:
 
 def _save(folder: Path, name: str, outcome: Outcome) -> None:
     """Write what `graphengine train`, `predict` and `evaluate` take up."""
-    folder.mkdir(parents=True, exist_ok=True)
     outcome.graph.save(folder / f"{name}.json")
     write_arrays(folder / "train.npz", outcome.data.train)
     write_arrays(folder / "test.npz", outcome.data.test)

@@ -85,3 +85,11 @@ def test_a_goal_is_reached_at_its_bound_and_on_its_better_side() -> None:
     least, most = Goal("accuracy", 0.9, at_least=True), Goal("error", 0.1, at_least=False)
     assert [least.reached_by(value) for value in (0.89, 0.9, 0.91)] == [False, True, True]
     assert [most.reached_by(value) for value in (0.09, 0.1, 0.11)] == [True, True, False]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_results_have_a_row_with_its_command(name: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "results.md"
+    (row,) = [line for line in page.read_text().splitlines() if f"| `graphengine reproduce {name}` |" in line]
+    bound = EXPERIMENTS[name].goal(EXPERIMENTS[name].load()).bound
+    assert name == "transformer" or f"{bound:.4f}".rstrip("0") in row  # whose bound depends on the version of Python
