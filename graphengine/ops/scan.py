@@ -16,16 +16,17 @@ from pydantic import Field
 
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.attributes import InnerGraph
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
 from graphengine.ir.node import Node, apply, context
 from graphengine.ir.op import OneDim, Op
-from graphengine.ir.subgraph import between, cut, evaluate
+from graphengine.ir.spec.attributes import InnerGraph
+from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType
 from graphengine.ir.where import caller
+from graphengine.ops.scan_body import cut_body
 
 __all__ = ["scan"]
 
@@ -193,19 +194,21 @@ def scan(
     carries, sequences = _as_tuple(carry), _as_tuple(xs)
     _check_length(carries, sequences, length)
     inner, outer, stepped = _declared(carries, sequences)
-    after, results = body(_like(carry, stepped[: len(carries)]), _like(xs, stepped[len(carries) :]))
-    nexts, stacked = [inner.own(node) for node in _as_tuple(after)], [inner.own(node) for node in _as_tuple(results)]
-    inner.outer = None
-    _check(inner, stepped, carries, nexts)
-    outputs = {f"next_{i}": node for i, node in enumerate(nexts)} | {f"y_{i}": node for i, node in enumerate(stacked)}
     start = len(outer)
     try:
-        part, shared = _cut_out(f"{name or 'scan'}_body", inner, outer, stepped, outputs)
+        after, results = body(_like(carry, stepped[: len(carries)]), _like(xs, stepped[len(carries) :]))
+        nexts, stacked = _owned(inner, after), _owned(inner, results)
+        _check(inner, stepped, carries, nexts)
+        outputs = {f"next_{i}": node for i, node in enumerate(nexts)} | {f"y_{i}": y for i, y in enumerate(stacked)}
+        captured = {inside: node for node, inside in inner.captures.items()}
+        part, shared = cut_body(f"{name or 'scan'}_body", stepped, captured, outer, outputs)
         op = Scan(body=part, carries=len(carries), sequences=len(sequences), length=length or 0, reverse=reverse)
         bundle = apply(op, *carries, *sequences, *shared, name=name)
     except GraphError:
         outer.discard(start, keep=list(outer.captures.values()))
         raise
+    finally:
+        inner.outer = None  # from here on its nodes are no operands
     items = [apply(Item(index=i), bundle) for i in range(len(outputs))]
     return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
 
@@ -231,6 +234,10 @@ def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph
     return inner, outer, [inner.add(Input(shape=t.shape, dtype=t.dtype), name=name) for name, t in types.items()]
 
 
+def _owned(inner: Graph, nodes: Nodes | None) -> list[Node]:
+    return [inner.own(node) for node in _as_tuple(nodes)]
+
+
 def _check(inner: Graph, stepped: Sequence[Node], carries: Sequence[Node], nexts: Sequence[Node]) -> None:
     own = {*stepped, *inner.captures.values()}
     for node in inner.nodes:
@@ -250,41 +257,6 @@ def _check(inner: Graph, stepped: Sequence[Node], carries: Sequence[Node], nexts
 
 def _changes(before: Node, after: Node) -> str:
     return f"the carry {before.name} is {before.type}, and after a step it is {after.type} ({after.name})"
-
-
-def _cut_out(
-    name: str, inner: Graph, outer: Graph, stepped: Sequence[Node], outputs: Mapping[str, Node]
-) -> tuple[Graph, list[Node]]:
-    """The body, without what is the same in every step; and the nodes that compute that, which all steps read."""
-    lifted = _lifted(inner, outer)
-    read = {parent for node in between(outputs.values(), [*stepped, *lifted]) for parent in node.parents}
-    shared = [node for node in lifted if node in read or node in outputs.values()]
-    return cut(name, [*stepped, *shared], outputs), [lifted[node] for node in shared]
-
-
-def _lifted(inner: Graph, outer: Graph) -> dict[Node, Node]:
-    """What is the same in every step, in `outer`: what the body captured, its arrays, and what these alone give."""
-    lifted = {inside: node for node, inside in inner.captures.items()}
-    for node in inner.nodes:
-        of_lifted = any(parent in lifted for parent in node.parents)
-        is_array = isinstance(node.op, Constant) and node.ndim > 0
-        if is_array or (of_lifted and all(parent in lifted or _is_bare(parent) for parent in node.parents)):
-            with outer.declared_at(node.where):
-                lifted[node] = outer.add(node.op, [_outside(parent, lifted, outer) for parent in node.parents])
-    return lifted
-
-
-def _is_bare(node: Node) -> bool:
-    """Whether it is computed from nothing, as a scalar is, so that it is anywhere at no cost."""
-    return not node.parents and not isinstance(node.op, Input)
-
-
-def _outside(node: Node, lifted: Mapping[Node, Node], outer: Graph) -> Node:
-    if node in lifted:
-        return lifted[node]
-    if isinstance(node.op, Constant):
-        return outer.scalar(node.op.value.item(), node.dtype)
-    return outer.add(node.op)
 
 
 def _first_axis(type_: TensorType) -> Dim:

@@ -20,9 +20,10 @@ from graphengine.ir.leaf import Input
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.pullback import active_nodes, pullback
-from graphengine.ir.subgraph import between, cut
+from graphengine.ir.subgraph import between
 from graphengine.ops.broadcast import BroadcastTo, full
 from graphengine.ops.over_steps import factors, terms, total
+from graphengine.ops.scan_body import cut_body
 
 if TYPE_CHECKING:
     from graphengine.ops.scan import Scan
@@ -184,22 +185,22 @@ class AdjointScan:
         """Emit the adjoint scan: the ends of `carries`, and each of `results` stacked, where it is not so already."""
         before, after = [carry.before for carry in carries.values()], [carry.after for carry in carries.values()]
         new = [node for node in results if node not in self.per_step]
-        targets = [*after, *new]
-        computed = between(targets, [*self.per_step, *self.shared, *before])
-        read = {*targets, *(parent for node in computed for parent in node.parents)}
-        sequences = [node for node in self.per_step if node in read]
-        shared = [node for node in self.shared if node in read]
+        read = between([*after, *new], [*self.per_step, *self.shared, *before])
+        reached = {*after, *new, *(parent for node in read for parent in node.parents)}
+        sequences = [node for node in self.per_step if node in reached]
         outputs = {f"next_{i}": node for i, node in enumerate(after)} | {f"y_{i}": node for i, node in enumerate(new)}
+        name = f"{self.op.body.name}_bar"
+        body, shared = cut_body(name, [*before, *sequences], self.shared, self.y.graph, outputs)
         adjoint = type(self.op)(
-            body=cut(f"{self.op.body.name}_bar", [*before, *sequences, *shared], outputs),
+            body=body,
             carries=len(before),
             sequences=len(sequences),
             length=0 if sequences else self.op.steps([parent.type for parent in self.parents]),
             reverse=not self.op.reverse,
         )
-        operands = (*map(self._operand, sequences), *(self.shared[node] for node in shared))
-        bundle = apply(adjoint, *(carry.first for carry in carries.values()), *operands)
-        items = [apply(Item(index=index), bundle) for index in range(len(targets))]
+        firsts = [carry.first for carry in carries.values()]
+        bundle = apply(adjoint, *firsts, *map(self._operand, sequences), *shared)
+        items = [apply(Item(index=index), bundle) for index in range(len(outputs))]
         stacks = dict(zip(new, items[len(before) :], strict=True))
         stacks |= {node: self._operand(node) for node in results if node in self.per_step}
         return dict(zip(carries, items, strict=False)), stacks

@@ -394,6 +394,16 @@ def test_what_is_the_same_in_every_step_is_computed_once_outside() -> None:
     np.testing.assert_allclose(values["z"], np.tile(factor, (TIME, 1)))
 
 
+def test_a_matrix_that_each_step_multiplies_by_is_put_in_order_once() -> None:
+    graph = ge.Graph("turned")
+    x, h, w = graph.input("x", ("time", 2, 3)), graph.input("h", (2, 3)), graph.parameter("w", (3, 3))
+    graph.output("h", ge.scan(lambda h, x: (ge.tanh(h @ w.T + x), None), h, x)[0])
+    program = ge.compile(graph).plan(time=9)
+    (step,) = (step for step in program.instructions if step.loop)
+    assert [inner.op.kind for inner in step.loop.body.instructions] == ["matmul", "add", "tanh"]
+    assert [outer.op.kind for outer in program.instructions] == ["transpose", "copy", "scan", "item"]
+
+
 def test_no_gradient_reaches_what_influences_no_carry_that_is_read() -> None:
     graph = ge.Graph("apart", dtype="float64")
     a, b = graph.parameter("a", ()), graph.parameter("b", ())
@@ -526,6 +536,20 @@ def test_sequences_of_different_lengths_are_refused() -> None:
         ge.scan(lambda h, _: (h, None), h, (x, y))
     with pytest.raises(ShapeError, match=r"float32\[\] has no axis"):
         ge.scan(lambda h, _: (h, None), h, h)
+
+
+def test_nodes_of_a_body_are_no_operands_outside() -> None:
+    graph = ge.Graph("leak")
+    h = graph.input("h", ())
+    leaked: list[Node] = []
+
+    def body(h: Node, _: None) -> Any:
+        leaked.append(h * 2.0)
+        return h, None
+
+    ge.scan(body, h, length=3)
+    with pytest.raises(GraphError, match="'multiply_1' belongs to graph 'body'"):
+        ge.add(h, leaked[0])
 
 
 def test_a_scan_that_is_refused_leaves_nothing_behind() -> None:
