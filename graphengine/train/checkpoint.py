@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from graphengine.executable import Executable
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
+from graphengine.ir.spec.beside import replacing
 from graphengine.schedule.order import needed_nodes
 
 __all__ = ["load_checkpoint", "load_parameters", "save_checkpoint", "save_parameters"]
@@ -96,20 +96,13 @@ def _write(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> No
 
     # safetensors 0.8.0 writes an array of another layout wrongly; np.ascontiguousarray would turn a scalar into a row.
     arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(save(arrays, about))
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(arrays, about))
         written, _ = _read(temporary)
         if not _equal(written, arrays):
             raise TrainingError(
                 f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is as it was"
             )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _equal(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:

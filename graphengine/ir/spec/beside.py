@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
 
 from graphengine.errors import SpecError
 from graphengine.ir.names import did_you_mean
@@ -30,6 +28,8 @@ def path_beside(document: Path) -> Path:
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write the arrays by name, all or nothing, once what has been written reads back as it was."""
+    from safetensors.numpy import load_file, save_file  # on first use, like the other that few documents need
+
     # save_file takes the memory as it lies, and would write a transposed array in the wrong order
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(path) as temporary:
@@ -44,6 +44,8 @@ def read(path: Path, places: Mapping[str, Place]) -> dict[str, Array]:
     """The arrays by name: those that the nodes at `places` ask for, and no others."""
     if not places:
         return {}
+    from safetensors import SafetensorError, safe_open
+
     somewhere = next(iter(places.values()))
     try:
         with safe_open(path, framework="numpy") as file:
@@ -72,7 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
