@@ -1,8 +1,7 @@
 """Chains of linear maps: what stands between two nonlinearities, and is one map x -> x W + b however many nodes it has.
 
 W3 (W2 (W1 x)) = (W3 W2 W1) x, of a rank that is at most the least size on the way. A chain begins with the product by a
-matrix that no input reaches. More such products follow, on the same side, and scales and shifts of the units; each is
-the only reader of the one before.
+matrix that no input reaches. More such products follow, on the same side, and scales and shifts of the units.
 """
 
 from __future__ import annotations
@@ -131,22 +130,31 @@ def fixed_nodes(nodes: Iterable[Node]) -> set[Node]:
     return fixed
 
 
-def linear_chains(graph: Graph) -> list[Chain]:
-    """The chains of two or more links among what the outputs and updates of `graph` need, in order of their ends."""
+def linear_chains(graph: Graph, shared: bool = False) -> list[Chain]:
+    """The chains of two or more links among what the outputs and updates of `graph` need, in order of their ends.
+
+    A value on the way has no reader but the next link, so that it need not be computed. With `shared`, it may have
+    others, or be an output, and several chains may begin with the same links.
+    """
     results = [*graph.outputs.values(), *graph.updates.values()]
     nodes = between(results, ())
     reads = Counter([*results, *(parent for node in nodes for parent in node.parents)])
     fixed = fixed_nodes(nodes)
-    chains: dict[Node, list[Link]] = {}
+    links: dict[Node, Link] = {}
+    axes: dict[Node, int] = {}
+    first, passed = set[Node](), set[Node]()
     for node in nodes:
-        if node not in fixed and (link := _link(node, fixed)):
-            chain = chains.get(link.flow)
-            if chain and reads[link.flow] == 1 and link.acts_along(chain[0].axis):
-                chain.append(link)
-                chains[node] = chains.pop(link.flow)
-            elif link.is_matrix:
-                chains[node] = [link]
-    return [Chain(tuple(links), links[0].axis) for links in chains.values() if len(links) > 1]
+        link = None if node in fixed else _link(node, fixed)
+        if link is None:
+            continue
+        if link.flow in links and link.acts_along(axes[link.flow]) and (shared or reads[link.flow] == 1):
+            links[node], axes[node] = link, axes[link.flow]
+            passed.add(link.flow)
+        elif link.is_matrix:
+            links[node], axes[node] = link, link.axis
+            first.add(node)
+    ends = [node for node in links if node not in passed and node not in first]
+    return [Chain(tuple(_back(end, links, first)), axes[end]) for end in ends]
 
 
 def worth_merging(chain: Chain) -> list[Chain]:
@@ -173,6 +181,14 @@ def worth_merging(chain: Chain) -> list[Chain]:
         ]
         ways.append(min(options, key=lambda option: (option[0], -option[1])))
     return _parts(chain, ways)
+
+
+def _back(end: Node, links: Mapping[Node, Link], first: Collection[Node]) -> list[Link]:
+    """The links that lead to `end`, from the one that is `first`."""
+    chain = [links[end]]
+    while chain[-1].node not in first:
+        chain.append(links[chain[-1].flow])
+    return chain[::-1]
 
 
 def _parts(chain: Chain, ways: list[tuple[int, int]]) -> list[Chain]:

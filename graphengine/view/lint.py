@@ -56,9 +56,11 @@ Found = Iterator[tuple[Node, str]]
 
 
 def _linear_chains(graph: Graph, _: set[Node]) -> Found:
-    for chain in linear_chains(graph):
+    collapsible = set(linear_chains(graph))
+    for chain in linear_chains(graph, shared=True):
         if len(chain.matrices) > 1:
-            yield chain.last, f"{_chain_text(chain)}; {_cost_text(chain)}"
+            cost = _cost_text(chain) if chain in collapsible else "ge.collapse keeps a value between them, which is read elsewhere too"
+            yield chain.last, f"{_chain_text(chain)}; {cost}"
 
 
 def _chain_text(chain: Chain) -> str:

@@ -62,6 +62,23 @@ def test_biases_and_identities_between_matrices_are_no_nonlinearity() -> None:
     assert only(g).message.startswith("matmul_1, matmul_2 (4 -> 8 -> 4) have no nonlinearity")
 
 
+def test_values_on_the_way_may_be_read_elsewhere() -> None:
+    g = ge.zoo.linear_network([8, 2, 8])
+    g.output("code", g["matmul_1"])
+    g.output("other", ge.tanh(g["matmul_1"]))
+    message = only(g).message
+    assert message.startswith("matmul_1, matmul_2 (8 -> 2 -> 8) have no nonlinearity between them")
+    assert message.endswith("of rank at most 2; ge.collapse keeps a value between them, which is read elsewhere too")
+
+
+def test_a_chain_that_branches_is_two() -> None:
+    g = ge.Graph("branching")
+    h = g.input("x", ("batch", 4)) @ g.parameter("w1", (4, 3))
+    g.output("a", h @ g.parameter("w2", (3, 5)))
+    g.output("b", h @ g.parameter("w3", (3, 6)) @ g.parameter("w4", (6, 2)))
+    assert rules(g) == [("linear-chain", "matmul_2"), ("linear-chain", "matmul_4")]
+
+
 def test_a_chain_of_many_matrices_is_said_by_its_ends() -> None:
     message = only(ge.zoo.linear_network([4] * 50)).message
     assert message.startswith("matmul_1, matmul_2, matmul_3, ..., matmul_47, matmul_48, matmul_49 (4 -> 4 -> 4 -> ...")
