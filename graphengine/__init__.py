@@ -3,9 +3,9 @@
 The op files list their public functions in `__all__`, and all of them stand here: a new op needs no line of its own.
 """
 
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+import importlib
+import types
+import typing
 
 from graphengine import optim as optim
 from graphengine.compile import UnreachedParameterWarning as UnreachedParameterWarning
@@ -60,14 +60,14 @@ from graphengine.transform.inference import for_inference as for_inference
 from graphengine.transform.per_example import *
 from graphengine.transform.tangent import *
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from graphengine import data as data
     from graphengine import layers as layers
     from graphengine import zoo as zoo
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> types.ModuleType:
     """Import `data`, `layers` and `zoo` when they are first asked for: a graph can do without."""
     if name in ("data", "layers", "zoo"):
-        return import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -59,7 +59,8 @@ def _linear_chains(graph: Graph, _: set[Node]) -> Found:
     collapsible = set(linear_chains(graph))
     for chain in linear_chains(graph, shared=True):
         if len(chain.matrices) > 1:
-            cost = _cost_text(chain) if chain in collapsible else "ge.collapse keeps a value between them, which is read elsewhere too"
+            kept = "ge.collapse keeps a value between them, which is read elsewhere too"
+            cost = _cost_text(chain) if chain in collapsible else kept
             yield chain.last, f"{_chain_text(chain)}; {cost}"
 
 
