@@ -189,6 +189,7 @@ NETWORKS: dict[str, Callable[[], Graph]] = {
     "digits_lstm": ge.zoo.digits_lstm,
     "digits_gru": ge.zoo.digits_gru,
     "convolutional_autoencoder": ge.zoo.convolutional_autoencoder,
+    "character_transformer": lambda: ge.zoo.character_transformer(5, units=8, heads=2),
 }
 """What takes jax some seconds to compile."""
 
