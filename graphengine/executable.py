@@ -307,6 +307,10 @@ class Held(MutableMapping[str, Array]):
         np.copyto(self._executable._held[name], array, casting="same_kind")
         self._executable._last_forward = None
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of this name, or `default` if there is none."""
+        return self[name] if name in self else default
+
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"a {self._what} of a compiled graph is there to stay")
 

@@ -478,6 +478,7 @@ def test_parameters_are_a_mapping_in_order_of_declaration() -> None:
     assert len(exe.parameters) == 3
     assert "w" in exe.parameters
     assert "x" not in exe.parameters
+    assert exe.parameters.get("x") is None
     assert repr(exe.parameters) == "{w: float64[4, 8], b: float64[8], v: float64[8, 1]}"
     with pytest.raises(TypeError, match="there to stay"):
         del exe.parameters["w"]
