@@ -242,3 +242,28 @@ def test_jacobians_and_gradients_of_examples(name: str) -> None:
     jacobians = ge.jacobian(system.losses, small, mode="forward")
     for node, rows in zip(small, system.values(jacobians), strict=True):
         same(rows, expected[node.name], f"jacobian by {node.name}")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradients_of_the_examples_of_networks(name: str) -> None:
+    system = of_zoo(NETWORKS[name]())
+    wrt = system.graph.parameters
+    expected = jax.jit(jax.jacrev(system.of_examples))(system.held)
+    for node, rows in zip(wrt, system.values(ge.per_example_grad(system.losses, wrt)), strict=True):
+        same(rows, expected[node.name], f"gradients of examples by {node.name}")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_whole_derivatives_of_networks_by_their_smallest_parameter(name: str) -> None:
+    system = of_zoo(NETWORKS[name]())
+    node = min(system.graph.parameters, key=lambda node: node.type.size)
+
+    def part(function: Callable[[dict], object]) -> Callable:
+        return lambda value: function({**system.held, node.name: value})
+
+    value = system.held[node.name]
+    ((hessian,),) = ge.hessian(ge.mean(system.losses), [node])
+    (jacobian,) = ge.jacobian(system.losses, [node])
+    found = system.values([hessian, jacobian])
+    same(found[0], jax.jit(jax.hessian(part(system.loss_by_jax)))(value), f"hessian by {node.name}")
+    same(found[1], jax.jit(jax.jacfwd(part(system.of_examples)))(value), f"jacobian by {node.name}")
