@@ -1,0 +1,8 @@
+"""How properties are tried: slowness is no fault, and where CI is set the same examples are tried each time."""
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("graphengine", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("graphengine")
