@@ -309,7 +309,7 @@ class Held(MutableMapping[str, Array]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default` if there is none."""
-        return self[name] if name in self else default
+        return self[name] if name in self._types else default
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"a {self._what} of a compiled graph is there to stay")
