@@ -15,6 +15,7 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Optimizer
 from graphengine.transform.adjoint import check_loss, differentiate, unreached
+from graphengine.transform.rewrite.passes import chosen
 
 __all__ = ["UnreachedParameterWarning", "compile"]
 
@@ -32,6 +33,7 @@ def compile(
     optimizer: Optimizer | None = None,
     wrt: Sequence[str | Node] | None = None,
     backend: str = "numpy",
+    rewrites: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Executable:
     """Make `graph` runnable; the graph itself stays as it is.
@@ -39,6 +41,7 @@ def compile(
     Without `loss` the executable only runs forward. With it, it also has the gradients of `loss` (the name of an output
     or a node, a float scalar) with respect to `wrt`: leaves that hold floats, all trainable parameters if left out.
     With `optimizer` it also has `step`, which trains all trainable parameters. `seed` fixes the first parameters.
+    `rewrites` names the rewrites that are made (see `ge.rewrites()`), all of them if left out.
 
     Raises CompileError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """
@@ -47,7 +50,7 @@ def compile(
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
     _check_dim_names(graph)
-    recipe = Recipe(graph=graph.copy())
+    recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites))
     if loss is not None:
         twins = recipe.graph.nodes
         asked = None if wrt is None else [twins[_node(graph, leaf).index] for leaf in wrt]

@@ -24,7 +24,9 @@ from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
+from graphengine.transform.extract import extract
 from graphengine.transform.inference import for_inference, trains_otherwise
+from graphengine.transform.rewrite.passes import rewrite
 
 __all__ = ["Executable", "Recipe"]
 
@@ -44,6 +46,7 @@ class Recipe:
     gradients: dict[str, Node] = field(default_factory=dict)
     derivative: Derivative | None = None
     unreached: dict[str, str] = field(default_factory=dict)
+    rewrites: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Executable:
         self._held: dict[str, Array] = _first_values(recipe.graph, seed, owner._held if owner else {})
         self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
         self._needs: dict[tuple[object, ...], dict[str, TensorType]] = {}
+        self._graphs: dict[tuple[object, ...], Graph] = {}
         self._last_forward: _Loaded | None = None
         self._residuals_stand = False
         self._last_binding: dict[str, int] = {}
@@ -95,7 +99,8 @@ class Executable:
         if self._inference is None:
             self._inference = self
             if trains_otherwise(self.graph):
-                self._inference = Executable(Recipe(for_inference(self.graph)), self._backend, self.seed, owner=self)
+                recipe = Recipe(for_inference(self.graph), rewrites=self._recipe.rewrites)
+                self._inference = Executable(recipe, self._backend, self.seed, owner=self)
         return self._inference
 
     @property
@@ -216,8 +221,16 @@ class Executable:
         return list(dict.fromkeys(nodes))
 
     def _plan(self, kind: ProgramName, outputs: tuple[str, ...], binding: Mapping[str, int]) -> Program:
-        updates = self._recipe.graph.updates if kind == "step" else {}
-        return plan(kind, self._results(kind, outputs), updates, binding)
+        graph = self._rewritten(kind, outputs)
+        return plan(kind, graph.outputs, graph.updates, binding)
+
+    def _rewritten(self, kind: ProgramName, outputs: tuple[str, ...]) -> Graph:
+        """The graph of one program, with its results as outputs under the names of their nodes, rewritten."""
+        if (kind, outputs) not in self._graphs:
+            updates = self._recipe.graph.updates if kind == "step" else {}
+            part = extract(self._recipe.graph, self._results(kind, outputs), updates)
+            self._graphs[kind, outputs] = rewrite(part, self._recipe.rewrites)
+        return self._graphs[kind, outputs]
 
     def _dim_names(self) -> set[str]:
         return {name for node in self._recipe.graph.inputs for name in node.type.names()}
@@ -260,7 +273,12 @@ class Executable:
             name: np.empty(program.leaves[name].type.static_shape, program.leaves[name].type.dtype)
             for name in program.inputs
         }
-        runnable = self._backend.load(program, {**self._held, **feeds})
+        constants = {
+            node.name: node.op.value
+            for node in self._rewritten(kind, outputs).nodes
+            if isinstance(node.op, leaf.Constant)
+        }
+        runnable = self._backend.load(program, {**self._held, **constants, **feeds})
         return _Loaded(program, runnable, feeds, len(program.instructions), program.forward_length)
 
     def _checked(self, feeds: Feeds, needs: Mapping[str, TensorType]) -> dict[str, Array]:
@@ -369,6 +387,4 @@ def _first_values(graph: Graph, seed: int, shared: Mapping[str, Array]) -> dict[
         elif isinstance(node.op, leaf.Parameter | leaf.State):
             shape = tuple(dims.bind(dim, {}) for dim in node.shape)
             values[node.name] = node.op.init.draw(seed, node.name, shape, node.dtype)
-        elif isinstance(node.op, leaf.Constant):
-            values[node.name] = node.op.value
     return values

@@ -18,7 +18,7 @@ from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import BATCH, EXCLUDED, LEAVES, RECIPES, SEED, SEEDS, Sample, evaluate, grow
-from tests.schedule.replay import prove
+from tests.schedule.replay import named, prove
 
 SAMPLES = {seed: grow(seed) for seed in SEEDS}
 
@@ -146,5 +146,5 @@ def test_adjoints_of_adjoints_are_planned_like_anything_else(seed: int) -> None:
         total = total + ge.sum(bar * bar)
     second = differentiate(total, leaves)
     asked = [second.of(leaf) for leaf in leaves]
-    prove(plan("second", asked, {}, {"batch": BATCH}), graph, asked, {})
+    prove(plan("second", named(asked), {}, {"batch": BATCH}), graph, asked, {})
     ge.gradcheck(graph, total, SAMPLES[seed].feeds, seed=SEED, wrt=leaves, samples=6, tolerance=1e-5)

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import Array, Call
+from graphengine.ir.op import Array, Call, Op
+from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop
 
-__all__ = ["Frame", "slots"]
+__all__ = ["Binder", "Frame", "numpy_calls", "slots"]
 
-Bound = tuple[Call, Instruction]
-"""A call, and the instruction that it is of."""
+Bound = tuple[Any, Instruction]
+"""A call, in the form that the backend runs, and the instruction that it is of."""
+
+Binder = Callable[[Op, Any, Sequence[Array], Sequence[Array]], Iterable[Any]]
+"""The calls that compute an op's value: of the op, where it writes, its operands, and its work arrays."""
+
+
+def numpy_calls(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[Call]:
+    """The op's kernel, which NumPy runs."""
+    return [op.bind(out, *operands, scratch=scratch)]
 
 
 class Frame:
     """The arrays that a program's buffers are: its slots, its leaves, and views of both."""
 
-    def __init__(self, slots: Sequence[Array], leaves: Mapping[str, Array]) -> None:
+    def __init__(self, slots: Sequence[Array], leaves: Mapping[str, Array], binder: Binder = numpy_calls) -> None:
         self._slots = slots
         self._leaves = leaves
+        self._binder = binder
         self._arrays: dict[Buffer, Array] = {}
 
     def moved(self, leaves: Mapping[str, Array]) -> Frame:
         """This frame, with other leaves besides those that it has."""
-        frame = Frame(self._slots, {**self._leaves, **leaves})
+        frame = Frame(self._slots, {**self._leaves, **leaves}, self._binder)
         frame._arrays = dict(self._arrays)
         return frame
 
@@ -54,7 +64,7 @@ class Frame:
             self._look(step, operands[0])
             return []
         scratch = [self.array(buffer) for buffer in step.scratch]
-        return [(step.op.bind(self._out(step.out), *operands, scratch=scratch), step)]
+        return [(call, step) for call in self._binder(step.op, self._out(step.out), operands, scratch)]
 
     def _out(self, buffer: Buffer) -> Any:
         """Where a kernel writes: an array, or an array for each item of a bundle."""
@@ -81,8 +91,10 @@ class Frame:
         for name, first in loop.firsts.items():
             stack, shift = stacks.get(name, (None, 0))
             target = held[name] if stack is None else stack[loop.order.start + shift, ...]
-            yield (np.copyto, (target, self.array(first))), scan
-        still = Frame(slots(self.array(loop.memory), loop.body.slot_bytes), {**_constants(scan.op), **held})
+            for call in self._binder(Copy(), target, [self.array(first)], ()):
+                yield call, scan
+        body_slots = slots(self.array(loop.memory), loop.body.slot_bytes)
+        still = Frame(body_slots, {**_constants(scan.op), **held}, self._binder)
         moving = _moving(loop)
         bound_once = {step: still.bind(step) for step in loop.body.instructions if step not in moving}
         for t in loop.order:

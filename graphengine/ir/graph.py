@@ -219,16 +219,23 @@ class Graph:
         finally:
             self._emission = before
 
+    def append_copy(self, node: Node, parents: tuple[Node, ...]) -> Node:
+        """Append what `node` is in another graph, under its name, on `parents` of the types that its own have.
+
+        Nothing is inferred again, and the name is not checked.
+        """
+        of, where, phase = node.of, node.where, node.phase
+        copy = Node(self, len(self.nodes), node.name, node.op, parents, node.type, phase, where, of)
+        self.nodes.append(copy)
+        self._by_name[node.name] = copy
+        return copy
+
     def copy(self) -> Graph:
         """A graph of the same nodes, under the same names, that can be added to without changing this one."""
         twin = Graph(self.name, self.dtype)
         nodes = twin.nodes
         for node in self.nodes:
-            parents = tuple([nodes[parent.index] for parent in node.parents])
-            nodes.append(
-                Node(twin, node.index, node.name, node.op, parents, node.type, node.phase, node.where, node.of)
-            )
-        twin._by_name = {node.name: node for node in nodes}
+            twin.append_copy(node, tuple([nodes[parent.index] for parent in node.parents]))
         twin._counters = dict(self._counters)
         twin._scalars = {key: nodes[node.index] for key, node in self._scalars.items()}
         twin.outputs = {name: nodes[node.index] for name, node in self.outputs.items()}

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from graphengine.errors import ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.tagged import Tagged
 from graphengine.ir.types import TensorType
 
@@ -98,6 +99,22 @@ class Op(Tagged):
             out[...] = self.eval(np, *operands)
 
         return run, ()
+
+    def scalar(self, *operands: str) -> str | None:
+        """The value at one place, as a Python expression of the operands' values there; None if there is no such form.
+
+        An op has one if it computes each element of its value from the elements of its operands at the same place,
+        broadcast as NumPy does. The expression uses operators, `a if c else b`, and the VOCABULARY of ir/kernel.py;
+        each operand is a name, so that it may stand there twice.
+        """
+        return None
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
+        """What a compiling backend runs in the place of `bind`, one after the other; None if there is no such form.
+
+        It may depend on shapes, strides and dtypes, but not on the values in the arrays.
+        """
+        return None
 
     def scratch(self, y: TensorType, *types: Any, **_: Any) -> tuple[TensorType, ...]:
         """Types of the work arrays that the kernel needs while it runs."""

@@ -68,8 +68,8 @@ def _faults(program: Program) -> Iterator[str]:
     for name, count in computed.items():
         if count > 1:
             yield f"{name} is computed {count} times"
-    for name in program.results:
-        if not computed[name] and name not in program.leaves:
+    for name, buffer in program.results.items():
+        if not computed[buffer.name] and buffer.name not in program.leaves:
             yield f"{name} is asked for and never computed"
 
 

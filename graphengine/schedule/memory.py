@@ -7,7 +7,7 @@ it; then its slot goes to a free list of its size. Slots are found in O(1), so a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from graphengine.errors import FeedError, GraphError
 from graphengine.ir.bundle import BundleType, Item
@@ -27,16 +27,18 @@ CACHE_LINE = 64
 
 def plan(
     name: str,
-    results: Iterable[Node],
+    results: Mapping[str, Node],
     updates: Mapping[Node, Node],
     binding: Mapping[str, int],
     strided: Collection[str] = (),
 ) -> Program:
     """The program that computes `results`, which are held to its end, and gives leaves their next values.
 
+    A result bears its key as its name.
+
     `binding` gives every name of a dim its size; `strided` names the leaves whose arrays are not contiguous.
     """
-    return _Planner(schedule(results, updates), list(results), dict(updates), dict(binding), strided).program(name)
+    return _Planner(schedule(results.values(), updates), results, dict(updates), dict(binding), strided).program(name)
 
 
 class _Planner:
@@ -45,7 +47,7 @@ class _Planner:
     def __init__(
         self,
         order: Sequence[Node],
-        results: Sequence[Node],
+        results: Mapping[str, Node],
         updates: Mapping[Node, Node],
         binding: dict[str, int],
         strided: Collection[str],
@@ -78,7 +80,7 @@ class _Planner:
             if retained is None and node.phase is not Phase.FORWARD:
                 retained = self._live_bytes()
             self._instruct(place, node)
-        results = {node.name: self._kept(node) for node in self.results}
+        results = {name: self._kept(name, node) for name, node in self.results.items()}
         self._assign_rest()
         return Program(
             name=name,
@@ -115,7 +117,7 @@ class _Planner:
             op, out = self.ops[node], self.buffers[node]
             if isinstance(op, Scan):
                 layout = Layout(op, out, self._operands(node))
-                body = plan(op.body.name, (), layout.updates, {}, layout.strided)
+                body = plan(op.body.name, {}, layout.updates, {}, layout.strided)
                 self.loops[node] = layout.loop(body)
 
     def _operands(self, node: Node) -> tuple[Buffer, ...]:
@@ -159,7 +161,7 @@ class _Planner:
         for place, node in enumerate(self.order):
             for operand in self._operands(node):
                 self.last_read[operand.root] = place
-        for node in self.results:
+        for node in self.results.values():
             self.last_read[self.buffers[node].root] = len(self.order)
 
     def _find_overwritten_leaves(self) -> None:
@@ -169,7 +171,7 @@ class _Planner:
         range is refused, and then the step leaves everything as it was.
         """
         places = {node: place for place, node in enumerate(self.order)}
-        values = [node for node in needed_nodes(self.results) if node.phase is Phase.FORWARD]
+        values = [node for node in needed_nodes(self.results.values()) if node.phase is Phase.FORWARD]
         last_value = max((places[node] for node in values), default=-1)
         waiting = {}
         for leaf, node in self.updates.items():
@@ -267,12 +269,12 @@ class _Planner:
     def _live_bytes(self) -> int:
         return sum(self.slot_bytes) - sum(size * len(slots) for size, slots in self.free.items())
 
-    def _kept(self, node: Node) -> Buffer:
+    def _kept(self, name: str, node: Node) -> Buffer:
         """Where a result stands at the end: aside, if it is seen in a leaf that is yet to get its next value."""
         value = self.buffers[node]
         if value.root.leaf not in {leaf.name for leaf in self.updates}:
             return value
-        held = Buffer(f"{node.name}.kept", value.type, slot=self._take(value.type))
+        held = Buffer(f"{name}.kept", value.type, slot=self._take(value.type))
         self._copy(node, value, held)
         return held
 

@@ -13,10 +13,11 @@ from graphengine.backends.numpy import LoadedProgram, NumpyBackend
 from graphengine.errors import ValueRangeError
 from graphengine.schedule.memory import plan
 from tests.arrays import f64
+from tests.schedule.replay import named
 
 
 def loaded(graph: ge.Graph, leaves: dict[str, np.ndarray]) -> tuple[LoadedProgram, int]:
-    program = plan("forward", list(graph.outputs.values()), {}, {})
+    program = plan("forward", named(graph.outputs.values()), {}, {})
     return NumpyBackend().load(program, leaves), len(program.instructions)
 
 

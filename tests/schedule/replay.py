@@ -7,7 +7,7 @@ is replayed likewise, as a step reads and writes its leaves; and that what one s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from graphengine.ir.bundle import Item
@@ -17,6 +17,11 @@ from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 
 Place = tuple[str, int | str]
+
+
+def named(nodes: Iterable[Node]) -> dict[str, Node]:
+    """Results for a plan, under the names of their nodes."""
+    return {node.name: node for node in nodes}
 
 
 @dataclass

@@ -8,6 +8,7 @@ import graphengine as ge
 from graphengine.schedule.audit import audit
 from graphengine.schedule.memory import plan
 from graphengine.transform.adjoint import differentiate
+from tests.schedule.replay import named
 
 
 def ladder(rungs: int) -> ge.Graph:
@@ -45,7 +46,7 @@ def test_a_forward_only_program_is_audited_too() -> None:
 def test_an_instruction_that_runs_twice_is_found() -> None:
     graph = ladder(2)
     loss = graph.outputs["loss"]
-    program = plan("gradient", [loss], {}, {})
+    program = plan("gradient", named([loss]), {}, {})
     twice = replace(program, instructions=(*program.instructions, program.instructions[-1]))
     found = audit(twice, differentiate(loss, graph.parameters))
     assert not found.ok
@@ -54,14 +55,14 @@ def test_an_instruction_that_runs_twice_is_found() -> None:
 
 def test_an_operand_read_before_it_is_computed_is_found() -> None:
     graph = ladder(1)
-    program = plan("forward", [graph.outputs["loss"]], {}, {})
+    program = plan("forward", graph.outputs, {}, {})
     backwards = replace(program, instructions=program.instructions[::-1])
     assert audit(backwards, None).faults == ("add_1 reads multiply_1 before it is computed",)
 
 
 def test_a_result_that_is_never_computed_is_found() -> None:
     graph = ladder(1)
-    program = plan("forward", [graph.outputs["loss"]], {}, {})
+    program = plan("forward", graph.outputs, {}, {})
     assert "never computed" in str(audit(replace(program, instructions=()), None))
 
 

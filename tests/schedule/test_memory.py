@@ -15,7 +15,7 @@ from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Buffer, Instruction, Program
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import evaluate
-from tests.schedule.replay import Replay, prove
+from tests.schedule.replay import Replay, named, prove
 from tests.schedule.tangles import SIDE, tangles
 
 
@@ -46,7 +46,7 @@ def test_every_instruction_finds_its_operands_and_every_leaf_ends_with_its_next_
     tangle: tuple[Graph, list[Node], dict[Node, Node]],
 ) -> None:
     graph, results, updates = tangle
-    program = plan("tangle", results, updates, {})
+    program = plan("tangle", named(results), updates, {})
     prove(program, graph, results, updates)
     agrees_with_naive_evaluation(graph, program, results, updates)
 
@@ -62,11 +62,11 @@ def test_gradient_programs_keep_every_residual_to_its_last_reader(
     derivative = differentiate(loss, leaves)
     gradients = [derivative.of(leaf) for leaf in leaves]
     asked = [loss, *gradients]
-    program = plan("gradient", asked, {}, {})
+    program = plan("gradient", named(asked), {}, {})
     prove(program, graph, asked, {})
     agrees_with_naive_evaluation(graph, program, asked, {})
     updates = {**updates, leaves[-1]: gradients[-1]}
-    program = plan("step", [loss], updates, {})
+    program = plan("step", named([loss]), updates, {})
     prove(program, graph, [loss], updates)
 
 
@@ -76,7 +76,7 @@ def trading() -> tuple[Graph, list[Node]]:
 
 
 def check(graph: Graph, results: list[Node], updates: dict[Node, Node]) -> Program:
-    program = plan("step", results, updates, {})
+    program = plan("step", named(results), updates, {})
     prove(program, graph, results, updates)
     agrees_with_naive_evaluation(graph, program, results, updates)
     return program
@@ -177,7 +177,7 @@ def test_the_replay_notices_a_slot_reused_too_early() -> None:
     graph, (a, b, _) = trading()
     first, second = a + b, a * b
     total = first @ second
-    program = plan("sabotaged", [total], {}, {})
+    program = plan("sabotaged", named([total]), {}, {})
     slots = {step.name: step.out for step in program.instructions}
     slots[second.name].slot = slots[first.name].slot
     with pytest.raises(AssertionError, match="reads"):
@@ -190,7 +190,7 @@ def test_the_replay_notices_a_view_of_memory_that_was_written_since() -> None:
     view = first.T
     second = a * b
     total = view @ second
-    program = plan("sabotaged", [total], {}, {})
+    program = plan("sabotaged", named([total]), {}, {})
     slots = {step.name: step.out for step in program.instructions}
     slots[second.name].slot = slots[first.name].slot
     with pytest.raises(AssertionError, match="view"):
@@ -214,7 +214,7 @@ def test_arrays_of_no_elements_are_planned() -> None:
 def test_scratch_memory_is_checked_by_the_replay() -> None:
     graph, (a, b, _) = trading()
     total = a @ b
-    program = plan("sabotaged", [total], {}, {})
+    program = plan("sabotaged", named([total]), {}, {})
     (step,) = program.instructions
     clash = Instruction(
         step.phase, step.name, step.of, step.op, step.out, step.operands, (_like(step.out),), step.where, 0, 0

@@ -9,6 +9,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes, schedule
+from tests.schedule.replay import named
 from tests.schedule.tangles import tangles
 
 
@@ -71,5 +72,5 @@ def test_an_update_waits_for_the_last_reader_of_its_leaf() -> None:
     last = ge.exp(ge.exp(count)) * count
     order = schedule([last], graph.updates)
     assert order.index(following) > order.index(last)
-    program = plan("step", [last], graph.updates, {})
+    program = plan("step", named([last]), graph.updates, {})
     assert program.instructions[-1].out.leaf == "count"

@@ -1,0 +1,83 @@
+"""Kernels as loops: what an op does, in the small part of Python that a compiling backend turns into machine code.
+
+A kernel is a function of module level whose parameters are arrays, sizes and numbers. Backends read its source, compile
+it for the dtypes of its arrays, and call it; a backend that compiles nothing never looks at it.
+
+- An array is flat: `x[i]` is its i-th element in memory from the first on, whatever its shape. Sizes, and strides that
+  count elements, are parameters of their own. Nothing checks an index, and none is negative.
+- A number with a point, and `real(n)`, have the dtype of the kernel's floats: write `0.0`, not `0`, for a value.
+- Besides operators, `range`, `if`, `while` and `a if c else b`, there are the names of `VOCABULARY`.
+- A kernel whose last parameters are `rank, ranks` is run by several threads at once, each of which writes its own share
+  of the result: `for i in share(rows, rank, ranks)`. Without these parameters one thread runs it.
+- Different array parameters may be the same memory only where the op declares that it overwrites that operand.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import numpy.typing as npt
+
+__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "kernel_of"]
+
+VOCABULARY: Mapping[str, str] = MappingProxyType(
+    {
+        "exp": "e^x",
+        "expm1": "e^x - 1",
+        "log": "the natural logarithm",
+        "log1p": "log(1 + x)",
+        "tanh": "the hyperbolic tangent",
+        "sigmoid": "1 / (1 + e^-x)",
+        "erf": "the error function",
+        "sqrt": "the square root",
+        "sin": "the sine",
+        "cos": "the cosine",
+        "power": "x to the y",
+        "floor": "the greatest whole number that is not above x",
+        "absolute": "|x|",
+        "sign": "-1, 0 or 1; NaN of NaN",
+        "maximum": "the greater of two; NaN if one is NaN",
+        "minimum": "the lesser of two; NaN if one is NaN",
+        "real": "a number in the dtype of the kernel's floats",
+        "plus": "a + b, of a sum whose terms may be added in any order",
+        "share": "the part of range(n) that is this thread's: share(n, rank, ranks)",
+    }
+)
+"""The functions that kernels and scalar forms call, with what they mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A function as source: `def name(...)`, as this file says."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Product:
+    """out = factor * (a @ b) + kept * out, over the last two axes; those before them, equal in all three, are looped.
+
+    Each matrix is contiguous along one of its two axes.
+    """
+
+    out: npt.NDArray[Any]
+    a: npt.NDArray[Any]
+    b: npt.NDArray[Any]
+    factor: float = 1.0
+    kept: float = 0.0
+
+
+LoopCall = tuple[Callable[..., None] | Kernel, Sequence[Any]] | Product
+"""A kernel with its arguments: an array for an array, an int for a size, a float for a number."""
+
+
+@cache
+def kernel_of(function: Callable[..., None]) -> Kernel:
+    """The source of a function of module level."""
+    return Kernel(function.__name__, inspect.getsource(function))

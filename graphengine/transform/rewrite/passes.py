@@ -1,0 +1,30 @@
+"""The rewrites, in the order in which they are made: each takes a graph and returns one of the same outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from graphengine.errors import CompileError
+from graphengine.ir.graph import Graph
+from graphengine.ir.names import did_you_mean
+
+__all__ = ["REWRITES", "chosen", "rewrite"]
+
+REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType({})
+"""By name. A rewrite returns the graph itself where it finds nothing to do."""
+
+
+def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
+    """The rewrites of these names, in the order in which they are made; all if None. Raises CompileError."""
+    for name in names or ():
+        if name not in REWRITES:
+            raise CompileError(f"no rewrite {name!r}{did_you_mean(name, REWRITES)}")
+    return tuple(name for name in REWRITES if names is None or name in names)
+
+
+def rewrite(graph: Graph, names: Sequence[str]) -> Graph:
+    """`graph` after the rewrites of these names."""
+    for name in names:
+        graph = REWRITES[name](graph)
+    return graph
