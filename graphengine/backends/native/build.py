@@ -1,0 +1,162 @@
+"""From a kernel's source to machine code: numba compiles the function, LLVM optimizes it behind a wrapper of one form.
+
+Every kernel becomes `void name(const int64 *arguments, int64 rank, int64 ranks)`: an array stands among the arguments as
+its address, a size as itself, a number as the bits of a double.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import compiler
+from numba.core.registry import cpu_target
+
+from graphengine.backends.native.machine import target_machine
+from graphengine.backends.native.vocabulary import functions
+from graphengine.ir.kernel import Kernel
+
+__all__ = ["build", "is_shared", "llvm_module", "object_code"]
+
+_WORD = ir.IntType(64)
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether several threads run the kernel, each its share."""
+    function = ast.parse(kernel.source).body[0]
+    assert isinstance(function, ast.FunctionDef)  # what a kernel is
+    return [argument.arg for argument in function.args.args[-2:]] == ["rank", "ranks"]
+
+
+def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
+    """The object code of `kernel` as the function `symbol`.
+
+    `signature` says of each parameter but `rank, ranks` what it is: `float32*` an array of that dtype, `int` a size,
+    `float` a number.
+    """
+    floats = _float_dtype(signature)
+    shared = is_shared(kernel)
+    kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
+    text, inner = llvm_module(_function(kernel, floats), kinds)
+    module = llvm.parse_assembly(text)
+    wrapper = _wrapper(inner, symbol, [_llvm_type(name, floats) for name in signature], shared)
+    module.link_in(llvm.parse_assembly(wrapper))
+    return object_code(module, symbol)
+
+
+def llvm_module(function: Any, kinds: Sequence[types.Type]) -> tuple[str, str]:
+    """The LLVM module of `function` for parameters of these types, as text, and the function's name in it."""
+    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
+    typing_context.refresh()
+    target_context.refresh()
+    flags = compiler.Flags()
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.noalias = True
+    flags.nrt = flags.release_gil = False
+    flags.error_model = "numpy"
+    result = compiler.compile_extra(typing_context, target_context, function, tuple(kinds), types.void, flags, {})
+    return result.library.get_llvm_str(), result.fndesc.llvm_func_name
+
+
+def object_code(module: llvm.ModuleRef, symbol: str) -> bytes:
+    """The module optimized for this machine, with `symbol` the only name that is seen from outside."""
+    for function in module.functions:
+        if not function.is_declaration and function.name != symbol:
+            function.linkage = "internal"
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    machine = target_machine()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = True
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+def _function(kernel: Kernel, floats: str) -> Any:
+    """The kernel as a Python function, its numbers with a point being of the dtype `floats`."""
+    tree = ast.parse(kernel.source)
+    literals = _Literals(np.dtype(floats).type)
+    code = compile(ast.fix_missing_locations(literals.visit(tree)), f"<kernel {kernel.name}>", "exec")
+    namespace = {**functions(floats), **literals.values}
+    exec(code, namespace)  # the source is an op's own file, or made from its scalar forms: no document reaches it
+    return namespace[kernel.name]
+
+
+class _Literals(ast.NodeTransformer):
+    """Puts names of typed numbers in the place of literals with a point, which numba would take for doubles."""
+
+    def __init__(self, dtype: Any) -> None:
+        self._dtype = dtype
+        self.values: dict[str, Any] = {}
+
+    def visit_Constant(self, node: ast.Constant) -> ast.expr:
+        if not isinstance(node.value, float):
+            return node
+        name = f"number_{len(self.values)}"
+        self.values[name] = self._dtype(node.value)
+        return ast.copy_location(ast.Name(name, ast.Load()), node)
+
+
+def _numba_type(name: str, floats: str) -> types.Type:
+    if name == "int":
+        return types.int64
+    if name == "float":
+        return getattr(types, floats)
+    dtype = name[:-1]
+    return types.CPointer(types.uint8 if dtype == "bool" else getattr(types, dtype))
+
+
+def _wrapper(inner: str, symbol: str, kinds: Sequence[ir.Type], shared: bool) -> str:
+    """The module of a function that takes the arguments from where they stand and calls `inner` with them."""
+    module = ir.Module()
+    pointer = ir.IntType(8).as_pointer()
+    both = [_WORD] * 2 if shared else []
+    convention = [pointer.as_pointer()] * 2  # numba's: where a result and where an error would be written
+    callee = ir.Function(module, ir.FunctionType(ir.IntType(32), [*convention, *kinds, *both]), inner)
+    wrapper = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD.as_pointer(), _WORD, _WORD]), symbol)
+    code = ir.IRBuilder(wrapper.append_basic_block())
+    table, *place = wrapper.args
+    unused = [code.alloca(pointer), code.alloca(pointer)]
+    words = [code.load(code.gep(table, [_WORD(index)])) for index in range(len(kinds))]
+    arguments = [_from_word(code, word, kind) for word, kind in zip(words, kinds, strict=True)]
+    code.call(callee, [*unused, *arguments, *(place if shared else ())])
+    code.ret_void()
+    return str(module)
+
+
+def _from_word(code: ir.IRBuilder, word: ir.Value, kind: ir.Type) -> ir.Value:
+    if isinstance(kind, ir.PointerType):
+        return code.inttoptr(word, kind)
+    if kind == _WORD:
+        return word
+    number = code.bitcast(word, ir.DoubleType())
+    return code.fptrunc(number, kind) if kind == ir.FloatType() else number
+
+
+def _float_dtype(signature: Sequence[str]) -> str:
+    """The dtype of the first array of floats, which is that of the kernel's numbers."""
+    return next((name[:-1] for name in signature if name.startswith("float") and name.endswith("*")), "float64")
+
+
+def _numba_type(name: str, floats: str) -> types.Type:
+    if name == "int":
+        return types.int64
+    if name == "float":
+        return getattr(types, floats)
+    return types.CPointer(types.boolean if name == "bool*" else getattr(types, name[:-1]))
+
+
+def _llvm_type(name: str, floats: str) -> ir.Type:
+    if name == "int":
+        return _WORD
+    if name == "float":
+        return ir.FloatType() if floats == "float32" else ir.DoubleType()
+    return ir.IntType(8).as_pointer()

@@ -1,0 +1,42 @@
+"""The machine that this runs on: its code generator, and machine code made callable."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import llvmlite.binding as llvm
+
+__all__ = ["description", "load", "target_machine"]
+
+
+@cache
+def target_machine() -> llvm.TargetMachine:
+    """The code generator for this CPU, with all that it can do."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    return target.create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc="static", codemodel="jitdefault", jit=True
+    )
+
+
+@cache
+def description() -> str:
+    """The CPU and what it can do, which machine code depends on."""
+    target_machine()
+    return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+
+
+@cache
+def _engine() -> llvm.ExecutionEngine:
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
+
+
+def load(objects: dict[str, bytes]) -> dict[str, int]:
+    """The addresses of functions, each from the object code that defines it. They stay loaded."""
+    engine = _engine()
+    for code in objects.values():
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return {symbol: engine.get_function_address(symbol) for symbol in objects}
