@@ -111,7 +111,7 @@ def _numba_type(name: str, floats: str) -> types.Type:
     if name == "float":
         return getattr(types, floats)
     dtype = name[:-1]
-    return types.CPointer(types.uint8 if dtype == "bool" else getattr(types, dtype))
+    return types.CPointer(types.uint8 if dtype == "bool" else getattr(types, dtype))  # numba can't store a bool
 
 
 def _wrapper(inner: str, symbol: str, kinds: Sequence[ir.Type], shared: bool) -> str:
@@ -144,14 +144,6 @@ def _from_word(code: ir.IRBuilder, word: ir.Value, kind: ir.Type) -> ir.Value:
 def _float_dtype(signature: Sequence[str]) -> str:
     """The dtype of the first array of floats, which is that of the kernel's numbers."""
     return next((name[:-1] for name in signature if name.startswith("float") and name.endswith("*")), "float64")
-
-
-def _numba_type(name: str, floats: str) -> types.Type:
-    if name == "int":
-        return types.int64
-    if name == "float":
-        return getattr(types, floats)
-    return types.CPointer(types.boolean if name == "bool*" else getattr(types, name[:-1]))
 
 
 def _llvm_type(name: str, floats: str) -> ir.Type:
