@@ -67,6 +67,7 @@ class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)), to full relative accuracy for x < 0 too, down to where exp(-x) overflows and y is 0."""
 
     kind: Literal["sigmoid"] = "sigmoid"
+    form: ClassVar[str | None] = "sigmoid({0})"
     cost: ClassVar[int] = 4
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -85,6 +86,7 @@ class Tanh(UnaryOp):
 
     kind: Literal["tanh"] = "tanh"
     ufunc: ClassVar[str] = "tanh"
+    form: ClassVar[str | None] = "tanh({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -95,6 +97,7 @@ class ReLU(Activation):
     """y = max(x, 0); relu'(0) = 0."""
 
     kind: Literal["relu"] = "relu"
+    form: ClassVar[str | None] = "maximum({0}, 0.0)"
     cost: ClassVar[int] = 1
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -132,6 +135,10 @@ class LeakyReLU(Activation):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _leaky_relu, (*operands, np.array(self.slope, out.dtype), out, *scratch)
 
+    def scalar(self, *operands: str) -> str:
+        (x,) = operands
+        return f"maximum({x}, {self.slope!r} * {x})"
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (where(y > 0.0, y_bar, y_bar * self.slope),)
 
@@ -152,6 +159,10 @@ class ELU(Activation):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _elu, (*operands, np.array(self.alpha, out.dtype), out, *scratch)
 
+    def scalar(self, *operands: str) -> str:
+        (x,) = operands
+        return f"maximum({x}, 0.0) + {self.alpha!r} * expm1(minimum({x}, 0.0))"
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * where(y > 0.0, 1.0, y + self.alpha),)
 
@@ -160,6 +171,7 @@ class SiLU(Activation):
     """y = x * sigmoid(x) (Elfwing et al. 2018), also known as swish."""
 
     kind: Literal["silu"] = "silu"
+    form: ClassVar[str | None] = "{0} * sigmoid({0})"
     cost: ClassVar[int] = 5
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -179,6 +191,7 @@ class Softplus(Activation):
     """y = ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow."""
 
     kind: Literal["softplus"] = "softplus"
+    form: ClassVar[str | None] = "maximum({0}, 0.0) + log1p(exp(-absolute({0})))"
     cost: ClassVar[int] = 6
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -219,6 +232,12 @@ class GELU(Activation):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _gelu_by_tanh if self.approximate == "tanh" else _gelu, (*operands, out, *scratch)
+
+    def scalar(self, *operands: str) -> str:
+        (x,) = operands
+        if self.approximate == "tanh":
+            return f"{x} * (0.5 + 0.5 * tanh({_SCALE!r} * {x} * (1.0 + {_CUBIC!r} * {x} * {x})))"
+        return f"{x} * (0.5 + 0.5 * erf({x} * {math.sqrt(0.5)!r}))"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         # Phi is computed again: kept from the forward pass it would be one more array to hold.

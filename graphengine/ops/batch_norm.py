@@ -109,6 +109,10 @@ class Normalize(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _normalize, (*operands, np.array(self.epsilon, out.dtype), scratch[0], out)
 
+    def scalar(self, *operands: str) -> str:
+        x, mean, variance, scale, shift = operands
+        return f"({x} - {mean}) * ({scale} / sqrt({variance} + {self.epsilon!r})) + {shift}"
+
     def vjp(
         self, y: Node, y_bar: Node, x: Node, mean: Node, variance: Node, scale: Node, shift: Node
     ) -> tuple[Node | None, ...]:

@@ -46,6 +46,7 @@ class Equal(_Comparison):
 
     kind: Literal["equal"] = "equal"
     ufunc: ClassVar[str] = "equal"
+    form: ClassVar[str | None] = "{0} == {1}"
 
 
 class NotEqual(_Comparison):
@@ -53,6 +54,7 @@ class NotEqual(_Comparison):
 
     kind: Literal["not_equal"] = "not_equal"
     ufunc: ClassVar[str] = "not_equal"
+    form: ClassVar[str | None] = "{0} != {1}"
 
 
 class Less(_Comparison):
@@ -60,6 +62,7 @@ class Less(_Comparison):
 
     kind: Literal["less"] = "less"
     ufunc: ClassVar[str] = "less"
+    form: ClassVar[str | None] = "{0} < {1}"
 
 
 class LessEqual(_Comparison):
@@ -67,6 +70,7 @@ class LessEqual(_Comparison):
 
     kind: Literal["less_equal"] = "less_equal"
     ufunc: ClassVar[str] = "less_equal"
+    form: ClassVar[str | None] = "{0} <= {1}"
 
 
 class Greater(_Comparison):
@@ -74,6 +78,7 @@ class Greater(_Comparison):
 
     kind: Literal["greater"] = "greater"
     ufunc: ClassVar[str] = "greater"
+    form: ClassVar[str | None] = "{0} > {1}"
 
 
 class GreaterEqual(_Comparison):
@@ -81,6 +86,7 @@ class GreaterEqual(_Comparison):
 
     kind: Literal["greater_equal"] = "greater_equal"
     ufunc: ClassVar[str] = "greater_equal"
+    form: ClassVar[str | None] = "{0} >= {1}"
 
 
 class IsFinite(UnaryOp):
@@ -88,6 +94,7 @@ class IsFinite(UnaryOp):
 
     kind: Literal["isfinite"] = "isfinite"
     ufunc: ClassVar[str] = "isfinite"
+    form: ClassVar[str | None] = "{0} - {0} == {0} - {0}"
 
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(super().infer(x).shape, "bool")
@@ -108,6 +115,7 @@ class LogicalNot(_Logical):
 
     kind: Literal["logical_not"] = "logical_not"
     ufunc: ClassVar[str] = "logical_not"
+    form: ClassVar[str | None] = "not {0}"
 
     def infer(self, x: TensorType) -> TensorType:
         return self.check(x)
@@ -118,6 +126,7 @@ class LogicalAnd(_Logical):
 
     kind: Literal["logical_and"] = "logical_and"
     ufunc: ClassVar[str] = "logical_and"
+    form: ClassVar[str | None] = "{0} & {1}"
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         return self.check(a, b)
@@ -128,6 +137,7 @@ class LogicalOr(_Logical):
 
     kind: Literal["logical_or"] = "logical_or"
     ufunc: ClassVar[str] = "logical_or"
+    form: ClassVar[str | None] = "{0} | {1}"
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         return self.check(a, b)
@@ -155,6 +165,10 @@ class Where(Op):
         bits, mixed = scratch
         return _choose, (condition, *(array.view(bits.dtype) for array in (a, b, out)), bits, mixed)
 
+    def scalar(self, *operands: str) -> str:
+        condition, a, b = operands
+        return f"{a} if {condition} else {b}"
+
     def vjp(self, y: Node, y_bar: Node, condition: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return None, sum_to(mask(y_bar, condition), a.shape), sum_to(mask(y_bar, logical_not(condition)), b.shape)
 
@@ -180,6 +194,10 @@ class Mask(Op):
         x, condition = operands
         (bits,) = scratch
         return _mask, (x.view(bits.dtype), condition, out.view(bits.dtype), bits)
+
+    def scalar(self, *operands: str) -> str:
+        x, condition = operands
+        return f"{x} if {condition} else 0.0"
 
     def vjp(self, y: Node, y_bar: Node, x: Node, condition: Node) -> tuple[Node | None, ...]:
         return sum_to(mask(y_bar, condition), x.shape), None
@@ -226,6 +244,7 @@ class Maximum(BinaryOp):
 
     kind: Literal["maximum"] = "maximum"
     ufunc: ClassVar[str] = "maximum"
+    form: ClassVar[str | None] = "maximum({0}, {1})"
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return maximum_into, (*operands, out)
@@ -239,6 +258,7 @@ class Minimum(BinaryOp):
 
     kind: Literal["minimum"] = "minimum"
     ufunc: ClassVar[str] = "minimum"
+    form: ClassVar[str | None] = "minimum({0}, {1})"
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return minimum_into, (*operands, out)
@@ -271,6 +291,12 @@ class Bounded(UnaryOp):
         if high is None:
             return maximum_into, (x, low, out)
         return _clip, (x, low, high, out)
+
+    def scalar(self, *operands: str) -> str:
+        (form,), (low, high) = operands, self.bounds()
+        if low is not None:
+            form = f"maximum({form}, {low!r})"
+        return form if high is None else f"minimum({form}, {high!r})"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         low, high = self.bounds()

@@ -91,6 +91,8 @@ class Elementwise(Op):
 
     overwrites: ClassVar[tuple[int, ...]] = (0, 1, 2)
     ufunc: ClassVar[str]
+    form: ClassVar[str | None] = None
+    """The scalar form, {0} and {1} standing for the operands."""
     floats_only: ClassVar[bool] = False
     kind: str
 
@@ -106,6 +108,9 @@ class Elementwise(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return getattr(np, self.ufunc), (*operands, out)
+
+    def scalar(self, *operands: str) -> str | None:
+        return None if self.form is None else self.form.format(*operands)
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         return y.size
@@ -130,6 +135,7 @@ class Add(BinaryOp):
 
     kind: Literal["add"] = "add"
     ufunc: ClassVar[str] = "add"
+    form: ClassVar[str | None] = "{0} + {1}"
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return sum_to(y_bar, a.shape), sum_to(y_bar, b.shape)
@@ -140,6 +146,7 @@ class Subtract(BinaryOp):
 
     kind: Literal["subtract"] = "subtract"
     ufunc: ClassVar[str] = "subtract"
+    form: ClassVar[str | None] = "{0} - {1}"
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return sum_to(y_bar, a.shape), -sum_to(y_bar, b.shape)
@@ -150,6 +157,7 @@ class Multiply(BinaryOp):
 
     kind: Literal["multiply"] = "multiply"
     ufunc: ClassVar[str] = "multiply"
+    form: ClassVar[str | None] = "{0} * {1}"
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return sum_to(y_bar * b, a.shape), sum_to(y_bar * a, b.shape)
@@ -160,6 +168,7 @@ class Divide(BinaryOp):
 
     kind: Literal["divide"] = "divide"
     ufunc: ClassVar[str] = "divide"
+    form: ClassVar[str | None] = "{0} / {1}"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
@@ -172,6 +181,7 @@ class Negative(UnaryOp):
 
     kind: Literal["negative"] = "negative"
     ufunc: ClassVar[str] = "negative"
+    form: ClassVar[str | None] = "-{0}"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (-y_bar,)
@@ -182,6 +192,7 @@ class Abs(UnaryOp):
 
     kind: Literal["abs"] = "abs"
     ufunc: ClassVar[str] = "abs"
+    form: ClassVar[str | None] = "absolute({0})"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * sign(x),)
@@ -192,6 +203,7 @@ class Sign(UnaryOp):
 
     kind: Literal["sign"] = "sign"
     ufunc: ClassVar[str] = "sign"
+    form: ClassVar[str | None] = "sign({0})"
 
 
 class Floor(UnaryOp):
@@ -199,6 +211,7 @@ class Floor(UnaryOp):
 
     kind: Literal["floor"] = "floor"
     ufunc: ClassVar[str] = "floor"
+    form: ClassVar[str | None] = "floor({0})"
     floats_only: ClassVar[bool] = True
 
 
@@ -207,6 +220,7 @@ class Square(UnaryOp):
 
     kind: Literal["square"] = "square"
     ufunc: ClassVar[str] = "square"
+    form: ClassVar[str | None] = "{0} * {0}"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * (2.0 * x),)
@@ -217,6 +231,7 @@ class Sqrt(UnaryOp):
 
     kind: Literal["sqrt"] = "sqrt"
     ufunc: ClassVar[str] = "sqrt"
+    form: ClassVar[str | None] = "sqrt({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -228,6 +243,7 @@ class Reciprocal(UnaryOp):
 
     kind: Literal["reciprocal"] = "reciprocal"
     ufunc: ClassVar[str] = "reciprocal"
+    form: ClassVar[str | None] = "1.0 / {0}"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -239,6 +255,7 @@ class Exp(UnaryOp):
 
     kind: Literal["exp"] = "exp"
     ufunc: ClassVar[str] = "exp"
+    form: ClassVar[str | None] = "exp({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -250,6 +267,7 @@ class Expm1(UnaryOp):
 
     kind: Literal["expm1"] = "expm1"
     ufunc: ClassVar[str] = "expm1"
+    form: ClassVar[str | None] = "expm1({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -261,6 +279,7 @@ class Log(UnaryOp):
 
     kind: Literal["log"] = "log"
     ufunc: ClassVar[str] = "log"
+    form: ClassVar[str | None] = "log({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -272,6 +291,7 @@ class Log1p(UnaryOp):
 
     kind: Literal["log1p"] = "log1p"
     ufunc: ClassVar[str] = "log1p"
+    form: ClassVar[str | None] = "log1p({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -283,6 +303,7 @@ class Sin(UnaryOp):
 
     kind: Literal["sin"] = "sin"
     ufunc: ClassVar[str] = "sin"
+    form: ClassVar[str | None] = "sin({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -294,6 +315,7 @@ class Cos(UnaryOp):
 
     kind: Literal["cos"] = "cos"
     ufunc: ClassVar[str] = "cos"
+    form: ClassVar[str | None] = "cos({0})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
@@ -317,6 +339,9 @@ class Cast(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.copyto, (out, *operands, "unsafe")
+
+    def scalar(self, *operands: str) -> str:
+        return f"{self.dtype}({operands[0]})"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (cast(y_bar, x.dtype) if x.type.is_float and y.type.is_float else None,)

@@ -65,6 +65,7 @@ class Erf(UnaryOp):
     """
 
     kind: Literal["erf"] = "erf"
+    form: ClassVar[str | None] = "erf({0})"
     floats_only: ClassVar[bool] = True
 
     def eval(self, xp: Any, x: Any) -> Any:

@@ -21,6 +21,7 @@ class Power(BinaryOp):
 
     kind: Literal["power"] = "power"
     ufunc: ClassVar[str] = "power"
+    form: ClassVar[str | None] = "power({0}, {1})"
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
