@@ -7,8 +7,8 @@ its address, a size as itself, a number as the bits of a double.
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -34,30 +34,37 @@ def is_shared(kernel: Kernel) -> bool:
     return [argument.arg for argument in function.args.args[-2:]] == ["rank", "ranks"]
 
 
-def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
+def build(
+    symbol: str,
+    kernel: Kernel,
+    signature: Sequence[str],
+    names: Mapping[str, Any] = MappingProxyType({}),
+    noalias: bool = True,
+) -> bytes:
     """The object code of `kernel` as the function `symbol`.
 
     `signature` says of each parameter but `rank, ranks` what it is: `float32*` an array of that dtype, `int` a size,
-    `float` a number.
+    `float` a number. `names` are what its text may name besides the VOCABULARY. With `noalias`, no two arrays share
+    memory, and none is changed by what it calls.
     """
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
-    text, inner = llvm_module(_function(kernel, floats), kinds)
+    text, inner = llvm_module(_function(kernel, floats, names), kinds, noalias)
     module = llvm.parse_assembly(text)
     wrapper = _wrapper(inner, symbol, [_llvm_type(name, floats) for name in signature], shared)
     module.link_in(llvm.parse_assembly(wrapper))
     return object_code(module, symbol)
 
 
-def llvm_module(function: Any, kinds: Sequence[types.Type]) -> tuple[str, str]:
+def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool = True) -> tuple[str, str]:
     """The LLVM module of `function` for parameters of these types, as text, and the function's name in it."""
     typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
     typing_context.refresh()
     target_context.refresh()
     flags = compiler.Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.noalias = True
+    flags.noalias = noalias
     flags.nrt = flags.release_gil = False
     flags.error_model = "numpy"
     result = compiler.compile_extra(typing_context, target_context, function, tuple(kinds), types.void, flags, {})
@@ -80,12 +87,12 @@ def object_code(module: llvm.ModuleRef, symbol: str) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _function(kernel: Kernel, floats: str) -> Any:
+def _function(kernel: Kernel, floats: str, names: Mapping[str, Any]) -> Any:
     """The kernel as a Python function, its numbers with a point being of the dtype `floats`."""
     tree = ast.parse(kernel.source)
     literals = _Literals(np.dtype(floats).type)
     code = compile(ast.fix_missing_locations(literals.visit(tree)), f"<kernel {kernel.name}>", "exec")
-    namespace = {**functions(floats), **literals.values}
+    namespace = {**functions(floats), **names, **literals.values}
     exec(code, namespace)  # the source is an op's own file, or made from its scalar forms: no document reaches it
     return namespace[kernel.name]
 

@@ -1,0 +1,143 @@
+"""What the runtime needs besides arithmetic: calls through addresses, and words that threads share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["FUNCTIONS"]
+
+_WORD = ir.IntType(64)
+_INT = ir.IntType(32)
+_WORDS = types.CPointer(types.int64)
+
+# numba gives an intrinsic its typing context and takes back a signature and a function that emits code
+Emitter = tuple[Any, Callable[..., Any]]
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Emitter:
+    """Run the kernel at the address `function`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        kernel = ir.FunctionType(ir.VoidType(), [_WORD] * 3)
+        builder.call(builder.inttoptr(values[0], kernel.as_pointer()), values[1:])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def address(_: Any, words: Any) -> Emitter:
+    """The address of an array."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.ptrtoint(values[0], _WORD)
+
+    return types.int64(_WORDS), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(_: Any, words: Any, place: Any) -> Emitter:
+    """The word at `place`, with all that was written before it was."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.load_atomic(builder.gep(values[0], [values[1]]), "acquire", 8, typ=_WORD)
+
+    return types.int64(_WORDS, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(_: Any, words: Any, place: Any, value: Any) -> Emitter:
+    """Write a word for other threads to see after all that was written before."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        builder.store_atomic(values[2], builder.gep(values[0], [values[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.none(_WORDS, types.int64, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def add(_: Any, words: Any, place: Any, value: Any) -> Emitter:
+    """Add to a word in one step; returns what it was."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("add", builder.gep(values[0], [values[1]]), values[2], "acq_rel")
+
+    return types.int64(_WORDS, types.int64, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Emitter:
+    """Write `value` if the word is `expected`, in one step; whether it was."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        words, place, expected, value = values
+        pair = builder.cmpxchg(builder.gep(words, [place]), expected, value, "acq_rel", "acquire")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(_WORDS, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pause(_: Any, waited: Any, give_way: Any) -> Emitter:
+    """Wait a moment: for a time on this core, and from then on, now and again, by the function at `give_way`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        waited, give_way = values
+        relax = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), _relax(), "", side_effect=True)
+        builder.call(relax, [])
+        long = builder.icmp_unsigned("==", builder.and_(waited, _WORD(_PATIENCE - 1)), _WORD(_PATIENCE - 1))
+        known = builder.icmp_unsigned("!=", give_way, _WORD(0))
+        with builder.if_then(builder.and_(long, known), likely=False):
+            yielding = ir.FunctionType(_INT, []).as_pointer()
+            builder.call(builder.inttoptr(give_way, yielding), [])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+_PATIENCE = 4096
+"""How many pauses go between two offers of the core to other threads; a power of two."""
+
+
+def _relax() -> str:
+    import platform
+
+    machine = platform.machine().lower()
+    return "pause" if machine in ("x86_64", "amd64", "i686") else "yield" if machine in ("arm64", "aarch64") else ""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def get_threads(_: Any, function: Any) -> Emitter:
+    """The number that `int function(void)` gives."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(_INT, []).as_pointer()
+        return builder.zext(builder.call(builder.inttoptr(values[0], kind), []), _WORD)
+
+    return types.int64(types.int64), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def set_threads(_: Any, function: Any, count: Any) -> Emitter:
+    """Call `void function(int)`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_INT]).as_pointer()
+        builder.call(builder.inttoptr(values[0], kind), [builder.trunc(values[1], _INT)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), emit
+
+
+FUNCTIONS = {
+    function._name: function
+    for function in (call, address, load, store, add, exchange, pause, get_threads, set_threads)
+}
+"""By name, for functions of the runtime."""
