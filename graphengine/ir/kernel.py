@@ -9,6 +9,10 @@ it for the dtypes of its arrays, and call it; a backend that compiles nothing ne
 - Besides operators, `range`, `if`, `while` and `a if c else b`, there are the names of `VOCABULARY`.
 - A kernel whose last parameters are `rank, ranks` is run by several threads at once, each of which writes its own share
   of the result: `for i in share(rows, rank, ranks)`. Without these parameters one thread runs it.
+- A kernel with a parameter `fault`, the last but for `rank, ranks`, may refuse what it meets: a label out of range, say.
+  `fault` is an array of one int64, which backends provide (an op leaves it out of the arguments). The kernel sets
+  `fault[0] = 1` and may leave its result as it likes, but not what `bind` would check. No other call is made after it;
+  the op's kernel of `bind` is called on the same arrays, and raises the error.
 - Different array parameters may be the same memory only where the op declares that it overwrites that operand.
 """
 
