@@ -1,0 +1,11 @@
+"""What the engine is measured by: one module a benchmark, each a `Benchmark`; the frame that they share in `frame/`."""
+
+from __future__ import annotations
+
+from graphengine.bench.frame.benchmark import Benchmark
+
+__all__ = ["BENCHMARKS"]
+
+_ALL: tuple[Benchmark, ...] = ()
+
+BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}
