@@ -75,6 +75,10 @@ class Op(Tagged):
     is_leaf: ClassVar[bool] = False
     """Whether the value is given, not computed."""
 
+    def may_overwrite(self, item: int = 0) -> Collection[int]:
+        """Like `overwrites`, of result number `item`, where there are several in a bundle."""
+        return self.overwrites
+
     # The open signatures (*Any, **Any) let an op name its operands, each op its own number of them.
     def infer(self, *types: Any, **_: Any) -> TensorType:
         """The type of the value for operands of these types; raises ShapeError or DTypeError."""
@@ -100,12 +104,16 @@ class Op(Tagged):
 
         return run, ()
 
+    def calls(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[Call]:
+        """The same kernel as calls to be made one after the other, where it is several: `bind` would have to loop."""
+        return [self.bind(out, *operands, scratch=scratch)]
+
     def scalar(self, *operands: str) -> str | None:
         """The value at one place, as a Python expression of the operands' values there; None if there is no such form.
 
         An op has one if it computes each element of its value from the elements of its operands at the same place,
-        broadcast as NumPy does. The expression uses operators, `a if c else b`, and the VOCABULARY of ir/kernel.py;
-        each operand is a name, so that it may stand there twice.
+        broadcast as NumPy does, and refuses none. The expression uses operators, `a if c else b`, and the VOCABULARY of
+        ir/kernel.py; each operand is a name, so that it may stand there twice.
         """
         return None
 
