@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop
 
-__all__ = ["Binder", "Frame", "numpy_calls", "slots"]
+__all__ = ["Binder", "Frame", "numpy_calls"]
 
 Bound = tuple[Any, Instruction]
 """A call, in the form that the backend runs, and the instruction that it is of."""
@@ -22,23 +20,23 @@ Binder = Callable[[Op, Any, Sequence[Array], Sequence[Array]], Iterable[Any]]
 """The calls that compute an op's value: of the op, where it writes, its operands, and its work arrays."""
 
 
-def numpy_calls(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[Call]:
+def numpy_calls(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> Sequence[Call]:
     """The op's kernel, which NumPy runs."""
-    return [op.bind(out, *operands, scratch=scratch)]
+    return op.calls(out, *operands, scratch=scratch)
 
 
 class Frame:
-    """The arrays that a program's buffers are: its slots, its leaves, and views of both."""
+    """The arrays that a program's buffers are: slots of its arena, a block of bytes; its leaves; and views of both."""
 
-    def __init__(self, slots: Sequence[Array], leaves: Mapping[str, Array], binder: Binder = numpy_calls) -> None:
-        self._slots = slots
+    def __init__(self, arena: Array, leaves: Mapping[str, Array], binder: Binder = numpy_calls) -> None:
+        self._arena = arena
         self._leaves = leaves
         self._binder = binder
         self._arrays: dict[Buffer, Array] = {}
 
     def moved(self, leaves: Mapping[str, Array]) -> Frame:
         """This frame, with other leaves besides those that it has."""
-        frame = Frame(self._slots, {**self._leaves, **leaves}, self._binder)
+        frame = Frame(self._arena, {**self._leaves, **leaves}, self._binder)
         frame._arrays = dict(self._arrays)
         return frame
 
@@ -49,7 +47,8 @@ class Frame:
                 assert buffer.leaf is not None  # a view is bound by the instruction that makes it
                 self._arrays[buffer] = self._leaves[buffer.leaf]
             else:
-                memory = self._slots[buffer.slot][: buffer.type.nbytes]
+                start = buffer.slot.offset
+                memory = self._arena[start : start + buffer.type.nbytes]
                 self._arrays[buffer] = memory.view(buffer.type.dtype).reshape(buffer.type.static_shape)
         return self._arrays[buffer]
 
@@ -93,8 +92,7 @@ class Frame:
             target = held[name] if stack is None else stack[loop.order.start + shift, ...]
             for call in self._binder(Copy(), target, [self.array(first)], ()):
                 yield call, scan
-        body_slots = slots(self.array(loop.memory), loop.body.slot_bytes)
-        still = Frame(body_slots, {**_constants(scan.op), **held}, self._binder)
+        still = Frame(self.array(loop.memory), {**_constants(scan.op), **held}, self._binder)
         moving = _moving(loop)
         bound_once = {step: still.bind(step) for step in loop.body.instructions if step not in moving}
         for t in loop.order:
@@ -111,12 +109,6 @@ class Frame:
             elif item in loop.stacked:
                 rows = loop.stacked[item]
                 self._arrays[part] = self.array(rows.stack)[rows.shift : rows.shift + len(loop.order)]
-
-
-def slots(memory: Array, slot_bytes: Sequence[int]) -> list[Array]:
-    """`memory`, a block of bytes, cut into slots."""
-    ends = np.cumsum(slot_bytes, dtype=int)
-    return [memory[end - size : end] for end, size in zip(ends, slot_bytes, strict=True)]
 
 
 def _moving(loop: Loop) -> set[Instruction]:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphengine.backends.frame import Frame, slots
+from graphengine.backends.frame import Frame
 from graphengine.errors import ExecutionError
 from graphengine.ir.op import Array, Call
-from graphengine.schedule.memory import CACHE_LINE
+from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Instruction, Program
 
 __all__ = ["NumpyBackend"]
@@ -33,12 +33,12 @@ class LoadedProgram:
     """A program bound to arrays. Running it looks nothing up and allocates no array."""
 
     def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
-        self._slots = allocate(program.slot_bytes)
+        self.arena = allocate(program.peak_bytes)
         self._program = program
         self._calls: list[Call] = []
         self._owners: list[Instruction] = []
         self._first_call = [0]
-        frame = Frame(self._slots, leaves)
+        frame = Frame(self.arena, leaves)
         for step in program.instructions:
             for call, owner in frame.bind(step):
                 self._calls.append(call)
@@ -75,7 +75,8 @@ class LoadedProgram:
         )
 
 
-def allocate(slot_bytes: tuple[int, ...]) -> list[Array]:
-    """One block of memory, aligned to a cache line, cut into slots."""
-    block = np.empty(sum(slot_bytes) + CACHE_LINE, np.uint8)
-    return slots(block[-block.ctypes.data % CACHE_LINE :], slot_bytes)
+def allocate(nbytes: int) -> Array:
+    """A block of so many bytes, aligned to a cache line."""
+    block = np.empty(nbytes + CACHE_LINE, np.uint8)
+    start = -block.ctypes.data % CACHE_LINE
+    return block[start : start + nbytes]

@@ -1,12 +1,12 @@
-"""Which buffer stands where: lifetimes to slots, views to no memory at all, results over operands where ops allow it.
+"""Which buffer lives when: lifetimes to slots, views to no memory at all, results over operands where ops allow it.
 
 The order is walked once. A buffer lives from the instruction that writes it to the last that reads it or a view of
-it; then its slot goes to a free list of its size. Slots are found in O(1), so a plan costs O(nodes).
+it, and has a slot for that time. Where the slots stand in the arena is found once all of them are known.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 from graphengine.errors import FeedError, GraphError
@@ -16,13 +16,14 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
+from graphengine.schedule.arena import pack, rounded
 from graphengine.schedule.loop import Layout
 from graphengine.schedule.order import needed_nodes, schedule
-from graphengine.schedule.program import Buffer, Instruction, Loop, Program
+from graphengine.schedule.program import Buffer, Instruction, Loop, Program, Slot
 
 __all__ = ["plan"]
 
-CACHE_LINE = 64
+_ALWAYS = sys.maxsize
 
 
 def plan(
@@ -58,8 +59,7 @@ class _Planner:
         self.binding = binding
         self.strided = strided
         self.loops: dict[Node, Loop] = {}
-        self.slot_bytes: list[int] = []
-        self.free: dict[int, list[int]] = defaultdict(list)
+        self.slots: list[Slot] = []
         self.instructions: list[Instruction] = []
         self.ops: dict[Node, Op] = {}
         self.buffers: dict[Node, Buffer] = {}
@@ -73,23 +73,19 @@ class _Planner:
         self._plan_loops()
         self._find_last_reads()
         self._find_overwritten_leaves()
-        retained = None
         for place, node in enumerate(self.order):
-            if node.is_leaf:
-                continue
-            if retained is None and node.phase is not Phase.FORWARD:
-                retained = self._live_bytes()
-            self._instruct(place, node)
+            if not node.is_leaf:
+                self._instruct(place, node)
         results = {name: self._kept(name, node) for name, node in self.results.items()}
         self._assign_rest()
         return Program(
             name=name,
             instructions=tuple(self.instructions),
-            slot_bytes=tuple(self.slot_bytes),
+            slots=tuple(self.slots),
+            peak_bytes=pack(self.slots),
             leaves={buffer.leaf: buffer for buffer in self._leaf_buffers() if buffer.leaf is not None},
             results=results,
             inputs=tuple(node.name for node in self.order if node.op.kind == "input"),
-            retained_bytes=retained or 0,
             binding=self.binding,
         )
 
@@ -255,19 +251,16 @@ class _Planner:
             if operand.root is target
         )
 
-    def _take(self, type_: TensorType) -> int:
-        size = -(-type_.nbytes // CACHE_LINE) * CACHE_LINE
-        if self.free[size]:
-            return self.free[size].pop()
-        self.slot_bytes.append(size)
-        return len(self.slot_bytes) - 1
+    def _take(self, type_: TensorType) -> Slot:
+        """A slot from the coming instruction on."""
+        slot = Slot(rounded(type_.nbytes), len(self.instructions), _ALWAYS)
+        self.slots.append(slot)
+        return slot
 
     def _release(self, buffer: Buffer) -> None:
+        """Let the slot of `buffer` live up to the coming instruction."""
         if buffer.slot is not None:
-            self.free[self.slot_bytes[buffer.slot]].append(buffer.slot)
-
-    def _live_bytes(self) -> int:
-        return sum(self.slot_bytes) - sum(size * len(slots) for size, slots in self.free.items())
+            buffer.slot.last = len(self.instructions)
 
     def _kept(self, name: str, node: Node) -> Buffer:
         """Where a result stands at the end: aside, if it is seen in a leaf that is yet to get its next value."""

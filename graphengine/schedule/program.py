@@ -12,7 +12,17 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ir.where import Where
 
-__all__ = ["Buffer", "Instruction", "Program"]
+__all__ = ["Buffer", "Instruction", "Program", "Slot"]
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """A stretch of the arena, taken from the start of one instruction to the end of another; both by their number."""
+
+    nbytes: int
+    first: int
+    last: int
+    offset: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +32,7 @@ class Buffer:
     name: str
     type: TensorType
     leaf: str | None = None
-    slot: int | None = None
+    slot: Slot | None = None
     source: Buffer | None = None
     contiguous: bool = True
     parts: dict[int, Buffer] = field(default_factory=dict)
@@ -38,12 +48,12 @@ class Buffer:
 
     @property
     def place(self) -> str:
-        """Where it stands, for people: a leaf's name, a slot's number, or a view of one of these."""
+        """Where it stands, for people: a leaf's name, the place of a slot in the arena, or a view of one of these."""
         if self.source is not None:
             return f"view of {self.root.place}"
         if self.parts:
             return " ".join(dict.fromkeys(part.root.place for part in self.parts.values()))
-        return f"%{self.slot}" if self.leaf is None else f"@{self.leaf}"
+        return f"@{self.leaf}" if self.slot is None else f"%{self.slot.offset}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,10 +116,10 @@ class Loop:
     stacked: dict[int, Rows]
     """The items that are a stack, or all of it but a row."""
     memory: Buffer
-    """Where the slots of the body are, side by side."""
+    """The arena of the body."""
 
     def scratch(self, out: Buffer) -> list[Buffer]:
-        """What is needed only while the loop runs: the body's slots, and carries of which no item of `out` is read."""
+        """What is needed only while the loop runs: the body's arena, and carries of which no item of `out` is read."""
         carries = [self.held[name] for name in self.firsts if name in self.held]
         return [self.memory, *(carry for carry in carries if carry not in out.parts.values())]
 
@@ -125,20 +135,23 @@ class Program:
 
     name: str
     instructions: tuple[Instruction, ...]
-    slot_bytes: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    peak_bytes: int
+    """The size of the arena, in which all slots stand."""
     leaves: dict[str, Buffer]
     """The leaves read or written, by name."""
     results: dict[str, Buffer]
     """The buffers of the nodes asked for, by node name; held until the end."""
     inputs: tuple[str, ...]
-    retained_bytes: int
-    """What FORWARD leaves in slots for BACKWARD to read."""
     binding: dict[str, int] = field(default_factory=dict)
 
     @property
-    def peak_bytes(self) -> int:
-        """The size of the arena: all slots, each rounded up to a cache line."""
-        return sum(self.slot_bytes)
+    def retained_bytes(self) -> int:
+        """What FORWARD leaves in slots for BACKWARD to read."""
+        seam = self.forward_length
+        if seam == len(self.instructions):
+            return 0
+        return sum(slot.nbytes for slot in self.slots if slot.first < seam <= slot.last)
 
     @property
     def leaf_bytes(self) -> int:
@@ -169,7 +182,7 @@ class Program:
         lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
         sizes = ", ".join(f"{name}={size}" for name, size in self.binding.items())
         head = f"program {self.name}{f' ({sizes})' if sizes else ''}: {len(self.instructions)} instructions, "
-        return "\n".join([head + f"{len(self.slot_bytes)} slots, {self.peak_bytes:,} bytes", *lines])
+        return "\n".join([head + f"{self.peak_bytes:,} bytes", *lines])
 
     def _rows(self) -> Iterator[tuple[str, str, str, str, str]]:
         for step in self.instructions:

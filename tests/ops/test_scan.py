@@ -436,8 +436,8 @@ def test_the_memory_that_is_allocated_is_the_peak_that_was_predicted(time: int) 
     predicted = exe.cost(time=time, batch=2).peak_bytes
     exe.step({"x": f64(time, 2, 3), "h": f64(2, 3)})
     loaded = exe._loaded.popitem()[1]
-    assert loaded.runnable._slots[0].base.nbytes == predicted + 64
-    arena = loaded.runnable._slots[0].base
+    arena = loaded.runnable.arena.base
+    assert arena.nbytes == predicted + 64
     constants = [
         node.op.value
         for step in loaded.program.instructions

@@ -1,7 +1,8 @@
 """A second opinion on a memory plan: the program replayed over places that know whose value they hold.
 
 Nothing here asks the planner when a buffer lives. Every place starts with its leaf or with nothing; every instruction
-is checked to read exactly the values of its node's parents, and overwrites the place of its result. The body of a scan
+is checked to read exactly the values of its node's parents, and overwrites the place of its result, and with it all
+that stands in any byte of it. The body of a scan
 is replayed likewise, as a step reads and writes its leaves; and that what one step writes is what the next one reads.
 """
 
@@ -16,7 +17,8 @@ from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 
-Place = tuple[str, int | str]
+Place = tuple[str, int | str, int]
+"""An arena's bytes, or a leaf: ("slot", first byte, bytes) or ("leaf", name, 0)."""
 
 
 def named(nodes: Iterable[Node]) -> dict[str, Node]:
@@ -35,7 +37,7 @@ class Replay:
 
     def run(self) -> None:
         for name in self.program.leaves:
-            self.held["leaf", name] = name
+            self.held["leaf", name, 0] = name
         for step in self.program.instructions:
             if step.is_view:
                 self._look(step)
@@ -63,25 +65,27 @@ class Replay:
         outs = {place_of(part): part.name for part in step.out.parts.values()} or {place_of(step.out): step.name}
         work = [place_of(buffer) for buffer in step.scratch]
         sources = [place_of(operand) for operand in step.operands]
-        assert len({*outs, *work}) == len(outs) + len(work), f"{step.name}: work memory overlaps"
-        assert not set(work) & set(sources), f"{step.name}: work memory overlaps an operand"
-        for buffer in (step.out, *step.out.parts.values(), *step.scratch):
-            if buffer.slot is not None:
-                assert buffer.type.nbytes <= self.program.slot_bytes[buffer.slot]
+        for number, place in enumerate(work):
+            others = [*outs, *work[:number]]
+            assert not any(overlap(place, other) for other in others), f"{step.name}: work memory overlaps"
+            assert not any(overlap(place, other) for other in sources), f"{step.name}: work memory overlaps an operand"
+        for place in (*outs, *work):
+            assert place[0] == "leaf" or int(place[1]) + place[2] <= self.program.peak_bytes
         found = [self.read(operand) for operand in step.operands]
         if self._is_move(step):
             outs = dict.fromkeys(outs, found[0])
         else:
             assert tuple(found) == parents_of(self.graph[step.name]), f"{step.name} reads {found}"
             for position, operand in enumerate(step.operands):
-                if sources[position] in outs:
+                if any(overlap(sources[position], place) for place in outs):
+                    assert sources[position] in outs, f"{step.name} runs over part of operand {position}"
                     assert position in step.op.overwrites, f"{step.name} may not run over operand {position}"
                     assert operand.source is None, f"{step.name} runs over a view"
                     assert operand.type == step.out.type
         if step.loop is not None:
             prove_loop(step, step.loop)
-        for place in work:
-            self.held[place] = f"garbage of {step.name}"
+        for place in (*work, *outs):
+            self.held = {other: content for other, content in self.held.items() if not overlap(place, other)}
         self.held |= outs
         for part in step.out.parts.values():
             self.views[part] = (part.name, self.held[place_of(part)])
@@ -107,7 +111,7 @@ def prove_loop(step: Instruction, loop: Loop) -> None:
     written = {name: name.rstrip("'") for name in loop.rows if name.endswith("'")}
     written |= {name: items[place].name for place, name in carried(step) if name in loop.held}
     for name in loop.body.leaves:
-        content = replay.held["leaf", name]
+        content = replay.held["leaf", name, 0]
         assert content == written.get(name, name), f"at a step of {step.name}, leaf {name} ends with {content}"
     ahead = -1 if step.op.reverse else 1
     for place, name in carried(step):
@@ -135,7 +139,16 @@ def place_of(buffer: Buffer) -> Place:
     """The memory that a buffer, or what it is a view of, stands in."""
     while buffer.source is not None:
         buffer = buffer.source
-    return ("slot", buffer.slot) if buffer.slot is not None else ("leaf", str(buffer.leaf))
+    if buffer.slot is None:
+        return "leaf", str(buffer.leaf), 0
+    return "slot", buffer.slot.offset, buffer.type.nbytes
+
+
+def overlap(a: Place, b: Place) -> bool:
+    """Whether two places share memory."""
+    if a[0] != b[0] or a[0] == "leaf":
+        return a == b
+    return int(a[1]) < int(b[1]) + b[2] and int(b[1]) < int(a[1]) + a[2]
 
 
 def prove(program: Program, graph: Graph, results: Sequence[Node], updates: Mapping[Node, Node]) -> None:
@@ -147,6 +160,6 @@ def prove(program: Program, graph: Graph, results: Sequence[Node], updates: Mapp
         assert replay.read(buffer) == node.name
     next_values = {target.name: node.name for target, node in updates.items()}
     for name in program.leaves:
-        content = replay.held["leaf", name]
+        content = replay.held["leaf", name, 0]
         assert content == next_values.get(name, name), f"leaf {name} ends with {content}"
     assert set(next_values) <= set(program.leaves)
