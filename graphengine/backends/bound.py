@@ -1,0 +1,80 @@
+"""A program as calls on arrays: all instructions bound in order, and where an error in a call comes from."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from graphengine.backends.frame import Binder, Frame
+from graphengine.errors import ExecutionError
+from graphengine.ir.op import Array
+from graphengine.schedule.arena import CACHE_LINE
+from graphengine.schedule.program import Instruction, Program
+
+__all__ = ["BoundProgram"]
+
+BUFFERED_ELEMENTS = 320
+"""How much NumPy buffers of an operand that it repeats, a bias say. By itself it is 8192, allocated in every call."""
+
+
+class BoundProgram:
+    """The calls of a program, in the form that `binder` gives them, on an arena of their own."""
+
+    def __init__(self, program: Program, leaves: Mapping[str, Array], binder: Binder) -> None:
+        self.arena = _allocate(program.peak_bytes)
+        self.program = program
+        self.calls: list[Any] = []
+        self.owners: list[Instruction] = []
+        self._first_call = [0]
+        frame = Frame(self.arena, leaves, binder)
+        for step in program.instructions:
+            for call, owner in frame.bind(step):
+                self.calls.append(call)
+                self.owners.append(owner)
+            self._first_call.append(len(self.calls))
+        self.results: dict[str, Array] = {name: frame.array(buffer) for name, buffer in program.results.items()}
+
+    def calls_of(self, start: int, stop: int) -> tuple[int, int]:
+        """The first call of the instructions from `start` up to `stop`, and the first behind them."""
+        return self._first_call[start], self._first_call[stop]
+
+    def run(self, first: int, last: int) -> None:
+        """Make the calls from `first` up to `last`, which are of NumPy kernels.
+
+        Overflow and 0/0 give inf and NaN without a warning.
+        """
+        calls = self.calls[first:last] if first or last < len(self.calls) else self.calls
+        with np.errstate(all="ignore"):  # which puts the size of buffers back as well
+            np.setbufsize(BUFFERED_ELEMENTS)
+            try:
+                for function, arguments in calls:
+                    function(*arguments)
+            except ExecutionError as error:
+                failed = (function, arguments)
+                place = next(place for place in range(first, last) if _is_same(self.calls[place], failed))
+                self.quote(error, place)
+                raise
+
+    def quote(self, error: ExecutionError, place: int) -> None:
+        """Quote the instruction of the call at `place`; one of a scan's body with the scan around it."""
+        owner, outer = self.owners[place], self.program.instructions[bisect_right(self._first_call, place) - 1]
+        error.quote(
+            f"node  {owner}",
+            f"declared at {owner.where}",
+            *(f"{operand.name} is {operand.type}" for operand in dict.fromkeys(owner.operands)),
+            *([f"in the body of {outer}, declared at {outer.where}"] if owner is not outer else ()),
+        )
+
+
+def _is_same(call: Any, other: Any) -> bool:
+    return call[0] is other[0] and call[1] is other[1]
+
+
+def _allocate(nbytes: int) -> Array:
+    """A block of so many bytes, aligned to a cache line."""
+    block = np.empty(nbytes + CACHE_LINE, np.uint8)
+    start = -block.ctypes.data % CACHE_LINE
+    return block[start : start + nbytes]
