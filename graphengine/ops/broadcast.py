@@ -13,9 +13,11 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.graph import Graph
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
+from graphengine.ops.kernels.copies import copies, fills
 
 __all__ = ["broadcast_to", "reshape", "sum"]
 
@@ -79,6 +81,10 @@ class Reshape(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
         return np.copyto, (out.reshape(x.shape), x)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        return copies(out.reshape(x.shape), x)
 
     def keeps_layout(self) -> bool:
         return True
@@ -148,6 +154,9 @@ class DimSize(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return out.fill, (self.size,)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return fills(out, dims.bind(self.size, {}))
 
 
 def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:

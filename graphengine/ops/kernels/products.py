@@ -1,0 +1,52 @@
+"""Matrix products, as BLAS takes them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphengine.ir.kernel import LoopCall, Product
+from graphengine.ir.op import Array
+from graphengine.ops.kernels.layout import merged
+
+__all__ = ["products"]
+
+
+def products(out: Array, a: Array, b: Array) -> list[LoopCall] | None:
+    """out = a @ b, by NumPy's rule; None where a matrix is contiguous along neither axis, or nothing is summed over."""
+    if not out.size:
+        return []
+    if not a.shape[-1]:
+        return None
+    left, right = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
+    into = out[..., None] if b.ndim == 1 else out
+    into = into[..., None, :] if a.ndim == 1 else into
+    matrices = _as_rows(into, left, right) if right.ndim == 2 < left.ndim else (into, left, right)
+    into, left, right = map(_plainly, matrices)
+    if not all(map(_is_plain, (into, left, right))):
+        return None
+    ahead = into.shape[:-2]
+    left, right = (np.broadcast_to(matrix, (*ahead, *matrix.shape[-2:])) for matrix in (left, right))
+    return [Product(into, left, right)]
+
+
+def _as_rows(out: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """The matrices of `a` below each other as one, if they can be seen so: one large product, not many small ones."""
+    rows, into = merged(a), merged(out)
+    return (out, a, b) if rows is None or into is None else (into, rows, b)
+
+
+def _plainly(x: Array) -> Array:
+    """x, where the step along an axis of size 1, which means nothing, is such that the other may have any."""
+    (rows, columns), (row, column), one = x.shape[-2:], x.strides[-2:], x.itemsize
+    if columns == 1:
+        row, column = row if rows > 1 else one, one
+    elif rows == 1:
+        row = columns * one if column == one else one
+    return as_strided(x, x.shape, (*x.strides[:-2], row, column))
+
+
+def _is_plain(x: Array) -> bool:
+    """Whether a matrix is contiguous along one of its axes, and no element stands for two."""
+    (rows, columns), (row, column), one = x.shape[-2:], x.strides[-2:], x.itemsize
+    return (column == one and row >= columns * one) or (row == one and column >= rows * one)
