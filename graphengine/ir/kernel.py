@@ -18,6 +18,7 @@ it for the dtypes of its arrays, and call it; a backend that compiles nothing ne
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "kernel_of"]
+__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "kernel_of", "parameters"]
 
 VOCABULARY: Mapping[str, str] = MappingProxyType(
     {
@@ -64,6 +65,8 @@ class Kernel:
 
     name: str
     source: str
+    may_overlap: bool = False
+    """Whether different array parameters may share memory, which is not taken for granted otherwise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,3 +91,11 @@ LoopCall = tuple[Callable[..., None] | Kernel, Sequence[Any]] | Product
 def kernel_of(function: Callable[..., None]) -> Kernel:
     """The source of a function of module level."""
     return Kernel(function.__name__, inspect.getsource(function))
+
+
+@cache
+def parameters(kernel: Kernel) -> tuple[str, ...]:
+    """The names of a kernel's parameters."""
+    function = ast.parse(kernel.source).body[0]
+    assert isinstance(function, ast.FunctionDef)  # what a kernel is
+    return tuple([argument.arg for argument in function.args.args])

@@ -25,7 +25,7 @@ _THREADS = (
 
 @dataclass(frozen=True, slots=True)
 class Blas:
-    """The addresses of `cblas_sgemm` and `cblas_dgemm`, and of what gets and sets the number of threads (0: unknown)."""
+    """Addresses: of `cblas_sgemm` and `cblas_dgemm`, and of what gets and sets the number of threads (0: unknown)."""
 
     path: str
     gemm: dict[str, int]

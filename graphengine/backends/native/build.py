@@ -1,14 +1,13 @@
-"""From a kernel's source to machine code: numba compiles the function, LLVM optimizes it behind a wrapper of one form.
+"""From a kernel's source to machine code: numba compiles it, LLVM optimizes it behind a wrapper of one form for all.
 
-Every kernel becomes `void name(const int64 *arguments, int64 rank, int64 ranks)`: an array stands among the arguments as
-its address, a size as itself, a number as the bits of a double.
+Every kernel becomes `void name(const int64 *arguments, int64 rank, int64 ranks)`: an array stands among the arguments
+as its address, a size as itself, a number as the bits of a double.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -18,9 +17,10 @@ from numba import types
 from numba.core import compiler
 from numba.core.registry import cpu_target
 
+from graphengine.backends.native.intrinsics import INTRINSICS
 from graphengine.backends.native.machine import target_machine
 from graphengine.backends.native.vocabulary import functions
-from graphengine.ir.kernel import Kernel
+from graphengine.ir.kernel import Kernel, parameters
 
 __all__ = ["build", "is_shared", "llvm_module", "object_code"]
 
@@ -29,35 +29,26 @@ _WORD = ir.IntType(64)
 
 def is_shared(kernel: Kernel) -> bool:
     """Whether several threads run the kernel, each its share."""
-    function = ast.parse(kernel.source).body[0]
-    assert isinstance(function, ast.FunctionDef)  # what a kernel is
-    return [argument.arg for argument in function.args.args[-2:]] == ["rank", "ranks"]
+    return parameters(kernel)[-2:] == ("rank", "ranks")
 
 
-def build(
-    symbol: str,
-    kernel: Kernel,
-    signature: Sequence[str],
-    names: Mapping[str, Any] = MappingProxyType({}),
-    noalias: bool = True,
-) -> bytes:
+def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
     """The object code of `kernel` as the function `symbol`.
 
     `signature` says of each parameter but `rank, ranks` what it is: `float32*` an array of that dtype, `int` a size,
-    `float` a number. `names` are what its text may name besides the VOCABULARY. With `noalias`, no two arrays share
-    memory, and none is changed by what it calls.
+    `float` a number.
     """
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
-    text, inner = llvm_module(_function(kernel, floats, names), kinds, noalias)
+    text, inner = llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
     module = llvm.parse_assembly(text)
     wrapper = _wrapper(inner, symbol, [_llvm_type(name, floats) for name in signature], shared)
     module.link_in(llvm.parse_assembly(wrapper))
     return object_code(module, symbol)
 
 
-def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool = True) -> tuple[str, str]:
+def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[str, str]:
     """The LLVM module of `function` for parameters of these types, as text, and the function's name in it."""
     typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
     typing_context.refresh()
@@ -87,12 +78,13 @@ def object_code(module: llvm.ModuleRef, symbol: str) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def _function(kernel: Kernel, floats: str, names: Mapping[str, Any]) -> Any:
+def _function(kernel: Kernel, floats: str) -> Any:
     """The kernel as a Python function, its numbers with a point being of the dtype `floats`."""
     tree = ast.parse(kernel.source)
     literals = _Literals(np.dtype(floats).type)
-    code = compile(ast.fix_missing_locations(literals.visit(tree)), f"<kernel {kernel.name}>", "exec")
-    namespace = {**functions(floats), **names, **literals.values}
+    tree = ast.fix_missing_locations(literals.visit(tree))
+    code = compile(tree, f"<kernel {kernel.name}>", "exec", flags=annotations.compiler_flag, dont_inherit=True)
+    namespace = {**functions(floats), **INTRINSICS, **literals.values}
     exec(code, namespace)  # the source is an op's own file, or made from its scalar forms: no document reaches it
     return namespace[kernel.name]
 

@@ -5,17 +5,21 @@ These functions are compiled as kernels are. Words that threads wait on stand a 
 
 from __future__ import annotations
 
-from graphengine.backends.native.atomics import (
-    add,
-    call,
-    exchange,
-    get_threads,
-    load,
-    pause,
-    set_threads,
-    store,
-)
+from typing import TYPE_CHECKING
+
 from graphengine.ir.op import Array
+
+if TYPE_CHECKING:  # the names that these functions use, which only machine code knows
+    from graphengine.backends.native.intrinsics import (
+        add,
+        call,
+        exchange,
+        get_threads,
+        load,
+        pause,
+        set_threads,
+        store,
+    )
 
 __all__ = ["ASLEEP", "BUSY", "IDLE", "ROW", "lead", "run", "serve"]
 
@@ -23,7 +27,7 @@ ASLEEP, IDLE, RESERVED, BUSY = range(4)
 """What the state of a worker says: it waits in Python; it looks for work; it is to wait for a job; it has one."""
 
 ROW = 4
-"""Words to a row of a table of calls: the kernel, its arguments, whether all threads run it, whether they meet after it."""
+"""Words to a row of a table of calls: the kernel, its arguments, whether all threads run it, and meet after it."""
 
 
 def run(table: Array, count: int, sync: Array, give_way: int, rank: int, ranks: int) -> None:

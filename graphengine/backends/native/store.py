@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from graphengine.backends.native.machine import description
+from graphengine.ir.kernel import Kernel
 
 __all__ = ["folder", "key", "read", "write"]
 
@@ -25,9 +26,9 @@ def _surroundings() -> str:
     return f"{description()} {versions} {code.hexdigest()}"
 
 
-def key(source: str, signature: tuple[str, ...]) -> str:
-    """The name of what is compiled from `source` for parameters of this signature; a symbol of its object code too."""
-    text = "\n".join([_surroundings(), " ".join(signature), source])
+def key(kernel: Kernel, signature: tuple[str, ...]) -> str:
+    """The name of what is compiled from `kernel` for parameters of this signature; a symbol of its object code too."""
+    text = "\n".join([_surroundings(), " ".join(signature), str(kernel.may_overlap), kernel.source])
     return f"ge_{hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
 

@@ -1,4 +1,4 @@
-"""What the runtime needs besides arithmetic: calls through addresses, and words that threads share."""
+"""What kernels of this folder need besides arithmetic: calls through addresses, and words that threads share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["INTRINSICS"]
 
 _WORD = ir.IntType(64)
 _INT = ir.IntType(32)
 _WORDS = types.CPointer(types.int64)
 
+_ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # as CBLAS has them
+
 # numba gives an intrinsic its typing context and takes back a signature and a function that emits code
 Emitter = tuple[Any, Callable[..., Any]]
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+@intrinsic
 def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Emitter:
     """Run the kernel at the address `function`."""
 
@@ -31,7 +33,7 @@ def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Emitte
     return types.none(types.int64, types.int64, types.int64, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def address(_: Any, words: Any) -> Emitter:
     """The address of an array."""
 
@@ -41,7 +43,7 @@ def address(_: Any, words: Any) -> Emitter:
     return types.int64(_WORDS), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def load(_: Any, words: Any, place: Any) -> Emitter:
     """The word at `place`, with all that was written before it was."""
 
@@ -51,7 +53,7 @@ def load(_: Any, words: Any, place: Any) -> Emitter:
     return types.int64(_WORDS, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def store(_: Any, words: Any, place: Any, value: Any) -> Emitter:
     """Write a word for other threads to see after all that was written before."""
 
@@ -62,7 +64,7 @@ def store(_: Any, words: Any, place: Any, value: Any) -> Emitter:
     return types.none(_WORDS, types.int64, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def add(_: Any, words: Any, place: Any, value: Any) -> Emitter:
     """Add to a word in one step; returns what it was."""
 
@@ -72,7 +74,7 @@ def add(_: Any, words: Any, place: Any, value: Any) -> Emitter:
     return types.int64(_WORDS, types.int64, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Emitter:
     """Write `value` if the word is `expected`, in one step; whether it was."""
 
@@ -84,7 +86,7 @@ def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Emitt
     return types.boolean(_WORDS, types.int64, types.int64, types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def pause(_: Any, waited: Any, give_way: Any) -> Emitter:
     """Wait a moment: for a time on this core, and from then on, now and again, by the function at `give_way`."""
 
@@ -113,7 +115,7 @@ def _relax() -> str:
     return "pause" if machine in ("x86_64", "amd64", "i686") else "yield" if machine in ("arm64", "aarch64") else ""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def get_threads(_: Any, function: Any) -> Emitter:
     """The number that `int function(void)` gives."""
 
@@ -124,7 +126,7 @@ def get_threads(_: Any, function: Any) -> Emitter:
     return types.int64(types.int64), emit
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def set_threads(_: Any, function: Any, count: Any) -> Emitter:
     """Call `void function(int)`."""
 
@@ -136,8 +138,60 @@ def set_threads(_: Any, function: Any, count: Any) -> Emitter:
     return types.none(types.int64, types.int64), emit
 
 
-FUNCTIONS = {
+@intrinsic
+def gemm(
+    _: Any,
+    function: Any,
+    narrow: Any,
+    c: Any,
+    a: Any,
+    b: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    lda: Any,
+    ldb: Any,
+    ldc: Any,
+    a_turned: Any,
+    b_turned: Any,
+    factor: Any,
+    kept: Any,
+) -> Emitter:
+    """C = factor op(A) op(B) + kept C by the `cblas_?gemm` at `function`, whose sizes have 32 bits if `narrow`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        function, narrow, c, a, b, m, n, k, lda, ldb, ldc, a_turned, b_turned, factor, kept = values
+        flags = [
+            builder.select(builder.icmp_signed("!=", turned, turned.type(0)), _INT(_TRANSPOSED), _INT(_AS_IS))
+            for turned in (a_turned, b_turned)
+        ]
+        with builder.if_else(builder.icmp_signed("!=", narrow, narrow.type(0))) as (if_narrow, if_wide):
+            for branch, width in ((if_narrow, 32), (if_wide, 64)):
+                with branch:
+                    size = ir.IntType(width)
+                    sizes = [builder.trunc(value, size) if width == 32 else value for value in (m, n, k, lda, ldb, ldc)]
+                    m_, n_, k_, lda_, ldb_, ldc_ = sizes
+                    arguments = [_INT(_ROW_MAJOR), *flags, m_, n_, k_, factor, a, lda_, b, ldb_, kept, c, ldc_]
+                    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+                    builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
+        return context.get_dummy_value()
+
+    whole, number = types.int64, c.dtype
+    return types.none(whole, whole, c, a, b, *[whole] * 8, number, number), emit
+
+
+@intrinsic
+def behind(_: Any, x: Any, offset: Any) -> Emitter:
+    """The array that begins `offset` elements behind the beginning of `x`."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        return builder.gep(values[0], [values[1]])
+
+    return x(x, types.int64), emit
+
+
+INTRINSICS: dict[str, Any] = {
     function._name: function
-    for function in (call, address, load, store, add, exchange, pause, get_threads, set_threads)
+    for function in (call, address, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
 }
-"""By name, for functions of the runtime."""
+"""By name."""

@@ -1,0 +1,44 @@
+"""Kernels to addresses: what this process has, what is stored, and only then what has to be compiled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from graphengine.backends.native import store
+from graphengine.backends.native.machine import load
+from graphengine.ir.kernel import Kernel
+
+__all__ = ["Request", "addresses"]
+
+Request = tuple[Kernel, tuple[str, ...]]
+"""A kernel, and what its parameters are (see `build`)."""
+
+_known: dict[Request, int] = {}
+_lock = threading.Lock()
+
+
+def addresses(requests: Iterable[Request]) -> dict[Request, int]:
+    """Where the machine code of kernels is."""
+    wanted = dict.fromkeys(requests)
+    with _lock:
+        missing = [request for request in wanted if request not in _known]
+        if missing:
+            _known.update(_load(missing))
+        return {request: _known[request] for request in wanted}
+
+
+def _load(requests: list[Request]) -> dict[Request, int]:
+    symbols = {request: store.key(*request) for request in requests}
+    objects = {symbol: store.read(symbol) or _compile(symbol, request) for request, symbol in symbols.items()}
+    found = load(objects)
+    return {request: found[symbol] for request, symbol in symbols.items()}
+
+
+def _compile(symbol: str, request: Request) -> bytes:
+    """Machine code that no process has stored. Only here is numba imported, which takes a while."""
+    from graphengine.backends.native.build import build
+
+    code = build(symbol, *request)
+    store.write(symbol, code)
+    return code

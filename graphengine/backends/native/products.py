@@ -1,0 +1,199 @@
+"""Matrix products as kernels: BLAS with transpose flags, of which each thread computes some rows or columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphengine.backends.native.blas import Blas
+from graphengine.ir.kernel import Kernel, Product, kernel_of
+from graphengine.ir.op import Array
+
+if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
+    from graphengine.backends.native.intrinsics import behind, gemm
+    from graphengine.backends.native.vocabulary import plus
+
+__all__ = ["product_calls"]
+
+
+def blas_product(c: Array, a: Array, b: Array, sizes: Array, factor: float, kept: float, rank: int, ranks: int) -> None:
+    """Products dealt out to the threads, if there are as many; or each one cut where C is longest."""
+    function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
+    begin, end = 0, sizes[10]
+    a_from, b_from, c_from = 0, 0, 0
+    if end >= ranks:
+        begin, end = end * rank // ranks, end * (rank + 1) // ranks
+    else:
+        length = max(m, n)
+        part = (length + 16 * ranks - 1) // (16 * ranks) * 16
+        first = min(part * rank, length)
+        if m >= n:
+            m = min(first + part, length) - first
+            a_from, c_from = first * (1 if a_turned != 0 else lda), first * ldc
+        else:
+            n = min(first + part, length) - first
+            b_from, c_from = first * (ldb if b_turned != 0 else 1), first
+    if m > 0 and n > 0:
+        for i in range(begin, end):
+            c_part = behind(c, c_from + i * sizes[11])
+            a_part = behind(a, a_from + i * sizes[12])
+            b_part = behind(b, b_from + i * sizes[13])
+            gemm(function, narrow, c_part, a_part, b_part, m, n, k, lda, ldb, ldc, a_turned, b_turned, factor, kept)
+
+
+def small_product(
+    c: Array,
+    a: Array,
+    b: Array,
+    m: int,
+    n: int,
+    k: int,
+    a_row: int,
+    a_column: int,
+    b_row: int,
+    c_row: int,
+    factor: float,
+    kept: float,
+) -> None:
+    """C = factor A B + kept C for few elements, row by row; the rows of B and of C are contiguous."""
+    for i in range(m):
+        if kept == 0.0:
+            for j in range(n):
+                c[i * c_row + j] = 0.0
+        elif kept != 1.0:
+            for j in range(n):
+                c[i * c_row + j] *= kept
+        for p in range(k):
+            x = factor * a[i * a_row + p * a_column]
+            for j in range(n):
+                c[i * c_row + j] += x * b[p * b_row + j]
+
+
+def small_dots(
+    c: Array,
+    a: Array,
+    b: Array,
+    m: int,
+    n: int,
+    k: int,
+    a_row: int,
+    b_column: int,
+    c_row: int,
+    c_column: int,
+    factor: float,
+    kept: float,
+) -> None:
+    """C = factor A B + kept C for few elements, all dot products; the rows of A and the columns of B are contiguous."""
+    for i in range(m):
+        for j in range(n):
+            total = 0.0
+            for p in range(k):
+                total = plus(total, a[i * a_row + p] * b[j * b_column + p])
+            place = i * c_row + j * c_column
+            if kept == 0.0:
+                c[place] = factor * total
+            else:
+                c[place] = factor * total + kept * c[place]
+
+
+def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, list[Any]]] | None:
+    """The calls of kernels that compute `product`; None if there is no BLAS, or no layout that it knows."""
+    out, a, b = product.out, product.a, product.b
+    if out.dtype != a.dtype or out.dtype != b.dtype or out.dtype.name not in ("float32", "float64"):
+        return None
+    if _stride(out, -1) != 1:
+        out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+    calls = []
+    for part in _stacks(out, a, b):
+        call = _call(_Product(*part), product.factor, product.kept, blas)
+        if call is None:
+            return None
+        calls.append(call)
+    return calls
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """Products of matrices that stand at equal distances, `next` elements apart; strides count elements."""
+
+    c: Array
+    a: Array
+    b: Array
+
+    @property
+    def count(self) -> int:
+        return self.c.shape[0]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Rows, columns, and what is summed over."""
+        return self.c.shape[1], self.c.shape[2], self.a.shape[2]
+
+
+def _call(stack: _Product, factor: float, kept: float, blas: Blas | None) -> tuple[Kernel, list[Any]] | None:
+    c, a, b = stack.c, stack.a, stack.b
+    m, n, k = stack.sizes
+    if stack.count == 1 and m * n * k <= _FEW:
+        if _stride(b, 2) == 1:
+            sizes = [m, n, k, _stride(a, 1), _stride(a, 2), _stride(b, 1), _stride(c, 1)]
+            return kernel_of(small_product), [c, a, b, *sizes, factor, kept]
+        if _stride(b, 1) == 1 and _stride(a, 2) == 1:
+            sizes = [m, n, k, _stride(a, 1), _stride(b, 2), _stride(c, 1), _stride(c, 2)]
+            return kernel_of(small_dots), [c, a, b, *sizes, factor, kept]
+    leading = [found for array in (c, a, b) if (found := _leading(array))]
+    if blas is None or len(leading) < 3 or leading[0][1]:
+        return None
+    (ldc, _), (lda, a_turned), (ldb, b_turned) = leading
+    nexts = [_stride(array, 0) for array in (c, a, b)]
+    function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
+    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, stack.count, *nexts]
+    return kernel_of(blas_product), [c, a, b, np.array(words, np.int64), factor, kept]
+
+
+_FEW = 4096
+"""Up to how many multiplications a loop takes less time than a call of BLAS."""
+
+
+def _leading(array: Array) -> tuple[int, bool] | None:
+    """The distance of rows, or of columns where these are contiguous instead, and whether they are; None if neither."""
+    _, rows, columns = array.shape
+    if _stride(array, 2) == 1 and (rows == 1 or _stride(array, 1) >= max(columns, 1)):
+        return max(_stride(array, 1), columns, 1), False
+    if _stride(array, 1) == 1 and (columns == 1 or _stride(array, 2) >= max(rows, 1)):
+        return max(_stride(array, 2), rows, 1), True
+    return None
+
+
+def _stacks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """The arrays cut along leading axes until one such axis is left."""
+    if arrays[0].ndim == 2:
+        yield tuple([array[None] for array in arrays])
+    elif arrays[0].ndim == 3:
+        yield arrays
+    elif merged := _merged(arrays):
+        yield from _stacks(*merged)
+    else:
+        for parts in zip(*arrays, strict=True):
+            yield from _stacks(*parts)
+
+
+def _merged(arrays: tuple[Array, ...]) -> tuple[Array, ...] | None:
+    """The arrays with their first two axes as one, if all of them can be seen so."""
+    merged = []
+    for array in arrays:
+        outer, inner, *rest = array.shape
+        if outer != 1 and inner != 1 and array.strides[0] != inner * array.strides[1]:
+            return None
+        step = array.strides[1] if inner != 1 else array.strides[0]
+        merged.append(as_strided(array, (outer * inner, *rest), (step, *array.strides[2:]), writeable=True))
+    return tuple(merged)
+
+
+def _stride(array: Array, axis: int) -> int:
+    """The distance of neighbours along `axis`, in elements."""
+    return int(array.strides[axis]) // int(array.itemsize)
