@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
 from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
@@ -17,9 +18,25 @@ from graphengine.ir.training import Optimizer
 from graphengine.transform.adjoint import check_loss, differentiate, unreached
 from graphengine.transform.rewrite.passes import chosen
 
-__all__ = ["UnreachedParameterWarning", "compile"]
+__all__ = ["BACKENDS", "UnreachedParameterWarning", "compile", "installed_backends"]
 
-BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend}
+
+def _numba() -> Backend:
+    """The backend that needs what the extra `fast` installs, imported on first use."""
+    if "numba" not in installed_backends():
+        raise CompileError('the backend "numba" needs numba: pip install "graphengine[fast]"')
+    from graphengine.backends.numba import NumbaBackend
+
+    return NumbaBackend()
+
+
+BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend, "numba": _numba}
+"""By name; `compile` takes "auto" as well."""
+
+
+def installed_backends() -> list[str]:
+    """The backends that can be used here: `numba` only where the extra `fast` is installed."""
+    return [name for name in BACKENDS if name != "numba" or find_spec("numba") is not None]
 
 
 class UnreachedParameterWarning(UserWarning):
@@ -41,12 +58,14 @@ def compile(
     Without `loss` the executable only runs forward. With it, it also has the gradients of `loss` (the name of an output
     or a node, a float scalar) with respect to `wrt`: leaves that hold floats, all trainable parameters if left out.
     With `optimizer` it also has `step`, which trains all trainable parameters. `seed` fixes the first parameters.
+    `backend` is "numpy", "numba" (which needs the extra `fast`), or "auto": numba where it is installed.
     `rewrites` names the rewrites that are made (see `ge.rewrites()`), all of them if left out.
 
     Raises CompileError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """
-    if backend not in BACKENDS:
-        raise CompileError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+    if backend not in (*BACKENDS, "auto"):
+        raise CompileError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}, and auto")
+    chosen_backend = installed_backends()[-1] if backend == "auto" else backend
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
     _check_dim_names(graph)
@@ -57,7 +76,7 @@ def compile(
         _differentiate(recipe, twins[_output_or_node(graph, loss).index], asked, optimizer)
     elif not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
-    return Executable(recipe, BACKENDS[backend](), seed)
+    return Executable(recipe, BACKENDS[chosen_backend](), seed)
 
 
 def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:

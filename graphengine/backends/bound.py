@@ -16,7 +16,7 @@ from graphengine.schedule.program import Instruction, Program
 
 __all__ = ["BoundProgram"]
 
-BUFFERED_ELEMENTS = 320
+BUFFERED_ELEMENTS = 288
 """How much NumPy buffers of an operand that it repeats, a bias say. By itself it is 8192, allocated in every call."""
 
 

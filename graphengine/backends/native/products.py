@@ -15,7 +15,7 @@ from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     from graphengine.backends.native.intrinsics import behind, gemm
-    from graphengine.backends.native.vocabulary import plus
+    from graphengine.ir.vocabulary import plus
 
 __all__ = ["product_calls"]
 
