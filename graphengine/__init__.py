@@ -20,6 +20,7 @@ from graphengine.ir.spec import load as load
 from graphengine.ir.training import Training as Training
 from graphengine.ir.types import TensorType as TensorType
 from graphengine.ops.activation import *
+from graphengine.ops.add_product import *
 from graphengine.ops.attention import *
 from graphengine.ops.batch_norm import *
 from graphengine.ops.broadcast import *

@@ -255,6 +255,13 @@ def matmul(g: Grower) -> Node:
     return a @ b
 
 
+def add_product(g: Grower) -> Node:
+    a = g.choose([node for node in g.pool if node.ndim == 2 and node.shape[-1] == 3])
+    b = g.choose([node for node in g.pool if node.ndim == 2 and node.shape[0] == 3])
+    scale = g.choose([node for node in g.pool if node.ndim == 0])
+    return ge.add_product(ge.tanh(a @ b), a, b, scale, factor=-0.5)
+
+
 def reshape(g: Grower) -> Node:
     x = g.pick(least=1)
     return ge.reshape(x, (-1,)) if g.coin() else ge.reshape(x, (*x.shape[:-1], 1, x.shape[-1]))
@@ -522,6 +529,7 @@ RECIPES: dict[str, Recipe] = {
     "logical_or": choosing(lambda g: ge.logical_or(c := g.condition(), ge.logical_not(c))),
     "logsumexp": reducing(ge.logsumexp),
     "mask": lambda g: ge.mask(x := g.pick(), g.off(x, 0.0) > 0.0),
+    "add_product": add_product,
     "matmul": matmul,
     "max": reducing(ge.max, spread=True),
     "max_pool2d": max_pool2d,

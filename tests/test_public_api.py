@@ -12,7 +12,7 @@ import graphengine as ge
 from graphengine.errors import GraphEngineError
 
 OPS = """
-    abs absolute_error add argmax argmin attention avg_pool1d avg_pool2d batch_norm binary_cross_entropy
+    abs absolute_error add add_product argmax argmin attention avg_pool1d avg_pool2d batch_norm binary_cross_entropy
     broadcast_to cast clip concat conv1d conv2d conv2d_transpose cos crop cross_entropy custom_vjp divide dropout
     elastic_net elu equal erf exp expand_dims expm1 floor gather gelu global_avg_pool global_max_pool greater
     greater_equal group_lasso group_norm half_squared_error hard_tanh hinge huber identity isfinite l1 l2 layer_norm

@@ -71,7 +71,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
-    """out = factor * (a @ b) + kept * out, over the last two axes; those before them, equal in all three, are looped.
+    """out = factor * scale * (a @ b) + kept * out, over the last two axes; those before them, equal in all three, are looped.
 
     Each matrix is contiguous along one of its two axes.
     """
@@ -81,6 +81,8 @@ class Product:
     b: npt.NDArray[Any]
     factor: float = 1.0
     kept: float = 0.0
+    scale: npt.NDArray[Any] | None = None
+    """A scalar, read when the product is computed; 1 if left out."""
 
 
 LoopCall = tuple[Callable[..., None] | Kernel, Sequence[Any]] | Product

@@ -20,7 +20,9 @@ if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
 __all__ = ["product_calls"]
 
 
-def blas_product(c: Array, a: Array, b: Array, sizes: Array, factor: float, kept: float, rank: int, ranks: int) -> None:
+def blas_product(
+    c: Array, a: Array, b: Array, scale: Array, sizes: Array, factor: float, kept: float, rank: int, ranks: int
+) -> None:
     """Products dealt out to the threads, if there are as many; or each one cut where C is longest."""
     function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
@@ -38,18 +40,20 @@ def blas_product(c: Array, a: Array, b: Array, sizes: Array, factor: float, kept
         else:
             n = min(first + part, length) - first
             b_from, c_from = first * (ldb if b_turned != 0 else 1), first
+    alpha = factor * scale[0]
     if m > 0 and n > 0:
         for i in range(begin, end):
             c_part = behind(c, c_from + i * sizes[11])
             a_part = behind(a, a_from + i * sizes[12])
             b_part = behind(b, b_from + i * sizes[13])
-            gemm(function, narrow, c_part, a_part, b_part, m, n, k, lda, ldb, ldc, a_turned, b_turned, factor, kept)
+            gemm(function, narrow, c_part, a_part, b_part, m, n, k, lda, ldb, ldc, a_turned, b_turned, alpha, kept)
 
 
 def small_product(
     c: Array,
     a: Array,
     b: Array,
+    scale: Array,
     m: int,
     n: int,
     k: int,
@@ -69,7 +73,7 @@ def small_product(
             for j in range(n):
                 c[i * c_row + j] *= kept
         for p in range(k):
-            x = factor * a[i * a_row + p * a_column]
+            x = factor * scale[0] * a[i * a_row + p * a_column]
             for j in range(n):
                 c[i * c_row + j] += x * b[p * b_row + j]
 
@@ -78,6 +82,7 @@ def small_dots(
     c: Array,
     a: Array,
     b: Array,
+    scale: Array,
     m: int,
     n: int,
     k: int,
@@ -96,9 +101,9 @@ def small_dots(
                 total = plus(total, a[i * a_row + p] * b[j * b_column + p])
             place = i * c_row + j * c_column
             if kept == 0.0:
-                c[place] = factor * total
+                c[place] = factor * scale[0] * total
             else:
-                c[place] = factor * total + kept * c[place]
+                c[place] = factor * scale[0] * total + kept * c[place]
 
 
 def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, list[Any]]] | None:
@@ -108,9 +113,10 @@ def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, lis
         return None
     if _stride(out, -1) != 1:
         out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+    scale = np.ones((), out.dtype) if product.scale is None else product.scale
     calls = []
     for part in _stacks(out, a, b):
-        call = _call(_Product(*part), product.factor, product.kept, blas)
+        call = _call(_Product(*part), scale, product.factor, product.kept, blas)
         if call is None:
             return None
         calls.append(call)
@@ -135,16 +141,18 @@ class _Product:
         return self.c.shape[1], self.c.shape[2], self.a.shape[2]
 
 
-def _call(stack: _Product, factor: float, kept: float, blas: Blas | None) -> tuple[Kernel, list[Any]] | None:
+def _call(
+    stack: _Product, scale: Array, factor: float, kept: float, blas: Blas | None
+) -> tuple[Kernel, list[Any]] | None:
     c, a, b = stack.c, stack.a, stack.b
     m, n, k = stack.sizes
     if stack.count == 1 and m * n * k <= _FEW:
         if _stride(b, 2) == 1:
             sizes = [m, n, k, _stride(a, 1), _stride(a, 2), _stride(b, 1), _stride(c, 1)]
-            return kernel_of(small_product), [c, a, b, *sizes, factor, kept]
+            return kernel_of(small_product), [c, a, b, scale, *sizes, factor, kept]
         if _stride(b, 1) == 1 and _stride(a, 2) == 1:
             sizes = [m, n, k, _stride(a, 1), _stride(b, 2), _stride(c, 1), _stride(c, 2)]
-            return kernel_of(small_dots), [c, a, b, *sizes, factor, kept]
+            return kernel_of(small_dots), [c, a, b, scale, *sizes, factor, kept]
     leading = [found for array in (c, a, b) if (found := _leading(array))]
     if blas is None or len(leading) < 3 or leading[0][1]:
         return None
@@ -152,7 +160,7 @@ def _call(stack: _Product, factor: float, kept: float, blas: Blas | None) -> tup
     nexts = [_stride(array, 0) for array in (c, a, b)]
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
     words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, stack.count, *nexts]
-    return kernel_of(blas_product), [c, a, b, np.array(words, np.int64), factor, kept]
+    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), factor, kept]
 
 
 _FEW = 4096
