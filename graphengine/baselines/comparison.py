@@ -1,82 +1,167 @@
-"""One gradient, computed twice: by backpropagation, and one parameter at a time by differences."""
+"""One gradient, computed in several ways: all at once by backpropagation, and number by number in three others."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
-from typing import TypeVar
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.baselines.differences import central_differences, sample_elements
+from graphengine.baselines.differences import Differences
+from graphengine.baselines.elements import Element, sample_elements
+from graphengine.baselines.forward_mode import ForwardMode
+from graphengine.baselines.one_by_one import OneByOne
+from graphengine.baselines.unshared import Unshared
 from graphengine.compile import compile
 from graphengine.ir.graph import Graph
 from graphengine.ir.op import Array
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["WAYS", "Comparison", "Way", "compare"]
 
-_RUNS = 15
-_T = TypeVar("_T")
+WAYS: Mapping[str, Callable[[Graph, str, int], OneByOne]] = MappingProxyType(
+    {"central differences": Differences, "forward mode": ForwardMode, "chain rule, unshared": Unshared}
+)
+"""The ways to go number by number: each is made of a graph, the name of its loss, and the seed of its parameters."""
+
+_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What the gradient with respect to all parameters takes in one way."""
+
+    seconds: float
+    flops: int
+    """Counted from the programs, for all parameters and all paths; exact."""
+    sample: int
+    """How many parameters were differentiated; the seconds are scaled from these to all."""
+    scaled: bool
+    """Whether the seconds are of a part of the work: of some parameters, or of some paths."""
+    disagreement: float | None = None
+    """The greatest difference from backpropagation on the sample, relative to the sample's greatest derivative.
+
+    None if no derivative of the sample was computed whole.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the gradient with respect to all parameters takes, in seconds."""
+    """What the gradient of one loss takes in several ways, and the loss itself."""
 
     parameters: int
-    backprop_seconds: float
-    naive_seconds: float
-    """By differences: measured on a sample of the parameters, and scaled to all of them."""
-    sample: int
-    """How many parameters were differentiated by differences."""
-    disagreement: float
-    """The greatest difference of the two on the sample, relative to the sample's greatest derivative."""
+    """How many numbers the gradient has."""
+    forward_seconds: float
+    forward_flops: int
+    backprop: Way
+    others: Mapping[str, Way]
+    """By the names of `WAYS`."""
 
-    @property
-    def ratio(self) -> float:
-        """How many times as long differences take."""
-        return self.naive_seconds / self.backprop_seconds
+    def slowdown(self, way: str) -> float:
+        """How many times as long this one of the others takes as backpropagation."""
+        return self.others[way].seconds / self.backprop.seconds
 
 
 def compare(
-    graph: Graph, loss: str, feeds: Mapping[str, npt.ArrayLike], samples: int = 200, seed: int = 0
+    graph: Graph,
+    loss: str,
+    feeds: Mapping[str, npt.ArrayLike],
+    samples: int = 200,
+    seed: int = 0,
+    ways: Sequence[str] = tuple(WAYS),
 ) -> Comparison:
-    """Measure both ways on `graph`, best in float64, at its first parameters under `seed`; `loss` is a scalar output.
+    """Measure `ways` on `graph`, best in float64, at its first parameters under `seed`; `loss` is a scalar output.
 
-    Each way runs a program of its own: differences one that computes the loss alone.
+    Each runs programs of its own, of the loss alone. At most `samples` parameters are differentiated one by one, each
+    in all ways in turn, so that what slows down the machine slows down all of them.
     """
-    trainer, forward = compile(graph, loss=loss, seed=seed), compile(graph, seed=seed)
-    elements = sample_elements(forward, samples, seed)
-
-    def backprop() -> dict[str, Array]:
-        trainer.forward(feeds)
-        return trainer.backward()
-
-    gradients, backprop_seconds = _timed([backprop] * _RUNS)
-    by_backprop = np.array([gradients[-1][name].flat[place] for name, place in elements])
-    differences, element_seconds = _timed(
-        [partial(central_differences, forward, feeds, loss, [element]) for element in elements]
-    )
-    count = sum(value.size for value in forward.parameters.values())
-    scale = max(np.abs(by_backprop).max(), np.finfo(np.float64).tiny)
+    alone = graph.copy()
+    alone.outputs, alone.updates = {loss: alone.outputs[loss]}, {}
+    race = _Race(alone, loss, feeds, seed, ways)
+    elements = sample_elements(race.forward, samples, seed)
+    race.run(elements)
     return Comparison(
-        parameters=count,
-        backprop_seconds=backprop_seconds,
-        naive_seconds=element_seconds * count,
-        sample=len(elements),
-        disagreement=float(np.abs(np.concatenate(differences) - by_backprop).max() / scale),
+        parameters=race.count,
+        forward_seconds=race.median("forward"),
+        forward_flops=race.forward.cost(**race.binding).total_flops,
+        backprop=Way(race.median("backprop"), race.trainer.cost(**race.binding).total_flops, race.count, scaled=False),
+        others={name: race.way(name, elements) for name in ways},
     )
 
 
-def _timed(runs: Sequence[Callable[[], _T]]) -> tuple[list[_T], float]:
-    """What the runs return, and the median of their seconds, which the first run or one interrupted does not move."""
-    results, seconds = [], []
-    for run in runs:
+class _Race:
+    """The programs of all ways, what they took, and what they gave."""
+
+    def __init__(
+        self, graph: Graph, loss: str, feeds: Mapping[str, npt.ArrayLike], seed: int, ways: Sequence[str]
+    ) -> None:
+        self.feeds = feeds
+        self.forward = compile(graph, seed=seed)
+        self.trainer = compile(graph, loss=loss, seed=seed)
+        self.others = {name: WAYS[name](graph, loss, seed) for name in ways}
+        self.gradients = self.backprop()
+        self.binding = self.trainer.program.binding
+        self.count = sum(gradient.size for gradient in self.gradients.values())
+        self.derivatives: dict[tuple[str, Element], float] = {}
+        self._seconds: dict[Hashable, list[float]] = defaultdict(list)
+
+    def backprop(self) -> dict[str, Array]:
+        """All derivatives at once."""
+        self.trainer.forward(self.feeds)
+        return self.trainer.backward()
+
+    def run(self, elements: Sequence[Element]) -> None:
+        """Let every way differentiate by each of `elements`, and take the time."""
+        for element in elements:
+            for name, way in self.others.items():
+                self.derivatives[name, element] = way.derivative(self.feeds, element)  # and plan its program
+            for _ in range(_RUNS):
+                self._time("forward", partial(self.forward.forward, self.feeds))
+                self._time("backprop", self.backprop)
+                for name, way in self.others.items():
+                    self._time((name, element), partial(way.derivative, self.feeds, element))
+
+    def median(self, key: Hashable) -> float:
+        """The seconds of one run, which the first or one that was interrupted does not move."""
+        return statistics.median(self._seconds[key])
+
+    def way(self, name: str, elements: Sequence[Element]) -> Way:
+        """What came out of one way."""
+        way = self.others[name]
+        whole = [element for element in elements if _part(way, element) == 1]
+        of_one = way.flops(self.binding)
+        return Way(
+            seconds=self.count * statistics.fmean(self._all_paths(name, element) for element in elements),
+            flops=sum(of_one[name] * gradient.size for name, gradient in self.gradients.items()),
+            sample=len(elements),
+            scaled=len(elements) < self.count or len(whole) < len(elements),
+            disagreement=self._disagreement(name, whole) if whole else None,
+        )
+
+    def _time(self, key: Hashable, run: Callable[[], object]) -> None:
         start = time.perf_counter()
-        results.append(run())
-        seconds.append(time.perf_counter() - start)
-    return results, statistics.median(seconds)
+        run()
+        self._seconds[key].append(time.perf_counter() - start)
+
+    def _all_paths(self, name: str, element: Element) -> float:
+        """The seconds of one element, scaled from the paths that were followed to all."""
+        part, forward = _part(self.others[name], element), self.median("forward")
+        measured = self.median((name, element))
+        return measured if part == 1 else forward + max(measured - forward, 0.0) / float(part)
+
+    def _disagreement(self, name: str, elements: Sequence[Element]) -> float:
+        expected = np.array([self.gradients[element.parameter].flat[element.place] for element in elements])
+        given = np.array([self.derivatives[name, element] for element in elements])
+        return float(np.abs(given - expected).max() / max(np.abs(expected).max(), np.finfo(np.float64).tiny))
+
+
+def _part(way: OneByOne, element: Element) -> Fraction:
+    """Which part of the paths is followed; all of them where there is none."""
+    paths = way.paths(element.parameter)
+    return Fraction(way.followed(element.parameter), paths) if paths else Fraction(1)

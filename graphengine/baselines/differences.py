@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.errors import ExecutionError
+from graphengine.baselines.elements import Element, check_element
+from graphengine.baselines.one_by_one import OneByOne
+from graphengine.compile import compile
 from graphengine.executable import Executable
+from graphengine.ir.graph import Graph
 from graphengine.ir.op import Array
 
-__all__ = ["Element", "central_differences", "every_element", "sample_elements"]
-
-
-class Element(NamedTuple):
-    """One number among the parameters: a parameter's name, and a place in its elements in C order."""
-
-    parameter: str
-    place: int
+__all__ = ["Differences", "central_differences"]
 
 
 def central_differences(
@@ -35,10 +30,10 @@ def central_differences(
     is of order step^2, and that of rounding of order eps |L| / step, so this is for graphs in float64.
     """
     derivatives = np.empty(len(elements))
-    for index, (name, place) in enumerate(elements):
+    for index, element in enumerate(elements):
+        check_element(element, executable.parameters)
+        name, place = element
         present = executable.parameters[name]
-        if not 0 <= place < present.size:
-            raise ExecutionError(f"parameter {name!r} has elements 0 to {present.size - 1}, and not {place}")
         moved = present.copy()
         try:
             losses = []
@@ -52,13 +47,19 @@ def central_differences(
     return derivatives
 
 
-def every_element(executable: Executable) -> list[Element]:
-    """All elements of all parameters, in order of declaration."""
-    return [Element(name, place) for name, value in executable.parameters.items() for place in range(value.size)]
+class Differences(OneByOne):
+    """The derivative by one element in each run: two runs of one program, which computes the loss alone."""
 
+    def __init__(self, graph: Graph, loss: str, seed: int = 0) -> None:
+        """`loss` is the name of a scalar output; parameters have their first values under `seed`."""
+        super().__init__(graph, loss)
+        self._executable = compile(self._graph, seed=seed)
 
-def sample_elements(executable: Executable, count: int, seed: int = 0) -> list[Element]:
-    """`count` different elements of the parameters, each as likely as any other, in order; all if there are fewer."""
-    elements = every_element(executable)
-    chosen = np.random.default_rng(seed).permutation(len(elements))[:count]
-    return [elements[index] for index in sorted(chosen)]
+    def derivative(self, feeds: Mapping[str, npt.ArrayLike], element: Element) -> float:
+        """dL/dw for the w at `element`, up to the error of differences."""
+        return float(central_differences(self._executable, feeds, self._loss, [element])[0])
+
+    def flops(self, binding: Mapping[str, int]) -> dict[str, int]:
+        """Two forward passes, and beside them w + h, w - h, a difference and a quotient."""
+        one = 2 * self._executable.cost(**binding).total_flops + 4
+        return dict.fromkeys(self._executable.parameters, one)

@@ -61,7 +61,7 @@ class Demo:
         return Outcome(exe, history, read, self.data.test["label"])
 
     def compare(self) -> Comparison:
-        """One gradient of one batch both ways, at the first parameters; in float64, so that differences are exact."""
+        """One gradient of one batch in all ways, at the first parameters; in float64, for the sake of differences."""
         batch = {name: array[: self.training.batch_size] for name, array in self.data.train.items()}
         return compare(in_float64(self.graph), self.training.loss, batch, seed=self.training.seed)
 
@@ -102,6 +102,8 @@ class Outcome:
 
 def as_dict(demo: Demo, outcome: Outcome, compared: Comparison) -> Mapping[str, Any]:
     """The one object that `--json` prints; times are in seconds."""
+    others = compared.others
+    differences = others["central differences"]
     return {
         "network": demo.graph.name,
         "parameters": compared.parameters,
@@ -113,9 +115,11 @@ def as_dict(demo: Demo, outcome: Outcome, compared: Comparison) -> Mapping[str, 
         "train_loss": outcome.history["loss"][-1],
         "test_accuracy": outcome.test_accuracy,
         "confusion": outcome.confusion.tolist(),
-        "backprop_seconds": compared.backprop_seconds,
-        "naive_seconds": compared.naive_seconds,
-        "naive_measured_on": compared.sample,
-        "speedup": compared.ratio,
-        "disagreement": compared.disagreement,
+        "backprop_seconds": compared.backprop.seconds,
+        "naive_seconds": differences.seconds,
+        "naive_measured_on": differences.sample,
+        "speedup": compared.slowdown("central differences"),
+        "disagreement": differences.disagreement,
+        "flops": {"backpropagation": compared.backprop.flops} | {name: way.flops for name, way in others.items()},
+        "seconds_one_by_one": {name: way.seconds for name, way in others.items()},
     }

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphengine.baselines import Comparison
+from graphengine.baselines import Comparison, Way
 from graphengine.cli.demo import Demo, Outcome
 from graphengine.cli.show import can_encode, facts, optimizer_text
 from graphengine.ir.op import Array
@@ -59,10 +59,7 @@ def demo_result(outcome: Outcome, images: Array, compared: Comparison) -> Render
         _pictures(images[shown], captions),
         _title("What one gradient costs"),
         _comparison_table(compared),
-        Text(
-            f"  {compared.ratio:,.0f} times as long, for the same numbers: where both are computed,\n"
-            f"  they differ by {compared.disagreement:.0e} of the greatest. One batch, in float64."
-        ),
+        _comparison_text(compared),
     )
 
 
@@ -115,16 +112,32 @@ def _picture(image: Array) -> Text:
 
 
 def _comparison_table(compared: Comparison) -> Table:
+    every = f"{compared.parameters:,}"
+    passes = {
+        "central differences": f"{2 * compared.parameters:,}",
+        "forward mode": f"{every}, with tangents",
+        "chain rule, unshared": f"{every}, path by path",
+    }
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("by")
-    table.add_column("takes", justify="right", no_wrap=True)
-    table.add_column("forward passes", justify="right", no_wrap=True)
-    table.add_column("known from")
-    table.add_row("backpropagation", seconds_text(compared.backprop_seconds), "1, and 1 backward", "all of it")
-    table.add_row(
-        "per-parameter differences",
-        seconds_text(compared.naive_seconds),
-        f"{2 * compared.parameters:,}",
-        f"{compared.sample} of them, scaled",
-    )
+    for heading in ("takes", "FLOPs", "forward passes"):
+        table.add_column(heading, justify="left" if heading == "forward passes" else "right", no_wrap=True)
+    table.add_row("backpropagation", *_cost(compared.backprop), "1, and 1 backward")
+    for name, way in compared.others.items():
+        table.add_row(name, *_cost(way), passes[name])
     return table
+
+
+def _cost(way: Way) -> tuple[str, str]:
+    return seconds_text(way.seconds), f"{way.flops:,}"
+
+
+def _comparison_text(compared: Comparison) -> Text:
+    ways = compared.others.values()
+    sample = max(way.sample for way in ways)
+    slowdowns = [compared.slowdown(name) for name in compared.others]
+    return Text(
+        f"  The others take the parameters one by one ({sample} of them, scaled): {min(slowdowns):,.0f} to\n"
+        f"  {max(slowdowns):,.0f} times as long, for the same numbers: where they are computed in two ways,\n"
+        f"  they differ by at most {max(way.disagreement or 0.0 for way in ways):.0e} of the greatest. One batch, float64."
+    )

@@ -4,19 +4,12 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.baselines import Element, central_differences, compare, every_element, sample_elements
+from graphengine.baselines import Differences, Element, central_differences, every_element, sample_elements
 from graphengine.errors import ExecutionError, NamingError
 from tests.arrays import f64
+from tests.baselines.graphs import two_layers
 
 FEEDS = {"x": f64(5, 3)}
-
-
-def two_layers() -> ge.Graph:
-    g = ge.Graph("two_layers", dtype="float64")
-    x = g.input("x", ("batch", 3))
-    h = ge.exp(x @ g.parameter("w", (3, 4)) + g.parameter("b", (4,)))
-    g.output("loss", ge.sum(ge.exp(-(h @ g.parameter("v", (4, 2))))))
-    return g
 
 
 def test_differences_of_every_element_are_the_gradient_of_backpropagation() -> None:
@@ -62,8 +55,13 @@ def test_a_sample_holds_different_elements_and_is_fixed_by_its_seed() -> None:
     assert sample_elements(exe, 1000) == every_element(exe)
 
 
-def test_a_comparison_measures_a_sample_and_scales_it_to_all_parameters() -> None:
-    compared = compare(two_layers(), "loss", FEEDS, samples=6)
-    assert (compared.parameters, compared.sample) == (24, 6)
-    assert compared.disagreement < 1e-6
-    assert compared.ratio == compared.naive_seconds / compared.backprop_seconds > 1
+def test_the_cost_is_that_of_two_forward_passes_and_four_operations() -> None:
+    flops = Differences(two_layers(), "loss").flops({"batch": 5})
+    forward = ge.compile(two_layers()).cost(batch=5).total_flops
+    assert flops == dict.fromkeys(["w", "b", "v"], 2 * forward + 4)
+
+
+def test_one_by_one_gives_the_same_differences() -> None:
+    exe, ways = ge.compile(two_layers(), seed=1), Differences(two_layers(), "loss", seed=1)
+    for element in every_element(exe):
+        assert ways.derivative(FEEDS, element) == central_differences(exe, FEEDS, "loss", [element])[0]
