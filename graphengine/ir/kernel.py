@@ -49,10 +49,11 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "maximum": "the greater of two; NaN if one is NaN",
         "minimum": "the lesser of two; NaN if one is NaN",
         "real": "a number in the dtype of the kernel's floats",
-        **{name: f"a number as {name}, cast as NumPy casts it" for name in ("uint8", "int32", "int64")},
+        **{name: f"a number as {name}, cast as NumPy casts it" for name in ("uint8", "uint32", "uint64", "int32", "int64")},
         **{name: f"a number as {name}, rounded" for name in ("float32", "float64")},
         "bool": "whether a number is not 0",
         "plus": "a + b, of a sum whose terms may be added in any order",
+        "multiply_high": "the upper half of the bits of a product of two uint32 or two uint64",
         "share": "the part of range(n) that is this thread's: share(n, rank, ranks)",
     }
 )

@@ -1,22 +1,125 @@
-"""What the names of the kernels' VOCABULARY mean to numba."""
+"""What the names of the kernels' VOCABULARY mean to numba: code that is written where the name is called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from graphengine.backends.native import arithmetic, error_function, exponential, formula, logarithm, power, trigonometric
+from graphengine.backends.native.formula import Value
 
-@intrinsic
-def plus(typing_context, a, b):
-    def generate(context, builder, signature, arguments):
-        return builder.fadd(*arguments, flags=("reassoc", "nsz", "contract"))
+__all__ = ["functions"]
 
-    return a(a, b), generate
+_OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
+    exponential.exp,
+    exponential.expm1,
+    exponential.tanh,
+    exponential.sigmoid,
+    logarithm.log,
+    logarithm.log1p,
+    error_function.erf,
+    trigonometric.sin,
+    trigonometric.cos,
+    formula.sqrt,
+    formula.floor,
+)
+_OF_A_NUMBER = (arithmetic.absolute, arithmetic.sign)
+_OF_TWO_NUMBERS = (arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
+_DTYPES = ("uint8", "uint32", "uint64", "int32", "int64", "float32", "float64")
+
+# What numba makes a call of: the types of the result and the operands, and what writes the code. None is another try.
+_Typed = tuple[Any, Callable[..., Any]]
 
 
+@cache
 def functions(floats: str) -> dict[str, Any]:
+    """Each name of the VOCABULARY, for kernels whose numbers with a point have the dtype `floats`."""
     real = getattr(types, floats)
-    return {"real": real, "plus": plus}
+    return {
+        **{form.__name__: _of_one(form, lambda x: _as_float(x, real)) for form in _OF_A_FLOAT},
+        **{form.__name__: _of_one(form, _as_number) for form in _OF_A_NUMBER},
+        **{form.__name__: _of_two(form, lambda a, b: _common(a, b, real)) for form in _OF_TWO_NUMBERS},
+        "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b, real), real)),
+        "multiply_high": _of_two(arithmetic.multiply_high, lambda a, b: a),
+        "share": _SHARE,
+        "real": real,
+        **{dtype: getattr(types, dtype) for dtype in _DTYPES},
+    }
+
+
+def _of_one(form: Callable[[Value], Value], kind_of: Callable[[Any], Any]) -> Any:
+    def typed(typing_context: Any, x: Any) -> _Typed:
+        kind = kind_of(types.unliteral(x))
+        return kind(kind), _writer(form)
+
+    return _named(typed, form)
+
+
+def _of_two(form: Callable[[Value, Value], Value], kind_of: Callable[[Any, Any], Any]) -> Any:
+    def typed(typing_context: Any, a: Any, b: Any) -> _Typed:
+        kind = kind_of(types.unliteral(a), types.unliteral(b))
+        return kind(kind, kind), _writer(form)
+
+    return _named(typed, form)
+
+
+def _named(typed: Callable[..., _Typed], form: Callable[..., Any]) -> Any:
+    typed.__name__ = form.__name__
+    return intrinsic(typed)
+
+
+def _writer(form: Callable[..., Value]) -> Callable[..., ir.Value]:
+    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        return form(*(Value(code, argument) for argument in arguments)).llvm
+
+    return write
+
+
+def _as_float(kind: Any, real: Any) -> Any:
+    """The dtype in which a function of a float is computed."""
+    return kind if isinstance(kind, types.Float) else real
+
+
+def _as_number(kind: Any) -> Any:
+    """A truth value is a number to arithmetic."""
+    return types.uint8 if kind == types.boolean else kind
+
+
+def _common(a: Any, b: Any, real: Any) -> Any:
+    """The dtype of a result of both: of floats the wider, beside a float that float, of whole numbers int64."""
+    floats = [kind for kind in (a, b) if isinstance(kind, types.Float)]
+    if floats:
+        return max(floats, key=lambda kind: kind.bitwidth)
+    a, b = _as_number(a), _as_number(b)
+    return a if a == b else types.int64
+
+
+def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> _Typed:
+    """range(n * rank // ranks, n * (rank + 1) // ranks), of a large n in steps of a cache line of float32."""
+    word = types.int64
+
+    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        n, rank, ranks = (Value(code, argument) for argument in arguments)
+        part = cgutils.create_struct_proxy(types.range_state64_type)(context, code)
+        part.start = _bound(n, rank, ranks).llvm
+        part.stop = _bound(n, rank + 1, ranks).llvm
+        part.step = ir.Constant(part.start.type, 1)
+        return part._getvalue()
+
+    return types.range_state64_type(word, word, word), write
+
+
+def _bound(n: Value, rank: Value, ranks: Value) -> Value:
+    place = n * rank / ranks
+    aligned = place & -_LINE
+    return formula.select((n < ranks * (8 * _LINE)) | rank.equals(ranks), place, aligned)
+
+
+_LINE = 16  # elements
+_SHARE = intrinsic(_share)
