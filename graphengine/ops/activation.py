@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call
 from graphengine.ir.types import TensorType, check_axis
@@ -16,6 +17,7 @@ from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import Bounded, mask, maximum_into, where
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import Erf, erf, erf_into
+from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
 
 __all__ = [
     "elu",
@@ -279,6 +281,9 @@ class Softmax(_AlongAxis):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _softmax, (*operands, self.axis, out, *scratch)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return softmaxes(out, *operands, self.axis, *scratch)
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         weighted = y_bar * y
         return (weighted - y * sum(weighted, self.axis, keepdims=True),)
@@ -299,6 +304,9 @@ class LogSoftmax(_AlongAxis):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _log_softmax, (*operands, self.axis, out, *scratch)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return log_softmaxes(out, *operands, self.axis, *scratch)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)

@@ -18,6 +18,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
 from graphengine.ops.kernels.copies import copies, fills
+from graphengine.ops.kernels.reductions import sums
 
 __all__ = ["broadcast_to", "reshape", "sum"]
 
@@ -131,6 +132,10 @@ class Sum(Reduction):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self.reduce(np.add, operands[0], out)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        return sums(out, x, check_axes(self.axis, x.ndim))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (broadcast_to(self.spread(y_bar, x), x.shape),)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import INTEGERS, TensorType, common_dtype
@@ -22,6 +23,8 @@ from graphengine.ops.broadcast import dim_size, reshape, sum
 from graphengine.ops.compare import clip, mask
 from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
+from graphengine.ops.kernels.reductions import sums
+from graphengine.ops.kernels.softmax import cross_entropies, softmax_errors
 
 __all__ = [
     "absolute_error",
@@ -64,6 +67,18 @@ class Loss(Op):
         terms = scratch[0]
         rows = terms.reshape(out.size, terms.size // max(1, out.size))
         return self._run, (out.reshape(-1), rows, self._divisor(terms.shape), (terms, *operands, *scratch[1:]))
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        terms, *work = scratch
+        calls = self.loop_terms(terms, *operands, work=work)
+        if calls is None or not out.size:
+            return calls
+        total = sums(out.reshape(-1), terms.reshape(out.size, -1), (1,), self._divisor(terms.shape))
+        return None if total is None else [*calls, *total]
+
+    def loop_terms(self, terms: Array, *operands: Array, work: Sequence[Array]) -> list[LoopCall] | None:
+        """What a compiling backend runs in the place of `fill`; None if there is no such form."""
+        return None
 
     def _run(self, out: Array, rows: Array, divisor: float, arrays: tuple[Array, ...]) -> None:
         self.fill(*arrays)
@@ -321,6 +336,9 @@ class CrossEntropy(Loss):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return super().bind(out, *operands, scratch=(*scratch, _starts(operands[0])))
 
+    def loop_terms(self, terms: Array, *operands: Array, work: Sequence[Array]) -> list[LoopCall] | None:
+        return cross_entropies(terms, *operands, work[0])
+
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
 
@@ -346,6 +364,9 @@ class SoftmaxError(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self._run, (out, *operands, *scratch, _starts(operands[0]))
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return softmax_errors(out, *operands)
 
     def _run(self, out: Array, logits: Array, labels: Array, *work: Array) -> None:
         row, repeated, chosen, places, starts = work

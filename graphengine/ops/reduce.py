@@ -10,11 +10,13 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
 from graphengine.ops.elementwise import exp, stop_gradient
+from graphengine.ops.kernels.reductions import extremes, sums
 
 __all__ = ["argmax", "argmin", "logsumexp", "max", "mean", "min"]
 
@@ -50,6 +52,11 @@ class Mean(NonEmptyReduction):
         count = math.prod(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
         return _mean, (out, self.reduce(np.add, x, out), count)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        axes = check_axes(self.axis, x.ndim)
+        return sums(out, x, axes, math.prod(x.shape[axis] for axis in axes))
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
         share = y_bar / dim_size(y.graph, count, y.dtype)
@@ -78,6 +85,10 @@ class Max(Extreme):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self.reduce(np.maximum, operands[0], out)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        return extremes(out, x, check_axes(self.axis, x.ndim), sign=1.0)
+
 
 class Min(Extreme):
     """y = the least x over `axis`; NaN if one is. The adjoint goes to the first of equals, row by row."""
@@ -86,6 +97,10 @@ class Min(Extreme):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self.reduce(np.minimum, operands[0], out)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        return extremes(out, x, check_axes(self.axis, x.ndim), sign=-1.0)
 
 
 class LogSumExp(NonEmptyReduction):

@@ -101,7 +101,7 @@ def copy_elements(
                 for k in range(c):
                     to = start + i * out_a + j * out_b + k * out_c
                     at = first + i * x_a + j * x_b + k * x_c
-                    for p in range(block, min(block + 16, n)):
+                    for p in range(block, block + 16 if block + 16 < n else n):
                         out[to + p * out_n] = x[at + p * x_n]
 
 

@@ -1,0 +1,228 @@
+"""Kernels that make one number of many, over any axes: sums, means, and what is greatest or least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, nan
+
+import numpy as np
+
+from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.ir.op import Array
+from graphengine.ir.vocabulary import float64, maximum, plus, real, share
+from graphengine.ops.kernels.copies import fills
+from graphengine.ops.kernels.layout import Axis, nest, outspread
+
+__all__ = ["Fold", "extremes", "fold", "sums"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A reduction as loops: over two axes that stay and three that go, of which some may run once."""
+
+    kept: list[Axis]
+    gone: list[Axis]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What kernels are told: sizes, with the steps in x and out of what stays, and in x alone of what goes."""
+        return *(n for axis in self.kept for n in axis.numbers), *(n for axis in self.gone for n in axis.numbers[:2])
+
+    @property
+    def numbers_across(self) -> tuple[int, ...]:
+        """The same for kernels of whole lines, which are told no steps along a line."""
+        rows, line = self.kept
+        return *rows.numbers, line.size, *self.numbers[6:]
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the inner loop of both arrays stays, so that whole lines make one line."""
+        return self.kept[-1].size > 1 and self.kept[-1].steps == (1, 1)
+
+
+def fold(x: Array, out: Array, axes: Sequence[int]) -> Fold | None:
+    """The loops of a reduction of x over `axes` into `out`; None if there are too many, or some go backwards."""
+    if any(step < 0 for step in x.strides):
+        return None
+    whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
+    loops = nest(x, np.broadcast_to(whole, x.shape))
+    kept = outspread([axis for axis in loops if axis.steps[1] != 0], 2, arrays=2)
+    inwards = sorted((axis for axis in loops if axis.steps[1] == 0), key=lambda axis: -axis.steps[0])
+    gone = outspread(inwards, 3, arrays=2)
+    return None if kept is None or gone is None else Fold(kept, gone)
+
+
+def sums(out: Array, x: Array, axes: Sequence[int], divisor: float = 1.0) -> list[LoopCall] | None:
+    """The calls that write the sum of x over `axes`, divided by `divisor`, into `out`; None if it is not of floats."""
+    if out.dtype.kind != "f":
+        return None
+    if not x.size:
+        return fills(out, 0.0 if divisor else nan)
+    loops = fold(x, out, axes)
+    if loops is None:
+        return None
+    if loops.is_across:
+        return [(kernel_of(sum_lines), (x, out, float(divisor), *loops.numbers_across))]
+    return [(kernel_of(sum_places), (x, out, float(divisor), *loops.numbers))]
+
+
+def extremes(out: Array, x: Array, axes: Sequence[int], sign: float) -> list[LoopCall] | None:
+    """The calls that write the greatest x (sign 1), or the least (sign -1), over `axes`; None if x is not of floats."""
+    if not out.size:
+        return []
+    loops = fold(x, out, axes) if out.dtype.kind == "f" else None
+    if loops is None:
+        return None
+    if loops.is_across:
+        return [(kernel_of(extreme_lines), (x, out, sign, -inf, *loops.numbers_across))]
+    return [(kernel_of(extreme_places), (x, out, sign, -inf, *loops.numbers))]
+
+
+def sum_places(
+    x: Array,
+    out: Array,
+    divisor: float,
+    i: int,
+    x_i: int,
+    out_i: int,
+    j: int,
+    x_j: int,
+    out_j: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Each sum for itself, in blocks, so that the error of float32 does not grow with the count."""
+    for place in share(i * j, rank, ranks):
+        row = place // j
+        column = place - row * j
+        total = float64(0.0)
+        for outer in range(a):
+            for inner in range(b):
+                first = row * x_i + column * x_j + outer * x_a + inner * x_b
+                for block in range(0, c, 1024):
+                    part = 0.0
+                    for p in range(block, block + 1024 if block + 1024 < c else c):
+                        part = plus(part, x[first + p * x_c])
+                    total += part
+        out[row * out_i + column * out_j] = real(total / divisor)
+
+
+def sum_lines(
+    x: Array,
+    out: Array,
+    divisor: float,
+    i: int,
+    x_i: int,
+    out_i: int,
+    n: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Lines added to each other, four at a time, in stretches that stay in registers or near them."""
+    stretches = (n + 63) // 64
+    for place in share(i * stretches, rank, ranks):
+        row = place // stretches
+        begin = (place - row * stretches) * 64
+        count = 64 if n - begin > 64 else n - begin
+        to = row * out_i + begin
+        for p in range(count):
+            out[to + p] = 0.0
+        for outer in range(a):
+            for inner in range(b):
+                first = row * x_i + begin + outer * x_a + inner * x_b
+                fours = c // 4 * 4
+                for line in range(0, fours, 4):
+                    at = first + line * x_c
+                    for p in range(count):
+                        ahead = x[at + p] + x[at + x_c + p]
+                        behind = x[at + 2 * x_c + p] + x[at + 3 * x_c + p]
+                        out[to + p] += ahead + behind
+                for line in range(fours, c):
+                    for p in range(count):
+                        out[to + p] += x[first + line * x_c + p]
+        if divisor != 1.0:
+            for p in range(count):
+                out[to + p] /= divisor
+
+
+def extreme_places(
+    x: Array,
+    out: Array,
+    sign: float,
+    lowest: float,
+    i: int,
+    x_i: int,
+    out_i: int,
+    j: int,
+    x_j: int,
+    out_j: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Each greatest of sign * x for itself."""
+    for place in share(i * j, rank, ranks):
+        row = place // j
+        column = place - row * j
+        best = lowest
+        for outer in range(a):
+            for inner in range(b):
+                first = row * x_i + column * x_j + outer * x_a + inner * x_b
+                for p in range(c):
+                    best = maximum(best, sign * x[first + p * x_c])
+        out[row * out_i + column * out_j] = sign * best
+
+
+def extreme_lines(
+    x: Array,
+    out: Array,
+    sign: float,
+    lowest: float,
+    i: int,
+    x_i: int,
+    out_i: int,
+    n: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The greatest of sign * x of lines, element by element."""
+    stretches = (n + 63) // 64
+    for place in share(i * stretches, rank, ranks):
+        row = place // stretches
+        begin = (place - row * stretches) * 64
+        count = 64 if n - begin > 64 else n - begin
+        to = row * out_i + begin
+        for p in range(count):
+            out[to + p] = lowest
+        for outer in range(a):
+            for inner in range(b):
+                first = row * x_i + begin + outer * x_a + inner * x_b
+                for line in range(c):
+                    for p in range(count):
+                        out[to + p] = maximum(out[to + p], sign * x[first + line * x_c + p])
+        for p in range(count):
+            out[to + p] = sign * out[to + p]
