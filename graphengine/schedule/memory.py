@@ -64,8 +64,8 @@ class _Planner:
         self.ops: dict[Node, Op] = {}
         self.buffers: dict[Node, Buffer] = {}
         self.last_read: dict[Buffer, int] = {}
-        self.written_over: dict[Node, Node] = {}
-        """The leaf over which a node's value is written: its next value, with nobody left to read the present one."""
+        self.written_over: dict[Buffer, Node] = {}
+        """The leaf over which a value is written: its next value, with nobody left to read the present one."""
 
     def program(self, name: str) -> Program:
         """Walk the order, then write what could not be written over a leaf in passing."""
@@ -171,18 +171,25 @@ class _Planner:
         last_value = max((places[node] for node in values), default=-1)
         waiting = {}
         for leaf, node in self.updates.items():
-            if node.is_leaf or self.buffers[node].source or node in waiting:
-                self.last_read[self.buffers[node].root] = len(self.order)
+            value, maker = self.buffers[node].root, self._maker(node)
+            if maker is None or value in waiting:
+                self.last_read[value] = len(self.order)
             else:
-                waiting[node] = leaf
-        for node, leaf in waiting.items():
-            operands = self._operands(node)
-            last = self.last_read.get(self.buffers[node], -1)
-            in_time = last_value <= places[node] and last < len(self.order)
-            if in_time and self._may_write(self.buffers[leaf], places[node], node, operands):
-                self.written_over[node] = leaf
+                waiting[value] = leaf, *maker
+        for value, (leaf, node, item) in waiting.items():
+            in_time = last_value <= places[node] and self.last_read.get(value, -1) < len(self.order)
+            if in_time and self._may_write(self.buffers[leaf], places[node], node, item):
+                self.written_over[value] = leaf
             else:
-                self.last_read[self.buffers[node]] = len(self.order)
+                self.last_read[value] = len(self.order)
+
+    def _maker(self, node: Node) -> tuple[Node, int] | None:
+        """The node whose kernel writes the value of `node`, and as which of its results; None for leaves and views."""
+        if isinstance(node.op, Item):
+            (bundle,) = node.parents
+            is_written = bundle not in self.loops and self.buffers[bundle].source is None
+            return (bundle, node.op.index) if is_written else None
+        return None if node.is_leaf or self.buffers[node].source else (node, 0)
 
     def _instruct(self, place: int, node: Node) -> None:
         op, out = self.ops[node], self.buffers[node]
@@ -190,14 +197,14 @@ class _Planner:
         types = [operand.type for operand in operands]
         scratch: tuple[Buffer, ...] = ()
         if out.source is None:
-            overwritten = self._place(place, node, out, operands)
+            overwritten = self._place(place, node)
             scratch = self._scratch(node, out.type, types)
             for buffer in scratch:
                 self._release(buffer)
             parts = (part.root for part in out.parts.values())
             unread = (root for root in parts if root not in self.last_read)
             for root in dict.fromkeys((*(operand.root for operand in operands), *unread)):
-                if root is not overwritten and self.last_read.get(root, place) == place:
+                if root not in overwritten and self.last_read.get(root, place) == place:
                     self._release(root)
         elif self.last_read[out.root] == place:
             self._release(out.root)
@@ -218,36 +225,43 @@ class _Planner:
             buffer.slot = self._take(buffer.type)
         return tuple(buffers)
 
-    def _place(self, place: int, node: Node, out: Buffer, operands: tuple[Buffer, ...]) -> Buffer | None:
-        """Give `out` its memory: the leaf that it updates, a dying operand's, or a slot.
+    def _place(self, place: int, node: Node) -> set[Buffer]:
+        """Give each result of `node` its memory: the leaf that it updates, a dying operand's, or a slot.
 
-        Returns the operand that is overwritten, if one is.
+        Returns the operands that are overwritten.
         """
-        if isinstance(out.type, BundleType):
-            for root in dict.fromkeys(part.root for part in out.parts.values()):
-                root.slot = self._take(root.type)
-            return None
-        if node in self.written_over:
-            out.leaf = self.written_over[node].name
-            return None
-        candidates = [operands[i] for i in self.ops[node].overwrites if i < len(operands)]
-        for operand in candidates:
-            fits = operand.slot is not None and operand.type == out.type
-            if fits and self._may_write(operand, place, node, operands):
-                out.slot = operand.slot
+        out, overwritten = self.buffers[node], set[Buffer]()
+        results = {part.root: item for item, part in sorted(out.parts.items())} or {out: 0}
+        for result, item in results.items():
+            if result in self.written_over:
+                result.leaf = self.written_over[result].name
+                continue
+            operand = self._dying(place, node, result, item, overwritten)
+            result.slot = operand.slot if operand else self._take(result.type)
+            overwritten |= {operand} if operand else set()
+        return overwritten
+
+    def _dying(self, place: int, node: Node, result: Buffer, item: int, taken: Collection[Buffer]) -> Buffer | None:
+        """The operand over which a result is written, if there is one that nobody needs afterwards."""
+        operands = self._operands(node)
+        for position in self.ops[node].may_overwrite(item):
+            operand = operands[position] if position < len(operands) else None
+            if operand is None or operand.slot is None or operand.type != result.type or operand in taken:
+                continue
+            if self._may_write(operand, place, node, item):
                 return operand
-        out.slot = self._take(out.type)
         return None
 
-    def _may_write(self, target: Buffer, place: int, node: Node, operands: Sequence[Buffer]) -> bool:
-        """Whether nothing reads `target` after this instruction, and this one admits being written over it."""
+    def _may_write(self, target: Buffer, place: int, node: Node, item: int) -> bool:
+        """Whether nothing reads `target` after this instruction, and this one's result may be written over it."""
         last = self.last_read.get(target, -1)
         if last != place:
             return last < place
-        overwrites = self.ops[node].overwrites
+        allowed = self.ops[node].may_overwrite(item)
+        type_ = self.buffers[node].parts[item].type if self.buffers[node].parts else self.buffers[node].type
         return all(
-            operand is target and position in overwrites and operand.type == self.buffers[node].type
-            for position, operand in enumerate(operands)
+            operand is target and position in allowed and operand.type == type_
+            for position, operand in enumerate(self._operands(node))
             if operand.root is target
         )
 
@@ -274,7 +288,9 @@ class _Planner:
     def _assign_rest(self) -> None:
         """Copy into their leaves the next values that stand elsewhere, all read before any is written."""
         pending = [
-            (leaf, self.buffers[node]) for leaf, node in self.updates.items() if self.buffers[node].leaf != leaf.name
+            (leaf, value)
+            for leaf, node in self.updates.items()
+            if self.written_over.get((value := self.buffers[node]).root) is not leaf and node is not leaf
         ]
         moves = []
         targets = {leaf.name for leaf in self.updates}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphengine.ir import order
+from graphengine.ir.bundle import Item
 from graphengine.ir.node import Node, Phase
 
 __all__ = ["needed_nodes", "schedule"]
@@ -34,7 +35,8 @@ def schedule(outputs: Iterable[Node], updates: Mapping[Node, Node]) -> list[Node
     last_reader = _last_readers(nodes, turn)
     targets: dict[Node, list[Node]] = {}
     for leaf, node in updates.items():
-        targets.setdefault(node, []).append(leaf)
+        writer = node.parents[0] if isinstance(node.op, Item) else node
+        targets.setdefault(writer, []).append(leaf)
     for node in nodes:
         if node.phase is Phase.UPDATE:
             waits_for = [turn[parent] for parent in node.parents if not parent.is_leaf]
