@@ -20,7 +20,7 @@ from graphengine.backends.native.blas import find_blas
 from graphengine.backends.native.code import Request, addresses
 from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
-from graphengine.backends.native.team import team
+from graphengine.backends.native.team import Job, team
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, kernel_of, parameters
 from graphengine.ir.op import Array, Call, Op
@@ -59,6 +59,7 @@ class NativeProgram:
     """A program bound to arrays, with its calls of machine code in a table."""
 
     def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
+        self._team = team()
         self._sync = np.zeros(24, np.int64)
         self._bound = BoundProgram(program, leaves, self._bind)
         self.arena = self._bound.arena
@@ -76,10 +77,10 @@ class NativeProgram:
         if pieces is None:
             pieces = self._pieces[start, stop] = list(self._cut(*self._bound.calls_of(start, stop)))
         for piece in pieces:
-            if piece.words is None:
+            if piece.job is None:
                 self._bound.run(piece.first, piece.last)
             else:
-                team().run(piece.words, piece.shared)
+                self._team.run(piece.job, piece.shared)
                 if self._sync[_FAULTY]:
                     self._refuse(piece.first + int(self._sync[_FAULTY]) - 1)
 
@@ -121,12 +122,12 @@ class NativeProgram:
         for native, run in groupby(range(first, last), key=lambda place: isinstance(self._bound.calls[place], _Native)):
             places = list(run)
             begin, end = places[0], places[-1] + 1
-            words = self._job(begin, end) if native else None
-            yield _Piece(begin, end, words, sum(self._shared[begin:end]) > 0)
+            yield _Piece(begin, end, self._job(begin, end) if native else None, sum(self._shared[begin:end]) > 0)
 
-    def _job(self, first: int, last: int) -> Array:
-        """The arguments of the runtime's `run` for the calls from `first` up to `last`."""
-        return np.array([self._table[first:].ctypes.data, last - first, self._sync.ctypes.data, 0], np.int64)
+    def _job(self, first: int, last: int) -> Job:
+        """The calls of machine code from `first` up to `last`."""
+        words = np.array([self._table[first:].ctypes.data, last - first, self._sync.ctypes.data, 0], np.int64)
+        return self._team.job(words)
 
     def _refuse(self, place: int) -> NoReturn:
         """Let NumPy's kernel of a call that has refused say what is wrong."""
@@ -142,11 +143,11 @@ class NativeProgram:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Calls that are run together: machine code, with the arguments of the runtime's `run`, or NumPy's kernels."""
+    """Calls that are run together: a job of machine code, or NumPy's kernels."""
 
     first: int
     last: int
-    words: Array | None
+    job: Job | None
     shared: bool
 
 

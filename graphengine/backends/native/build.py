@@ -7,6 +7,8 @@ as its address, a size as itself, a number as the bits of a double.
 from __future__ import annotations
 
 import ast
+import ctypes
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +22,7 @@ from numba.core.registry import cpu_target
 from graphengine.backends.native.intrinsics import INTRINSICS
 from graphengine.backends.native.machine import target_machine
 from graphengine.backends.native.vocabulary import functions
+from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, parameters
 
 __all__ = ["build", "is_shared", "llvm_module", "object_code"]
@@ -70,12 +73,24 @@ def object_code(module: llvm.ModuleRef, symbol: str) -> bytes:
     for variable in module.global_variables:
         if not variable.is_declaration:
             variable.linkage = "internal"
+    missing = sorted(function.name for function in module.functions if _is_missing(function))
+    if missing:
+        raise CompileError(f"{symbol} calls what machine code has not: {', '.join(missing)}")
     machine = target_machine()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
     tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = True
     builder = llvm.create_pass_builder(machine, tuning)
     builder.getModulePassManager().run(module, builder)
     return bytes(machine.emit_object(module))
+
+
+def _is_missing(function: llvm.ValueRef) -> bool:
+    """Whether a function is called that is neither here nor an instruction, so that its address would be 0."""
+    return function.is_declaration and not function.name.startswith("llvm.") and not hasattr(_C, function.name)
+
+
+_C = ctypes.CDLL(None) if sys.platform != "win32" else ctypes.CDLL("msvcrt")
+"""The library of C, whose mathematical functions may be called."""
 
 
 def _function(kernel: Kernel, floats: str) -> Any:

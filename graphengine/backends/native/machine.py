@@ -14,6 +14,7 @@ def target_machine() -> llvm.TargetMachine:
     """The code generator for this CPU, with all that it can do."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for the one instruction that the runtime waits by
     target = llvm.Target.from_default_triple()
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     return target.create_target_machine(

@@ -31,14 +31,15 @@ def blas_product(
     if end >= ranks:
         begin, end = end * rank // ranks, end * (rank + 1) // ranks
     else:
-        length = max(m, n)
+        length = m if m >= n else n
         part = (length + 16 * ranks - 1) // (16 * ranks) * 16
-        first = min(part * rank, length)
+        first = part * rank if part * rank < length else length
+        size = part if first + part < length else length - first
         if m >= n:
-            m = min(first + part, length) - first
+            m = size
             a_from, c_from = first * (1 if a_turned != 0 else lda), first * ldc
         else:
-            n = min(first + part, length) - first
+            n = size
             b_from, c_from = first * (ldb if b_turned != 0 else 1), first
     alpha = factor * scale[0]
     if m > 0 and n > 0:
@@ -133,7 +134,7 @@ class _Product:
 
     @property
     def count(self) -> int:
-        return self.c.shape[0]
+        return int(self.c.shape[0])
 
     @property
     def sizes(self) -> tuple[int, int, int]:

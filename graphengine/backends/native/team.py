@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from graphengine.backends.native.code import addresses
 from graphengine.ir.kernel import Kernel, kernel_of
 from graphengine.ir.op import Array
 
-__all__ = ["Team", "count_threads", "runtime_address", "team"]
+__all__ = ["Job", "Team", "count_threads", "runtime_address", "team"]
 
 _LINE = 8
 """Words to a cache line."""
@@ -24,7 +25,8 @@ _LINE = 8
 _PATIENCE = 20_000
 """How often a worker looks for a job, about a millisecond, before it waits in Python, which takes longer to wake."""
 
-_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+"""How a function of the runtime that has no rank is called: by where its arguments stand."""
 
 
 def count_threads() -> int:
@@ -38,42 +40,61 @@ def count_threads() -> int:
     return os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Arguments of the runtime's `lead`, for one thread and for all, and where they stand."""
+
+    words: Array
+    alone: Array
+    together: Array
+    alone_at: ctypes.c_void_p
+    together_at: ctypes.c_void_p
+
+
 class Team:
     """The workers of this process. One run at a time has them; another at the same time goes alone."""
 
     def __init__(self, threads: int) -> None:
-        self._workers = threads - 1
-        self.states: Array = np.zeros(_LINE * (self._workers + 1), np.int64)
-        self._wake = [threading.Semaphore(0) for _ in range(self._workers)]
+        self.workers = threads - 1
+        self.states: Array = np.zeros(_LINE * (self.workers + 1), np.int64)
+        self._wake = [threading.Semaphore(0) for _ in range(self.workers)]
         self._taken = threading.Lock()
         self._run, self._at = runtime_address("run"), self.states.ctypes.data
         blas = find_blas()
         self._blas = (blas.get_threads, blas.set_threads) if blas and blas.get_threads else (0, 0)
         self._serve = _CALL(runtime_address("serve"))
         self._lead = _CALL(runtime_address("lead"))
-        for worker in range(self._workers):
+        for worker in range(self.workers):
             threading.Thread(target=self._work, args=(worker,), daemon=True, name=f"graphengine-{worker}").start()
 
-    def run(self, words: Array, shared: bool) -> None:
-        """Run a job, `words` being arguments of the runtime's `run`: with the workers if `shared` and they are free."""
-        together = shared and self._workers > 0 and self._taken.acquire(blocking=False)
-        workers = self._workers if together else 0
-        job = (ctypes.c_int64 * 7)(self._run, words.ctypes.data, int(words[2]), self._at, workers, *self._blas)
+    def job(self, words: Array) -> Job:
+        """What `run` takes: the calls that `words`, arguments of the runtime's `run`, say."""
+        sync = int(words[2])
+        alone, together = (
+            np.array([self._run, words.ctypes.data, sync, self.states.ctypes.data, workers, *self._blas], np.int64)
+            for workers in (0, self.workers)
+        )
+        return Job(words, alone, together, ctypes.c_void_p(alone.ctypes.data), ctypes.c_void_p(together.ctypes.data))
+
+    def run(self, job: Job, shared: bool) -> None:
+        """Do a job: with the workers if `shared` and nobody else has them."""
+        if not (shared and self.workers and self._taken.acquire(blocking=False)):
+            self._lead(job.alone_at)
+            return
         try:
-            for worker, wake in enumerate(self._wake[:workers]):
+            for worker, wake in enumerate(self._wake):
                 if self.states[_LINE * worker] == runtime.ASLEEP:
                     self.states[_LINE * worker] = runtime.IDLE
                     wake.release()
-            self._lead(job, 0, 1)
+            self._lead(job.together_at)
         finally:
-            if together:
-                self._taken.release()
+            self._taken.release()
 
     def _work(self, worker: int) -> None:
-        arguments = np.array([self.states.ctypes.data, self._workers, worker, _PATIENCE], np.int64)
+        arguments = np.array([self.states.ctypes.data, self.workers, worker, _PATIENCE], np.int64)
         while True:
             self._wake[worker].acquire()
-            self._serve(arguments.ctypes.data, 0, 1)
+            self._serve(arguments.ctypes.data)
 
 
 @cache
@@ -96,5 +117,11 @@ _RUNTIME: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
+def _disband() -> None:
+    """In a process forked off, which has none of the threads: leave runs to the one that there is."""
+    if team.cache_info().currsize:
+        team().workers = 0
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=team.cache_clear)
+    os.register_at_fork(after_in_child=_disband)
