@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from graphengine.bench.frame.benchmark import Benchmark
+from graphengine.bench.peers import PEERS_BENCHMARK
 
 __all__ = ["BENCHMARKS"]
 
-_ALL: tuple[Benchmark, ...] = ()
+_ALL: tuple[Benchmark, ...] = (PEERS_BENCHMARK,)
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}
