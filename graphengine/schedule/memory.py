@@ -243,7 +243,7 @@ class _Planner:
 
     def _dying(self, place: int, node: Node, result: Buffer, item: int, taken: Collection[Buffer]) -> Buffer | None:
         """The operand over which a result is written, if there is one that nobody needs afterwards."""
-        operands = self._operands(node)
+        operands = self._memories(node)
         for position in self.ops[node].may_overwrite(item):
             operand = operands[position] if position < len(operands) else None
             if operand is None or operand.slot is None or operand.type != result.type or operand in taken:
@@ -251,6 +251,14 @@ class _Planner:
             if self._may_write(operand, place, node, item):
                 return operand
         return None
+
+    def _memories(self, node: Node) -> list[Buffer]:
+        """The buffers that `node` reads; where one sees all of a bundle's item, and so is that memory, the item."""
+        made = [self._maker(parent) if isinstance(parent.op, Item) else None for parent in node.parents]
+        return [
+            operand if maker is None else self.buffers[maker[0]].parts[maker[1]]
+            for operand, maker in zip(self._operands(node), made, strict=True)
+        ]
 
     def _may_write(self, target: Buffer, place: int, node: Node, item: int) -> bool:
         """Whether nothing reads `target` after this instruction, and this one's result may be written over it."""
@@ -261,7 +269,7 @@ class _Planner:
         type_ = self.buffers[node].parts[item].type if self.buffers[node].parts else self.buffers[node].type
         return all(
             operand is target and position in allowed and operand.type == type_
-            for position, operand in enumerate(self._operands(node))
+            for position, operand in enumerate(self._memories(node))
             if operand.root is target
         )
 

@@ -1,0 +1,167 @@
+"""The NumPy kernel of a fused region: block by block, so that what lies between its ops stays in the cache.
+
+A region that fits there anyway is one block, and its calls are those of its ops, one after the other. Of a larger one,
+all ops run on a part of the space before any runs on the next part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant, Input
+from graphengine.ir.node import Node
+from graphengine.ir.op import Array, Call
+from graphengine.ir.types import DType, TensorType, check_axes
+from graphengine.ops.broadcast import Reduction
+from graphengine.ops.compare import maximum_into, minimum_into
+from graphengine.ops.fused_registers import Registers, width
+
+__all__ = ["REDUCTIONS", "Blocks"]
+
+BLOCK_BYTES = 2**19
+"""What a block touches, with operands, results and registers: half of a small second cache.
+
+Smaller ones take longer: NumPy takes as long to begin with a block as to compute some thousand numbers.
+"""
+
+_LINE = 64
+"""Registers start at multiples of this, a cache line."""
+
+REDUCTIONS: Mapping[str, tuple[np.ufunc, Callable[..., object]]] = MappingProxyType(
+    {
+        "sum": (np.add, np.add),
+        "mean": (np.add, np.add),
+        "max": (np.maximum, maximum_into),
+        "min": (np.minimum, minimum_into),
+    }
+)
+"""By kind: the ufunc that reduces a block, and what makes one number of those of two blocks."""
+
+Index = tuple[slice, ...]
+
+
+class Blocks:
+    """The blocks of a region: a body as in `Fused`, all of whose dims are sizes."""
+
+    def __init__(self, body: Graph) -> None:
+        self._body = body
+        self._members = [node for node in body.nodes if not isinstance(node.op, Input | Constant)]
+        self._registers = Registers(body, self._members)
+        space = next(node.type.static_shape for node in self._members if not isinstance(node.op, Reduction))
+        outside = [node for node in (*body.inputs, *body.outputs.values()) if node.shape == space]
+        touched = sum(self._registers.widths) + sum(width(node.type) for node in outside)
+        self._indices = list(_indices(space, BLOCK_BYTES // touched))
+        self._sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The size of the registers together."""
+        return sum(self._sizes)
+
+    def calls(self, outs: Sequence[Array], operands: Sequence[Array], scratch: Sequence[Array]) -> Iterator[Call]:
+        """The calls that compute `outs`; `scratch` is a block of `scratch_bytes` bytes, if that is not 0."""
+        ends = np.cumsum(self._sizes, dtype=int)
+        memory = [scratch[0][end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
+        results = dict(zip(self._body.outputs.values(), outs, strict=True))
+        given = dict(zip(self._body.inputs, operands, strict=True))
+        given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}
+        constants = {node: node.op.value for node in self._body.nodes if isinstance(node.op, Constant)}
+        for index in self._indices:
+            arrays = {node: _part(array, index) for node, array in given.items()} | constants
+            block = _Block(index, self._registers, memory, arrays)
+            for node in self._members:
+                yield from block.reduce(node, results[node]) if isinstance(node.op, Reduction) else block.run(node)
+        yield from _divisions(results)
+
+
+class _Block:
+    """The calls of one part of the space."""
+
+    def __init__(self, index: Index, registers: Registers, memory: Sequence[Array], arrays: dict[Node, Array]) -> None:
+        self._index = index
+        self._registers = registers
+        self._memory = memory
+        self._arrays = arrays
+        self._shape = tuple(part.stop - part.start for part in index)
+
+    def run(self, node: Node) -> Sequence[Call]:
+        """The calls of a pointwise node."""
+        operands = [self._arrays[parent] for parent in node.parents]
+        if node not in self._arrays:
+            self._arrays[node] = self._register(self._registers.of[node], self._shape, node.dtype)
+        out = self._arrays[node]
+        pairs = zip((node, *node.parents), (out, *operands), strict=True)
+        types = node.op.scratch(*(TensorType(array.shape, other.dtype) for other, array in pairs))
+        work = zip(self._registers.work[node], types, strict=True)
+        scratch = [self._register(number, type_.static_shape, type_.dtype) for number, type_ in work]
+        return node.op.calls(out, *operands, scratch=scratch)
+
+    def reduce(self, node: Node, result: Array) -> Iterator[Call]:
+        """The calls by which this block goes into a reduction: the first one's is written, others' are added to it."""
+        op, x = node.op, self._arrays[node.parents[0]]
+        assert isinstance(op, Reduction)  # or it would be pointwise
+        axes = check_axes(op.axis, x.ndim)
+        kept = [slice(None) if place in axes else part for place, part in enumerate(self._index)]
+        parts = [part for place, part in enumerate(kept) if op.keepdims or place not in axes]
+        target = _view(result, parts)
+        reduce, combine = REDUCTIONS[op.kind]
+        if all(self._index[axis].start == 0 for axis in axes):
+            yield op.reduce(reduce, x, target)
+            return
+        (number,) = self._registers.work[node]
+        share = self._register(number, target.shape, node.dtype)
+        yield op.reduce(reduce, x, share)
+        yield combine, (target, share, target)
+
+    def _register(self, number: int, shape: tuple[int, ...], dtype: DType) -> Array:
+        return self._memory[number][: math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+
+
+def _indices(shape: tuple[int, ...], places: int) -> Iterator[Index]:
+    """Parts of `shape` that have at most so many places, if that is not 0, in order of memory."""
+    cut, inner = len(shape), 1
+    while cut and inner * shape[cut - 1] <= places:
+        cut -= 1
+        inner *= shape[cut]
+    if cut == 0 or 0 in shape:
+        yield tuple(slice(0, size) for size in shape)
+        return
+    rows = max(1, places // inner)
+    whole = [slice(0, size) for size in shape[cut:]]
+    for place in product(*(range(size) for size in shape[: cut - 1])):
+        for start in range(0, shape[cut - 1], rows):
+            part = slice(start, min(start + rows, shape[cut - 1]))
+            yield (*(slice(i, i + 1) for i in place), part, *whole)
+
+
+def _places(index: Index) -> int:
+    return math.prod(part.stop - part.start for part in index)
+
+
+def _part(array: Array, index: Index) -> Array:
+    """The part of an array that broadcasts to the space, as it broadcasts to a part of that."""
+    ahead = len(index) - array.ndim
+    parts = [slice(None) if n == 1 else part for n, part in zip(array.shape, index[ahead:], strict=True)]
+    return _view(array, parts)
+
+
+def _view(array: Array, parts: Sequence[slice]) -> Array:
+    """The part of an array, which is an array too where it has no axes."""
+    key: tuple[Any, ...] = (..., *parts)
+    view: Array = array[key]
+    return view
+
+
+def _divisions(results: Mapping[Node, Array]) -> Iterator[Call]:
+    """What makes means of sums."""
+    for node, out in results.items():
+        if node.op.kind == "mean":
+            count = node.parents[0].type.size // max(1, node.type.size)
+            yield np.divide, (out, np.array(count, out.dtype), out)

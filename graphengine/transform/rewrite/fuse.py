@@ -1,0 +1,192 @@
+"""Regions of pointwise ops as one op each, with the reductions at their ends.
+
+The nodes are walked once, in the order of their phases. A region is open as long as no node outside reads one of its
+members; as it then stands where its last member stood, whoever reads it comes later, and no circle can arise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant, Input
+from graphengine.ir.node import Node
+from graphengine.ir.types import DType
+from graphengine.ops.broadcast import Reduction
+from graphengine.ops.fused import Fused
+from graphengine.ops.fused_blocks import REDUCTIONS
+
+__all__ = ["fuse"]
+
+MOST_MEMBERS = 64
+"""A region of more is not made: the time to compile one grows with it."""
+
+
+def fuse(graph: Graph) -> Graph:
+    """`graph` with every region of two nodes and more as one node."""
+    order = sorted(graph.nodes, key=lambda node: (node.phase, node.index))
+    walk = _Walk()
+    for node in order:
+        walk.visit(node)
+    regions = {node: region for node, region in walk.region_of.items() if len(region.members) > 1}
+    return _Fusion(graph, order, regions).graph if regions else graph
+
+
+@dataclass(slots=True, eq=False)
+class _Region:
+    """Pointwise nodes of one phase and one shape, the space, and reductions of them."""
+
+    members: list[Node]
+    floats: DType | None
+    """The dtype of all floats that are read or written; None as long as there are none."""
+    is_open: bool = True
+
+    def takes(self, node: Node, floats: DType | None, more: int = 1) -> bool:
+        """Whether it may grow by `more` nodes that are as `node` is."""
+        fits = node.phase is self.members[0].phase and (floats is None or self.floats in (None, floats))
+        return self.is_open and fits and len(self.members) + more <= MOST_MEMBERS
+
+    def add(self, members: Sequence[Node], floats: DType | None) -> None:
+        """Let it grow."""
+        self.members.extend(members)
+        self.floats = self.floats or floats
+
+
+class _Walk:
+    """The regions as they grow, node by node, parents first."""
+
+    def __init__(self) -> None:
+        self.region_of: dict[Node, _Region] = {}
+        self._reader_of: dict[Node, Node] = {}
+        """Of an operand of a space, the last member that reads it."""
+
+    def visit(self, node: Node) -> None:
+        """Let `node` join a region or begin one, and close those that it reads from outside."""
+        if isinstance(node.op, Reduction):
+            region = self._reduced(node)
+        else:
+            region = self._grown(node) if _is_pointwise(node) else None
+        for parent in node.parents:
+            other = self.region_of.get(parent)
+            if other is not None and other is not region:
+                other.is_open = False
+        if region is not None:
+            self.region_of[node] = region
+
+    def _reduced(self, node: Node) -> _Region | None:
+        """The region whose pointwise member `node` reduces."""
+        (x,) = node.parents
+        region = self.region_of.get(x)
+        if region is None or isinstance(x.op, Reduction) or node.op.kind not in REDUCTIONS:
+            return None
+        if not region.takes(node, node.dtype):
+            return None
+        region.add([node], node.dtype)
+        return region
+
+    def _grown(self, node: Node) -> _Region:
+        """The regions that `node` may join, as one with it; a new one if there is none."""
+        floats = next(iter(_floats(node)), None)
+        region: _Region | None = None
+        for other in self._near(node):
+            if region is None and other.takes(node, floats):
+                region = other
+                region.add([node], floats)
+            elif region is not None and region.takes(node, other.floats, len(other.members)) and other.is_open:
+                self._merge(other, region)
+        for parent in node.parents:
+            if parent.shape == node.shape:
+                self._reader_of[parent] = node
+        return region or _Region([node], floats)
+
+    def _near(self, node: Node) -> Iterator[_Region]:
+        """The regions of the same space in which parents of `node` are members, or read by members."""
+        reduced = [self.region_of.get(parent) for parent in node.parents if isinstance(parent.op, Reduction)]
+        full = [parent for parent in node.parents if parent.shape == node.shape]
+        readers = [self._reader_of[parent] for parent in full if parent in self._reader_of]
+        for other in dict.fromkeys(self.region_of.get(near) for near in (*full, *readers)):
+            if other is not None and other not in reduced and other.members[0].shape == node.shape:
+                yield other
+
+    def _merge(self, region: _Region, into: _Region) -> None:
+        """Make two regions one, which is no circle: as both are open, neither reads the other, by any way."""
+        into.add(region.members, region.floats)
+        for member in region.members:
+            self.region_of[member] = into
+
+
+def _is_pointwise(node: Node) -> bool:
+    """Whether it may be a member: a scalar is none, as there is nothing to gain."""
+    if node.is_leaf or node.op.is_view or isinstance(node.type, BundleType) or len(_floats(node)) > 1:
+        return False
+    has_space = any(dim != 1 for dim in node.shape) and (node.type.is_float or node.dtype == "bool")
+    return has_space and node.op.scalar(*(parent.name for parent in node.parents)) is not None
+
+
+def _floats(node: Node) -> set[DType]:
+    return {other.dtype for other in (node, *node.parents) if other.type.is_float}
+
+
+class _Fusion:
+    """The graph that regions as nodes make."""
+
+    def __init__(self, graph: Graph, order: Sequence[Node], regions: dict[Node, _Region]) -> None:
+        self.graph = Graph(graph.name, graph.dtype)
+        self._regions = regions
+        self._copies: dict[Node, Node] = {}
+        self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
+        self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
+        for node in order:
+            inside = regions.get(node)
+            self._read_outside.update(
+                parent for parent in node.parents if inside is None or regions.get(parent) is not inside
+            )
+        last = {max(region.members, key=lambda node: node.index) for region in dict.fromkeys(regions.values())}
+        for node in order:
+            if node not in regions:
+                parents = tuple([self._copies[parent] for parent in node.parents])
+                self._copies[node] = self.graph.append_copy(node, parents)
+            elif node in last:
+                self._append(sorted(regions[node].members, key=lambda node: node.index))
+        self.graph.outputs = {name: self._copies[node] for name, node in graph.outputs.items()}
+        self.graph.updates = {self._copies[leaf]: self._copies[node] for leaf, node in graph.updates.items()}
+
+    def _append(self, members: Sequence[Node]) -> None:
+        """Append a region, and what takes its results apart if there are several."""
+        inside = set(members)
+        read = dict.fromkeys(parent for node in members for parent in node.parents)
+        inputs = [node for node in read if node not in inside and not _is_number(node)]
+        outputs = [node for node in members if node in self._read_outside]
+        op = Fused(kind="fused", body=_body(inputs, members, outputs))
+        name = outputs[0].name if len(outputs) == 1 else next(self._names)
+        with self.graph.emitting_like(members[-1]):
+            fused = self.graph.add(op, [self._copies[node] for node in inputs], name)
+        if len(outputs) == 1:
+            self._copies[outputs[0]] = fused
+            return
+        for index, node in enumerate(outputs):
+            with self.graph.emitting_like(node):
+                self._copies[node] = self.graph.add(Item(index=index), [fused], node.name)
+
+
+def _is_number(node: Node) -> bool:
+    return isinstance(node.op, Constant) and node.ndim == 0
+
+
+def _body(inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Graph:
+    """The graph of `members` alone, under their names."""
+    body = Graph("region", members[0].graph.dtype)
+    copies: dict[Node, Node] = {}
+    for node in inputs:
+        with body.declared_at(node.where):
+            copies[node] = body.add(Input(shape=node.shape, dtype=node.dtype), name=node.name)
+    for node in members:
+        for parent in node.parents:
+            if parent not in copies:  # a number, as all else is an input or a member
+                copies[parent] = body.append_copy(parent, ())
+        copies[node] = body.append_copy(node, tuple([copies[parent] for parent in node.parents]))
+    body.outputs = {node.name: copies[node] for node in outputs}
+    return body
