@@ -282,7 +282,7 @@ class Softmax(_AlongAxis):
         return _softmax, (*operands, self.axis, out, *scratch)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return softmaxes(out, *operands, self.axis, *scratch)
+        return softmaxes(out, operands[0], self.axis, scratch[0])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         weighted = y_bar * y
@@ -306,7 +306,7 @@ class LogSoftmax(_AlongAxis):
         return _log_softmax, (*operands, self.axis, out, *scratch)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return log_softmaxes(out, *operands, self.axis, *scratch)
+        return log_softmaxes(out, operands[0], self.axis, *scratch)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)

@@ -337,7 +337,8 @@ class CrossEntropy(Loss):
         return super().bind(out, *operands, scratch=(*scratch, _starts(operands[0])))
 
     def loop_terms(self, terms: Array, *operands: Array, work: Sequence[Array]) -> list[LoopCall] | None:
-        return cross_entropies(terms, *operands, work[0])
+        logits, labels = operands
+        return cross_entropies(terms, logits, labels, work[0])
 
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None

@@ -1,0 +1,134 @@
+"""Kernels that normalize rows, and their adjoint. Sums are taken in blocks, so that float32 keeps its digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.ir.op import Array
+from graphengine.ir.vocabulary import plus, real, share, sqrt
+
+__all__ = ["row_norm_adjoints", "row_norms"]
+
+
+def row_norms(
+    out: Array,
+    x: Array,
+    affine: Sequence[Array],
+    epsilon: float,
+    centered: bool,
+    rows: int,
+    groups: int = 1,
+    space: int = 1,
+) -> list[LoopCall] | None:
+    """The calls that normalize `rows` rows of x, then scale them by affine[0] and shift them by affine[1] if given.
+
+    A channel is `space` elements that follow each other; rows are of `groups` groups of channels in turn.
+    """
+    if not out.size:
+        return []
+    if not all(array.flags.c_contiguous for array in (x, *affine)):
+        return None
+    scale, shift = (*affine, x, x)[:2]
+    sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
+    return [(kernel_of(norm_rows), (x, scale, shift, out, epsilon, *sizes))]
+
+
+def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: bool) -> list[LoopCall] | None:
+    """The calls that write r (g - mean(g) - n mean(g n)) of every row; `out` may be g or x."""
+    if not out.size:
+        return []
+    if not all(array.flags.c_contiguous for array in (g, x)):
+        return None
+    n = x.shape[-1]
+    return [(kernel_of(norm_adjoint_rows), (g, x, out, epsilon, x.size // n, n, int(centered)))]
+
+
+def norm_rows(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    out: Array,
+    epsilon: float,
+    rows: int,
+    n: int,
+    groups: int,
+    space: int,
+    centered: int,
+    affine: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The mean first, the variance of the differences then; of `scale` and `shift` only the first `affine` are read."""
+    for row in share(rows, rank, ranks):
+        first = row * n
+        mean = 0.0
+        if centered == 1:
+            for block in range(0, n, 1024):
+                part = 0.0
+                for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
+                    part = plus(part, x[p])
+                mean += part
+            mean /= real(n)
+        squares = 0.0
+        for block in range(0, n, 1024):
+            part = 0.0
+            for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
+                difference = x[p] - mean
+                part = plus(part, difference * difference)
+            squares += part
+        r = 1.0 / sqrt(squares / real(n) + epsilon)
+        for p in range(first, first + n):
+            out[p] = (x[p] - mean) * r
+        if affine > 0 and space == 1:
+            channel = row % groups * n
+            for p in range(n):
+                out[first + p] *= scale[channel + p]
+            if affine > 1:
+                for p in range(n):
+                    out[first + p] += shift[channel + p]
+        elif affine > 0:
+            channels = n // space
+            for c in range(channels):
+                a = scale[row % groups * channels + c]
+                b = 0.0
+                if affine > 1:
+                    b = shift[row % groups * channels + c]
+                for p in range(first + c * space, first + (c + 1) * space):
+                    out[p] = out[p] * a + b
+
+
+def norm_adjoint_rows(
+    g: Array, x: Array, out: Array, epsilon: float, rows: int, n: int, centered: int, rank: int, ranks: int
+) -> None:
+    """Two passes that sum, and one that writes."""
+    for row in share(rows, rank, ranks):
+        first = row * n
+        mean = 0.0
+        g_mean = 0.0
+        if centered == 1:
+            for block in range(0, n, 1024):
+                part = 0.0
+                g_part = 0.0
+                for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
+                    part = plus(part, x[p])
+                    g_part = plus(g_part, g[p])
+                mean += part
+                g_mean += g_part
+            mean /= real(n)
+            g_mean /= real(n)
+        squares = 0.0
+        across = 0.0
+        for block in range(0, n, 1024):
+            part = 0.0
+            g_part = 0.0
+            for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
+                difference = x[p] - mean
+                part = plus(part, difference * difference)
+                g_part = plus(g_part, g[p] * difference)
+            squares += part
+            across += g_part
+        r = 1.0 / sqrt(squares / real(n) + epsilon)
+        slope = across / real(n) * r * r
+        for p in range(first, first + n):
+            out[p] = r * (g[p] - g_mean - (x[p] - mean) * slope)
