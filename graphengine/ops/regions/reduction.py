@@ -1,0 +1,86 @@
+"""The statements of a reduction: in a register for inner loops, in the result's own memory for outer ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphengine.ir.types import FLOATS, DType
+from graphengine.ops.regions.lines import Lines, Steps
+
+__all__ = ["Reduction", "start_of"]
+
+
+def start_of(kind: str, dtype: DType) -> float | int:
+    """What is reduced with a first value gives that value."""
+    if kind in ("sum", "mean"):
+        return 0
+    low, high = (-np.inf, np.inf) if dtype in FLOATS else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return low if kind == "max" else high
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A value, by its name, reduced into an array that moves along the loops that are `kept`.
+
+    Sums of floats that go on over more than one loop add up each turn of the inner one by itself, and the turns in
+    float64. `start` is the text of `start_of`, `count` that of how many values a mean is of.
+    """
+
+    kind: str
+    dtype: DType
+    floats: DType
+    value: str
+    array: str
+    steps: Steps
+    kept: tuple[bool, ...]
+    number: int
+    start: str
+    count: str
+
+    def write(self, lines: Lines) -> None:
+        """Add the statements to those of the nest."""
+        depth = len(self.kept)
+        while depth and not self.kept[depth - 1]:
+            depth -= 1
+        inner = lines.depth - depth
+        value = (
+            self.value if not inner else self._long(lines, depth) if self._is_long(inner) else self._short(lines, depth)
+        )
+        element = lines.element(self.array, self.steps[:depth])
+        if all(self.kept[:depth]):
+            lines.behind(depth, f"{element} = {self._finished(value)}")
+            return
+        first = self.kept.index(False)
+        lines.ahead(first, *lines.sweep(self.steps[:depth], first, self.array, self.start))
+        lines.behind(depth, f"{element} = {self._folded(element, value)}")
+        if self.kind == "mean":
+            lines.behind(first, *lines.sweep(self.steps[:depth], first, self.array, self._finished("{}")))
+
+    def _is_long(self, inner: int) -> bool:
+        return inner > 1 and self.kind in ("sum", "mean") and self.dtype in FLOATS
+
+    def _short(self, lines: Lines, depth: int) -> str:
+        """The name of a register for all loops from `depth` on."""
+        name = f"{self.kind}_{self.number}"
+        lines.ahead(depth, f"{name} = {self.start}")
+        lines.behind(lines.depth, f"{name} = {self._folded(name, self.value)}")
+        return name
+
+    def _long(self, lines: Lines, depth: int) -> str:
+        """The text of a total over all loops from `depth` on, of sums over the innermost."""
+        total, name = f"total_{self.number}", self._short(lines, lines.depth - 1)
+        lines.ahead(depth, f"{total} = {'0.0' if self.floats == 'float64' else 'float64(0.0)'}")
+        lines.behind(lines.depth - 1, f"{total} = {total} + {name}")
+        return total if self.dtype == "float64" else f"float32({total})"
+
+    def _folded(self, a: str, b: str) -> str:
+        if self.kind in ("max", "min"):
+            return f"{self.kind}imum({a}, {b})"
+        if self.dtype in FLOATS:
+            return f"plus({a}, {b})"
+        return f"{a} + {b}" if self.dtype == "int64" else f"{self.dtype}({a} + {b})"
+
+    def _finished(self, value: str) -> str:
+        return f"{value} / {self.count}" if self.kind == "mean" else value
