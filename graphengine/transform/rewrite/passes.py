@@ -8,10 +8,17 @@ from types import MappingProxyType
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
+from graphengine.transform.rewrite.algebra import simplify
+from graphengine.transform.rewrite.duplicates import merge_duplicates
 
 __all__ = ["REWRITES", "chosen", "rewrite"]
 
-REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType({})
+REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
+    {
+        "algebra": simplify,
+        "duplicates": merge_duplicates,
+    }
+)
 """By name. A rewrite returns the graph itself where it finds nothing to do."""
 
 

@@ -1,0 +1,83 @@
+"""Nodes that compute the same value, made one: equal ops on the same operands, found by hash-consing in one walk.
+
+Of equal nodes the first stays, whatever its phase, unless it is of a later one: what is FORWARD never reads BACKWARD.
+Inputs, parameters and states are never equal, and small constants are where all their elements are. a + b is b + a.
+Draws are a function of seed, step and stream, which are operands and attributes: nodes of different streams differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant
+from graphengine.ir.node import Node
+from graphengine.ir.op import Op
+from graphengine.ops.elementwise import Add, Multiply
+from graphengine.transform.rewrite.bodies import in_bodies
+from graphengine.transform.rewrite.results import take_results
+
+__all__ = ["merge_duplicates"]
+
+COMPARED_ELEMENTS = 1024
+"""The size up to which constants are compared; larger ones are equal only if they are one op."""
+
+
+def merge_duplicates(graph: Graph) -> Graph:
+    """`graph` with each value computed by one node, in the bodies of its scans too."""
+    graph = in_bodies(graph, merge_duplicates)
+    first = _first_equals(graph)
+    if all(node is stand_in for node, stand_in in zip(graph.nodes, first, strict=True)):
+        return graph
+    twin = Graph(graph.name, graph.dtype)
+    copies: list[Node] = []
+    for node, stand_in in zip(graph.nodes, first, strict=True):
+        if node is stand_in:
+            parents = tuple([copies[parent.index] for parent in node.parents])
+            copies.append(twin.append_copy(node, parents))
+        else:
+            copies.append(copies[stand_in.index])
+    return take_results(twin, graph, copies)
+
+
+def _first_equals(graph: Graph) -> list[Node]:
+    """For every node, by its index, the one that stands for it: itself, or one of the same value before it."""
+    numbers = _OpNumbers()
+    stand_ins: list[Node] = []
+    known: dict[tuple[int, ...], Node] = {}
+    for node in graph.nodes:
+        stand_in = node
+        if not node.is_leaf or isinstance(node.op, Constant):
+            operands = [stand_ins[parent.index].index for parent in node.parents]
+            if isinstance(node.op, Add | Multiply):
+                operands.sort()
+            key = (numbers.of(node.op), *operands)
+            found = known.get(key)
+            if found is None or (found.phase > node.phase and not found.is_leaf):
+                known[key] = node
+            else:
+                stand_in = found
+        stand_ins.append(stand_in)
+    return stand_ins
+
+
+class _OpNumbers:
+    """A number for each op: the same for equal ones."""
+
+    def __init__(self) -> None:
+        self._by_identity: dict[int, int] = {}
+        self._by_value: dict[Hashable, int] = {}
+
+    def of(self, op: Op) -> int:
+        """The number of `op`, which is alive as long as this is."""
+        number = self._by_identity.get(id(op))
+        if number is None:
+            number = self._by_identity[id(op)] = self._number_of_value(op)
+        return number
+
+    def _number_of_value(self, op: Op) -> int:
+        is_large = isinstance(op, Constant) and op.value.size > COMPARED_ELEMENTS
+        try:
+            return self._by_value.setdefault(id(op) if is_large else op, len(self._by_value))
+        except TypeError:  # it has no hash, as an op of somebody's own may have none, with a list for an attribute
+            return self._by_value.setdefault(id(op), len(self._by_value))

@@ -1,0 +1,115 @@
+"""Reductions that are spared: over axes of one element, over repeated values, one after another, of negated values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.node import Node
+from graphengine.ir.op import Op
+from graphengine.ir.types import check_axes
+from graphengine.ops.broadcast import BroadcastTo, DimSize, Reduction, Reshape, Sum, reduced
+from graphengine.ops.elementwise import Multiply, Negative
+from graphengine.ops.linalg import Transpose
+from graphengine.ops.reduce import Max, Mean, Min
+from graphengine.ops.shape import ExpandDims, Squeeze
+from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
+
+__all__ = ["REDUCTIONS"]
+
+
+def of_one_element(y: Site) -> Expression | None:
+    """A sum, mean or extreme over axes of size 1 is the value, without these axes."""
+    (x,) = y.parents
+    if any(x.shape[axis] != 1 for axis in _axes(y)):
+        return None
+    return x if x.type == y.type else Apply.to(Reshape(shape=y.type.shape), x)
+
+
+def in_a_row(y: Site) -> Expression | None:
+    """A sum of sums, or a mean of means, is one over all their axes."""
+    (x,) = y.parents
+    if type(x.op) is not type(y.op) or not y.once(x):
+        return None
+    (source,) = x.parents
+    assert isinstance(x.op, Reduction)
+    inner = check_axes(x.op.axis, source.ndim)
+    left = range(source.ndim) if x.op.keepdims else [axis for axis in range(source.ndim) if axis not in inner]
+    axes = tuple(sorted({*inner, *(left[axis] for axis in _axes(y))}))
+    return _shaped(y, _reduction(y.op, axes), source)
+
+
+def of_rearranged(y: Site) -> Expression | None:
+    """The sum, or the mean, over all axes is that of the values in whatever order."""
+    (x,) = y.parents
+    if not isinstance(x.op, Reshape | ExpandDims | Squeeze | Transpose) or len(_axes(y)) < x.ndim:
+        return None
+    (source,) = x.parents
+    return _shaped(y, _reduction(y.op, tuple(range(source.ndim))), source)
+
+
+def of_negated(y: Site) -> Expression | None:
+    """sum(-x) = -sum(x)."""
+    (x,) = y.parents
+    return Apply.to(Negative(), Apply.to(y.op, x.parents[0])) if isinstance(x.op, Negative) and y.once(x) else None
+
+
+def of_repeated(y: Site) -> Expression | None:
+    """The sum over axes along which x is repeated n times is n x; the mean is x; other axes are reduced as they are."""
+    (x,) = y.parents
+    if not isinstance(x.op, BroadcastTo) or not x.type.is_float:
+        return None
+    (source,) = x.parents
+    aligned: Shape = (*[1] * (x.ndim - source.ndim), *source.shape)
+    repeated = [axis for axis in _axes(y) if aligned[axis] != x.shape[axis]]
+    if not repeated or not all(_is_positive(x.shape[axis]) for axis in repeated):
+        return None
+    value = _over_the_rest(y, source, aligned, repeated)
+    if isinstance(y.op, Sum):
+        count = dims.product(x.shape[axis] for axis in repeated)
+        factor = count if isinstance(count, int) else Apply.to(DimSize(size=count, dtype=x.dtype))
+        value = Apply.to(Multiply(), value, factor)
+    return Apply.to(BroadcastTo(shape=y.type.shape), value)
+
+
+def _over_the_rest(y: Site, source: Node, aligned: Shape, repeated: Sequence[int]) -> Expression:
+    """The reduction of `source` over those axes of `y` along which it is not repeated, as it broadcasts to `y`."""
+    ahead = len(aligned) - source.ndim
+    rest = tuple(axis - ahead for axis in _axes(y) if axis not in repeated and aligned[axis] != 1)
+    value: Expression = Apply.to(_reduction(y.op, rest, keepdims=True), source) if rest else source
+    assert isinstance(y.op, Reduction)
+    left = reduced(aligned, _axes(y), y.op.keepdims)
+    return Apply.to(Reshape(shape=left[next((i for i, dim in enumerate(left) if dim != 1), len(left)) :]), value)
+
+
+def _axes(y: Site) -> tuple[int, ...]:
+    assert isinstance(y.op, Reduction)
+    return check_axes(y.op.axis, y.parents[0].ndim)
+
+
+def _reduction(op: Op, axes: tuple[int, ...], keepdims: bool = False) -> Op:
+    """A reduction of the kind of `op`."""
+    return type(op)(axis=axes, keepdims=keepdims)  # type: ignore[call-arg]  # every Reduction has these fields
+
+
+def _shaped(y: Site, op: Op, source: Node) -> Expression:
+    """`op` of `source`, in the shape of `y`."""
+    value = Apply.to(op, source)
+    return value if op.infer(source.type) == y.type else Apply.to(Reshape(shape=y.type.shape), value)
+
+
+def _is_positive(dim: Dim) -> bool:
+    """Whether an axis has an element, whatever the sizes of its names, which are at least 1."""
+    return "-" not in dim if isinstance(dim, str) else dim > 0
+
+
+REDUCTIONS: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
+    {
+        Sum: (of_one_element, of_repeated, in_a_row, of_rearranged, of_negated),
+        Mean: (of_one_element, of_repeated, in_a_row, of_rearranged, of_negated),
+        Max: (of_one_element,),
+        Min: (of_one_element,),
+    }
+)
