@@ -18,7 +18,7 @@ from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import BATCH, EXCLUDED, LEAVES, RECIPES, SEED, SEEDS, Sample, evaluate, grow
-from tests.schedule.replay import named, prove
+from tests.schedule.replay import named, prove, prove_plan
 
 SAMPLES = {seed: grow(seed) for seed in SEEDS}
 
@@ -79,9 +79,7 @@ def test_what_is_planned_computes_what_eval_says(sample: Sample) -> None:
 def test_no_program_loses_a_value_before_its_last_reader(sample: Sample) -> None:
     exe = compiled(sample, wrt=sample.float_leaves, optimizer=ge.SGD(learning_rate=0.01, momentum=0.9))
     for which in ("forward", "gradient", "step"):
-        program = exe.plan(which, batch=BATCH)
-        updates = exe.graph.updates if which == "step" else {}
-        prove(program, exe.graph, [exe.graph[name] for name in program.results], updates)
+        prove_plan(exe, which, batch=BATCH)
     assert exe.audit().ok
 
 

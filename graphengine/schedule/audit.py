@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphengine.ir.node import Node, Phase
-from graphengine.schedule.program import Program
+from graphengine.ops.fused import Fused
+from graphengine.schedule.program import Buffer, Instruction, Program
 from graphengine.transform.adjoint import Derivative
 
 __all__ = ["Audit", "audit"]
@@ -18,7 +19,7 @@ class Audit:
     """What was counted, and what was found wrong: `ok` says that nothing was."""
 
     values: int
-    """FORWARD instructions; each computes a value of its own."""
+    """FORWARD nodes; an instruction computes the value of one, or of all that are fused in it."""
     adjoints: int
     """Active nodes that a gradient reaches; each has one adjoint, however many children it has."""
     shares: int
@@ -48,7 +49,7 @@ def audit(program: Program, derivative: Derivative | None) -> Audit:
     adjoints = derivative.adjoints if derivative else {}
     visited = derivative.flow.visited if derivative else {}
     return Audit(
-        values=sum(step.phase is Phase.FORWARD for step in program.instructions),
+        values=sum(len(names) for step, names in _computed(program) if step.phase is Phase.FORWARD),
         adjoints=len(adjoints),
         shares=sum(parent in visited for node in visited for parent in node.parents),
         paths=_paths(derivative) if derivative else 0,
@@ -58,11 +59,11 @@ def audit(program: Program, derivative: Derivative | None) -> Audit:
 
 def _faults(program: Program) -> Iterator[str]:
     computed: Counter[str] = Counter()
-    for step in program.instructions:
+    for step, names in _computed(program):
         for operand in step.operands:
             if not computed[operand.name] and operand.name not in program.leaves:
                 yield f"{step.name} reads {operand.name} before it is computed"
-        computed.update([step.name, *(part.name for part in step.out.parts.values())])
+        computed.update({*names, *(part.name for part in step.out.parts.values())})
         if step.loop:
             yield from (f"at a step of {step.name}, {fault}" for fault in _faults(step.loop.body))
     for name, count in computed.items():
@@ -71,6 +72,17 @@ def _faults(program: Program) -> Iterator[str]:
     for name, buffer in program.results.items():
         if not computed[buffer.name] and buffer.name not in program.leaves:
             yield f"{name} is asked for and never computed"
+
+
+def _computed(program: Program) -> Iterator[tuple[Instruction, list[str]]]:
+    """The instructions, each with the nodes whose values it computes; what takes a fused region apart computes none."""
+    items: set[Buffer] = set()
+    for step in program.instructions:
+        if isinstance(step.op, Fused):
+            items.update(step.out.parts.values())
+            yield step, [node.name for node in step.op.members]
+        else:
+            yield step, [] if items.issuperset(step.operands) and step.is_view else [step.name]
 
 
 def _paths(derivative: Derivative) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from tests.schedule.replay import prove
+from tests.schedule.replay import prove_plan
 
 Loop = Callable[..., tuple[Any, Any]]
 Declare = Callable[[Graph, Loop], Node]
@@ -58,8 +58,7 @@ def assert_same(declare: Declare, feeds: dict[str, np.ndarray], second_order: bo
                 exe = ge.compile(graph, loss=output, wrt=leaves, seed=3)
             results.append({"value": exe.forward(feeds, outputs=[output])[output], **exe.backward()})
             assert exe.audit().ok, exe.audit()
-            program = exe.plan("gradient")
-            prove(program, exe.graph, [exe.graph[name] for name in program.results], {})
+            prove_plan(exe, "gradient")
     half = len(results) // 2
     for scanned, written_out in zip(results[:half], results[half:], strict=True):
         assert scanned.keys() == written_out.keys()

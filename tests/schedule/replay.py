@@ -8,9 +8,10 @@ is replayed likewise, as a step reads and writes its leaves; and that what one s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from graphengine.executable import Executable, ProgramName
 from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
@@ -78,10 +79,7 @@ class Replay:
             assert tuple(found) == parents_of(self.graph[step.name]), f"{step.name} reads {found}"
             for position, operand in enumerate(step.operands):
                 if any(overlap(sources[position], place) for place in outs):
-                    assert sources[position] in outs, f"{step.name} runs over part of operand {position}"
-                    assert position in step.op.overwrites, f"{step.name} may not run over operand {position}"
-                    assert operand.source is None, f"{step.name} runs over a view"
-                    assert operand.type == step.out.type
+                    self._check_overwriting(step, position, operand)
         if step.loop is not None:
             prove_loop(step, step.loop)
         for place in (*work, *outs):
@@ -89,6 +87,15 @@ class Replay:
         self.held |= outs
         for part in step.out.parts.values():
             self.views[part] = (part.name, self.held[place_of(part)])
+
+    def _check_overwriting(self, step: Instruction, position: int, operand: Buffer) -> None:
+        results = step.out.parts or {0: step.out}
+        over = [item for item, result in results.items() if place_of(result) == place_of(operand)]
+        assert len(over) == 1, f"{step.name} runs over part of operand {position}, or twice over it"
+        assert position in step.op.may_overwrite(over[0]), f"{step.name} may not run over operand {position}"
+        assert operand.type == results[over[0]].type
+        is_item = operand.name in self.graph and isinstance(self.graph[operand.name].op, Item)
+        assert operand.source is None or is_item, f"{step.name} runs over a view"
 
     def _is_move(self, step: Instruction) -> bool:
         """Whether the planner put this copy in, to bring a value to where it belongs."""
@@ -151,13 +158,20 @@ def overlap(a: Place, b: Place) -> bool:
     return int(a[1]) < int(b[1]) + b[2] and int(b[1]) < int(a[1]) + a[2]
 
 
-def prove(program: Program, graph: Graph, results: Sequence[Node], updates: Mapping[Node, Node]) -> None:
+def prove_plan(exe: Executable, which: ProgramName, **sizes: int) -> None:
+    """Replay a program of `exe` for these sizes of the named dims, on the graph that it was planned from."""
+    graph = exe._rewritten(which, () if which == "step" else tuple(exe.graph.outputs))
+    prove(exe.plan(which, **sizes), graph, graph.outputs, graph.updates)
+
+
+def prove(
+    program: Program, graph: Graph, results: Mapping[str, Node] | Iterable[Node], updates: Mapping[Node, Node]
+) -> None:
     """Replay `program`, and check that every result and every leaf holds at its end what it should."""
     replay = Replay(program, graph)
     replay.run()
-    for node in results:
-        buffer = program.results[node.name]
-        assert replay.read(buffer) == node.name
+    for name, node in (results if isinstance(results, Mapping) else named(results)).items():
+        assert replay.read(program.results[name]) == node.name
     next_values = {target.name: node.name for target, node in updates.items()}
     for name in program.leaves:
         content = replay.held["leaf", name, 0]

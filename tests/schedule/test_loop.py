@@ -13,7 +13,7 @@ from graphengine.ir.node import Node
 from graphengine.schedule.audit import audit
 from graphengine.schedule.program import Instruction, Program, Rows
 from tests.arrays import f64
-from tests.schedule.replay import prove
+from tests.schedule.replay import prove, prove_plan
 
 
 def trained(reverse: bool = False) -> ge.Executable:
@@ -38,10 +38,7 @@ def trained(reverse: bool = False) -> ge.Executable:
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("which", ["forward", "gradient", "step"])
 def test_every_step_of_a_scan_finds_its_operands(which: Any, reverse: bool) -> None:
-    exe = trained(reverse)
-    program = exe.plan(which, time=4)
-    updates = exe.graph.updates if which == "step" else {}
-    prove(program, exe.graph, [exe.graph[name] for name in program.results], updates)
+    prove_plan(trained(reverse), which, time=4)
 
 
 def sabotaged(**changes: Any) -> tuple[Program, ge.Graph]:
