@@ -1,0 +1,80 @@
+"""Matrix products as kernels: every layout, in stacks, by several threads."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("numba", reason="numba compiles the kernels")
+
+from graphengine.backends.native.blas import find_blas
+from graphengine.backends.native.products import product_calls
+from graphengine.ir.kernel import Product
+from tests.backends.native.compiled import run_on
+
+
+def matrix(rows: int, columns: int, turned: bool, ahead: tuple[int, ...], dtype: str, seed: int) -> np.ndarray:
+    """A matrix, or a stack of them, that is contiguous along its columns, or along its rows if `turned`."""
+    generator = np.random.default_rng(seed)
+    shape = (*ahead, columns, rows) if turned else (*ahead, rows, columns)
+    values = generator.standard_normal(shape).astype(dtype)
+    return values.swapaxes(-1, -2) if turned else values
+
+
+SIZES = st.sampled_from([1, 2, 3, 7, 16, 33])
+
+
+@given(
+    m=SIZES,
+    n=SIZES,
+    k=SIZES,
+    turned=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    ahead=st.sampled_from([(), (3,), (2, 3)]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    threads=st.integers(1, 3),
+    factors=st.sampled_from([(1.0, 0.0), (-0.5, 1.0), (2.0, 0.25)]),
+)
+def test_a_product_is_what_numpy_computes(
+    m: int,
+    n: int,
+    k: int,
+    turned: tuple[bool, bool, bool],
+    ahead: tuple[int, ...],
+    dtype: str,
+    threads: int,
+    factors: tuple[float, float],
+) -> None:
+    a, b, out = (
+        matrix(*sizes, flip, ahead, dtype, seed)
+        for seed, (sizes, flip) in enumerate(zip([(m, k), (k, n), (m, n)], turned, strict=True))
+    )
+    factor, kept = factors
+    scale = np.asarray(1.5, dtype)
+    expected = factor * 1.5 * (a @ b) + kept * out
+    calls = product_calls(Product(out, a, b, factor, kept, scale), find_blas())
+    assert calls is not None
+    for kernel, arguments in calls:
+        run_on(threads, kernel, *arguments)
+    np.testing.assert_allclose(out, expected, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-4)
+
+
+def test_what_was_there_is_not_read_unless_it_is_kept() -> None:
+    for size in (3, 40):
+        out = np.full((size, size), np.nan)
+        a = np.eye(size)
+        calls = product_calls(Product(out, a, a + a), find_blas())
+        assert calls is not None
+        for kernel, arguments in calls:
+            run_on(1, kernel, *arguments)
+        np.testing.assert_array_equal(out, 2 * a)
+
+
+def test_a_matrix_that_is_contiguous_along_neither_axis_has_no_kernel() -> None:
+    a = np.zeros((100, 100))[::2, ::2]
+    assert product_calls(Product(np.zeros((50, 50)), a, np.zeros((50, 50))), find_blas()) is None
+
+
+def test_without_a_blas_only_small_products_have_a_kernel() -> None:
+    small, large = np.zeros((4, 4)), np.zeros((64, 64))
+    assert product_calls(Product(small, small + 1, small + 2), None) is not None
+    assert product_calls(Product(large, large + 1, large + 2), None) is None
