@@ -17,6 +17,7 @@ from graphengine.errors import AttributeValueError, DTypeError, GraphError, Shap
 from graphengine.ir import dims
 from graphengine.ir.composite import declaring
 from graphengine.ir.dims import Dim
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
@@ -24,6 +25,7 @@ from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check
 from graphengine.ops.broadcast import as_axes, dim_size, reduced, reshape, sum_to
 from graphengine.ops.compare import maximum
 from graphengine.ops.elementwise import reciprocal, sqrt
+from graphengine.ops.kernels.moments import variances
 from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
 
 __all__ = ["batch_norm", "variance"]
@@ -47,6 +49,11 @@ class Variance(NonEmptyReduction):
         axes = check_axes(self.axis, x.ndim)
         count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
         return _variance, (x, axes, count, centered, means, self.reduce(np.add, centered, out), out)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,), (_, means) = operands, scratch
+        axes = check_axes(self.axis, x.ndim)
+        return variances(out, x, axes, means, math.prod(x.shape[axis] for axis in axes))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))

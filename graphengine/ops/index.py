@@ -14,9 +14,12 @@ from pydantic import Field
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
+from graphengine.ops.kernels.copies import placed
+from graphengine.ops.kernels.rows import gathers, one_hots, scatters
 from graphengine.ops.keys import Keys, key_shape, read_key, write_key
 
 __all__ = ["gather", "one_hot", "scatter_add", "slice"]
@@ -65,6 +68,10 @@ class SliceAdjoint(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _place, (out, _part(out, self.key), *operands)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        return placed(out, _part(out, self.key), x, 0)
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(Slice(key=self.key), y_bar),)
 
@@ -94,6 +101,10 @@ class Gather(Op):
         x, indices = operands
         axis = check_axis(self.axis, x.ndim)
         return _gather, (out, x, indices, scratch[0] if scratch else None, axis)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        x, indices = operands
+        return gathers(out, x, indices, check_axis(self.axis, x.ndim))
 
     def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
         axis = check_axis(self.axis, x.ndim)
@@ -140,6 +151,10 @@ class ScatterAdd(Op):
             x = x.reshape(-1)
         return _scatter_add, (out, x, indices, size, numbers, width, starts, places)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        x, indices = operands
+        return scatters(out, x, indices, check_axis(self.axis, out.ndim))
+
     def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
         return gather(y_bar, indices, check_axis(self.axis, y.ndim)), None
 
@@ -177,6 +192,10 @@ class OneHot(Op):
         (labels,), (places,) = operands, scratch
         starts = np.arange(labels.size).reshape(labels.shape) * self.depth
         return _one_hot, (out, labels, starts, places)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (labels,) = operands
+        return one_hots(out, labels)
 
 
 def check_range(values: Any, size: int, what: str) -> None:

@@ -12,9 +12,11 @@ from graphengine.errors import DTypeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call, OneDim, Op
 from graphengine.ir.types import FLOATS, DType, TensorType
+from graphengine.ops.kernels.copies import copies
 
 _WAVELENGTH = 10000
 """The base of the lengths of the waves, as published."""
@@ -25,6 +27,9 @@ class _Fixed(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.copyto, (out, self.eval(np))
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return copies(out, self.eval(np))
 
 
 class Arange(_Fixed):

@@ -16,7 +16,9 @@ from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
 from graphengine.ops.elementwise import exp, stop_gradient
+from graphengine.ops.kernels.moments import logsumexps, places
 from graphengine.ops.kernels.reductions import extremes, sums
+from graphengine.ops.kernels.rows import marks
 
 __all__ = ["argmax", "argmin", "logsumexp", "max", "mean", "min"]
 
@@ -125,6 +127,10 @@ class LogSumExp(NonEmptyReduction):
         (x,), (work, greatest) = operands, scratch
         return _logsumexp, (x, check_axes(self.axis, x.ndim), work, greatest, self.reduce(np.add, work, out), out)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,), (_, greatest) = operands, scratch
+        return logsumexps(out, x, check_axes(self.axis, x.ndim), greatest)
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         # exp(x - y) is the softmax already, but for the rounding of y, which the division takes out.
         powers = exp(x - self.spread(stop_gradient(y), x))
@@ -151,6 +157,10 @@ class Place(NonEmptyReduction):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,), (work,) = operands, scratch
         return _find(self.kind, x, check_axes(self.axis, x.ndim), work, out)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,), (work,) = operands, scratch
+        return places(out, x, check_axes(self.axis, x.ndim), 1.0 if self.kind == "argmax" else -1.0, work)
 
 
 class ArgMax(Place):
@@ -199,6 +209,15 @@ class First(Op):
         kept = _order(x.ndim, axes)[: x.ndim - len(axes)]
         find = _find(f"arg{self.of}", x, axes, work, places)
         return _mark, (out, find, places, _offsets(x.shape, axes).reshape(-1), offsets, _offsets(x.shape, kept))
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,), (work, numbers, _) = operands, scratch
+        axes = check_axes(self.axis, x.ndim)
+        kept = _order(x.ndim, axes)[: x.ndim - len(axes)]
+        calls = places(numbers, x, axes, 1.0 if self.of == "max" else -1.0, work)
+        if calls is None:
+            return None
+        return [*calls, *marks(out, numbers, _offsets(x.shape, axes), _offsets(x.shape, kept))]
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return x.size

@@ -10,11 +10,13 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import FLOATS, DType, TensorType, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes
 from graphengine.ops.index import slice as part
+from graphengine.ops.kernels.copies import copies_of, placed
 
 __all__ = ["concat", "crop", "expand_dims", "pad", "squeeze", "stack"]
 
@@ -42,6 +44,10 @@ class Concat(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.concatenate, (operands, self.axis, out)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        ends = np.cumsum([operand.shape[self.axis] for operand in operands])
+        return copies_of(zip(np.split(out, ends[:-1], self.axis), operands, strict=True))
 
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
         axis = check_axis(self.axis, y.ndim)
@@ -74,6 +80,10 @@ class Stack(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.concatenate, ([np.expand_dims(operand, self.axis) for operand in operands], self.axis, out)
 
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        layers = np.split(out, len(operands), self.axis)
+        return copies_of((layer.squeeze(self.axis), operand) for layer, operand in zip(layers, operands, strict=True))
+
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
         ahead = (slice(None),) * check_axis(self.axis, y.ndim)
         return tuple(part(y_bar, (*ahead, i)) for i in range(len(parents)))
@@ -104,6 +114,10 @@ class Pad(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
         return _pad, (out, _block(out, self.before, x.shape), x, self.value)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (x,) = operands
+        return placed(out, _block(out, self.before, x.shape), x, self.value)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (crop(y_bar, self.before, x.shape),)

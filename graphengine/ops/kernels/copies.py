@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.layout import ascending, nest, outspread
 
-__all__ = ["copies", "fills"]
+__all__ = ["as_bytes", "copies", "copies_of", "fills", "placed"]
 
 
 def copies(out: Array, x: Array) -> list[LoopCall] | None:
     """The calls that write x, of the shape and dtype of `out`, into `out`; None for too many axes."""
     if not out.size:
         return []
-    out, x = _plain(out), _plain(x)
+    out, x = as_bytes(out), as_bytes(x)
     joined = nest(out, x)
     if not joined or (len(joined) == 1 and joined[0].steps == (1, 1)):
         return [(kernel_of(copy_line), (out, x, out.size))]
@@ -29,13 +31,30 @@ def copies(out: Array, x: Array) -> list[LoopCall] | None:
     return [(kernel_of(copy_elements), arguments)]
 
 
+def copies_of(pairs: Iterable[tuple[Array, Array]]) -> list[LoopCall] | None:
+    """The calls of many copies, each a pair of an `out` and an x."""
+    found: list[LoopCall] = []
+    for out, x in pairs:
+        calls = copies(out, x)
+        if calls is None:
+            return None
+        found += calls
+    return found
+
+
 def fills(out: Array, value: float) -> list[LoopCall]:
     """The calls that write `value` into `out`, which is contiguous."""
-    out = _plain(out)
+    out = as_bytes(out)
     return [(kernel_of(fill), (out, value if out.dtype.kind == "f" else int(value), out.size))] if out.size else []
 
 
-def _plain(x: Array) -> Array:
+def placed(out: Array, part: Array, x: Array, value: float) -> list[LoopCall] | None:
+    """The calls that write x into `part` of `out`, and `value` into the rest."""
+    inner = copies(part, x)
+    return inner if inner is None or part.size == out.size else [*fills(out, value), *inner]
+
+
+def as_bytes(x: Array) -> Array:
     """x, whose truth values are moved as bytes."""
     return x.view("uint8") if x.dtype == bool else x
 

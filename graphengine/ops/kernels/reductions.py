@@ -41,14 +41,19 @@ class Fold:
         return self.kept[-1].size > 1 and self.kept[-1].steps == (1, 1)
 
 
-def fold(x: Array, out: Array, axes: Sequence[int]) -> Fold | None:
-    """The loops of a reduction of x over `axes` into `out`; None if there are too many, or some go backwards."""
+def fold(x: Array, out: Array, axes: Sequence[int], in_order: bool = False) -> Fold | None:
+    """The loops of a reduction of x over `axes` into `out`; None if there are too many, or some go backwards.
+
+    With `in_order` what goes is met row by row, and else as it stands in memory, as far as may be.
+    """
     if any(step < 0 for step in x.strides):
         return None
     whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
     loops = nest(x, np.broadcast_to(whole, x.shape))
     kept = outspread([axis for axis in loops if axis.steps[1] != 0], 2, arrays=2)
-    inwards = sorted((axis for axis in loops if axis.steps[1] == 0), key=lambda axis: -axis.steps[0])
+    inwards = [axis for axis in loops if axis.steps[1] == 0]
+    if not in_order:
+        inwards.sort(key=lambda axis: -axis.steps[0])
     gone = outspread(inwards, 3, arrays=2)
     return None if kept is None or gone is None else Fold(kept, gone)
 

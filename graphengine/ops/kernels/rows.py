@@ -1,0 +1,113 @@
+"""Kernels that pick rows by number, add them up by number, and mark places. A number out of range sets the fault."""
+
+from __future__ import annotations
+
+from math import prod
+
+from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.ir.op import Array
+from graphengine.ir.vocabulary import share
+from graphengine.ops.kernels.copies import as_bytes, fills
+
+__all__ = ["gathers", "marks", "one_hots", "scatters"]
+
+
+def gathers(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] | None:
+    """The calls that write rows of x along `axis`, by number, into `out`."""
+    if not out.size:
+        return None
+    if not (x.flags.c_contiguous and indices.flags.c_contiguous):
+        return None
+    before, width = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
+    sizes = (before, indices.size, x.shape[axis], width)
+    return [(kernel_of(gather_rows), (as_bytes(x), indices, as_bytes(out), *sizes))]
+
+
+def scatters(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] | None:
+    """The calls that write sums of rows of x, by number along `axis` of `out`, into `out`."""
+    if not x.size or not (x.flags.c_contiguous and indices.flags.c_contiguous):
+        return None
+    before, width = prod(out.shape[:axis]), prod(out.shape[axis + 1 :])
+    sizes = (before, indices.size, out.shape[axis], width)
+    return [*fills(out, 0), (kernel_of(scatter_rows), (x, indices, out, *sizes))]
+
+
+def one_hots(out: Array, labels: Array) -> list[LoopCall] | None:
+    """The calls that write 1 at the label of each row of `out`, and 0 elsewhere."""
+    if not labels.flags.c_contiguous:
+        return None
+    out = as_bytes(out)
+    return [*fills(out, 0), (kernel_of(one_hot_rows), (labels, out, labels.size, out.shape[-1]))]
+
+
+def marks(out: Array, places: Array, table: Array, starts: Array) -> list[LoopCall]:
+    """The calls that write 1 where starts[i] + table[places[i]] says, and 0 elsewhere."""
+    return [*fills(out, 0), (kernel_of(mark_places), (out, places, table, starts, places.size))]
+
+
+def gather_rows(
+    x: Array,
+    indices: Array,
+    out: Array,
+    before: int,
+    count: int,
+    size: int,
+    width: int,
+    fault: Array,
+    rank: int,
+    ranks: int,
+) -> None:
+    """out[b, i, :] = x[b, indices[i], :]."""
+    for i in share(count, rank, ranks):
+        index = indices[i]
+        if index < 0 or index >= size:
+            fault[0] = 1
+        else:
+            for b in range(before):
+                to = (b * count + i) * width
+                at = (b * size + index) * width
+                for p in range(width):
+                    out[to + p] = x[at + p]
+
+
+def scatter_rows(
+    x: Array,
+    indices: Array,
+    out: Array,
+    before: int,
+    count: int,
+    size: int,
+    width: int,
+    fault: Array,
+    rank: int,
+    ranks: int,
+) -> None:
+    """out[b, indices[i], :] += x[b, i, :], in the order of i; each thread does so for numbers of its own."""
+    first = size * rank // ranks
+    last = size * (rank + 1) // ranks
+    for i in range(count):
+        index = indices[i]
+        if index < 0 or index >= size:
+            fault[0] = 1
+        elif first <= index and index < last:
+            for b in range(before):
+                to = (b * size + index) * width
+                at = (b * count + i) * width
+                for p in range(width):
+                    out[to + p] += x[at + p]
+
+
+def one_hot_rows(labels: Array, out: Array, rows: int, depth: int, fault: Array, rank: int, ranks: int) -> None:
+    """out[i, labels[i]] = 1."""
+    for i in share(rows, rank, ranks):
+        label = labels[i]
+        if label < 0 or label >= depth:
+            fault[0] = 1
+        else:
+            out[i * depth + label] = 1
+
+
+def mark_places(out: Array, places: Array, table: Array, starts: Array, count: int, rank: int, ranks: int) -> None:
+    """out[starts[i] + table[places[i]]] = 1."""
+    for i in share(count, rank, ranks):
+        out[starts[i] + table[places[i]]] = 1
