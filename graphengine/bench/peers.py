@@ -141,7 +141,7 @@ def plots(result: Result) -> Sequence[Plot]:
         if not facts.missing
     }
     shown = {peer: values for peer, values in peers.items() if values}
-    return [Dots("peers", "One training step, float32", "median seconds a step", result.rows(), shown)]
+    return [Dots("peers", "One training step, float32", "median seconds a step", result.rows(), shown, unit="s")]
 
 
 PEERS_BENCHMARK = Benchmark(

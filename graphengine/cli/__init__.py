@@ -1,4 +1,4 @@
-"""The command line: `graphengine` with the commands `demo`, `reproduce`, `train`, `predict`, `evaluate`, `validate`,
+"""The command line: `graphengine` with the commands `demo`, `reproduce`, `bench`, `train`, `predict`, `evaluate`, `validate`,
 `summary`, `lint` and `schema`.
 """
 

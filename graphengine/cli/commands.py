@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from graphengine.cli import show
+from graphengine.cli.bench import bench
 from graphengine.cli.demo import Demo, as_dict
 from graphengine.cli.demo_show import demo_head, demo_result
 from graphengine.cli.faults import Commands
@@ -104,6 +105,7 @@ def demo(
 
 
 app.command()(reproduce)
+app.command()(bench)
 
 
 @app.command()

@@ -30,6 +30,8 @@ class Lines:
     """The axis' label, with the unit."""
     y: str
     series: tuple[Series, ...]
+    unit: str = ""
+    """That of y, "s" or "B", to which prefixes are set; none for a number."""
     limit: tuple[str, float] | None = None
     """A height that is a stated goal, with its name."""
 
@@ -44,7 +46,8 @@ class Dots:
     rows: tuple[str, ...]
     peers: dict[str, dict[str, float]]
     """For every peer its value on every row that it has."""
-    limit: tuple[str, float] | None = None
+    unit: str = ""
+    """That of x, "s" or "B"."""
 
 
 Plot = Lines | Dots

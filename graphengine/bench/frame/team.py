@@ -17,12 +17,12 @@ from typing import Any
 from graphengine.bench.frame.result import PeerFacts
 from graphengine.errors import ExecutionError
 
-__all__ = ["PeerError", "Team", "Worker"]
+__all__ = ["THREADS", "PeerError", "Team", "Worker"]
 
 _START = Path(__file__).parents[1] / "worker" / "start.py"
 _STARTING = 120.0
 """Seconds that importing a peer may take."""
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class PeerError(ExecutionError):
@@ -36,7 +36,7 @@ class Worker:
         self.peer = peer
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
-        limits = dict.fromkeys(_THREADS, str(threads)) if threads else {}
+        limits = dict.fromkeys(THREADS, str(threads)) if threads else {}
         command = [python, str(_START), peer, *([str(threads)] if threads else [])]
         try:
             self._process = subprocess.Popen(
