@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 import statistics
 import time
 from collections import defaultdict
@@ -31,6 +33,8 @@ WAYS: Mapping[str, Callable[[Graph, str, int], OneByOne]] = MappingProxyType(
 """The ways to go number by number: each is made of a graph, the name of its loss, and the seed of its parameters."""
 
 _RUNS = 3
+_LEAST = 3
+"""Parameters that are differentiated however long it takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +79,18 @@ def compare(
     samples: int = 200,
     seed: int = 0,
     ways: Sequence[str] = tuple(WAYS),
+    seconds: float = math.inf,
 ) -> Comparison:
     """Measure `ways` on `graph`, best in float64, at its first parameters under `seed`; `loss` is a scalar output.
 
     Each runs programs of its own, of the loss alone. At most `samples` parameters are differentiated one by one, each
-    in all ways in turn, so that what slows down the machine slows down all of them.
+    in all ways in turn, so that what slows down the machine slows down all of them; after `seconds` no more are begun,
+    once there are a few.
     """
     alone = graph.copy()
     alone.outputs, alone.updates = {loss: alone.outputs[loss]}, {}
     race = _Race(alone, loss, feeds, seed, ways)
-    elements = sample_elements(race.forward, samples, seed)
-    race.run(elements)
+    elements = race.run(sample_elements(race.forward, samples, seed), seconds)
     return Comparison(
         parameters=race.count,
         forward_seconds=race.median("forward"),
@@ -116,9 +121,14 @@ class _Race:
         self.trainer.forward(self.feeds)
         return self.trainer.backward()
 
-    def run(self, elements: Sequence[Element]) -> None:
-        """Let every way differentiate by each of `elements`, and take the time."""
-        for element in elements:
+    def run(self, elements: Sequence[Element], seconds: float) -> list[Element]:
+        """Let every way differentiate by each of `elements`, and take the time; those that there was time for."""
+        end = time.perf_counter() + seconds
+        done: list[Element] = []
+        for element in random.Random(0).sample(elements, len(elements)):  # any part of them is a fair sample
+            if len(done) >= _LEAST and time.perf_counter() > end:
+                break
+            done.append(element)
             for name, way in self.others.items():
                 self.derivatives[name, element] = way.derivative(self.feeds, element)  # and plan its program
             for _ in range(_RUNS):
@@ -126,6 +136,7 @@ class _Race:
                 self._time("backprop", self.backprop)
                 for name, way in self.others.items():
                     self._time((name, element), partial(way.derivative, self.feeds, element))
+        return done
 
     def median(self, key: Hashable) -> float:
         """The seconds of one run, which the first or one that was interrupted does not move."""

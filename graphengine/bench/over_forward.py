@@ -1,0 +1,137 @@
+"""What a value with its gradient costs over the value alone: by the clock and in FLOPs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from graphengine import zoo
+from graphengine.bench.dags import layered_dag, random_dag
+from graphengine.bench.frame.result import Record
+from graphengine.bench.worker.with_graphengine import graph_of
+from graphengine.compile import compile
+from graphengine.ir.graph import Graph
+from graphengine.ir.op import Array
+from graphengine.zoo.text import STRETCH
+
+__all__ = ["MLPS", "NETWORKS", "RANDOM", "ZOO", "Network", "count", "measure", "random_graph"]
+
+_PIXELS, _CLASSES, _SYMBOLS = 784, 10, 90
+_LEAST = 20
+"""Times that each is run, however long it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A graph with an output "loss", and the batch that it is run on; inputs are at random."""
+
+    build: Callable[[], Graph]
+    batch: int
+
+    def alone(self) -> Graph:
+        """The graph of the loss and nothing else."""
+        graph = self.build()
+        graph.outputs, graph.updates = {"loss": graph.outputs["loss"]}, {}
+        return graph
+
+    def sizes(self, graph: Graph) -> dict[str, int]:
+        """The size of each named dim."""
+        return {name: STRETCH if name == "time" else self.batch for node in graph.inputs for name in node.type.names()}
+
+
+def _mlp(*sizes: int, batch: int) -> Network:
+    return Network(partial(zoo.mlp, sizes, "relu"), batch)
+
+
+MLPS: Mapping[str, Network] = {
+    "MLP 256-256-128-10": _mlp(256, 256, 128, _CLASSES, batch=32),
+    "MLP 784-256-10": _mlp(_PIXELS, 256, _CLASSES, batch=128),
+    "MLP 784-512-512-10": _mlp(_PIXELS, 512, 512, _CLASSES, batch=128),
+    "MLP 784-1024-256-10": _mlp(_PIXELS, 1024, 256, _CLASSES, batch=64),
+    "MLP 1024-1024-1024-1024-10": _mlp(1024, 1024, 1024, 1024, _CLASSES, batch=512),
+}
+"""All of 10^5 parameters and more, float32."""
+
+ZOO: Mapping[str, Network] = {
+    "linear_regression": Network(partial(zoo.linear_regression, 32, 4), 32),
+    "logistic_regression": Network(partial(zoo.logistic_regression, 32), 32),
+    "perceptron": Network(partial(zoo.perceptron, 32), 32),
+    "neuron": Network(zoo.neuron, 32),
+    "linear_network": Network(partial(zoo.linear_network, [64, 32, 16, 4]), 32),
+    "mlp": Network(partial(zoo.mlp, [64, 32, _CLASSES]), 32),
+    "three_layer": Network(partial(zoo.three_layer, 64, (32, 16), _CLASSES), 32),
+    "digits_network": Network(zoo.digits_network, 32),
+    "digits_lstm": Network(zoo.digits_lstm, 32),
+    "digits_gru": Network(zoo.digits_gru, 32),
+    "convolutional_autoencoder": Network(zoo.convolutional_autoencoder, 32),
+    "fashion_mlp": Network(zoo.fashion_mlp, 128),
+    "lenet": Network(zoo.lenet, 64),
+    "character_transformer": Network(partial(zoo.character_transformer, _SYMBOLS), 8),
+}
+"""All that the zoo has, float32."""
+
+NETWORKS: Mapping[str, Network] = {**MLPS, **ZOO}
+
+RANDOM = range(100)
+"""Seeds of random graphs: every second one of scalars, the others of matrices."""
+
+
+def measure(name: str, backend: str, seconds: float) -> Record:
+    """The loss alone and the loss with all gradients, turn by turn, as arrays that are the caller's own."""
+    network = NETWORKS[name]
+    graph = network.alone()
+    feeds = _feeds(graph, network.sizes(graph))
+    alone, trainer = compile(graph, backend=backend), compile(graph, loss="loss", backend=backend)
+
+    def value_and_gradient() -> None:
+        trainer.forward(feeds)
+        trainer.backward()
+
+    ways: dict[str, Callable[[], object]] = {"forward": partial(alone.forward, feeds), "gradient": value_and_gradient}
+    for run in ways.values():
+        run()
+    samples: dict[str, list[float]] = {way: [] for way in ways}
+    end = time.perf_counter() + seconds
+    while len(samples["forward"]) < _LEAST or time.perf_counter() < end:
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run()
+            samples[way].append(time.perf_counter() - start)
+    figures = {way: statistics.median(taken) for way, taken in samples.items()}
+    figures |= {f"{way}_minimum": min(taken) for way, taken in samples.items()}
+    sizes = {"parameters": sum(node.type.size for node in graph.parameters), "batch": network.batch}
+    counted = _flops(graph, network.sizes(graph))
+    return Record(row=name, peer=backend, figures={**figures, **counted, **sizes, "samples": len(samples["forward"])})
+
+
+def random_graph(seed: int) -> Graph:
+    """A random graph without inputs of named size: scalars, or layers of an MLP that skip here and there."""
+    dag = layered_dag(nodes=60, seed=seed) if seed % 2 else random_dag(nodes=200, leaves=16, seed=seed)
+    feeds = {name: np.empty(shape, np.float32) for name, shape in dag["feeds"]}
+    return graph_of("dag", dag, feeds)
+
+
+def count(seed: int) -> Record:
+    """The FLOPs of the loss of a random graph, and of the loss with all gradients."""
+    return Record(row="random graphs", peer="counted", size=seed, figures=_flops(random_graph(seed), {}))
+
+
+def _flops(graph: Graph, sizes: Mapping[str, int]) -> dict[str, float]:
+    forward = compile(graph).cost(**sizes).total_flops
+    return {"forward_flops": forward, "gradient_flops": compile(graph, loss="loss").cost(**sizes).total_flops}
+
+
+def _feeds(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
+    """Random numbers for every input; integers are 0 or 1, which is a class or a character for all."""
+    random = np.random.default_rng(0)
+    feeds: dict[str, Array] = {}
+    for node in graph.inputs:
+        shape = node.type.bind(sizes).static_shape
+        uniform = random.random(shape) if node.type.is_float else random.integers(0, 2, shape)
+        feeds[node.name] = uniform.astype(node.dtype)
+    return feeds
