@@ -25,6 +25,7 @@ from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
 from graphengine.ops.kernels.reductions import sums
 from graphengine.ops.kernels.softmax import cross_entropies, softmax_errors
+from graphengine.ops.kernels.terms import probabilities, term_sums
 
 __all__ = [
     "absolute_error",
@@ -68,18 +69,6 @@ class Loss(Op):
         rows = terms.reshape(out.size, terms.size // max(1, out.size))
         return self._run, (out.reshape(-1), rows, self._divisor(terms.shape), (terms, *operands, *scratch[1:]))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        terms, *work = scratch
-        calls = self.loop_terms(terms, *operands, work=work)
-        if calls is None or not out.size:
-            return calls
-        total = sums(out.reshape(-1), terms.reshape(out.size, -1), (1,), self._divisor(terms.shape))
-        return None if total is None else [*calls, *total]
-
-    def loop_terms(self, terms: Array, *operands: Array, work: Sequence[Array]) -> list[LoopCall] | None:
-        """What a compiling backend runs in the place of `fill`; None if there is no such form."""
-        return None
-
     def _run(self, out: Array, rows: Array, divisor: float, arrays: tuple[Array, ...]) -> None:
         self.fill(*arrays)
         np.add.reduce(rows, 1, out=out)
@@ -110,6 +99,10 @@ class TermwiseLoss(Loss):
     work: ClassVar[int] = 1
     """How many arrays of the operands' type the kernel needs."""
 
+    def term(self, u: str, t: str) -> str:
+        """The term of a prediction and a target, as an expression of a kernel."""
+        raise NotImplementedError
+
     def infer(self, prediction: TensorType, target: TensorType) -> TensorType:
         dtype = common_dtype((prediction, target))
         if not prediction.is_float:
@@ -120,6 +113,9 @@ class TermwiseLoss(Loss):
                 f"a loss takes equal shapes and does not broadcast, so reshape one of them"
             )
         return self.reduced(target, TensorType(prediction.shape, dtype))
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return term_sums(out, self.term("x0", "x1"), operands, scratch[0], self._divisor(operands[1].shape))
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         return (types[0],) * self.work
@@ -147,6 +143,9 @@ class _Squares(ErrorLoss):
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         return xp.square(prediction - target)
+
+    def term(self, u: str, t: str) -> str:
+        return f"({u} - {t}) * ({u} - {t})"
 
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         np.subtract(prediction, target, terms)
@@ -181,6 +180,9 @@ class AbsoluteError(ErrorLoss):
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         return xp.abs(prediction - target)
 
+    def term(self, u: str, t: str) -> str:
+        return f"absolute({u} - {t})"
+
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         np.subtract(prediction, target, terms)
         np.abs(terms, terms)
@@ -205,6 +207,11 @@ class Huber(ErrorLoss):
         distance = xp.abs(prediction - target)
         near = xp.minimum(distance, self.delta)
         return near * (distance + distance - near)
+
+    def term(self, u: str, t: str) -> str:
+        distance = f"absolute({u} - {t})"
+        near = f"minimum({distance}, {self.delta!r})"
+        return f"{near} * ({distance} + {distance} - {near})"
 
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         (near,) = work
@@ -234,6 +241,13 @@ class BinaryCrossEntropy(TermwiseLoss):
         _check_probabilities(target)
         return xp.maximum(prediction, 0) - prediction * target + xp.log1p(xp.exp(-xp.abs(prediction)))
 
+    def term(self, u: str, t: str) -> str:
+        return f"maximum({u}, 0.0) - {u} * {t} + log1p(exp(-absolute({u})))"
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        check, calls = probabilities(operands[1]), super().loops(out, *operands, scratch=scratch)
+        return None if check is None or calls is None else [*check, *calls]
+
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         (tail,) = work
         _check_probabilities(target)
@@ -260,6 +274,9 @@ class Hinge(TermwiseLoss):
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         return xp.maximum(1 - prediction * target, 0)
 
+    def term(self, u: str, t: str) -> str:
+        return f"maximum(1.0 - {u} * {t}, 0.0)"
+
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         np.multiply(prediction, target, terms)
         np.subtract(1, terms, terms)
@@ -282,6 +299,9 @@ class PerceptronLoss(TermwiseLoss):
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         return xp.maximum(-(prediction * target), 0)
+
+    def term(self, u: str, t: str) -> str:
+        return f"maximum(-({u} * {t}), 0.0)"
 
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         np.multiply(prediction, target, terms)
@@ -336,9 +356,13 @@ class CrossEntropy(Loss):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return super().bind(out, *operands, scratch=(*scratch, _starts(operands[0])))
 
-    def loop_terms(self, terms: Array, *operands: Array, work: Sequence[Array]) -> list[LoopCall] | None:
-        logits, labels = operands
-        return cross_entropies(terms, logits, labels, work[0])
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (logits, labels), (terms, shifted, *_) = operands, scratch
+        if not out.size:
+            return []
+        calls = cross_entropies(terms, logits, labels, shifted)
+        total = sums(out.reshape(-1), terms.reshape(out.size, -1), (1,), self._divisor(terms.shape))
+        return None if calls is None or total is None else [*calls, *total]
 
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None

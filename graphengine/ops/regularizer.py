@@ -9,12 +9,14 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import mask, where
 from graphengine.ops.elementwise import sign, sqrt
+from graphengine.ops.kernels.terms import term_sums
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
 
@@ -42,6 +44,10 @@ class TermwiseRegularizer(Regularizer):
         """r of every element, by pure functions of the array namespace `xp`."""
         raise NotImplementedError
 
+    def term(self, w: str) -> str:
+        """r of an element, as an expression of a kernel."""
+        raise NotImplementedError
+
     def fill(self, w: Array, terms: Array, *work: Array) -> None:
         """Write r of every element into `terms`; `work` are the other arrays of `scratch`."""
         raise NotImplementedError
@@ -51,6 +57,9 @@ class TermwiseRegularizer(Regularizer):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self._run, (out, scratch[0].reshape(-1), *operands, *scratch)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        return term_sums(out, self.term("x0"), operands, scratch[0])
 
     def _run(self, out: Array, flat_terms: Array, *arrays: Array) -> None:
         self.fill(*arrays)
@@ -72,6 +81,9 @@ class L1(TermwiseRegularizer):
     def terms(self, xp: Any, w: Any) -> Any:
         return xp.abs(w)
 
+    def term(self, w: str) -> str:
+        return f"absolute({w})"
+
     def fill(self, w: Array, terms: Array, *work: Array) -> None:
         np.abs(w, terms)
 
@@ -87,6 +99,9 @@ class L2(TermwiseRegularizer):
 
     def terms(self, xp: Any, w: Any) -> Any:
         return xp.square(w)
+
+    def term(self, w: str) -> str:
+        return f"{w} * {w}"
 
     def fill(self, w: Array, terms: Array, *work: Array) -> None:
         np.multiply(w, w, terms)
@@ -106,6 +121,9 @@ class ElasticNet(TermwiseRegularizer):
     def terms(self, xp: Any, w: Any) -> Any:
         size = xp.abs(w)
         return size * (self.ratio + (1 - self.ratio) * size)
+
+    def term(self, w: str) -> str:
+        return f"absolute({w}) * ({self.ratio!r} + {1 - self.ratio!r} * absolute({w}))"
 
     def fill(self, w: Array, terms: Array, *work: Array) -> None:
         (size,) = work
