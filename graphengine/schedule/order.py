@@ -26,9 +26,10 @@ def needed_nodes(outputs: Iterable[Node]) -> list[Node]:
 def schedule(outputs: Iterable[Node], updates: Mapping[Node, Node]) -> list[Node]:
     """The nodes of a program, parents first: FORWARD, then BACKWARD, and each UPDATE node as soon as it may go.
 
-    It may go once its operands are there and, when it gives a leaf its next value, the last other reader of that leaf
-    is past: so gradients are retired one by one, and weights are overwritten where they stand. One that reads leaves
-    alone, the decayed velocity of momentum say, goes with its first reader: before, it would only take memory.
+    It may go once FORWARD is done, its operands are there and, when it gives a leaf its next value, the last other
+    reader of that leaf is past: so gradients are retired one by one, and weights are overwritten where they stand. One
+    that reads leaves alone, the decayed velocity of momentum say, goes with its first reader: before, it would only
+    take memory.
     """
     nodes = needed_nodes([*outputs, *updates.values()])
     turn = {node: place for place, node in enumerate(sorted(nodes, key=lambda node: (node.phase, node.index)))}
@@ -37,11 +38,12 @@ def schedule(outputs: Iterable[Node], updates: Mapping[Node, Node]) -> list[Node
     for leaf, node in updates.items():
         writer = node.parents[0] if isinstance(node.op, Item) else node
         targets.setdefault(writer, []).append(leaf)
+    last_value = max((turn[node] for node in nodes if node.phase is Phase.FORWARD), default=0)
     for node in nodes:
         if node.phase is Phase.UPDATE:
             waits_for = [turn[parent] for parent in node.parents if not parent.is_leaf]
             waits_for += [last_reader.get(leaf, 0) for leaf in targets.get(node, ())]
-            turn[node] = max(waits_for, default=0)
+            turn[node] = max(last_value, *waits_for) if waits_for else 0
     _defer(nodes, turn)
     return order.parents_first(
         {node: node.parents for node in nodes}, rank=lambda node: (turn[node], node.phase, node.index)
