@@ -27,7 +27,8 @@ MOST_MEMBERS = 64
 
 def fuse(graph: Graph) -> Graph:
     """`graph` with every region of two nodes and more as one node."""
-    order = sorted(graph.nodes, key=lambda node: (node.phase, node.index))
+    # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
+    order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, node.phase, node.index))
     walk = _Walk()
     for node in order:
         walk.visit(node)
@@ -95,7 +96,7 @@ class _Walk:
             if region is None and other.takes(node, floats):
                 region = other
                 region.add([node], floats)
-            elif region is not None and region.takes(node, other.floats, len(other.members)) and other.is_open:
+            elif region is not None and other.takes(node, region.floats, len(region.members)):
                 self._merge(other, region)
         for parent in node.parents:
             if parent.shape == node.shape:
