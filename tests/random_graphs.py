@@ -25,7 +25,7 @@ from graphengine.ops.broadcast import dim_size
 from graphengine.ops.conv import Conv2DWeightGrad
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import SliceAdjoint
-from graphengine.ops.loss import SoftmaxError
+from graphengine.ops.softmax_error import SoftmaxError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
 from graphengine.ops.position import SinusoidalPositions, arange

@@ -17,15 +17,16 @@ from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import INTEGERS, TensorType, common_dtype
-from graphengine.ops.activation import sigmoid, softmax
-from graphengine.ops.broadcast import dim_size, reshape, sum
+from graphengine.ir.types import TensorType, common_dtype
+from graphengine.ops.activation import sigmoid
+from graphengine.ops.broadcast import dim_size, reshape
 from graphengine.ops.compare import clip, mask
 from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
 from graphengine.ops.kernels.reductions import sums
-from graphengine.ops.kernels.softmax import cross_entropies, softmax_errors
+from graphengine.ops.kernels.softmax import cross_entropies
 from graphengine.ops.kernels.terms import probabilities, term_sums
+from graphengine.ops.softmax_error import SoftmaxError, check_classification, row_starts
 
 __all__ = [
     "absolute_error",
@@ -324,7 +325,7 @@ class CrossEntropy(Loss):
     kind: Literal["cross_entropy"] = "cross_entropy"
 
     def infer(self, logits: TensorType, labels: TensorType) -> TensorType:
-        _check_classification(self.kind, logits, labels)
+        check_classification(self.kind, logits, labels)
         return self.reduced(labels, logits)
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
@@ -354,7 +355,7 @@ class CrossEntropy(Loss):
         return row, logits, greatest, row, TensorType(labels.shape, "int64")
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return super().bind(out, *operands, scratch=(*scratch, _starts(operands[0])))
+        return super().bind(out, *operands, scratch=(*scratch, row_starts(operands[0])))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         (logits, labels), (terms, shifted, *_) = operands, scratch
@@ -371,69 +372,6 @@ class CrossEntropy(Loss):
         return 4 * logits.size + 3 * labels.size + (y.size if self._divisor(labels.static_shape) != 1 else 0)
 
 
-class SoftmaxError(Op):
-    """e = softmax(z) - one_hot(c), along the last axis: the slope of the cross entropy of logits z and labels c."""
-
-    overwrites: ClassVar[tuple[int, ...]] = (0,)
-    kind: Literal["softmax_error"] = "softmax_error"
-
-    def infer(self, logits: TensorType, labels: TensorType) -> TensorType:
-        _check_classification(self.kind, logits, labels)
-        return logits
-
-    def eval(self, xp: Any, logits: Any, labels: Any) -> Any:
-        check_range(labels, logits.shape[-1], "label")
-        exps = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
-        hit = xp.asarray(labels)[..., None] == xp.arange(logits.shape[-1])
-        return exps / xp.sum(exps, axis=-1, keepdims=True) - hit.astype(logits.dtype)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self._run, (out, *operands, *scratch, _starts(operands[0]))
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return softmax_errors(out, *operands)
-
-    def _run(self, out: Array, logits: Array, labels: Array, *work: Array) -> None:
-        row, repeated, chosen, places, starts = work
-        check_range(labels, logits.shape[-1], "label")
-        np.maximum.reduce(logits, -1, out=row, keepdims=True)
-        np.copyto(repeated, row)  # subtracting `row` itself, NumPy would allocate buffers to repeat it in
-        np.subtract(logits, repeated, out)
-        np.exp(out, out)
-        np.add.reduce(out, -1, out=row, keepdims=True)
-        np.copyto(repeated, row)
-        np.divide(out, repeated, out)
-        np.copyto(places, labels)
-        np.add(places, starts, places)
-        out.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
-        np.subtract(chosen, 1, chosen)
-        out.put(places, chosen, "clip")
-
-    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        logits, labels = types
-        row = TensorType((*labels.shape, 1), logits.dtype)
-        return row, logits, TensorType(labels.shape, logits.dtype), TensorType(labels.shape, "int64")
-
-    def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
-        p = softmax(logits)
-        return p * (y_bar - sum(p * y_bar, -1, keepdims=True)), None
-
-    def flops(self, y: TensorType, logits: TensorType, labels: TensorType) -> int:
-        return 5 * logits.size + labels.size
-
-
-def _check_classification(kind: str, logits: TensorType, labels: TensorType) -> None:
-    if not logits.is_float or labels.dtype not in INTEGERS:
-        raise DTypeError(f"{kind} takes float logits and integer labels, not {logits} and {labels}")
-    if not logits.ndim or logits.shape[-1] == 0:
-        raise ShapeError(f"{kind}: the last axis of the logits counts the classes, and {logits} has none")
-    if logits.shape[:-1] != labels.shape:
-        raise ShapeError(
-            f"{kind}: logits [n, ..., classes] take labels [n, ...], class numbers and not rows of 0 and 1: "
-            f"these are {logits} and {labels}"
-        )
-
-
 def _check_probabilities(targets: Any) -> None:
     """Raise ValueRangeError unless all `targets`, of an array of floats, lie in [0, 1]."""
     if not isinstance(targets, np.ndarray):  # values of other namespaces are not known as they pass
@@ -442,12 +380,6 @@ def _check_probabilities(targets: Any) -> None:
         return
     place = tuple(int(i) for i in np.argwhere(~((targets >= 0) & (targets <= 1)))[0])
     raise ValueRangeError(f"target {targets[place]} at {list(place)} is out of range: it must lie in [0, 1]")
-
-
-def _starts(logits: Array) -> Array:
-    """Where the row of each label begins, counted in elements; fixed with the shape, so made once."""
-    rows = np.arange(0, logits.size, logits.shape[-1], dtype=np.int64)
-    return rows.reshape(logits.shape[:-1])
 
 
 def half_squared_error(

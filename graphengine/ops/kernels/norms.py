@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import plus, real, share, sqrt
@@ -29,7 +31,8 @@ def row_norms(
         return []
     if not all(array.flags.c_contiguous for array in (x, *affine)):
         return None
-    scale, shift = (*affine, x, x)[:2]
+    none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
+    scale, shift = (*affine, none, none)[:2]
     sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
     return [(kernel_of(norm_rows), (x, scale, shift, out, epsilon, *sizes))]
 
