@@ -25,12 +25,12 @@ from graphengine.ops.broadcast import dim_size
 from graphengine.ops.conv import Conv2DWeightGrad
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import SliceAdjoint
-from graphengine.ops.softmax_error import SoftmaxError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
 from graphengine.ops.position import SinusoidalPositions, arange
 from graphengine.ops.random import Dropout
 from graphengine.ops.reduce import First
+from graphengine.ops.softmax_error import SoftmaxError
 
 T = TypeVar("T")
 
