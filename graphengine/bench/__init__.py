@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from graphengine.bench.frame.benchmark import Benchmark
+from graphengine.bench.naive import NAIVE_BENCHMARK
 from graphengine.bench.peers import PEERS_BENCHMARK
 
 __all__ = ["BENCHMARKS"]
 
-_ALL: tuple[Benchmark, ...] = (PEERS_BENCHMARK,)
+_ALL: tuple[Benchmark, ...] = (NAIVE_BENCHMARK, PEERS_BENCHMARK)
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}

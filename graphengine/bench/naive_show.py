@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from graphengine.bench.frame.plot import Lines, Plot, Series
+from graphengine.bench.frame.plot import Lines, Panels, Plot, Series
 from graphengine.bench.frame.result import Record, Result
 from graphengine.bench.frame.table import Table
 from graphengine.bench.frame.text import ABSENT, conditions, ratio_text, seconds_text
@@ -39,13 +39,15 @@ def tables(result: Result) -> Sequence[Table]:
 
 
 def plots(result: Result) -> Sequence[Plot]:
-    """Seconds and FLOPs against the number of parameters, and against the depth of the ladder."""
-    found: list[Plot] = []
+    """Seconds beside FLOPs, against the number of parameters, and against the depth of the ladder."""
+    found = []
     for row in ("width", "ladder"):
-        for figure, (unit, _) in _FIGURES.items():
-            series = tuple(_series(result, row, figure))
-            if series:
-                found.append(Lines(f"naive-{row}-{figure}", _COMPARED[row], _SIZES[row], unit, series))
+        panels = [
+            Lines(figure, "", _SIZES[row], unit, tuple(_series(result, row, figure)))
+            for figure, (unit, _) in _FIGURES.items()
+        ]
+        if panels[0].series:
+            found.append(Panels(f"naive-{row}", _COMPARED[row], tuple(panels)))
     return found
 
 
@@ -62,9 +64,10 @@ def _compared(result: Result, row: str) -> Iterator[Table]:
     ways = list(dict.fromkeys(record.peer for record in records))
     sizes = sorted({record.size for record in records if record.size is not None})
     for figure, (unit, text) in _FIGURES.items() if records else ():
-        rows = [(f"{size:,}", *(_cell(result.find(row, way, size), figure, text) for way in ways)) for size in sizes]
-        columns = (_SIZES[row], *ways)
-        yield Table(f"{_COMPARED[row]}: {unit}", columns, tuple(rows), (_SCALED,) if figure == "seconds" else ())
+        cells = {size: [_cell(result.find(row, way, size), figure, text) for way in ways] for size in sizes}
+        rows = tuple((f"{size:,}", *texts) for size, texts in cells.items() if set(texts) != {ABSENT})
+        notes = (_SCALED,) if figure == "seconds" else ()
+        yield Table(f"{_COMPARED[row]}: {unit}", (_SIZES[row], *ways), rows, notes)
 
 
 def _cell(record: Record | None, figure: str, text: Callable[[float | None], str]) -> str:
@@ -117,10 +120,6 @@ def _series(result: Result, row: str, figure: str) -> Iterator[Series]:
 def _line(name: str, records: Iterable[Record], figure: str) -> Series:
     known = [record for record in records if record.size is not None and figure in record.figures]
     points = tuple((float(record.size or 0), record.figures[figure]) for record in known)
-    scaled = frozenset(float(record.size or 0) for record in known if _is_scaled(record, figure))
+    is_scaled = figure == "seconds"  # FLOPs never are
+    scaled = frozenset(float(record.size or 0) for record in known if is_scaled and record.figures.get("scaled"))
     return Series(name, points, scaled)
-
-
-def _is_scaled(record: Record, figure: str) -> bool:
-    """FLOPs are exact; but those that no run stands behind are marked, too."""
-    return bool(record.figures.get("scaled")) if figure == "seconds" else "seconds" not in record.figures

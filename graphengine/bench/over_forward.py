@@ -77,7 +77,7 @@ ZOO: Mapping[str, Network] = {
 
 NETWORKS: Mapping[str, Network] = {**MLPS, **ZOO}
 
-RANDOM = range(100)
+RANDOM = range(40)
 """Seeds of random graphs: every second one of scalars, the others of matrices."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from graphengine.bench.frame.plot import Dots, Lines, Plot
+from graphengine.bench.frame.plot import Dots, Lines, Panels, Plot
 from graphengine.bench.worker.peers import PEERS
 from graphengine.errors import ExecutionError
 
@@ -53,7 +53,7 @@ def draw(plot: Plot, folder: Path) -> list[Path]:
     with mpl.rc_context(_STYLE):
         figure = Figure()
         FigureCanvasAgg(figure)
-        _lines(figure, plot) if isinstance(plot, Lines) else _dots(figure, plot)
+        _draw_into(figure, plot)
         paths = [folder / f"{plot.name}.{kind}" for kind in ("png", "svg")]
         for path in paths:
             # Without the date and the version of what drew it.
@@ -61,9 +61,30 @@ def draw(plot: Plot, folder: Path) -> list[Path]:
     return paths
 
 
-def _lines(figure: Any, plot: Lines) -> None:
-    figure.set_size_inches(7.2, 4.8)
-    axes = figure.add_subplot()
+def _draw_into(figure: Any, plot: Plot) -> None:
+    if isinstance(plot, Dots):
+        _dots(figure, plot)
+    elif isinstance(plot, Lines):
+        figure.set_size_inches(7.2, 4.8)
+        axes = figure.add_subplot()
+        _lines(axes, plot)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    else:
+        _panels(figure, plot)
+
+
+def _panels(figure: Any, plot: Panels) -> None:
+    figure.set_size_inches(4.6 * len(plot.panels), 4.8)
+    figure.suptitle(plot.title, x=0.01, ha="left", fontsize=_STYLE["axes.titlesize"])
+    entries: dict[str, Any] = {}
+    for axes, panel in zip(figure.subplots(1, len(plot.panels), squeeze=False).flat, plot.panels, strict=True):
+        _lines(axes, panel)
+        handles, labels = axes.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3)
+
+
+def _lines(axes: Any, plot: Lines) -> None:
     axes.set(xscale="log", yscale="log", xlabel=plot.x, ylabel=plot.y)
     axes.set_title(plot.title, loc="left")
     _units(axes.yaxis, plot.unit)
@@ -79,7 +100,6 @@ def _lines(figure: Any, plot: Lines) -> None:
         name, height = plot.limit
         axes.axhline(height, color=_GREY, linewidth=1, linestyle=":")
         axes.annotate(name, (0.01, height), xycoords=("axes fraction", "data"), va="bottom", color=_GREY)
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _dots(figure: Any, plot: Dots) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Dots", "Lines", "Plot", "Points", "Series"]
+__all__ = ["Dots", "Lines", "Panels", "Plot", "Points", "Series"]
 
 Points = tuple[tuple[float, float], ...]
 
@@ -50,4 +50,13 @@ class Dots:
     """That of x, "s" or "B"."""
 
 
-Plot = Lines | Dots
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Several figures of the same series side by side, under one title and with one legend."""
+
+    name: str
+    title: str
+    panels: tuple[Lines, ...]
+
+
+Plot = Lines | Dots | Panels
