@@ -51,6 +51,7 @@ def compile(
     wrt: Sequence[str | Node] | None = None,
     backend: str = "numpy",
     rewrites: Sequence[str] | None = None,
+    memory_budget: int | None = None,
     seed: int = 0,
 ) -> Executable:
     """Make `graph` runnable; the graph itself stays as it is.
@@ -60,6 +61,10 @@ def compile(
     With `optimizer` it also has `step`, which trains all trainable parameters. `seed` fixes the first parameters.
     `backend` is "numpy", "numba" (which needs the extra `fast`), or "auto": numba where it is installed.
     `rewrites` names the rewrites that are made (see `ge.rewrites()`), all of them if left out.
+    `memory_budget` is how many bytes the arena of each program may take: all values, adjoints and work memory of a run,
+    but not the leaves, whose bytes `cost()` gives beside its own. To keep to it, values are dropped and computed again,
+    bit for bit the same; `cost()` says for how many FLOPs. Where named dims leave sizes open, that it is too little is
+    found when they are known, by `cost(...)` or the first run.
 
     Raises CompileError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """
@@ -68,15 +73,20 @@ def compile(
     chosen_backend = installed_backends()[-1] if backend == "auto" else backend
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
+    if memory_budget is not None and memory_budget < 0:
+        raise CompileError(f"memory_budget is a number of bytes, not {memory_budget}")
     _check_dim_names(graph)
-    recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites))
+    recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
     if loss is not None:
         twins = recipe.graph.nodes
         asked = None if wrt is None else [twins[_node(graph, leaf).index] for leaf in wrt]
         _differentiate(recipe, twins[_output_or_node(graph, loss).index], asked, optimizer)
     elif not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
-    return Executable(recipe, BACKENDS[chosen_backend](), seed)
+    executable = Executable(recipe, BACKENDS[chosen_backend](), seed)
+    if memory_budget is not None and not _open_dims(graph):
+        executable.plan()  # which raises if it does not fit
+    return executable
 
 
 def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:
@@ -105,9 +115,14 @@ def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optim
         optimizer.emit(graph, reached)
 
 
+def _open_dims(graph: Graph) -> set[str]:
+    """The names of the dims whose sizes feeds give."""
+    return {name for node in graph.inputs for name in node.type.names()}
+
+
 def _check_dim_names(graph: Graph) -> None:
     """Raise unless every named dim is an axis of an input, whose feed says what size it has."""
-    known = {name for node in graph.inputs for name in node.type.names()}
+    known = _open_dims(graph)
     for node in graph.nodes:
         for name in node.dim_names() - known:
             raise CompileError(f"no input has a dim {name!r}, which {node!r}, declared at {node.where}, needs")

@@ -19,8 +19,8 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Array
 from graphengine.ir.types import TensorType
 from graphengine.schedule.audit import Audit, audit
+from graphengine.schedule.budget import plan_within
 from graphengine.schedule.cost import Cost, cost_of
-from graphengine.schedule.memory import plan
 from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
@@ -47,6 +47,7 @@ class Recipe:
     derivative: Derivative | None = None
     unreached: dict[str, str] = field(default_factory=dict)
     rewrites: tuple[str, ...] = ()
+    memory_budget: int | None = None
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Executable:
         self._backend = backend
         self._held: dict[str, Array] = _first_values(recipe.graph, seed, owner._held if owner else {})
         self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
+        self._plans: OrderedDict[tuple[object, ...], Program] = OrderedDict()
         self._needs: dict[tuple[object, ...], dict[str, TensorType]] = {}
         self._graphs: dict[tuple[object, ...], Graph] = {}
         self._last_forward: _Loaded | None = None
@@ -99,7 +101,8 @@ class Executable:
         if self._inference is None:
             self._inference = self
             if trains_otherwise(self.graph):
-                recipe = Recipe(for_inference(self.graph), rewrites=self._recipe.rewrites)
+                kept = self._recipe
+                recipe = Recipe(for_inference(self.graph), rewrites=kept.rewrites, memory_budget=kept.memory_budget)
                 self._inference = Executable(recipe, self._backend, self.seed, owner=self)
         return self._inference
 
@@ -221,8 +224,13 @@ class Executable:
         return list(dict.fromkeys(nodes))
 
     def _plan(self, kind: ProgramName, outputs: tuple[str, ...], binding: Mapping[str, int]) -> Program:
-        graph = self._rewritten(kind, outputs)
-        return plan(kind, graph.outputs, graph.updates, binding)
+        key = (kind, outputs, *sorted(binding.items()))
+        if key not in self._plans:
+            graph = self._rewritten(kind, outputs)
+            self._plans[key] = plan_within(self._recipe.memory_budget, kind, graph, binding)
+            if len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return self._plans[key]
 
     def _rewritten(self, kind: ProgramName, outputs: tuple[str, ...]) -> Graph:
         """The graph of one program, with its results as outputs under the names of their nodes, rewritten."""

@@ -219,15 +219,24 @@ class Graph:
         finally:
             self._emission = before
 
-    def append_copy(self, node: Node, parents: tuple[Node, ...]) -> Node:
-        """Append what `node` is in another graph, under its name, on `parents` of the types that its own have.
+    def append_copy(
+        self,
+        node: Node,
+        parents: tuple[Node, ...],
+        *,
+        name: str | None = None,
+        phase: Phase | None = None,
+        of: str | None = None,
+    ) -> Node:
+        """Append what `node` is in another graph, on `parents` of the types that its own have.
 
-        Nothing is inferred again, and the name is not checked.
+        It bears the name and the phase of `node`, and is emitted of the same, unless others are given. Nothing is
+        inferred again, and the name is not checked.
         """
-        of, where, phase = node.of, node.where, node.phase
-        copy = Node(self, len(self.nodes), node.name, node.op, parents, node.type, phase, where, of)
+        name, phase, of = name or node.name, node.phase if phase is None else phase, of or node.of
+        copy = Node(self, len(self.nodes), name, node.op, parents, node.type, phase, node.where, of)
         self.nodes.append(copy)
-        self._by_name[node.name] = copy
+        self._by_name[name] = copy
         return copy
 
     def copy(self) -> Graph:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
 from graphengine.schedule.program import Slot
 
-__all__ = ["CACHE_LINE", "least_bytes", "pack", "rounded"]
+__all__ = ["CACHE_LINE", "fullest", "pack", "rounded"]
 
 CACHE_LINE = 64
 
@@ -31,19 +32,21 @@ def rounded(nbytes: int) -> int:
     return -(-nbytes // CACHE_LINE) * CACHE_LINE
 
 
-def least_bytes(slots: Sequence[Slot]) -> int:
-    """The most bytes that live at one time: no arena is smaller."""
-    change: dict[int, int] = {}
+def fullest(slots: Sequence[Slot]) -> tuple[int, int]:
+    """The most bytes that live at one time, which no arena can do without, and the first such time."""
+    change: Counter[int] = Counter()
     for slot in slots:
-        change[slot.first] = change.get(slot.first, 0) + slot.nbytes
-        change[slot.last + 1] = change.get(slot.last + 1, 0) - slot.nbytes
-    return max(accumulate(change[time] for time in sorted(change)), default=0)
+        change[slot.first] += slot.nbytes
+        change[slot.last + 1] -= slot.nbytes
+    times = sorted(change)
+    levels = accumulate(change[time] for time in times)
+    return max(zip(levels, times, strict=True), key=lambda pair: pair[0], default=(0, 0))
 
 
 def pack(slots: Sequence[Slot]) -> int:
     """Give every slot its offset, and return the size of the arena."""
     peak = _by_time(slots)
-    if len(slots) > _MOST_BY_SIZE or peak <= _NEAR * least_bytes(slots):
+    if len(slots) > _MOST_BY_SIZE or peak <= _NEAR * fullest(slots)[0]:
         return peak
     offsets = [slot.offset for slot in slots]
     smaller = _by_size(slots)

@@ -30,14 +30,20 @@ class Audit:
     The work does not grow with these. x * x is one child of x, which it reads twice; a scan is one child, too.
     """
     faults: tuple[str, ...]
+    recomputed: int = 0
+    """Instructions that compute a value again which was dropped to keep to a memory budget."""
 
     @property
     def ok(self) -> bool:
-        """Whether each value and each adjoint is computed exactly once, after all that it is computed from."""
+        """Whether each value and each adjoint is computed exactly once, after all that it is computed from.
+
+        What a memory budget makes the program drop and compute again is counted apart.
+        """
         return not self.faults
 
     def __str__(self) -> str:
-        verdict = "each computed exactly once" if self.ok else "faults:\n  " + "\n  ".join(self.faults)
+        again = f", and {self.recomputed:,} again to keep to the memory budget" if self.recomputed else ""
+        verdict = f"each computed exactly once{again}" if self.ok else "faults:\n  " + "\n  ".join(self.faults)
         return (
             f"{self.values:,} values and {self.adjoints:,} adjoints (of {self.shares:,} shares, "
             f"for {self.paths:,} paths to the loss): {verdict}"
@@ -49,11 +55,16 @@ def audit(program: Program, derivative: Derivative | None) -> Audit:
     adjoints = derivative.adjoints if derivative else {}
     visited = derivative.flow.visited if derivative else {}
     return Audit(
-        values=sum(len(names) for step, names in _computed(program) if step.phase is Phase.FORWARD),
+        values=sum(
+            len(names)
+            for step, names in _computed(program)
+            if step.phase is Phase.FORWARD and step.name not in program.recomputed
+        ),
         adjoints=len(adjoints),
         shares=sum(parent in visited for node in visited for parent in node.parents),
         paths=_paths(derivative) if derivative else 0,
         faults=tuple(_faults(program)),
+        recomputed=sum(not step.is_view for step in program.instructions if step.name in program.recomputed),
     )
 
 
@@ -78,7 +89,9 @@ def _computed(program: Program) -> Iterator[tuple[Instruction, list[str]]]:
     """The instructions, each with the nodes whose values it computes; what takes a fused region apart computes none."""
     items: set[Buffer] = set()
     for step in program.instructions:
-        if isinstance(step.op, Fused):
+        if step.name in program.recomputed:
+            yield step, [step.name]
+        elif isinstance(step.op, Fused):
             items.update(step.out.parts.values())
             yield step, [node.name for node in step.op.members]
         else:

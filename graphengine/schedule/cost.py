@@ -25,6 +25,10 @@ class Cost:
     leaf_bytes: int
     """Inputs, parameters, states and constants."""
     instructions: int
+    recomputed_flops: int = 0
+    """Of all FLOPs those that compute again what was dropped to keep to the memory budget."""
+    memory_budget: int | None = None
+    """What the arena was allowed to take; None if as much as it needs."""
 
     @property
     def total_flops(self) -> int:
@@ -39,6 +43,9 @@ class Cost:
             f"retained {self.retained_bytes:,} B, peak {self.peak_bytes:,} B, leaves {self.leaf_bytes:,} B, "
             f"{self.instructions} instructions"
         )
+        if self.memory_budget is not None:
+            more = 100 * self.recomputed_flops / max(self.total_flops - self.recomputed_flops, 1)
+            lines.append(f"fits in {self.peak_bytes:,} of {self.memory_budget:,} B for {more:.1f} % more FLOPs")
         return "\n".join(lines)
 
 
@@ -55,4 +62,6 @@ def cost_of(program: Program) -> Cost:
         peak_bytes=program.peak_bytes,
         leaf_bytes=program.leaf_bytes,
         instructions=len(program.instructions),
+        recomputed_flops=program.recomputed_flops,
+        memory_budget=program.budget,
     )

@@ -84,7 +84,8 @@ class Instruction:
     @property
     def in_place(self) -> bool:
         """Whether the value is written over an operand."""
-        return not self.is_view and any(operand.root.place == self.out.place for operand in self.operands)
+        places = {part.root.place for part in self.out.parts.values()} or {self.out.place}
+        return not self.is_view and any(operand.root.place in places for operand in self.operands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,15 @@ class Program:
     """The buffers of the nodes asked for, by node name; held until the end."""
     inputs: tuple[str, ...]
     binding: dict[str, int] = field(default_factory=dict)
+    budget: int | None = None
+    """What the arena was allowed to take; None if as much as it needs."""
+    recomputed: frozenset[str] = frozenset()
+    """The instructions that compute a value again which was dropped to keep to the budget."""
+
+    @property
+    def recomputed_flops(self) -> int:
+        """Floating-point operations that compute what was computed before."""
+        return sum(step.flops for step in self.instructions if step.name in self.recomputed)
 
     @property
     def retained_bytes(self) -> int:

@@ -39,13 +39,13 @@ WEIGHTS = INPUT * HIDDEN + HIDDEN + HIDDEN * OUTPUT
 
 
 def test_flops_equal_the_count_by_hand() -> None:
-    cost = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.5)).cost(batch=BATCH)
+    cost = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.5), rewrites=()).cost(batch=BATCH)
     assert cost.flops == {"FORWARD": FORWARD, "BACKWARD": BACKWARD, "UPDATE": 2 * WEIGHTS}
     assert cost.total_flops == FORWARD + BACKWARD + 2 * WEIGHTS
 
 
 def test_bytes_moved_are_operands_read_and_results_written() -> None:
-    cost = ge.compile(mlp()).cost(batch=BATCH)
+    cost = ge.compile(mlp(), rewrites=()).cost(batch=BATCH)
     hidden, output = BATCH * HIDDEN, BATCH * OUTPUT
     moved = (BATCH * INPUT + INPUT * HIDDEN + hidden) + (hidden + HIDDEN + hidden) + 2 * hidden
     moved += (hidden + HIDDEN * OUTPUT + output) + (output + 1)
@@ -58,7 +58,7 @@ def test_leaf_bytes_are_those_of_inputs_parameters_and_constants() -> None:
 
 
 def test_a_forward_program_reuses_its_slots_by_lifetime() -> None:
-    cost = ge.compile(mlp()).cost(batch=BATCH)
+    cost = ge.compile(mlp(), rewrites=()).cost(batch=BATCH)
     assert cost.peak_bytes == 4 * BATCH * (HIDDEN + OUTPUT)  # h over z, and the product; the loss where h was
     assert cost.retained_bytes == 0
 

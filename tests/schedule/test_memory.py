@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import graphengine as ge
-from graphengine.backends.numpy import NumpyBackend, allocate
+from graphengine.backends.numpy import NumpyBackend
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.schedule.memory import plan
@@ -197,11 +197,14 @@ def test_the_replay_notices_a_view_of_memory_that_was_written_since() -> None:
         Replay(program, graph).run()
 
 
-@pytest.mark.parametrize("nbytes", [0, 64, 1000 * 64])
-def test_an_arena_starts_at_a_cache_line(nbytes: int) -> None:
-    arena = allocate(nbytes)
-    assert arena.nbytes == nbytes
-    assert not nbytes or arena.ctypes.data % 64 == 0
+@pytest.mark.parametrize("side", [0, 1, 8, 100])
+def test_an_arena_starts_at_a_cache_line_and_is_as_large_as_planned(side: int) -> None:
+    graph = ge.Graph("aligned", dtype="float64")
+    graph.output("y", ge.exp(graph.input("x", (side, side))))
+    program = plan("forward", graph.outputs, {}, {})
+    arena = NumpyBackend().load(program, {"x": np.zeros((side, side))}).arena
+    assert arena.nbytes == program.peak_bytes == -(-8 * side * side // 64) * 64
+    assert not side or arena.ctypes.data % 64 == 0
 
 
 def test_arrays_of_no_elements_are_planned() -> None:
