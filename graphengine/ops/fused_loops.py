@@ -51,8 +51,10 @@ def loops(
     return _calls(region_of(body), outs, operands, scratch)
 
 
-def pointwise_loops(op: Op, out: Array, operands: Sequence[Array]) -> list[LoopCall] | None:
-    """The calls that compute a pointwise op; None where there are no such calls."""
+def pointwise_loops(op: Op, out: Array | tuple[Array, ...], operands: Sequence[Array]) -> list[LoopCall] | None:
+    """The calls that compute a pointwise op; None where there are no such calls, of another op say."""
+    if isinstance(out, tuple) or not operands:
+        return None
     return _calls(single(op, out.dtype, tuple([operand.dtype for operand in operands])), (out,), operands, ())
 
 

@@ -99,7 +99,7 @@ class _Writer:
     def _name(self) -> str:
         kinds = [value.op.kind for value in self._region.values if isinstance(value, Step)]
         kinds += [result.reduction for result in self._region.results if result.reduction is not None]
-        return "_".join(dict.fromkeys(kinds))[:60].rstrip("_") or "write"
+        return "_".join(["fused", *dict.fromkeys(kinds)])[:60].rstrip("_")
 
     def _value(self, value: Value) -> tuple[str, int]:
         """The name of a value, and within how many loops it is known."""
