@@ -6,10 +6,14 @@ it for the dtypes of its arrays, and call it; a backend that compiles nothing ne
 - An array is flat: `x[i]` is its i-th element in memory from the first on, whatever its shape. Sizes, and strides that
   count elements, are parameters of their own. Nothing checks an index, and none is negative.
 - A number with a point, and `real(n)`, have the dtype of the kernel's floats: write `0.0`, not `0`, for a value.
-- Besides operators, `range`, `if`, `while` and `a if c else b`, there are the names of `VOCABULARY`.
+- Besides operators, `range`, `if`, `while` and `a if c else b`, there are the names of `VOCABULARY`; no `min`, `max`,
+  `abs` or `**`. Where a loop has nothing else, it runs on vectors, conditions and functions included; an `if` with two
+  values costs both.
+- Whole numbers are computed as int64, those without sign as uint64. A float32, or a uint64, beside an int64 would become
+  a float64: write `real(n)`, `uint64(n)`.
 - A kernel whose last parameters are `rank, ranks` is run by several threads at once, each of which writes its own share
   of the result: `for i in share(rows, rank, ranks)`. Without these parameters one thread runs it.
-- A kernel with a parameter `fault`, the last but for `rank, ranks`, may refuse what it meets: a label out of range, say.
+- A kernel with a parameter `fault`, the last but for `rank, ranks`, may refuse what it meets, a label out of range say.
   `fault` is an array of one int64, which backends provide (an op leaves it out of the arguments). The kernel sets
   `fault[0] = 1` and may leave its result as it likes, but not what `bind` would check. No other call is made after it;
   the op's kernel of `bind` is called on the same arrays, and raises the error.
@@ -30,6 +34,8 @@ import numpy.typing as npt
 
 __all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "kernel_of", "parameters"]
 
+_WHOLE = ("uint8", "uint32", "uint64", "int32", "int64")
+
 VOCABULARY: Mapping[str, str] = MappingProxyType(
     {
         "exp": "e^x",
@@ -49,7 +55,7 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "maximum": "the greater of two; NaN if one is NaN",
         "minimum": "the lesser of two; NaN if one is NaN",
         "real": "a number in the dtype of the kernel's floats",
-        **{name: f"a number as {name}, cast as NumPy casts it" for name in ("uint8", "uint32", "uint64", "int32", "int64")},
+        **{name: f"a number as {name}, cast as NumPy casts it" for name in _WHOLE},
         **{name: f"a number as {name}, rounded" for name in ("float32", "float64")},
         "bool": "whether a number is not 0",
         "plus": "a + b, of a sum whose terms may be added in any order",
@@ -72,7 +78,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
-    """out = factor * scale * (a @ b) + kept * out, over the last two axes; those before them, equal in all three, are looped.
+    """out = factor * scale * (a @ b) + kept * out, over the last two axes; looped over those before, equal in all three.
 
     Each matrix is contiguous along one of its two axes.
     """
