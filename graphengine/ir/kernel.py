@@ -9,8 +9,8 @@ it for the dtypes of its arrays, and call it; a backend that compiles nothing ne
 - Besides operators, `range`, `if`, `while` and `a if c else b`, there are the names of `VOCABULARY`; no `min`, `max`,
   `abs` or `**`. Where a loop has nothing else, it runs on vectors, conditions and functions included; an `if` with two
   values costs both.
-- Whole numbers are computed as int64, those without sign as uint64. A float32, or a uint64, beside an int64 would become
-  a float64: write `real(n)`, `uint64(n)`.
+- Whole numbers are computed as int64, those without sign as uint64. A float32, or a uint64, beside an int64 would be a
+  float64: write `real(n)`, `uint64(n)`.
 - A kernel whose last parameters are `rank, ranks` is run by several threads at once, each of which writes its own share
   of the result: `for i in share(rows, rank, ranks)`. Without these parameters one thread runs it.
 - A kernel with a parameter `fault`, the last but for `rank, ranks`, may refuse what it meets, a label out of range say.
@@ -78,7 +78,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
-    """out = factor * scale * (a @ b) + kept * out, over the last two axes; looped over those before, equal in all three.
+    """out = factor * scale * (a @ b) + kept * out, over the last two axes; looped over those before, equal in all.
 
     Each matrix is contiguous along one of its two axes.
     """
