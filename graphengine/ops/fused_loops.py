@@ -53,9 +53,10 @@ def loops(
 
 def pointwise_loops(op: Op, out: Array | tuple[Array, ...], operands: Sequence[Array]) -> list[LoopCall] | None:
     """The calls that compute a pointwise op; None where there are no such calls, of another op say."""
-    if isinstance(out, tuple) or not operands:
+    if isinstance(out, tuple):
         return None
-    return _calls(single(op, out.dtype, tuple([operand.dtype for operand in operands])), (out,), operands, ())
+    region = single(op, out.dtype, tuple([operand.dtype for operand in operands]))
+    return None if region is None else _calls(region, (out,), operands, ())
 
 
 def partials(body: Graph) -> tuple[TensorType, ...]:

@@ -9,7 +9,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ir.types import DType, check_axes
+from graphengine.ir.types import DType, check_axes, check_dtype
 from graphengine.ops.broadcast import Reduction
 
 __all__ = ["Load", "Number", "Region", "Result", "Step", "Value", "region_of", "single", "sums", "totals"]
@@ -109,10 +109,12 @@ def _result(node: Node, places: dict[Node, int]) -> Result:
 
 
 @lru_cache(maxsize=4096)
-def single(op: Op, dtype: DType, dtypes: tuple[DType, ...]) -> Region:
-    """The region of `op` alone: its dtype, and those of its operands."""
-    loads = [Load(place, of) for place, of in enumerate(dtypes)]
-    step = Step(op, tuple(range(len(dtypes))), dtype)
+def single(op: Op, dtype: object, dtypes: tuple[object, ...]) -> Region | None:
+    """The region of `op` alone, for the dtypes of its value and of its operands; None if it has no scalar form."""
+    if not dtypes or op.scalar(*(f"x{place}" for place in range(len(dtypes)))) is None:
+        return None
+    loads = [Load(place, check_dtype(operand)) for place, operand in enumerate(dtypes)]
+    step = Step(op, tuple(range(len(dtypes))), check_dtype(dtype))
     return Region((*loads, step), (Result(len(dtypes)),))
 
 
