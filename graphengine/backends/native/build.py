@@ -25,7 +25,7 @@ from graphengine.backends.native.vocabulary import functions
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, parameters
 
-__all__ = ["build", "is_shared", "llvm_module", "object_code"]
+__all__ = ["build", "is_shared", "llvm_module", "optimized"]
 
 _WORD = ir.IntType(64)
 
@@ -36,11 +36,16 @@ def is_shared(kernel: Kernel) -> bool:
 
 
 def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
-    """The object code of `kernel` as the function `symbol`.
+    """The object code of `kernel` as the function `symbol`, its only name that is seen from outside.
 
     `signature` says of each parameter but `rank, ranks` what it is: `float32*` an array of that dtype, `int` a size,
     `float` a number.
     """
+    return bytes(target_machine().emit_object(optimized(symbol, kernel, signature)))
+
+
+def optimized(symbol: str, kernel: Kernel, signature: Sequence[str]) -> llvm.ModuleRef:
+    """The LLVM code that `build` makes object code of."""
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
@@ -48,7 +53,8 @@ def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
     module = llvm.parse_assembly(text)
     wrapper = _wrapper(inner, symbol, [_llvm_type(name, floats) for name in signature], shared)
     module.link_in(llvm.parse_assembly(wrapper))
-    return object_code(module, symbol)
+    _optimize(module, symbol)
+    return module
 
 
 def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[str, str]:
@@ -65,8 +71,8 @@ def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tu
     return result.library.get_llvm_str(), result.fndesc.llvm_func_name
 
 
-def object_code(module: llvm.ModuleRef, symbol: str) -> bytes:
-    """The module optimized for this machine, with `symbol` the only name that is seen from outside."""
+def _optimize(module: llvm.ModuleRef, symbol: str) -> None:
+    """Optimize for this machine, with `symbol` the only name that is seen from outside."""
     for function in module.functions:
         if not function.is_declaration and function.name != symbol:
             function.linkage = "internal"
@@ -76,12 +82,10 @@ def object_code(module: llvm.ModuleRef, symbol: str) -> bytes:
     missing = sorted(function.name for function in module.functions if _is_missing(function))
     if missing:
         raise CompileError(f"{symbol} calls what machine code has not: {', '.join(missing)}")
-    machine = target_machine()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
     tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = True
-    builder = llvm.create_pass_builder(machine, tuning)
+    builder = llvm.create_pass_builder(target_machine(), tuning)
     builder.getModulePassManager().run(module, builder)
-    return bytes(machine.emit_object(module))
 
 
 def _is_missing(function: llvm.ValueRef) -> bool:
