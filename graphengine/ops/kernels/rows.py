@@ -14,8 +14,6 @@ __all__ = ["gathers", "marks", "one_hots", "scatters"]
 
 def gathers(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] | None:
     """The calls that write rows of x along `axis`, by number, into `out`."""
-    if not out.size:
-        return None
     if not (x.flags.c_contiguous and indices.flags.c_contiguous):
         return None
     before, width = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
@@ -25,7 +23,7 @@ def gathers(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] |
 
 def scatters(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] | None:
     """The calls that write sums of rows of x, by number along `axis` of `out`, into `out`."""
-    if not x.size or not (x.flags.c_contiguous and indices.flags.c_contiguous):
+    if not (x.flags.c_contiguous and indices.flags.c_contiguous):
         return None
     before, width = prod(out.shape[:axis]), prod(out.shape[axis + 1 :])
     sizes = (before, indices.size, out.shape[axis], width)
