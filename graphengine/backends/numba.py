@@ -20,7 +20,7 @@ from graphengine.backends.native.blas import find_blas
 from graphengine.backends.native.code import Request, addresses
 from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
-from graphengine.backends.native.team import Job, team
+from graphengine.backends.native.team import GIVE_WAY, Job, team
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, kernel_of, parameters
 from graphengine.ir.op import Array, Call, Op
@@ -126,7 +126,7 @@ class NativeProgram:
 
     def _job(self, first: int, last: int) -> Job:
         """The calls of machine code from `first` up to `last`."""
-        words = np.array([self._table[first:].ctypes.data, last - first, self._sync.ctypes.data, 0], np.int64)
+        words = np.array([self._table[first:].ctypes.data, last - first, self._sync.ctypes.data, GIVE_WAY], np.int64)
         return self._team.job(words)
 
     def _refuse(self, place: int) -> NoReturn:

@@ -104,7 +104,7 @@ def pause(_: Any, waited: Any, give_way: Any) -> Emitter:
     return types.none(types.int64, types.int64), emit
 
 
-_PATIENCE = 4096
+_PATIENCE = 1024
 """How many pauses go between two offers of the core to other threads; a power of two."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -17,13 +18,16 @@ from graphengine.backends.native.code import addresses
 from graphengine.ir.kernel import Kernel, kernel_of
 from graphengine.ir.op import Array
 
-__all__ = ["Job", "Team", "count_threads", "runtime_address", "team"]
+__all__ = ["GIVE_WAY", "Job", "Team", "count_threads", "runtime_address", "team"]
 
 _LINE = 8
 """Words to a cache line."""
 
 _PATIENCE = 20_000
 """How often a worker looks for a job, about a millisecond, before it waits in Python, which takes longer to wake."""
+
+GIVE_WAY: int = 0 if sys.platform == "win32" else ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
+"""Where the function is by which a thread that waits long offers its core to others; 0 if there is none."""
 
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 """How a function of the runtime that has no rank is called: by where its arguments stand."""
