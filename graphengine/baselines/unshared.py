@@ -16,7 +16,7 @@ from graphengine.schedule.memory import plan
 
 __all__ = ["Unshared"]
 
-PATHS = 256
+PATHS = 128
 """Of how many paths the programs are made; where there are more, these are drawn from all."""
 
 

@@ -26,7 +26,7 @@ from graphengine.bench.naive_show import plots, tables
 from graphengine.bench.networks import BATCH, by_units, deep_mlp, deep_mlp_feeds, ladder
 from graphengine.compile import BACKENDS, installed_backends
 
-__all__ = ["NAIVE_BENCHMARK"]
+__all__ = ["NAIVE_BENCHMARK", "jobs"]
 
 Job = Callable[[], list[Record]]
 
@@ -46,13 +46,13 @@ def measure(request: Request) -> Result:
     facts = {backend: _facts(backend) for backend in backends}
     records: list[Record] = []
     with _worker(request.threads) as worker:
-        for about, job in _jobs(request, [backend for backend in backends if not facts[backend].missing]):
+        for about, job in jobs(request, [backend for backend in backends if not facts[backend].missing]):
             request.say(about)
             records += worker.submit(job).result()
     return result_of("naive", request, facts, records)
 
 
-def _jobs(request: Request, backends: list[str]) -> Iterator[tuple[str, Job]]:
+def jobs(request: Request, backends: list[str]) -> Iterator[tuple[str, Job]]:
     """What is to be done, in words and as a function that can be sent to another process."""
     ways, seconds = tuple(way for way in WAYS if way in request.peers), request.seconds
     if "width" in request.rows:

@@ -111,7 +111,7 @@ def measure(name: str, backend: str, seconds: float) -> Record:
 
 def random_graph(seed: int) -> Graph:
     """A random graph without inputs of named size: scalars, or layers of an MLP that skip here and there."""
-    dag = layered_dag(nodes=60, seed=seed) if seed % 2 else random_dag(nodes=200, leaves=16, seed=seed)
+    dag = layered_dag(nodes=40, seed=seed) if seed % 2 else random_dag(nodes=100, leaves=8, seed=seed)
     feeds = {name: np.empty(shape, np.float32) for name, shape in dag["feeds"]}
     return graph_of("dag", dag, feeds)
 
