@@ -53,8 +53,8 @@ def functions(floats: str) -> dict[str, Any]:
     return {
         **{form.__name__: _of_one(form, lambda x: _as_float(x, real)) for form in _OF_A_FLOAT},
         **{form.__name__: _of_one(form, _as_number) for form in _OF_A_NUMBER},
-        **{form.__name__: _of_two(form, lambda a, b: _common(a, b, real)) for form in _OF_TWO_NUMBERS},
-        "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b, real), real)),
+        **{form.__name__: _of_two(form, _common) for form in _OF_TWO_NUMBERS},
+        "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b), real)),
         "multiply_high": _of_two(arithmetic.multiply_high, lambda a, _: a),
         "share": _SHARE,
         "real": real,
@@ -96,17 +96,13 @@ def _as_float(kind: Any, real: Any) -> Any:
 
 
 def _as_number(kind: Any) -> Any:
-    """A truth value is a number to arithmetic."""
-    return types.uint8 if kind == types.boolean else kind
+    """The dtype in which a function of any number is computed."""
+    return kind if isinstance(kind, types.Float) else types.int64
 
 
-def _common(a: Any, b: Any, real: Any) -> Any:
-    """The dtype of a result of both: of floats the wider, beside a float that float, of whole numbers int64."""
-    floats = [kind for kind in (a, b) if isinstance(kind, types.Float)]
-    if floats:
-        return max(floats, key=lambda kind: kind.bitwidth)
-    a, b = _as_number(a), _as_number(b)
-    return a if a == b else types.int64
+def _common(a: Any, b: Any) -> Any:
+    """The dtype of a result of both: that of the wider float, or int64 where neither is a float."""
+    return max(_as_number(a), _as_number(b), key=lambda kind: (isinstance(kind, types.Float), kind.bitwidth))
 
 
 def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> _Typed:
