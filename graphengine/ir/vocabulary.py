@@ -25,6 +25,7 @@ __all__ = [
     "log1p",
     "maximum",
     "minimum",
+    "multiply_high",
     "plus",
     "power",
     "real",
@@ -35,6 +36,8 @@ __all__ = [
     "sqrt",
     "tanh",
     "uint8",
+    "uint32",
+    "uint64",
 ]
 
 absolute: Any = np.absolute
@@ -56,11 +59,18 @@ float64: Any = np.float64
 int32: Any = np.int32
 int64: Any = np.int64
 uint8: Any = np.uint8
+uint32: Any = np.uint32
+uint64: Any = np.uint64
 
 
 def erf(x: Any) -> Any:
     """The error function."""
     return type(x)(math.erf(x))
+
+
+def multiply_high(a: Any, b: Any) -> Any:
+    """The upper half of the bits of a product of two uint32 or two uint64."""
+    return type(a)(int(a) * int(b) >> 8 * a.itemsize)
 
 
 def plus(a: Any, b: Any) -> Any:

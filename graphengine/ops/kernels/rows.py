@@ -6,7 +6,7 @@ from math import prod
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import share
+from graphengine.ir.vocabulary import int64, share
 from graphengine.ops.kernels.copies import as_bytes, fills
 
 __all__ = ["gathers", "marks", "one_hots", "scatters"]
@@ -57,7 +57,7 @@ def gather_rows(
 ) -> None:
     """out[b, i, :] = x[b, indices[i], :]."""
     for i in share(count, rank, ranks):
-        index = indices[i]
+        index = int64(indices[i])
         if index < 0 or index >= size:
             fault[0] = 1
         else:
@@ -84,7 +84,7 @@ def scatter_rows(
     first = size * rank // ranks
     last = size * (rank + 1) // ranks
     for i in range(count):
-        index = indices[i]
+        index = int64(indices[i])
         if index < 0 or index >= size:
             fault[0] = 1
         elif first <= index and index < last:
@@ -98,7 +98,7 @@ def scatter_rows(
 def one_hot_rows(labels: Array, out: Array, rows: int, depth: int, fault: Array, rank: int, ranks: int) -> None:
     """out[i, labels[i]] = 1."""
     for i in share(rows, rank, ranks):
-        label = labels[i]
+        label = int64(labels[i])
         if label < 0 or label >= depth:
             fault[0] = 1
         else:

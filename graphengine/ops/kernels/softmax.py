@@ -10,7 +10,7 @@ from math import inf
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import exp, log, maximum, plus, share
+from graphengine.ir.vocabulary import exp, int64, log, maximum, plus, share
 from graphengine.ops.kernels.copies import copies
 
 __all__ = ["cross_entropies", "log_softmaxes", "softmax_errors", "softmaxes"]
@@ -214,7 +214,7 @@ def cross_entropy_rows(
             top = lowest
             for p in range(row * n, row * n + n):
                 top = maximum(top, x[p])
-            label = labels[row]
+            label = int64(labels[row])
             if label < 0 or label >= n:
                 fault[0] = 1
             else:
@@ -261,7 +261,7 @@ def softmax_error_rows(
             part = 1.0 / total
             for p in range(row * n, row * n + n):
                 out[p] *= part
-            label = labels[row]
+            label = int64(labels[row])
             if label < 0 or label >= n:
                 fault[0] = 1
             else:
