@@ -16,7 +16,8 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Optimizer
 from graphengine.transform.adjoint import check_loss, differentiate, unreached
-from graphengine.transform.rewrite.passes import chosen
+from graphengine.transform.rewrite.passes import STABLE, chosen
+from graphengine.transform.rewrite.stable import make_stable
 
 __all__ = ["BACKENDS", "UnreachedParameterWarning", "compile", "installed_backends"]
 
@@ -37,6 +38,10 @@ BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend, "numba": _n
 def installed_backends() -> list[str]:
     """The backends that can be used here: `numba` only where the extra `fast` is installed."""
     return [name for name in BACKENDS if name != "numba" or find_spec("numba") is not None]
+
+
+_LOSS = ""
+"""What the loss is called among the outputs while the graph is rewritten; no output of a user's can be."""
 
 
 class UnreachedParameterWarning(UserWarning):
@@ -78,15 +83,27 @@ def compile(
     _check_dim_names(graph)
     recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
     if loss is not None:
-        twins = recipe.graph.nodes
-        asked = None if wrt is None else [twins[_node(graph, leaf).index] for leaf in wrt]
-        _differentiate(recipe, twins[_output_or_node(graph, loss).index], asked, optimizer)
+        asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
+        node = recipe.graph.nodes[_output_or_node(graph, loss).index]
+        if STABLE in recipe.rewrites:
+            recipe.graph, node = _with_safe_forms(recipe.graph, node)
+        _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
     elif not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     executable = Executable(recipe, BACKENDS[chosen_backend](), seed)
     if memory_budget is not None and not _open_dims(graph):
         executable.plan()  # which raises if it does not fit
     return executable
+
+
+def _with_safe_forms(graph: Graph, loss: Node) -> tuple[Graph, Node]:
+    """`graph` with safe forms in the place of those written out, and the loss in it.
+
+    It is before differentiating that this is done, for an unsafe form has an unsafe adjoint.
+    """
+    graph.outputs[_LOSS] = loss
+    stable = make_stable(graph, keep_names=True)
+    return stable, stable.outputs.pop(_LOSS)
 
 
 def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:
@@ -96,9 +113,6 @@ def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optim
     asked = trainable if wrt is None else wrt
     if not asked:
         raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
-    for node in asked:
-        if not node.is_leaf:
-            raise CompileError(f"wrt names leaves, and {node!r} is computed; ge.grad differentiates by any node")
     trained = trainable if optimizer else []
     start = len(graph)
     derivative = differentiate(loss, list(dict.fromkeys([*asked, *trained])), Phase.BACKWARD)
@@ -141,6 +155,13 @@ def _output_or_node(graph: Graph, what: str | Node) -> Node:
         near = did_you_mean(what, graph.outputs) or did_you_mean(what, [node.name for node in graph.nodes])
         raise NamingError(f"graph {graph.name!r} has no output or node {what!r}{near}")
     return _node(graph, what)
+
+
+def _leaf(graph: Graph, what: str | Node) -> Node:
+    node = _node(graph, what)
+    if not node.is_leaf:
+        raise CompileError(f"wrt names leaves, and {node!r} is computed; ge.grad differentiates by any node")
+    return node
 
 
 def _node(graph: Graph, what: str | Node) -> Node:

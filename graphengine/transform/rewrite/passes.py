@@ -9,14 +9,25 @@ from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.transform.rewrite.algebra import simplify
+from graphengine.transform.rewrite.constants import fold_constants
 from graphengine.transform.rewrite.duplicates import merge_duplicates
+from graphengine.transform.rewrite.fuse import fuse
+from graphengine.transform.rewrite.products import add_products
+from graphengine.transform.rewrite.stable import make_stable
 
-__all__ = ["REWRITES", "chosen", "rewrite"]
+__all__ = ["REWRITES", "STABLE", "chosen", "rewrite"]
+
+STABLE = "stable"
+"""The rewrite that is made before a graph is differentiated, too."""
 
 REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
     {
+        STABLE: make_stable,
+        "constants": fold_constants,
         "algebra": simplify,
         "duplicates": merge_duplicates,
+        "products": add_products,
+        "fuse": fuse,
     }
 )
 """By name. A rewrite returns the graph itself where it finds nothing to do."""
