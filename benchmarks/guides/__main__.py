@@ -1,6 +1,6 @@
 """The pictures of the guides, drawn again from the code that the pages show.
 
-    pip install -e ".[docs]" && python benchmarks/guides [representation] [training] [generalization]
+    pip install -e ".[docs]" && python benchmarks/guides [backpropagation] [representation] [training] [generalization]
 
 Without a name, all of them are drawn; it takes some minutes.
 """
@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import sys
 
+import backpropagation
 import generalization
 import representation
 import style
 import training
 
-PAGES = {"representation": representation, "training": training, "generalization": generalization}
+PAGES = {
+    "backpropagation": backpropagation,
+    "representation": representation,
+    "training": training,
+    "generalization": generalization,
+}
 
 if __name__ == "__main__":
     style.setup()
