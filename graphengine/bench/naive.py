@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context
 from platform import python_version
+from typing import TYPE_CHECKING
 
 from graphengine.baselines import WAYS, Comparison, Unshared, Way, compare
 from graphengine.bench import over_forward
@@ -25,6 +24,9 @@ from graphengine.bench.naive_goals import verdicts
 from graphengine.bench.naive_show import plots, tables
 from graphengine.bench.networks import BATCH, by_units, deep_mlp, deep_mlp_feeds, ladder
 from graphengine.compile import BACKENDS, installed_backends
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 __all__ = ["NAIVE_BENCHMARK", "jobs"]
 
@@ -125,6 +127,9 @@ def _facts(backend: str) -> PeerFacts:
 @contextmanager
 def _worker(threads: int | None) -> Iterator[ProcessPoolExecutor]:
     """A fresh process: libraries look at how many threads they may have when they are loaded."""
+    from concurrent.futures import ProcessPoolExecutor  # heavy, and `graphengine --help` should not wait for it
+    from multiprocessing import get_context
+
     before = dict(os.environ)
     os.environ.update(dict.fromkeys(THREADS, str(threads)) if threads else {})
     try:

@@ -15,7 +15,6 @@ from graphengine.ops.activation import tanh
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.elementwise import add
 from graphengine.ops.loss import half_squared_error
-from graphengine.zoo.lecture import mlp
 
 __all__ = ["BATCH", "LAYERS", "by_units", "deep_mlp", "deep_mlp_feeds", "ladder"]
 
@@ -28,6 +27,8 @@ BATCH = 64
 
 def deep_mlp(units: int) -> Graph:
     """`units` inputs, four hidden layers of as many tanh units, and one output: 4 n^2 + 5 n + 1 parameters, float64."""
+    from graphengine.zoo import mlp  # with all layers: `graphengine --help` should not wait for these
+
     return mlp([units] * (LAYERS + 1) + [1], "tanh", "half_squared_error", name="deep_mlp", dtype="float64")
 
 

@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from graphengine import zoo
 from graphengine.bench.dags import layered_dag, random_dag
 from graphengine.bench.frame.result import Record
-from graphengine.bench.worker.with_graphengine import graph_of
 from graphengine.compile import compile
 from graphengine.ir.graph import Graph
 from graphengine.ir.op import Array
-from graphengine.zoo.text import STRETCH
 
 __all__ = ["MLPS", "NETWORKS", "RANDOM", "ZOO", "Network", "count", "measure", "random_graph"]
 
 _PIXELS, _CLASSES, _SYMBOLS = 784, 10, 90
+_TIME = 64
+"""Characters of an example."""
 _LEAST = 20
 """Times that each is run, however long it takes."""
 
@@ -41,11 +41,22 @@ class Network:
 
     def sizes(self, graph: Graph) -> dict[str, int]:
         """The size of each named dim."""
-        return {name: STRETCH if name == "time" else self.batch for node in graph.inputs for name in node.type.names()}
+        return {name: _TIME if name == "time" else self.batch for node in graph.inputs for name in node.type.names()}
+
+
+def _zoo(name: str, batch: int, *arguments: Any) -> Network:
+    def build() -> Graph:
+        from graphengine import zoo  # with all layers: `graphengine --help` should not wait for these
+
+        graph = getattr(zoo, name)(*arguments)
+        assert isinstance(graph, Graph)
+        return graph
+
+    return Network(build, batch)
 
 
 def _mlp(*sizes: int, batch: int) -> Network:
-    return Network(partial(zoo.mlp, sizes, "relu"), batch)
+    return _zoo("mlp", batch, sizes, "relu")
 
 
 MLPS: Mapping[str, Network] = {
@@ -57,22 +68,25 @@ MLPS: Mapping[str, Network] = {
 }
 """All of 10^5 parameters and more, float32."""
 
-ZOO: Mapping[str, Network] = {
-    "linear_regression": Network(partial(zoo.linear_regression, 32, 4), 32),
-    "logistic_regression": Network(partial(zoo.logistic_regression, 32), 32),
-    "perceptron": Network(partial(zoo.perceptron, 32), 32),
-    "neuron": Network(zoo.neuron, 32),
-    "linear_network": Network(partial(zoo.linear_network, [64, 32, 16, 4]), 32),
-    "mlp": Network(partial(zoo.mlp, [64, 32, _CLASSES]), 32),
-    "three_layer": Network(partial(zoo.three_layer, 64, (32, 16), _CLASSES), 32),
-    "digits_network": Network(zoo.digits_network, 32),
-    "digits_lstm": Network(zoo.digits_lstm, 32),
-    "digits_gru": Network(zoo.digits_gru, 32),
-    "convolutional_autoencoder": Network(zoo.convolutional_autoencoder, 32),
-    "fashion_mlp": Network(zoo.fashion_mlp, 128),
-    "lenet": Network(zoo.lenet, 64),
-    "character_transformer": Network(partial(zoo.character_transformer, _SYMBOLS), 8),
+_ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
+    "linear_regression": (32, 32, 4),
+    "logistic_regression": (32, 32),
+    "perceptron": (32, 32),
+    "neuron": (32,),
+    "linear_network": (32, [64, 32, 16, 4]),
+    "mlp": (32, [64, 32, _CLASSES]),
+    "three_layer": (32, 64, (32, 16), _CLASSES),
+    "digits_network": (32,),
+    "digits_lstm": (32,),
+    "digits_gru": (32,),
+    "convolutional_autoencoder": (32,),
+    "fashion_mlp": (128,),
+    "lenet": (64,),
+    "character_transformer": (8, _SYMBOLS),
 }
+"""The batch, and what the function of the zoo is called with."""
+
+ZOO: Mapping[str, Network] = {name: _zoo(name, *arguments) for name, arguments in _ARGUMENTS.items()}
 """All that the zoo has, float32."""
 
 NETWORKS: Mapping[str, Network] = {**MLPS, **ZOO}
@@ -111,6 +125,8 @@ def measure(name: str, backend: str, seconds: float) -> Record:
 
 def random_graph(seed: int) -> Graph:
     """A random graph without inputs of named size: scalars, or layers of an MLP that skip here and there."""
+    from graphengine.bench.worker.with_graphengine import graph_of  # which imports all of the engine
+
     dag = layered_dag(nodes=40, seed=seed) if seed % 2 else random_dag(nodes=100, leaves=8, seed=seed)
     feeds = {name: np.empty(shape, np.float32) for name, shape in dag["feeds"]}
     return graph_of("dag", dag, feeds)
