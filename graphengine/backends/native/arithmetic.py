@@ -50,8 +50,8 @@ def multiply_high(a: Value, b: Value) -> Value:
 
 def _outermost(comparison: str, intrinsic: str, a: Value, b: Value) -> Value:
     """Beside a constant one instruction does, which gives its second operand where the first is not the greater."""
-    if isinstance(b.llvm, ir.Constant):
+    if b.constant is not None:
         a, b = b, a
-    if isinstance(a.llvm, ir.Constant) or not a.is_float:
+    if a.constant is not None or not a.is_float:
         return select(a.compared(comparison, b), a, b)
     return call(intrinsic, a, b)

@@ -45,6 +45,11 @@ class Value:
         """What is added to the exponent of a float of this width."""
         return 1023 if self.places == 52 else 127
 
+    @property
+    def constant(self) -> float | None:
+        """The number, if the code itself tells it."""
+        return float(self.llvm.constant) if isinstance(self.llvm, ir.Constant) else None
+
     def like(self, number: Value | float) -> Value:
         """The number in this type."""
         return number if isinstance(number, Value) else Value(self.code, ir.Constant(self.llvm.type, number))

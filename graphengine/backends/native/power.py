@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf, nan
 
-from graphengine.backends.native.formula import Value, absolute, call, copysign, floor, fma, polynomial, select
+from graphengine.backends.native.formula import Value, absolute, call, copysign, floor, fma, polynomial, select, sqrt
 
 __all__ = ["power"]
 
@@ -45,18 +45,36 @@ _SHIFTER = 1.5 * 2.0**52 + 1023  # added to a number, it rounds it to a whole n,
 def power(x: Value, y: Value) -> Value:
     """x to the y, at the ends and for x below 0 as in C.
 
-    Measured: 0.54 ulp in float32; float64 calls the math library.
+    Measured: 0.54 ulp in float32, 1.9 for a small whole exponent that the code tells; float64 calls the math library.
     """
+    simple = _simple(x, y.constant)
+    if simple is not None:
+        return simple
     if x.is_double:
         return call("llvm.pow", x, y)
-    x, y = x.double(), y.double()
-    logarithm = _log2(absolute(x))
-    product = select(logarithm.equals(0.0) | y.equals(0.0), 0.0, y * logarithm)
+    return _signed(x, y, _magnitude(absolute(x).double(), y.double()).single())
+
+
+def _simple(x: Value, exponent: float | None) -> Value | None:
+    """x to an exponent that the code itself tells and that takes no logarithm. To the 1/2 it is the root, as in NumPy."""
+    square = x * x
+    simple = {0.5: sqrt(x), 1.0: x, 2.0: square, 3.0: square * x, 4.0: square * square}
+    return None if exponent is None else simple.get(exponent)
+
+
+def _magnitude(x: Value, y: Value) -> Value:
+    """x to the y, for an x that is not below 0."""
+    logarithm = _log2(x)
+    return _exp2(select(logarithm.equals(0.0) | y.equals(0.0), 0.0, y * logarithm))
+
+
+def _signed(x: Value, y: Value, magnitude: Value) -> Value:
+    """The power of an x of any sign: below 0 there is one for a whole y only, and its sign is that of x if y is odd."""
     half = y * 0.5
     whole = floor(y).equals(y)
-    value = _exp2(product)
-    value = select(whole & ~floor(half).equals(half), copysign(value, x), value)
-    return select((x < 0.0) & (x > -inf) & ~whole, nan, value).single()
+    odd = whole & ~floor(half).equals(half)
+    value = select(odd, copysign(magnitude, x), magnitude)
+    return select((x < 0.0) & (x > -inf) & ~whole, nan, value)
 
 
 def _log2(x: Value) -> Value:

@@ -124,6 +124,16 @@ def test_powers_of_all_signs_and_sizes_are_those_of_numpy(dtype: str) -> None:
     np.testing.assert_array_equal(np.signbit(power[~np.isnan(power)]), np.signbit(expected[~np.isnan(power)]))
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0, 3.0, 4.0, -1.5])
+def test_exponents_that_the_code_tells_give_the_same_powers(exponent: float, dtype: str) -> None:
+    x = np.concatenate([[0.0, -1.0, INF, NAN], np.random.default_rng(7).uniform(-9, 9, 999)]).astype(dtype)
+    power, expected = value(f"power(x, {exponent})", x), np.power(x.astype(WIDER[dtype]), exponent)
+    assert errors(power, expected).max() <= 2
+    np.testing.assert_array_equal(np.signbit(power[~np.isnan(power)]), np.signbit(expected[~np.isnan(power)]))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["maximum", "minimum"])
 def test_the_outermost_of_two_is_nan_if_one_is(name: str, dtype: str) -> None:
@@ -170,6 +180,8 @@ def assert_vectors_without_calls(kernel: Kernel, *signature: str, dtype: str = "
         *(f"{name}(x)" for name in ULPS),
         *(f"{name}(x, y)" for name in ("maximum", "minimum", "power", "plus")),
         "maximum(x, 0.0)",
+        "power(x, 2.0)",
+        "power(x, 0.5)",
         "x if x > 0.0 else 0.0",
         "x if 0.0 < x < y else 0.0",
         "x if x > 0.0 and not y > 1.0 else y",
