@@ -56,7 +56,7 @@ def power(x: Value, y: Value) -> Value:
 
 
 def _simple(x: Value, exponent: float | None) -> Value | None:
-    """x to an exponent that the code itself tells and that takes no logarithm. To the 1/2 it is the root, as in NumPy."""
+    """x to an exponent that the code itself tells and that takes no logarithm; 1/2 gives the root, as in NumPy."""
     square = x * x
     simple = {0.5: sqrt(x), 1.0: x, 2.0: square, 3.0: square * x, 4.0: square * square}
     return None if exponent is None else simple.get(exponent)
