@@ -13,9 +13,7 @@ __all__ = ["Reduction", "start_of"]
 
 
 def start_of(kind: str, dtype: DType) -> float | int:
-    """What is reduced with a first value gives that value."""
-    if kind in ("sum", "mean"):
-        return 0
+    """What the greatest ("max") or the least ("min") of no values is: any value takes its place."""
     low, high = (-np.inf, np.inf) if dtype in FLOATS else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return low if kind == "max" else high
 
@@ -25,7 +23,7 @@ class Reduction:
     """A value, by its name, reduced into an array that moves along the loops that are `kept`.
 
     Sums of floats that go on over more than one loop add up each turn of the inner one by itself, and the turns in
-    float64. `start` is the text of `start_of`, `count` that of how many values a mean is of.
+    float64. `start` is the text of what no values are reduced to, `count` that of how many values a mean is of.
     """
 
     kind: str
@@ -44,10 +42,7 @@ class Reduction:
         depth = len(self.kept)
         while depth and not self.kept[depth - 1]:
             depth -= 1
-        inner = lines.depth - depth
-        value = (
-            self.value if not inner else self._long(lines, depth) if self._is_long(inner) else self._short(lines, depth)
-        )
+        value = self._register(lines, depth) if depth < lines.depth else self.value
         element = lines.element(self.array, self.steps[:depth])
         if all(self.kept[:depth]):
             lines.behind(depth, f"{element} = {self._finished(value)}")
@@ -58,8 +53,10 @@ class Reduction:
         if self.kind == "mean":
             lines.behind(first, *lines.sweep(self.steps[:depth], first, self.array, self._finished("{}")))
 
-    def _is_long(self, inner: int) -> bool:
-        return inner > 1 and self.kind in ("sum", "mean") and self.dtype in FLOATS
+    def _register(self, lines: Lines, depth: int) -> str:
+        """The text of the value reduced over all loops from `depth` on."""
+        is_long = lines.depth - depth > 1 and self.kind in ("sum", "mean") and self.dtype in FLOATS
+        return self._long(lines, depth) if is_long else self._short(lines, depth)
 
     def _short(self, lines: Lines, depth: int) -> str:
         """The name of a register for all loops from `depth` on."""

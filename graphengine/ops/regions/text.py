@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphengine.ir.kernel import Kernel
+from graphengine.ir.op import Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType
 from graphengine.ops.regions.lines import Lines, Loop, Steps, reach
 from graphengine.ops.regions.reduction import Reduction, start_of
@@ -81,6 +82,7 @@ class _Writer:
         self._depths: list[int] = []
         self._loaded: set[int] = set()
         self._constants = 0
+        self._steps = 0
 
     def kernel(self) -> Kernel:
         """The kernel's text."""
@@ -97,9 +99,9 @@ class _Writer:
         return Kernel(self._name(), "\n".join([head, *self._lines]) + "\n")
 
     def _name(self) -> str:
-        kinds = [value.op.kind for value in self._region.values if isinstance(value, Step)]
+        kinds = [_identifier(value.op) for value in self._region.values if isinstance(value, Step)]
         kinds += [result.reduction for result in self._region.results if result.reduction is not None]
-        return "_".join(["fused", *dict.fromkeys(kinds)])[:60].rstrip("_")
+        return "_".join(["fused", *list(dict.fromkeys(kinds))[:6]])
 
     def _value(self, value: Value) -> tuple[str, int]:
         """The name of a value, and within how many loops it is known."""
@@ -108,9 +110,8 @@ class _Writer:
         if isinstance(value, Load):
             return self._load(self._form.loads[value.place])
         depth = max((self._depths[operand] for operand in value.operands), default=0)
-        name = (
-            f"{value.op.kind}_{sum(isinstance(other, Step) for other in self._region.values[: len(self._names) + 1])}"
-        )
+        self._steps += 1
+        name = f"{_identifier(value.op)}_{self._steps}"
         self._lines.ahead(depth, f"{name} = {self._expression(value)}")
         return name, depth
 
@@ -164,7 +165,7 @@ class _Writer:
             self._lines.behind(self._lines.depth, f"{self._lines.element(f'p{array}', steps)} = {name}")
             return
         is_sum = result.reduction in ("sum", "mean")
-        start = repr(float(0) if dtype in FLOATS else 0) if is_sum else f"start{place}"
+        zero = "0.0" if dtype in FLOATS else "0"
         Reduction(
             kind=result.reduction,
             dtype=dtype,
@@ -174,9 +175,14 @@ class _Writer:
             steps=steps,
             kept=kept,
             number=place + 1,
-            start=self._typed(start, dtype),
+            start=self._typed(zero if is_sum else f"start{place}", dtype),
             count=self._typed(f"count{place}", dtype),
         ).write(self._lines)
+
+
+def _identifier(op: Op) -> str:
+    """The kind of an op, of a user's perhaps, as a part of a name."""
+    return re.sub(r"\W", "_", op.kind, flags=re.ASCII)
 
 
 def _is_in_text(number: Number) -> bool:
