@@ -256,9 +256,10 @@ class Graph:
         """The same graph with sizes, or other dims, in the place of its named ones."""
         bound = Graph(self.name, self.dtype)
         for node in self.nodes:
-            with bound.declared_at(node.where):
+            with bound.emitting_like(node):
                 bound.add(node.op.bind_dims(binding), [bound.nodes[parent.index] for parent in node.parents], node.name)
         bound.outputs = {name: bound.nodes[node.index] for name, node in self.outputs.items()}
+        bound.updates = {bound.nodes[leaf.index]: bound.nodes[node.index] for leaf, node in self.updates.items()}
         return bound
 
     def import_graph(self, other: Graph, prefix: str = "", inputs: Mapping[str, Node] | None = None) -> dict[str, Node]:

@@ -16,11 +16,14 @@ from graphengine.transform.remat import repeated
 
 __all__ = ["plan_within"]
 
-_TRIALS = 12
-"""How many memory sizes are tried: halving what is left each time, the last is known to one in some thousand."""
+_PLANS = 4
+"""How many plans are made at most to use a budget up."""
 
-_SPARE = 0.01
+_SPARE = 0.02
 """The part of a budget that may be left unused."""
+
+_HALVINGS = 12
+"""To how many bits the least memory is found that a machine can do with."""
 
 _SHOWN = 3
 """How many values a refusal names."""
@@ -39,52 +42,67 @@ def plan_within(budget: int | None, name: str, graph: Graph, binding: Mapping[st
     if budget is None:
         return program
     if program.peak_bytes > budget:
-        program = _Search(program, graph, binding, budget).best()
-    return replace(program, budget=budget)
+        program = _Search(program, graph.bind(binding), budget).best()
+    return replace(program, binding=dict(binding), budget=budget)
 
 
 class _Search:
-    """Bisection over the memory that values are dropped for: the most of it for which the plan fits."""
+    """The search for the program that fits: what machines do with little memory, planned."""
 
-    def __init__(self, program: Program, graph: Graph, binding: Mapping[str, int], budget: int) -> None:
-        self._whole, self._graph, self._binding, self._budget = program, graph, binding, budget
-        steps = [step for step in program.instructions if _is_of(step, graph) and not step.is_view]
+    def __init__(self, whole: Program, graph: Graph, budget: int) -> None:
+        """`whole` is the program of `graph` without a budget; all dims are bound in both."""
+        self._whole, self._graph, self._budget = whole, graph, budget
+        own = [step for step in whole.instructions if _is_of(step, graph)]
+        steps = [step for step in own if not step.is_view]
         self._nodes = [graph[step.name] for step in steps]
-        self._views = [graph[step.name] for step in program.instructions if _is_of(step, graph) and step.is_view]
-        copied = [step.operands[0] for step in program.instructions if not _is_of(step, graph)]
-        self._works, self._kept = _works(steps, {buffer.root for buffer in (*program.results.values(), *copied)})
+        self._views = [graph[step.name] for step in own if step.is_view]
+        copied = [step.operands[0] for step in whole.instructions if not _is_of(step, graph)]
+        self._works, self._kept = _works(steps, {buffer.root for buffer in (*whole.results.values(), *copied)})
+        self._most_again = _MOST_AGAIN * sum(work.effort for work in self._works)
 
     def best(self) -> Program:
-        """The program that fits and computes least again; raises CompileError if there is none."""
-        low, high, limit = 0, self._whole.peak_bytes, self._budget
-        fitting: list[Program] = []
-        least = self._whole
-        for _ in range(_TRIALS):
-            program = self._planned(limit)
-            spare = self._budget - program.peak_bytes if program else 0
-            if program is None or spare >= 0:
-                low = limit
-            else:
-                high = limit
-            if program and program.peak_bytes < least.peak_bytes:
-                least = program
-            if program and spare >= 0:
-                fitting.append(program)
-                if spare <= _SPARE * self._budget:
-                    break
-            limit = limit + spare if spare and low < limit + spare < high else (low + high) // 2
-        if not fitting:
+        """The program that fits and computes least again; raises CompileError if none is found."""
+        fitting = self._fitting()
+        if fitting:
+            return min(fitting, key=lambda program: (program.recomputed_flops, program.peak_bytes))
+        least = min((self._whole, self._least()), key=lambda program: program.peak_bytes)
+        if least.peak_bytes > self._budget:
             raise CompileError(_refusal(self._whole, least, self._budget))
-        return min(fitting, key=lambda program: (program.recomputed_flops, program.peak_bytes))
+        return least
 
-    def _planned(self, limit: int) -> Program | None:
-        """The plan for what a machine with so much memory does; None if it cannot do it."""
-        most_again = _MOST_AGAIN * sum(work.effort for work in self._works)
-        order = evicting(self._works, self._kept, limit, most_again)
-        if order is None:
-            return None
+    def _fitting(self) -> list[Program]:
+        """Programs that fit: a plan takes about what its machine has, and by what it differs, the next one is given."""
+        fitting = []
+        limit = self._budget
+        for _ in range(_PLANS):
+            order = self._evicting(limit)
+            if order is None:
+                break
+            program = self._planned(order)
+            spare = self._budget - program.peak_bytes
+            fitting += [program] if spare >= 0 else []
+            if 0 <= spare <= _SPARE * self._budget:
+                break
+            limit += spare
+        return fitting
+
+    def _least(self) -> Program:
+        """The program for the least memory that a machine can do with."""
+        low, high = 0, self._whole.peak_bytes
+        least = None
+        for _ in range(_HALVINGS):
+            limit = (low + high) // 2
+            order = self._evicting(limit)
+            low, high = (limit, high) if order is None else (low, limit)
+            least = order or least
+        return self._planned(least) if least else self._whole
+
+    def _evicting(self, limit: int) -> list[int] | None:
+        return evicting(self._works, self._kept, limit, self._most_again)
+
+    def _planned(self, order: Sequence[int]) -> Program:
         again = repeated(self._graph, (self._nodes[number] for number in order), self._views)
-        program = plan(self._whole.name, again.graph.outputs, again.graph.updates, self._binding)
+        program = plan(self._whole.name, again.graph.outputs, again.graph.updates, {})
         return replace(program, recomputed=frozenset(again.again))
 
 
