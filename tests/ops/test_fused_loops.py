@@ -121,6 +121,7 @@ LARGE = {
         lambda x, b: (ge.relu(x + b), ge.sum(x, (0, 2, 3)), ge.sum(x, (0, 2, 3), True)),
         [(4, 5, 9, 11), (5, 1, 1)],
     ),
+    "few long lines": (lambda x, b: (x * b, ge.sum(x * b, 0)), [(3, 2100), (2100,)]),
     "a mask": (lambda x, m: x + m, [(3, 4, 16, 17), (16, 17)]),
     "few columns": (lambda x: (ge.exp(x), ge.sum(x, 0), ge.max(x, 0)), [(9000, 3)]),
 }

@@ -12,6 +12,9 @@ __all__ = ["BLOCK", "Walk"]
 BLOCK = 1024
 """How many elements are added up in registers before they are added to a total."""
 
+FEW = 16
+"""Of fewer lines than these, threads share the elements of each rather than the lines, if these are long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Walk:
@@ -38,8 +41,12 @@ class Walk:
     @property
     def shared(self) -> int | None:
         """Which of the loops threads share: one that all reductions keep, the outermost or the innermost."""
-        ends = (0, len(self.nest.sizes) - 1) if self.nest.sizes and not self.pieces else ()
-        return next((loop for loop in ends if all(strides[loop] for strides in self.reduced)), None)
+        sizes = self.nest.sizes
+        ends = (0, len(sizes) - 1) if sizes and not self.pieces else ()
+        kept = [loop for loop in ends if all(strides[loop] for strides in self.reduced)]
+        if kept and kept[-1] == len(sizes) - 1 and sizes[0] < FEW and sizes[-1] >= BLOCK:
+            return kept[-1]
+        return kept[0] if kept else None
 
     def loops(self) -> list[Loop]:
         """The loops as text, those over pieces and over blocks among them."""
