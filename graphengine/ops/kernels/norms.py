@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import plus, real, share, sqrt
+from graphengine.ops.kernels.in_place import call_over
 
 __all__ = ["row_norm_adjoints", "row_norms"]
 
@@ -34,7 +35,7 @@ def row_norms(
     none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
     scale, shift = (*affine, none, none)[:2]
     sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
-    return [(kernel_of(norm_rows), (x, scale, shift, out, epsilon, *sizes))]
+    return [call_over(norm_rows, (x, scale, shift, out, epsilon, *sizes), "x")]
 
 
 def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: bool) -> list[LoopCall] | None:
@@ -44,7 +45,7 @@ def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: 
     if not all(array.flags.c_contiguous for array in (g, x)):
         return None
     n = x.shape[-1]
-    return [(kernel_of(norm_adjoint_rows), (g, x, out, epsilon, x.size // n, n, int(centered)))]
+    return [call_over(norm_adjoint_rows, (g, x, out, epsilon, x.size // n, n, int(centered)), "g", "x")]
 
 
 def norm_rows(

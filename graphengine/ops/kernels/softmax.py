@@ -12,6 +12,7 @@ from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import exp, int64, log, maximum, plus, share
 from graphengine.ops.kernels.copies import copies
+from graphengine.ops.kernels.in_place import call_over
 
 __all__ = ["cross_entropies", "log_softmaxes", "softmax_errors", "softmaxes"]
 
@@ -47,7 +48,8 @@ def softmax_errors(out: Array, logits: Array, labels: Array) -> list[LoopCall] |
         return None
     calls, z = moved
     classes = z.shape[-1]
-    return [*calls, (kernel_of(softmax_error_rows), (z, labels, out, -inf, labels.size, classes, _rows(classes)))]
+    arguments = (z, labels, out, -inf, labels.size, classes, _rows(classes))
+    return [*calls, call_over(softmax_error_rows, arguments, "x")]
 
 
 def _along(
@@ -68,8 +70,8 @@ def _along(
     inner = x.strides[axis] // x.itemsize
     outer = x.size // (n * inner)
     if inner == 1:
-        return [*calls, (kernel_of(of_rows), (x, out, *work, -inf, outer, n, _rows(n)))]
-    return [*calls, (kernel_of(of_lines), (x, out, *along, -inf, outer, n, inner))]
+        return [*calls, call_over(of_rows, (x, out, *work, -inf, outer, n, _rows(n)), "x")]
+    return [*calls, call_over(of_lines, (x, out, *along, -inf, outer, n, inner), "x")]
 
 
 def _contiguous(target: Array, x: Array) -> tuple[Sequence[LoopCall], Array] | None:
@@ -227,7 +229,9 @@ def cross_entropy_rows(
             total = 0.0
             for p in range(row * n, row * n + n):
                 total = plus(total, work[p])
-            terms[row] = log(total) - terms[row]
+            work[begin * n + row - begin] = total  # where powers of this row or one before it were
+        for row in range(begin, end):
+            terms[row] = log(work[begin * n + row - begin]) - terms[row]
 
 
 def softmax_error_rows(
