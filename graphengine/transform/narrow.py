@@ -15,11 +15,11 @@ from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
 from graphengine.ops.scan import Scan
 
-__all__ = ["narrow"]
+__all__ = ["Narrow", "live_nodes", "narrow"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Narrow:
+class Narrow:
     """A scan that yields some items of another: its op, which operands of the other it reads, and the items' places."""
 
     op: Scan
@@ -33,15 +33,15 @@ def narrow(results: Sequence[Node], start: int) -> list[Node]:
     Nodes that were in the graph when it had `start` stay as they are.
     """
     graph = results[0].graph
-    live, narrowed = _live(results, start)
+    live, narrowed = live_nodes(results, start)
     nodes = [node for node in graph.nodes[start:] if node in live]
     return _emit(graph, nodes, narrowed, {node: node for node in graph.nodes[:start]}, results)
 
 
-def _live(results: Sequence[Node], start: int) -> tuple[set[Node], dict[Node, _Narrow]]:
+def live_nodes(results: Sequence[Node], start: int) -> tuple[set[Node], dict[Node, Narrow]]:
     """The nodes from place `start` on that `results` are computed from, and each scan among them, narrowed."""
     live, read = set(results), dict[Node, set[int]]()
-    narrowed: dict[Node, _Narrow] = {}
+    narrowed: dict[Node, Narrow] = {}
     for node in reversed(results[0].graph.nodes[start:]):
         if node not in live:
             continue
@@ -58,7 +58,7 @@ def _live(results: Sequence[Node], start: int) -> tuple[set[Node], dict[Node, _N
 def _emit(
     target: Graph,
     nodes: Sequence[Node],
-    narrowed: Mapping[Node, _Narrow],
+    narrowed: Mapping[Node, Narrow],
     copies: dict[Node, Node],
     results: Sequence[Node],
 ) -> list[Node]:
@@ -76,11 +76,11 @@ def _emit(
             copies[node] = node
             continue
         with target.emitting_like(node):
-            copies[node] = target.add(op, given)
+            copies[node] = target.add(op, given, None if node.name in target else node.name)
     return [copies[node] for node in results]
 
 
-def _narrow(op: Scan, items: Sequence[int], types: Sequence[TensorType]) -> _Narrow:
+def _narrow(op: Scan, items: Sequence[int], types: Sequence[TensorType]) -> Narrow:
     """The scan that yields `items` of `op`, for operands of these types."""
     carries, live, narrowed = _live_carries(op, items)
     inputs, stepped = op.opened.inputs, range(op.carries, op.carries + op.sequences)
@@ -94,14 +94,14 @@ def _narrow(op: Scan, items: Sequence[int], types: Sequence[TensorType]) -> _Nar
     sequences = sum(place in stepped for place in operands)
     length = 0 if sequences else op.steps(types)
     narrower = Scan(body=body, carries=len(carries), sequences=sequences, length=length, reverse=op.reverse)
-    return _Narrow(narrower, tuple(operands), {item: place for place, item in enumerate(yielded)})
+    return Narrow(narrower, tuple(operands), {item: place for place, item in enumerate(yielded)})
 
 
-def _live_carries(op: Scan, items: Collection[int]) -> tuple[list[int], set[Node], dict[Node, _Narrow]]:
+def _live_carries(op: Scan, items: Collection[int]) -> tuple[list[int], set[Node], dict[Node, Narrow]]:
     """The carries that `items` depend on, and what of the body these and the items are computed from."""
     carries = {item for item in items if item < op.carries}
     while True:
-        live, narrowed = _live([op.items[item] for item in {*items, *carries}], 0)
+        live, narrowed = live_nodes([op.items[item] for item in {*items, *carries}], 0)
         more = {place for place in range(op.carries) if op.opened.inputs[place] in live} | carries
         if more == carries:
             return sorted(carries), live, narrowed

@@ -10,8 +10,10 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.transform.rewrite.algebra import simplify
 from graphengine.transform.rewrite.constants import fold_constants
+from graphengine.transform.rewrite.dead import drop_dead
 from graphengine.transform.rewrite.duplicates import merge_duplicates
 from graphengine.transform.rewrite.fuse import fuse
+from graphengine.transform.rewrite.groupings import regroup_products
 from graphengine.transform.rewrite.products import add_products
 from graphengine.transform.rewrite.stable import make_stable
 
@@ -22,7 +24,9 @@ STABLE = "stable"
 
 REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
     {
+        "dead": drop_dead,
         STABLE: make_stable,
+        "groupings": regroup_products,
         "constants": fold_constants,
         "algebra": simplify,
         "duplicates": merge_duplicates,

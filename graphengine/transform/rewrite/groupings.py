@@ -1,0 +1,162 @@
+"""The order in which a chain of matrices is multiplied: (A B) C or A (B C), whichever takes fewer operations.
+
+Found by dynamic programming over where the last product stands (Godbole 1973). Where dims are names, an order is taken
+only if it is the better one for every size. Factors that are constants are multiplied now, where what they give is
+small: so a chain of linear maps whose weights are final, as `ge.collapse` makes them, is one map. Where weights are
+parameters, they change between runs, and their product is a part of the run like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphengine.ir import dims
+from graphengine.ir.dims import Dim
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant
+from graphengine.ir.node import Node
+from graphengine.ir.op import Array
+from graphengine.ops.linalg import MatMul
+from graphengine.transform.rewrite.constants import FOLDED_ELEMENTS
+from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
+
+__all__ = ["regroup_products"]
+
+MOST_FACTORS = 24
+"""How many factors of one chain are looked at together; the time to order them grows with the cube of this."""
+
+TRIED_SIZES = (1, 32, 4096)
+"""The sizes of named dims for which the best order is sought, before it is held against all sizes."""
+
+
+def regroup_products(graph: Graph) -> Graph:
+    """`graph` with chains of matrix products in their cheapest order, in the bodies of its scans too."""
+    return apply_rules(graph, _RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Product:
+    """A product of matrices: one of them, or a product of two such products."""
+
+    rows: Dim
+    columns: Dim
+    flops: Dim
+    """Of a run, as a polynomial in the names of dims."""
+    matrix: Node | None = None
+    left: _Product | None = None
+    right: _Product | None = None
+    is_constant: bool = False
+
+    def expression(self) -> Expression | None:
+        """What computes it; None if a product of constants overflows, as one of theirs with x may not."""
+        if self.matrix is not None:
+            return self.matrix
+        if self.is_constant:
+            with np.errstate(all="ignore"):
+                value = self._value()
+            return Apply.to(Constant(value=value, dtype=value.dtype.name)) if np.isfinite(value).all() else None
+        assert self.left is not None  # or it is a matrix
+        assert self.right is not None
+        sides = self.left.expression(), self.right.expression()
+        return None if sides[0] is None or sides[1] is None else Apply.to(MatMul(), sides[0], sides[1])
+
+    def _value(self) -> Array:
+        if self.left is not None and self.right is not None:
+            return np.asarray(self.left._value() @ self.right._value())
+        assert self.matrix is not None
+        assert isinstance(self.matrix.op, Constant)
+        return np.asarray(self.matrix.op.value)
+
+
+def cheaper_order(y: Site) -> Expression | None:
+    """The chain that ends in y in its cheapest order; None if that is the one in which it stands."""
+    readers = y.readers()
+    if readers is None or (len(readers) == 1 and isinstance(readers[0], MatMul)):
+        return None  # in the last case the chain goes on, and is looked at from its end
+    factors: list[_Product] = []
+    present = _flattened(y.parents, (True, True), y.once, factors)
+    if present is None or len(factors) < 3:
+        return None
+    found = [_cheapest(factors, size) for size in _tried(factors)]
+    better = [product for product in found if _is_cheaper(product.flops, present.flops)]
+    best = min(better, key=lambda product: _bound(product.flops, TRIED_SIZES[1]), default=None)
+    return None if best is None else best.expression()
+
+
+def _flattened(
+    operands: Sequence[Node], ends: tuple[bool, bool], once: Callable[[Node], bool], factors: list[_Product]
+) -> _Product | None:
+    """The product of `operands` as it stands, with its factors added to `factors`; None if one is no matrix.
+
+    `ends` says whether the operands stand at the left and at the right end of the chain, where one may be a vector.
+    """
+    sides = []
+    for node, own_ends in zip(operands, ((ends[0], False), (False, ends[1])), strict=True):
+        inner = None
+        if isinstance(node.op, MatMul) and once(node) and len(factors) < MOST_FACTORS - 2:
+            start = len(factors)
+            inner = _flattened(node.parents, own_ends, once, factors)
+            if inner is None:
+                del factors[start:]
+        if inner is None:
+            inner = _factor(node, *own_ends)
+            if inner is None:
+                return None
+            factors.append(inner)
+        sides.append(inner)
+    return _times(*sides)
+
+
+def _factor(node: Node, is_first: bool, is_last: bool) -> _Product | None:
+    """A matrix of the chain, or a vector at an end of it: a row if it is the first, a column if it is the last."""
+    shape = {2: node.shape, 1: (1, *node.shape) if is_first else (*node.shape, 1)}.get(node.ndim)
+    if shape is None or (node.ndim == 1 and not is_first and not is_last):
+        return None
+    return _Product(shape[0], shape[1], 0, matrix=node, is_constant=isinstance(node.op, Constant))
+
+
+def _times(left: _Product, right: _Product) -> _Product:
+    rows, inner, columns = left.rows, left.columns, right.columns
+    size = dims.multiply(rows, columns)
+    if left.is_constant and right.is_constant and isinstance(size, int) and size <= FOLDED_ELEMENTS:
+        return _Product(rows, columns, 0, left=left, right=right, is_constant=True)
+    own = dims.multiply(size, dims.subtract(dims.multiply(2, inner), 1))
+    flops = dims.add(own, dims.add(left.flops, right.flops))
+    return _Product(rows, columns, flops, left=left, right=right)
+
+
+def _cheapest(factors: Sequence[_Product], size: int) -> _Product:
+    """The product of `factors` that takes the fewest operations where every name of a dim has this size."""
+    best = {(place, place + 1): (0, factor) for place, factor in enumerate(factors)}
+    for length in range(2, len(factors) + 1):
+        for start in range(len(factors) - length + 1):
+            stop = start + length
+            ways = (_times(best[start, middle][1], best[middle, stop][1]) for middle in range(start + 1, stop))
+            best[start, stop] = min(((_bound(way.flops, size), way) for way in ways), key=lambda way: way[0])
+    return best[0, len(factors)][1]
+
+
+def _tried(factors: Sequence[_Product]) -> Sequence[int]:
+    has_names = any(isinstance(dim, str) for factor in factors for dim in (factor.rows, factor.columns))
+    return TRIED_SIZES if has_names else TRIED_SIZES[:1]
+
+
+def _bound(flops: Dim, size: int) -> int:
+    return dims.bind(flops, dict.fromkeys(dims.names(flops), size))
+
+
+def _is_cheaper(flops: Dim, present: Dim) -> bool:
+    """Whether `flops` are never more than at present, whatever the sizes of names, which are at least 1, and at some
+    sizes fewer: as a polynomial in how much each size is above 1, the difference has no negative coefficient.
+    """
+    spared = dims.subtract(present, flops)
+    if isinstance(spared, int):
+        return spared > 0
+    above_one = dims.substitute(spared, {name: f"{name}+1" for name in dims.names(spared)})
+    return above_one > 0 if isinstance(above_one, int) else "-" not in above_one
+
+
+_RULES = Rules({MatMul: (cheaper_order,)})
