@@ -6,8 +6,9 @@ import pytest
 
 import graphengine as ge
 from graphengine.baselines import WAYS, compare
+from graphengine.bench.networks import ladder
 from tests.arrays import f64
-from tests.baselines.graphs import ladder, two_layers
+from tests.baselines.graphs import two_layers
 
 FEEDS = {"x": f64(5, 3)}
 

@@ -8,15 +8,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine import zoo
-from graphengine.baselines import Element, ForwardMode, Unshared, every_element
+from graphengine.baselines import Differences, Element, ForwardMode, Unshared, every_element
 from graphengine.baselines.paths import Paths
+from graphengine.bench.networks import ladder
 from graphengine.errors import ExecutionError, NamingError
 from graphengine.testing import in_float64
 from tests.arrays import f64
-from tests.baselines.graphs import ladder, two_layers
+from tests.baselines.graphs import two_layers
 from tests.random_graphs import BATCH, SEEDS, Sample, grow
 
 FEEDS = {"x": f64(5, 3)}
@@ -60,6 +63,20 @@ def test_random_graphs_of_all_ops_agree(way: type, seed: int) -> None:
         element = Element(name, gradient.size // 2)
         given = one_by_one.derivative(sample.feeds, element)
         assert given == pytest.approx(gradient.flat[element.place], abs=1e-12 * max(1.0, np.abs(gradient).max()))
+
+
+@given(seed=st.integers(min_value=len(SEEDS), max_value=10_000), size=st.integers(min_value=1, max_value=12))
+@settings(max_examples=10)
+def test_all_ways_agree_on_any_random_graph(seed: int, size: int) -> None:
+    sample = grow(seed, size)
+    gradients, ways = backprop(sample.graph, sample.feeds), [way(sample.graph, "loss") for way in (*WAYS, Differences)]
+    for name, gradient in gradients.items():
+        element = Element(name, seed % gradient.size)
+        scale = max(1.0, float(np.abs(gradient).max()))
+        for way in ways:
+            if way.followed(name) == way.paths(name):
+                given = way.derivative(sample.feeds, element)
+                assert given == pytest.approx(gradient.flat[element.place], abs=1e-6 * scale)
 
 
 @every_way
