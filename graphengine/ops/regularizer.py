@@ -16,6 +16,7 @@ from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import mask, where
 from graphengine.ops.elementwise import sign, sqrt
+from graphengine.ops.kernels.moments import square_sums
 from graphengine.ops.kernels.terms import term_sums
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
@@ -155,6 +156,12 @@ class GroupLasso(Regularizer):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         squares, norms = scratch
         return self._run, (out, *operands, squares, norms, norms.reshape(-1))
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (w,), (work, norms) = operands, scratch
+        calls = square_sums(norms, w, check_axes(self.axis, w.ndim), work)
+        total = term_sums(out, "sqrt(x0)", (norms,), work)
+        return None if calls is None or total is None else [*calls, *total]
 
     def _run(self, out: Array, w: Array, squares: Array, norms: Array, flat_norms: Array) -> None:
         np.multiply(w, w, squares)

@@ -22,7 +22,7 @@ from graphengine.ops.linalg import MatMul
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Hinge, Huber, SquaredError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.reduce import ArgMax, ArgMin, First, LogSumExp, Max, Mean, Min
-from graphengine.ops.regularizer import L1, L2, ElasticNet
+from graphengine.ops.regularizer import L1, L2, ElasticNet, GroupLasso
 from graphengine.ops.shape import Concat, Pad, Stack
 from graphengine.ops.softmax_error import SoftmaxError
 from tests.arrays import f64, i64
@@ -71,7 +71,11 @@ CASES: list[tuple[Op, tuple[np.ndarray, ...]]] = [
     (Huber(delta=0.5), (f64(70), f64(70, seed=1))),
     (Hinge(reduction="sum"), (f64(70), np.sign(f64(70, seed=1)))),
     (BinaryCrossEntropy(), (f64(70), f64(70, low=0.0, high=1.0))),
-    *[(op, (f64(70, 60),)) for op in (L1(), L2(), ElasticNet(ratio=0.25))],
+    *[
+        (op, (f64(70, 60),))
+        for op in (L1(), L2(), ElasticNet(ratio=0.25), GroupLasso(axis=(0,)), GroupLasso(axis=(1,)))
+    ],
+    *[(Sum(axis=axis), (i64(5, 70, high=9).astype(dtype),)) for axis in ((0,), (1,)) for dtype in ("uint8", "int64")],
     (LayerNorm(), (f64(5, 70), f64(70), f64(70, seed=1))),
     (LayerNorm(axes=2), (f64(5, 7, 10), f64(7, 10))),
     (LayerNorm(), (f64(2, 1100),)),

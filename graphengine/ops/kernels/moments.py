@@ -9,9 +9,10 @@ import numpy as np
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import exp, float64, log, maximum, minimum, plus, real, share
+from graphengine.ops.kernels.copies import fills
 from graphengine.ops.kernels.reductions import extremes, fold, sums
 
-__all__ = ["logsumexps", "places", "variances"]
+__all__ = ["logsumexps", "places", "square_sums", "variances"]
 
 
 def variances(out: Array, x: Array, axes: Sequence[int], means: Array, count: int) -> list[LoopCall] | None:
@@ -24,6 +25,19 @@ def variances(out: Array, x: Array, axes: Sequence[int], means: Array, count: in
     if loops.is_across:
         return [*first, (kernel_of(square_lines), (x, means, out, float(count), *loops.numbers_across))]
     return [*first, (kernel_of(square_places), (x, means, out, float(count), *loops.numbers))]
+
+
+def square_sums(out: Array, x: Array, axes: Sequence[int], work: Array) -> list[LoopCall] | None:
+    """The calls that write the sum of x^2 over `axes` into `out`; `work` is at least as large."""
+    if not out.size:
+        return []
+    loops = fold(x, out, axes)
+    if loops is None:
+        return None
+    zeros = work.reshape(-1)[: out.size]
+    if loops.is_across:
+        return [*fills(zeros, 0.0), (kernel_of(square_lines), (x, zeros, out, 1.0, *loops.numbers_across))]
+    return [*fills(zeros, 0.0), (kernel_of(square_places), (x, zeros, out, 1.0, *loops.numbers))]
 
 
 def logsumexps(out: Array, x: Array, axes: Sequence[int], greatest: Array) -> list[LoopCall] | None:

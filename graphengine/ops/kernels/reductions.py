@@ -10,7 +10,7 @@ import numpy as np
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import float64, maximum, plus, real, share
+from graphengine.ir.vocabulary import float64, int64, maximum, plus, real, share
 from graphengine.ops.kernels.copies import fills
 from graphengine.ops.kernels.layout import Axis, nest, outspread
 
@@ -59,14 +59,14 @@ def fold(x: Array, out: Array, axes: Sequence[int], in_order: bool = False) -> F
 
 
 def sums(out: Array, x: Array, axes: Sequence[int], divisor: float = 1.0) -> list[LoopCall] | None:
-    """The calls that write the sum of x over `axes`, divided by `divisor`, into `out`; None if it is not of floats."""
-    if out.dtype.kind != "f":
-        return None
+    """The calls that write the sum of x over `axes`, divided by `divisor` if it is of floats, into `out`."""
     if not x.size:
         return fills(out, 0.0 if divisor else nan)
     loops = fold(x, out, axes)
     if loops is None:
         return None
+    if out.dtype.kind != "f":
+        return [(kernel_of(count_places), (x, out, *loops.numbers))]
     if loops.is_across:
         return [(kernel_of(sum_lines), (x, out, float(divisor), *loops.numbers_across))]
     return [(kernel_of(sum_places), (x, out, float(divisor), *loops.numbers))]
@@ -117,6 +117,37 @@ def sum_places(
                         part = plus(part, x[first + p * x_c])
                     total += part
         out[row * out_i + column * out_j] = real(total / divisor)
+
+
+def count_places(
+    x: Array,
+    out: Array,
+    i: int,
+    x_i: int,
+    out_i: int,
+    j: int,
+    x_j: int,
+    out_j: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Sums of whole numbers, which wrap around in the dtype of `out`."""
+    for place in share(i * j, rank, ranks):
+        row = place // j
+        column = place - row * j
+        total = int64(0)
+        for outer in range(a):
+            for inner in range(b):
+                first = row * x_i + column * x_j + outer * x_a + inner * x_b
+                for p in range(c):
+                    total += int64(x[first + p * x_c])
+        out[row * out_i + column * out_j] = total
 
 
 def sum_lines(
