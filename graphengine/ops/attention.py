@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from graphengine.errors import ShapeError
 from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call
 from graphengine.ir.pullback import pullback
@@ -24,6 +25,7 @@ from graphengine.ops.activation import identity
 from graphengine.ops.broadcast import dim_size, full, sum
 from graphengine.ops.compare import logical_and, where
 from graphengine.ops.elementwise import exp, sqrt
+from graphengine.ops.kernels.attention import adjoint_block, attention_block
 from graphengine.ops.linalg import transpose
 from graphengine.ops.position import arange
 from graphengine.ops.scores import Scores, run_all, turned
@@ -88,6 +90,13 @@ class Attention(Scores):
                 (np.add, (log_sums, total, log_sums)),
             ]
         return run_all, (calls,)
+
+    def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        (y, log_sum), (q, k, v, *mask) = out, operands
+        calls: list[LoopCall] = []
+        for sight in self.sights(q, k, *mask):
+            calls += attention_block(sight, y, log_sum, q, k, v, scratch[3], self.factor(q.shape[-1]))
+        return calls
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
         values, log_sum = (apply(Item(index=index), y) for index in range(2))
@@ -167,6 +176,17 @@ class AttentionAdjoint(Scores):
             calls += _bind_product(slope, turned(scaled), block.keys(k_bar), block.keys(k_share) if more else None)
             calls += _bind_product(powers, rows_bar, block.keys(v_bar), block.keys(v_share) if more else None)
         return run_all, (calls,)
+
+    def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        *arrays, log_sum, delta = operands[:6]
+        if not (log_sum.flags.c_contiguous and delta.flags.c_contiguous):
+            return None
+        _, q, k, _ = arrays
+        calls: list[LoopCall] = []
+        for sight in self.sights(q, k, *operands[6:]):
+            work, slopes = scratch[5], scratch[3]
+            calls += adjoint_block(sight, out, operands[:6], work, slopes, self.factor(q.shape[-1]), not calls)
+        return calls
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
         # Through the formula written out as nodes, which holds the scores whole.

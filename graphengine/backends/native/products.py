@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,9 +43,11 @@ def blas_product(
     alpha = factor * scale[0]
     if m > 0 and n > 0:
         for i in range(begin, end):
-            c_part = behind(c, c_from + i * sizes[11])
-            a_part = behind(a, a_from + i * sizes[12])
-            b_part = behind(b, b_from + i * sizes[13])
+            outer = i // sizes[11]
+            inner = i - outer * sizes[11]
+            c_part = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
+            a_part = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
+            b_part = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
             gemm(function, narrow, c_part, a_part, b_part, m, n, k, lda, ldb, ldc, a_turned, b_turned, alpha, kept)
 
 
@@ -117,50 +118,34 @@ def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, lis
     scale = np.ones((), out.dtype) if product.scale is None else product.scale
     calls = []
     for part in _stacks(out, a, b):
-        call = _call(_Product(*part), scale, product.factor, product.kept, blas)
+        call = _call(part, scale, product.factor, product.kept, blas)
         if call is None:
             return None
         calls.append(call)
     return calls
 
 
-@dataclass(frozen=True, slots=True)
-class _Product:
-    """Products of matrices that stand at equal distances, `next` elements apart; strides count elements."""
-
-    c: Array
-    a: Array
-    b: Array
-
-    @property
-    def count(self) -> int:
-        return int(self.c.shape[0])
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Rows, columns, and what is summed over."""
-        return self.c.shape[1], self.c.shape[2], self.a.shape[2]
-
-
 def _call(
-    stack: _Product, scale: Array, factor: float, kept: float, blas: Blas | None
+    stack: tuple[Array, ...], scale: Array, factor: float, kept: float, blas: Blas | None
 ) -> tuple[Kernel, list[Any]] | None:
-    c, a, b = stack.c, stack.a, stack.b
-    m, n, k = stack.sizes
-    if stack.count == 1 and m * n * k <= _FEW:
-        if _stride(b, 2) == 1:
-            sizes = [m, n, k, _stride(a, 1), _stride(a, 2), _stride(b, 1), _stride(c, 1)]
+    """The call for matrices [outer, inner, rows, columns]."""
+    c, a, b = stack
+    outer, inner, m, n = c.shape
+    k = a.shape[-1]
+    if outer * inner == 1 and m * n * k <= _FEW:
+        if _stride(b, -1) == 1:
+            sizes = [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
             return kernel_of(small_product), [c, a, b, scale, *sizes, factor, kept]
-        if _stride(b, 1) == 1 and _stride(a, 2) == 1:
-            sizes = [m, n, k, _stride(a, 1), _stride(b, 2), _stride(c, 1), _stride(c, 2)]
+        if _stride(b, -2) == 1 and _stride(a, -1) == 1:
+            sizes = [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
             return kernel_of(small_dots), [c, a, b, scale, *sizes, factor, kept]
     leading = [found for array in (c, a, b) if (found := _leading(array))]
     if blas is None or len(leading) < 3 or leading[0][1]:
         return None
     (ldc, _), (lda, a_turned), (ldb, b_turned) = leading
-    nexts = [_stride(array, 0) for array in (c, a, b)]
+    nexts = [_stride(array, axis) for array in (c, a, b) for axis in (0, 1)]
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
-    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, stack.count, *nexts]
+    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, outer * inner, inner, *nexts]
     return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), factor, kept]
 
 
@@ -170,19 +155,20 @@ _FEW = 4096
 
 def _leading(array: Array) -> tuple[int, bool] | None:
     """The distance of rows, or of columns where these are contiguous instead, and whether they are; None if neither."""
-    _, rows, columns = array.shape
-    if _stride(array, 2) == 1 and (rows == 1 or _stride(array, 1) >= max(columns, 1)):
-        return max(_stride(array, 1), columns, 1), False
-    if _stride(array, 1) == 1 and (columns == 1 or _stride(array, 2) >= max(rows, 1)):
-        return max(_stride(array, 2), rows, 1), True
+    rows, columns = array.shape[-2:]
+    if _stride(array, -1) == 1 and (rows == 1 or _stride(array, -2) >= max(columns, 1)):
+        return max(_stride(array, -2), columns, 1), False
+    if _stride(array, -2) == 1 and (columns == 1 or _stride(array, -1) >= max(rows, 1)):
+        return max(_stride(array, -1), rows, 1), True
     return None
 
 
 def _stacks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """The arrays cut along leading axes until one such axis is left."""
-    if arrays[0].ndim == 2:
-        yield tuple([array[None] for array in arrays])
-    elif arrays[0].ndim == 3:
+    """The arrays as stacks with two axes ahead of their matrices: merged where they can be, and else cut apart."""
+    ahead = arrays[0].ndim - 2
+    if ahead < 2:
+        yield tuple([array[(None,) * (2 - ahead)] for array in arrays])
+    elif ahead == 2:
         yield arrays
     elif merged := _merged(arrays):
         yield from _stacks(*merged)
