@@ -59,6 +59,7 @@ from graphengine.transform.collapse import collapse as collapse
 from graphengine.transform.derivatives import *
 from graphengine.transform.inference import for_inference as for_inference
 from graphengine.transform.per_example import *
+from graphengine.transform.rewrite.passes import rewrites as rewrites
 from graphengine.transform.tangent import *
 
 if typing.TYPE_CHECKING:

@@ -86,7 +86,7 @@ def compile(
         asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
         node = recipe.graph.nodes[_output_or_node(graph, loss).index]
         if STABLE in recipe.rewrites:
-            recipe.graph, node = _with_safe_forms(recipe.graph, node)
+            node = _make_safe(recipe, node)
         _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
     elif not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
@@ -96,14 +96,18 @@ def compile(
     return executable
 
 
-def _with_safe_forms(graph: Graph, loss: Node) -> tuple[Graph, Node]:
-    """`graph` with safe forms in the place of those written out, and the loss in it.
+def _make_safe(recipe: Recipe, loss: Node) -> Node:
+    """Put safe forms in the place of those written out, and return what the loss is then.
 
     It is before differentiating that this is done, for an unsafe form has an unsafe adjoint.
     """
-    graph.outputs[_LOSS] = loss
-    stable = make_stable(graph, keep_names=True)
-    return stable, stable.outputs.pop(_LOSS)
+    declared = recipe.graph
+    declared.outputs[_LOSS] = loss
+    recipe.graph = make_stable(declared, keep_names=True)
+    if recipe.graph is not declared:
+        recipe.declared = declared
+        del declared.outputs[_LOSS]
+    return recipe.graph.outputs.pop(_LOSS)
 
 
 def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from graphengine.backends.backend import Backend, Runnable
 from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
+from graphengine.explanation import Explanation, rewritten
 from graphengine.ir import dims, leaf
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
@@ -26,7 +27,9 @@ from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
 from graphengine.transform.extract import extract
 from graphengine.transform.inference import for_inference, trains_otherwise
+from graphengine.transform.rewrite.changes import changes
 from graphengine.transform.rewrite.passes import rewrite
+from graphengine.transform.rewrite.stable import make_stable
 
 __all__ = ["Executable", "Recipe"]
 
@@ -48,6 +51,8 @@ class Recipe:
     unreached: dict[str, str] = field(default_factory=dict)
     rewrites: tuple[str, ...] = ()
     memory_budget: int | None = None
+    declared: Graph | None = None
+    """The graph before safe forms were put in it, if there were any to put."""
 
 
 @dataclass(slots=True)
@@ -195,8 +200,7 @@ class Executable:
             if not isinstance(size, int) or size < 1:
                 raise FeedError(f"{name} = {size!r}: the size of a dim is an int of at least 1")
         kind = which or self._fullest()
-        outputs = () if kind == "step" else tuple(self._recipe.graph.outputs)
-        return self._plan(kind, outputs, sizes)
+        return self._plan(kind, self._outputs_of(kind), sizes)
 
     def cost(self, **sizes: int) -> Cost:
         """The cost of one run of the fullest program for these sizes of the named dims, exactly; nothing is run."""
@@ -205,6 +209,28 @@ class Executable:
     def audit(self) -> Audit:
         """Proof, from the program itself, that each value and each adjoint is computed exactly once."""
         return audit(self.program, self._recipe.derivative)
+
+    def explain(self, which: ProgramName | None = None, /, *, source: bool = False, **sizes: int) -> Explanation:
+        """What the rewrites made of a program (the fullest one if left out), and which kernel runs what in it.
+
+        Costs are for these sizes of the named dims, those of the last run if left out, and 1 before any. With `source`
+        the text ends with that of the kernels which were generated. `print(exe.explain())` shows it all.
+        """
+        binding = sizes or {name: self._last_binding.get(name, 1) for name in self._dim_names()}
+        program = self.plan(which, **binding)
+        kind = which or self._fullest()
+        outputs, declared = self._outputs_of(kind), self._recipe.declared
+        part = self._part(kind, outputs)
+        return Explanation(
+            program=kind,
+            binding=program.binding,
+            cost=cost_of(program),
+            left_out=tuple(node.name for node in self.graph.nodes if not node.is_leaf and node.name not in part),
+            declared=tuple(changes(declared, make_stable(declared))) if declared else (),
+            rewrites=rewritten(part, self._recipe.rewrites, lambda graph: plan_within(None, kind, graph, binding)),
+            kernels=self._loaded_for(kind, outputs, program.binding).runnable.kernels,
+            shows_source=source,
+        )
 
     def _fullest(self) -> ProgramName:
         if self._recipe.loss is None:
@@ -246,12 +272,25 @@ class Executable:
         return self._plans[key]
 
     def _rewritten(self, kind: ProgramName, outputs: tuple[str, ...]) -> Graph:
-        """The graph of one program, with its results as outputs under the names of their nodes, rewritten."""
+        """The graph of one program, rewritten."""
         if (kind, outputs) not in self._graphs:
-            updates = self._recipe.graph.updates if kind == "step" else {}
-            part = extract(self._recipe.graph, self._results(kind, outputs), updates)
-            self._graphs[kind, outputs] = rewrite(part, self._recipe.rewrites)
+            self._graphs[kind, outputs] = rewrite(self._part(kind, outputs), self._recipe.rewrites)
         return self._graphs[kind, outputs]
+
+    def _part(self, kind: ProgramName, outputs: tuple[str, ...]) -> Graph:
+        """The graph of one program, with its results as outputs under the names of their nodes."""
+        updates = self._recipe.graph.updates if kind == "step" else {}
+        return extract(self._recipe.graph, self._results(kind, outputs), updates)
+
+    def _outputs_of(self, kind: ProgramName) -> tuple[str, ...]:
+        """The outputs that a program computes where none are asked for."""
+        return () if kind == "step" else tuple(self._recipe.graph.outputs)
+
+    def _loaded_for(self, kind: ProgramName, outputs: tuple[str, ...], binding: dict[str, int]) -> _Loaded:
+        """The program bound for these sizes: one that is there, or a new one."""
+        there = (loaded for key, loaded in self._loaded.items() if key[:2] == (kind, outputs))
+        found = next((loaded for loaded in there if loaded.program.binding == binding), None)
+        return found or self._make(kind, outputs, binding)
 
     def _dim_names(self) -> set[str]:
         return {name for node in self._recipe.graph.inputs for name in node.type.names()}

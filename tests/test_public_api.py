@@ -31,8 +31,8 @@ REST = """
     Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay CrossValidation EarlyStopping Epoch
     Executable ExponentialDecay Fold GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay
     TensorType Training Warmup collapse compile confusion_matrix cross_validate evaluate fit for_inference grad
-    gradcheck hessian hvp jacobian jvp load load_checkpoint load_parameters per_example_grad predict save_checkpoint
-    save_parameters transfer
+    gradcheck hessian hvp jacobian jvp load load_checkpoint load_parameters per_example_grad predict rewrites
+    save_checkpoint save_parameters transfer
 """
 
 

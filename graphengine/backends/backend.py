@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from graphengine.ir.op import Array
 from graphengine.schedule.program import Program
 
-__all__ = ["Backend", "Runnable"]
+__all__ = ["Backend", "KernelUse", "Runnable"]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelUse:
+    """Which kernel runs an instruction, and whose it is."""
+
+    instruction: str
+    """The instruction as the listing of its program has it; "  " ahead for one of the body of the scan above."""
+    backend: str
+    kernel: str
+    """Its name; empty, as the backend is, for a view, which nothing runs, and for a scan, which its body runs."""
+    source: str | None = None
+    """The text of a kernel that was generated."""
 
 
 class Runnable(Protocol):
     """A program bound to its arrays."""
+
+    @property
+    def kernels(self) -> tuple[KernelUse, ...]:
+        """What runs each instruction, in their order; an instruction that several kernels run has a line for each."""
 
     @property
     def results(self) -> Mapping[str, Array]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from graphengine.backends.backend import KernelUse
 from graphengine.backends.frame import Binder, Frame
 from graphengine.errors import ExecutionError
-from graphengine.ir.op import Array
+from graphengine.ir.op import Array, Call
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Instruction, Program
 
-__all__ = ["BoundProgram"]
+__all__ = ["BoundProgram", "numpy_use"]
 
 BUFFERED_ELEMENTS = 288
 """How much NumPy buffers of an operand that it repeats, a bias say. By itself it is 8192, allocated in every call."""
@@ -58,6 +59,17 @@ class BoundProgram:
                 self.quote(error, place)
                 raise
 
+    def uses(self, use_of: Callable[[Any, str], KernelUse]) -> tuple[KernelUse, ...]:
+        """What runs each instruction, and each of the body of a scan, as `use_of` says of a call and an instruction."""
+        uses: dict[KernelUse, None] = {}
+        for place, step in enumerate(self.program.instructions):
+            first, last = self.calls_of(place, place + 1)
+            if first == last or step.loop is not None:
+                uses[KernelUse(str(step), "", "")] = None
+            for call, owner in zip(self.calls[first:last], self.owners[first:last], strict=True):
+                uses[use_of(call, str(step) if owner is step else f"  {owner}")] = None
+        return tuple(uses)
+
     def quote(self, error: ExecutionError, place: int) -> None:
         """Quote the instruction of the call at `place`; one of a scan's body with the scan around it."""
         owner, outer = self.owners[place], self.program.instructions[bisect_right(self._first_call, place) - 1]
@@ -67,6 +79,25 @@ class BoundProgram:
             *(f"{operand.name} is {operand.type}" for operand in dict.fromkeys(owner.operands)),
             *([f"in the body of {outer}, declared at {outer.where}"] if owner is not outer else ()),
         )
+
+
+def numpy_use(call: Call, instruction: str) -> KernelUse:
+    """The use of a kernel of NumPy, or of one that is Python around such kernels."""
+    return KernelUse(instruction, "numpy", _kernel_name(call[0]))
+
+
+def _kernel_name(function: Any) -> str:
+    """What a kernel is called: `numpy.add`, `numpy.add.reduce`, `ndarray.fill`, or a function of this package."""
+    function = getattr(function, "func", function)  # of what has arguments already
+    owner = getattr(function, "__self__", None)
+    if isinstance(function, np.ufunc):
+        return f"numpy.{function.__name__}"
+    if isinstance(owner, np.ufunc):
+        return f"numpy.{owner.__name__}.{function.__name__}"
+    if isinstance(owner, np.ndarray):
+        return f"ndarray.{function.__name__}"
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{function.__module__}.{name.replace('.<locals>', '')}".removeprefix("graphengine.")
 
 
 def _is_same(call: Any, other: Any) -> bool:

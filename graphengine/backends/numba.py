@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from graphengine.backends.bound import BoundProgram
+from graphengine.backends.backend import KernelUse
+from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.native.blas import find_blas
 from graphengine.backends.native.code import Request, addresses
 from graphengine.backends.native.products import product_calls
@@ -70,6 +71,11 @@ class NativeProgram:
         ]
         self._table = self._tabulate()
         self._pieces: dict[tuple[int, int], list[_Piece]] = {}
+
+    @property
+    def kernels(self) -> tuple[KernelUse, ...]:
+        """Kernels of machine code, with their text, and those of NumPy where an op has no loops."""
+        return self._bound.uses(_use)
 
     def run(self, start: int, stop: int) -> None:
         """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""
@@ -149,6 +155,13 @@ class _Piece:
     last: int
     job: Job | None
     shared: bool
+
+
+def _use(call: _Native | Call, instruction: str) -> KernelUse:
+    if not isinstance(call, _Native):
+        return numpy_use(call, instruction)
+    kernel, _ = call.request
+    return KernelUse(instruction, NumbaBackend.name, kernel.name, kernel.source)
 
 
 def _kernels(loops: Sequence[LoopCall]) -> list[tuple[Kernel, Sequence[Any]]] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphengine.backends.bound import BoundProgram
+from graphengine.backends.backend import KernelUse
+from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.frame import numpy_calls
 from graphengine.ir.op import Array
 from graphengine.schedule.program import Program
@@ -29,6 +30,11 @@ class LoadedProgram:
         self._bound = BoundProgram(program, leaves, numpy_calls)
         self.arena = self._bound.arena
         self.results = self._bound.results
+
+    @property
+    def kernels(self) -> tuple[KernelUse, ...]:
+        """NumPy's kernels, and those made of them."""
+        return self._bound.uses(numpy_use)
 
     def run(self, start: int, stop: int) -> None:
         """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""

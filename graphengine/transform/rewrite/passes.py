@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -17,7 +18,7 @@ from graphengine.transform.rewrite.groupings import regroup_products
 from graphengine.transform.rewrite.products import add_products
 from graphengine.transform.rewrite.stable import make_stable
 
-__all__ = ["REWRITES", "STABLE", "chosen", "rewrite"]
+__all__ = ["REWRITES", "STABLE", "chosen", "rewrite", "rewrites"]
 
 STABLE = "stable"
 """The rewrite that is made before a graph is differentiated, too."""
@@ -35,6 +36,11 @@ REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
     }
 )
 """By name. A rewrite returns the graph itself where it finds nothing to do."""
+
+
+def rewrites() -> dict[str, str]:
+    """The rewrites that `compile` makes, in their order, each with one line on what it does."""
+    return {name: (inspect.getdoc(rewrite) or "").partition("\n")[0] for name, rewrite in REWRITES.items()}
 
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:

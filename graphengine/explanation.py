@@ -1,0 +1,131 @@
+"""What was made of a program, and what runs it: each rewrite with what it changed and spared, each kernel with its
+backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from graphengine.backends.backend import KernelUse
+from graphengine.ir.graph import Graph
+from graphengine.schedule.cost import Cost, cost_of
+from graphengine.schedule.program import Program
+from graphengine.transform.rewrite.changes import Change, changes
+from graphengine.transform.rewrite.passes import REWRITES
+
+__all__ = ["Explanation", "Rewritten", "rewritten"]
+
+SHOWN = 6
+"""How many changes of one rewrite, and how many names, the text gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """One rewrite: what it changed, and what the program costs before and after it."""
+
+    name: str
+    changes: tuple[Change, ...]
+    before: Cost
+    after: Cost
+
+    @property
+    def spared(self) -> dict[str, int]:
+        """What a run takes less: instructions, FLOPs, bytes moved and peak bytes; below 0 where it takes more."""
+        costs = zip(_figures(self.before).items(), _figures(self.after).values(), strict=True)
+        return {name: before - after for (name, before), after in costs}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A program explained. `str` of it is the text."""
+
+    program: str
+    binding: dict[str, int]
+    """The sizes of named dims for which costs are given."""
+    cost: Cost
+    """Of the program that runs, after all rewrites."""
+    left_out: tuple[str, ...]
+    """The nodes of the graph that this program does not need."""
+    declared: tuple[Change, ...]
+    """What the rewrite `stable` changed in the declared graph, before it was differentiated."""
+    rewrites: tuple[Rewritten, ...]
+    kernels: tuple[KernelUse, ...]
+    """What runs each instruction; of a scan also those of a step, once."""
+    shows_source: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The texts of the kernels that have one, each once."""
+        return tuple(dict.fromkeys(use.source for use in self.kernels if use.source is not None))
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        sizes = ", ".join(f"{name}={size}" for name, size in self.binding.items())
+        figures = ", ".join(f"{figure:,} {name}" for name, figure in _figures(self.cost).items())
+        yield f"program {self.program}{f' ({sizes})' if sizes else ''}: {figures}"
+        if self.left_out:
+            names = ", ".join(self.left_out[:SHOWN]) + (", ..." if len(self.left_out) > SHOWN else "")
+            yield f"left out, as nothing here needs them, {len(self.left_out)} nodes: {names}"
+        yield ""
+        yield from _table(
+            [
+                ("rewrite", "changes", *(f"{name} spared" for name in _figures(self.cost))),
+                *(
+                    (r.name, str(len(r.changes)), *(f"{spared:,}" for spared in r.spared.values()))
+                    for r in self.rewrites
+                ),
+            ],
+            right_from=1,
+        )
+        if self.declared:
+            yield from ("", "stable, before differentiating", *_told(self.declared))
+        for rewrite in self.rewrites:
+            if rewrite.changes:
+                yield from ("", rewrite.name, *_told(rewrite.changes))
+        yield ""
+        rows = [("backend", "kernel", "instruction")]
+        yield from _table([*rows, *((use.backend, use.kernel, use.instruction) for use in self.kernels)], right_from=3)
+        if self.shows_source:
+            for source in self.sources:
+                yield from ("", source.rstrip("\n"))
+
+
+def rewritten(graph: Graph, names: Sequence[str], plan: Callable[[Graph], Program]) -> tuple[Rewritten, ...]:
+    """The rewrites of these names, made one after the other of `graph`; `plan` gives the program of a graph."""
+    found = []
+    before = cost_of(plan(graph))
+    for name in names:
+        next_graph = REWRITES[name](graph)
+        after = before if next_graph is graph else cost_of(plan(next_graph))
+        found.append(Rewritten(name, tuple(changes(graph, next_graph)), before, after))
+        graph, before = next_graph, after
+    return tuple(found)
+
+
+def _figures(cost: Cost) -> dict[str, int]:
+    return {
+        "instructions": cost.instructions,
+        "FLOPs": cost.total_flops,
+        "bytes moved": sum(cost.bytes_moved.values()),
+        "peak bytes": cost.peak_bytes,
+    }
+
+
+def _told(found: Sequence[Change]) -> Iterator[str]:
+    yield from (f"  {change}" for change in found[:SHOWN])
+    if len(found) > SHOWN:
+        yield f"  and {len(found) - SHOWN} more"
+
+
+def _table(rows: Sequence[tuple[str, ...]], right_from: int) -> Iterator[str]:
+    """Rows in columns, which are aligned to the right from one of them on."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if place >= right_from else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()

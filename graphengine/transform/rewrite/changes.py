@@ -1,0 +1,71 @@
+"""What a rewrite has changed: two graphs, node by node, known by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant
+from graphengine.ir.node import Node
+from graphengine.ir.where import Where
+from graphengine.ops.scan import Scan
+
+__all__ = ["Change", "changes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One node that is gone, new, or another than before; `inside` are the scans in whose body it stands."""
+
+    what: Literal["gone", "new", "changed"]
+    node: str
+    """As it was; of a new one, as it is."""
+    becomes: str
+    """As it is; empty if it is gone, or new."""
+    where: Where
+    inside: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        body = f", in the body of {' in '.join(reversed(self.inside))}" if self.inside else ""
+        becomes = f" -> {self.becomes}" if self.becomes else ""
+        return f"{self.what:<8}{self.node}{becomes}{body}, declared at {self.where}"
+
+
+def changes(before: Graph, after: Graph) -> list[Change]:
+    """The nodes that are others than before, then those that are new, then those that are gone, but for constants.
+
+    A node that reads the stand-in of one that is gone, and does what it did, is not another for that.
+    """
+    return sorted(_changes(before, after, ()), key=lambda change: ("changed", "new", "gone").index(change.what))
+
+
+def _changes(before: Graph, after: Graph, inside: tuple[str, ...]) -> Iterator[Change]:
+    for node in before.nodes:
+        if node.name not in after and not isinstance(node.op, Constant):
+            yield Change("gone", _line(node), "", node.where, inside)
+    for node in after.nodes:
+        if isinstance(node.op, Constant):
+            continue
+        if node.name not in before:
+            yield Change("new", _line(node), "", node.where, inside)
+            continue
+        old = before[node.name]
+        if isinstance(old.op, Scan) and isinstance(node.op, Scan):
+            yield from _changes(old.op.body, node.op.body, (*inside, node.name))
+        elif _is_another(old, node, after):
+            yield Change("changed", _line(old), _line(node), node.where, inside)
+
+
+def _is_another(old: Node, new: Node, after: Graph) -> bool:
+    if old.op is not new.op and old.op != new.op:
+        return True
+    if len(old.parents) != len(new.parents):
+        return True
+    pairs = zip(old.parents, new.parents, strict=True)
+    return any(a.name != b.name and a.name in after for a, b in pairs)
+
+
+def _line(node: Node) -> str:
+    return f"{node.name} = {node.op.kind}({', '.join(parent.name for parent in node.parents)})"
