@@ -13,11 +13,13 @@ from graphengine.errors import ShapeError
 from graphengine.ir.bundle import BundleType
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
+from graphengine.ir.kernel import LoopCall
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType
+from graphengine.ops import fused_loops
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fused_blocks import Blocks
 from graphengine.ops.scores import run_all
@@ -52,11 +54,14 @@ class Fused(Op):
 
     def calls(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
         outs = out if isinstance(out, tuple) else (out,)
-        return list(self._blocks.calls(outs, operands, scratch))
+        return list(self._blocks.calls(outs, operands, scratch[0]))
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        nbytes = self._blocks.scratch_bytes
-        return (TensorType((nbytes,), "uint8"),) if nbytes else ()
+        return TensorType((self._blocks.scratch_bytes,), "uint8"), *fused_loops.partials(self.body)
+
+    def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
+        outs = out if isinstance(out, tuple) else (out,)
+        return fused_loops.loops(self.body, outs, operands, scratch[1:])
 
     def may_overwrite(self, item: int = 0) -> Collection[int]:
         """Operands of the type of this output that are read, at every place, no later than it is written there."""

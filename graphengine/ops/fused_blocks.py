@@ -65,10 +65,10 @@ class Blocks:
         """The size of the registers together."""
         return sum(self._sizes)
 
-    def calls(self, outs: Sequence[Array], operands: Sequence[Array], scratch: Sequence[Array]) -> Iterator[Call]:
-        """The calls that compute `outs`; `scratch` is a block of `scratch_bytes` bytes, if that is not 0."""
+    def calls(self, outs: Sequence[Array], operands: Sequence[Array], scratch: Array) -> Iterator[Call]:
+        """The calls that compute `outs`; `scratch` is a block of `scratch_bytes` bytes."""
         ends = np.cumsum(self._sizes, dtype=int)
-        memory = [scratch[0][end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
+        memory = [scratch[end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
         results = dict(zip(self._body.outputs.values(), outs, strict=True))
         given = dict(zip(self._body.inputs, operands, strict=True))
         given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}

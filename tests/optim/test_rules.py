@@ -124,8 +124,8 @@ def test_slots_are_states_of_the_type_of_their_parameter(optimizer: Optimizer, s
 def test_weights_and_slots_are_written_where_they_stand(optimizer: Optimizer) -> None:
     exe = ge.compile(references.problem(), loss="loss", optimizer=optimizer)
     program = exe.program
-    written = {step.out.leaf for step in program.instructions if step.out.leaf is not None and not step.is_view}
-    assert written == {*exe.parameters, *exe.state}
+    outs = [part for step in program.instructions for part in (step.out, *step.out.parts.values()) if not step.is_view]
+    assert {out.leaf for out in outs if out.leaf is not None} == {*exe.parameters, *exe.state}
     assert "copy" not in {step.op.kind for step in program.instructions}
 
 
