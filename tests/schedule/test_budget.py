@@ -17,7 +17,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.memory import plan
-from graphengine.schedule.order import schedule
+from graphengine.schedule.order import needed_nodes, schedule
 from graphengine.transform.remat import repeated
 from tests.random_graphs import BATCH, SEED, SEEDS, grow
 from tests.schedule.replay import prove
@@ -123,7 +123,7 @@ def test_what_is_computed_again_finds_its_operands(
     graph.updates = updates
     graph.outputs = {node.name: node for node in results}
     order: list[Node] = []
-    for node in schedule(results, updates):
+    for node in schedule(needed_nodes([*results, *updates.values()]), updates):
         again = [other for other in order if other.phase is Phase.FORWARD]
         if again and data.draw(st.booleans()):
             order.append(data.draw(st.sampled_from(again)))
