@@ -48,12 +48,12 @@ class NumbaBackend:
 
 @dataclass(frozen=True, slots=True)
 class _Native:
-    """A call of machine code, and the call that says what is wrong if it refuses."""
+    """A call of machine code, and NumPy's calls, which say what is wrong if it refuses."""
 
     request: Request
     arguments: tuple[Any, ...]
     shared: bool
-    reference: Callable[[], Call]
+    reference: Callable[[], Sequence[Call]]
 
 
 class NativeProgram:
@@ -93,15 +93,15 @@ class NativeProgram:
     def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
         """The calls of an op: machine code if it gives loops, and NumPy's kernel if not."""
         loops = op.loops(out, *operands, scratch=scratch)
-        if loops is None:
+        if loops is None and type(op).scalar is not Op.scalar:
             loops = pointwise_loops(op, out, operands)
         calls = None if loops is None else _kernels(loops)
-        reference = partial(op.bind, out, *operands, scratch=scratch)
+        reference = partial(op.calls, out, *operands, scratch=scratch)
         if calls is None:
-            return [reference()]
+            return list(reference())
         return [self._native(kernel, arguments, reference) for kernel, arguments in calls]
 
-    def _native(self, kernel: Kernel, arguments: Sequence[Any], reference: Callable[[], Call]) -> _Native:
+    def _native(self, kernel: Kernel, arguments: Sequence[Any], reference: Callable[[], Sequence[Call]]) -> _Native:
         names = parameters(kernel)
         if "fault" in names:
             arguments = [*arguments, self._sync[_FAULT : _FAULT + 1]]
@@ -139,8 +139,8 @@ class NativeProgram:
         """Let NumPy's kernel of a call that has refused say what is wrong."""
         call = self._bound.calls[place]
         try:
-            function, arguments = call.reference()
-            function(*arguments)
+            for function, arguments in call.reference():
+                function(*arguments)
         except ExecutionError as error:
             self._bound.quote(error, place)
             raise
