@@ -2,7 +2,7 @@
 
 Each node is followed up to what it is computed from, the parent first that needs the most memory beyond its own size
 (Sethi and Ullman 1970, who count registers of trees; on a graph, where values are shared, their number is a guess). It
-is taken where less lives at one time than in the order of declaration, which otherwise stands.
+is planned beside the order of declaration where less seems to live at one time, and taken if the plan is smaller.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from graphengine.ir.node import Node
+from graphengine.ir.node import Node, Phase
 
-__all__ = ["Memory", "frugal"]
+__all__ = ["Memory", "by_branch"]
 
 _WORTH_IT = 0.95
 """How much must live in the other order, of what lives in the declared one, for it to be taken."""
@@ -31,13 +31,17 @@ class Memory:
     """The nodes whose values are read after the last step."""
 
 
-def frugal(phases: Sequence[Sequence[Node]], memory: Memory) -> list[Node]:
-    """The nodes of all phases, parents first, phase by phase: as they are given, or branch by branch if that pays."""
-    declared = [node for phase in phases for node in phase]
-    by_branch = [node for phase in phases for node in _depth_first(phase, memory)]
-    if by_branch == declared:
-        return declared
-    return by_branch if _most_alive(by_branch, memory) < _WORTH_IT * _most_alive(declared, memory) else declared
+def by_branch(nodes: Sequence[Node], memory: Memory) -> list[Node] | None:
+    """The nodes, those of each phase branch by branch; None unless much less lives at one time than in the order given.
+
+    That is judged without UPDATE nodes, and as if no value were written over another.
+    """
+    phases = [[node for node in nodes if node.phase is phase and not node.is_leaf] for phase in Phase]
+    declared = [*phases[Phase.FORWARD], *phases[Phase.BACKWARD]]
+    order = [*_depth_first(phases[Phase.FORWARD], memory), *_depth_first(phases[Phase.BACKWARD], memory)]
+    if order == declared or _most_alive(order, memory) > _WORTH_IT * _most_alive(declared, memory):
+        return None
+    return [*(node for node in nodes if node.is_leaf), *order, *phases[Phase.UPDATE]]
 
 
 def _depth_first(nodes: Sequence[Node], memory: Memory) -> list[Node]:

@@ -17,7 +17,7 @@ from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.arena import pack, rounded
-from graphengine.schedule.branches import Memory
+from graphengine.schedule.branches import Memory, by_branch
 from graphengine.schedule.loop import Layout
 from graphengine.schedule.order import needed_nodes, schedule
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program, Slot
@@ -41,22 +41,27 @@ def plan(
     `binding` gives every name of a dim its size; `strided` names the leaves whose arrays are not contiguous.
     """
     nodes = needed_nodes([*results.values(), *updates.values()])
-    return _Planner(nodes, results, dict(updates), dict(binding), strided).program(name)
+    planner = _Planner(schedule(nodes, updates), results, dict(updates), dict(binding), strided)
+    program = planner.program(name)
+    order = by_branch(nodes, planner.memory())
+    if order is None:
+        return program
+    other = _Planner(schedule(order, updates), results, dict(updates), dict(binding), strided)
+    return min((program, other.program(name)), key=lambda found: found.peak_bytes)
 
 
 class _Planner:
-    """The walk over the nodes in their order: what is known at each place of it."""
+    """The walk over one order: what is known at each place of it."""
 
     def __init__(
         self,
-        nodes: Sequence[Node],
+        order: Sequence[Node],
         results: Mapping[str, Node],
         updates: Mapping[Node, Node],
         binding: dict[str, int],
         strided: Collection[str],
     ) -> None:
-        self.nodes = nodes
-        self.order: Sequence[Node] = ()
+        self.order = order
         self.results = results
         self.updates = updates
         self.binding = binding
@@ -73,7 +78,6 @@ class _Planner:
     def program(self, name: str) -> Program:
         """Walk the order, then write what could not be written over a leaf in passing."""
         self._declare()
-        self.order = schedule(self.nodes, self.updates, self._memory())
         self._plan_loops()
         self._find_last_reads()
         self._find_overwritten_leaves()
@@ -93,12 +97,22 @@ class _Planner:
             binding=self.binding,
         )
 
+    def memory(self) -> Memory:
+        """What the values take in any order; of a bundle, the items that are read."""
+        views = {node for node in self.order if self.buffers[node].source}
+        owned = [(node, self.buffers[node]) for node in self.order if node not in views]
+        nbytes = {
+            node: sum(part.type.nbytes for part in buffer.parts.values()) if buffer.parts else buffer.type.nbytes
+            for node, buffer in owned
+        }
+        return Memory(nbytes | dict.fromkeys(views, 0), views, tuple(self.results.values()))
+
     def _leaf_buffers(self) -> list[Buffer]:
         return [self.buffers[node] for node in self.buffers if node.is_leaf]
 
     def _declare(self) -> None:
         """Make every buffer, without a place yet; a view knows what it is a view of."""
-        for node in dict.fromkeys((*self.updates, *self.nodes)):
+        for node in dict.fromkeys((*self.updates, *self.order)):
             op, type_ = self._bound(node) if self.binding else (node.op, node.type)
             self.ops[node] = op
             leaf = node.name if node.is_leaf else None
@@ -111,16 +125,6 @@ class _Planner:
                 if op.can_view(source.contiguous):
                     buffer.source = source.root  # so that a chain of views is walked once, not once for each
                     buffer.contiguous = source.contiguous and op.keeps_layout()
-
-    def _memory(self) -> Memory:
-        """What the values take, as far as that is known before their order is."""
-        views = {node for node in self.nodes if self.buffers[node].source}
-        nbytes = {node: 0 if node in views else self._nbytes(self.buffers[node]) for node in self.nodes}
-        return Memory(nbytes, views, tuple(self.results.values()))
-
-    @staticmethod
-    def _nbytes(buffer: Buffer) -> int:
-        return sum(part.type.nbytes for part in buffer.parts.values()) if buffer.parts else buffer.type.nbytes
 
     def _plan_loops(self) -> None:
         for node in self.order:

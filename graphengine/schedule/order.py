@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphengine.ir import order
 from graphengine.ir.bundle import Item
 from graphengine.ir.node import Node, Phase
-from graphengine.schedule.branches import Memory, frugal
 
 __all__ = ["needed_nodes", "schedule"]
 
@@ -24,17 +23,17 @@ def needed_nodes(outputs: Iterable[Node]) -> list[Node]:
     return [needed[index] for index in sorted(needed)]
 
 
-def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node], memory: Memory | None = None) -> list[Node]:
+def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
     """The nodes of a program, parents first: FORWARD, then BACKWARD, and each UPDATE node as soon as it may go.
 
-    Within a phase they are in the order given, or, where `memory` shows that this takes less, branch by branch.
-
-    An UPDATE node may go once FORWARD is done, its operands are there and, when it gives a leaf its next value, the
-    last other reader of that leaf is past: so gradients are retired one by one, and weights are overwritten where they
-    stand. One that reads leaves alone, the decayed velocity of momentum say, goes with its first reader: before, it
-    would only take memory.
+    Within a phase they are in the order given. An UPDATE node may go once FORWARD is done, its operands are there and,
+    when it gives a leaf its next value, the last other reader of that leaf is past: so gradients are retired one by
+    one, and weights are overwritten where they stand. One that reads leaves alone, the decayed velocity of momentum
+    say, goes with its first reader: before, it would only take memory.
     """
-    turn = _turns(nodes, memory)
+    computed = [node for node in nodes if not node.is_leaf]
+    turn = dict.fromkeys(nodes, 0)  # leaves are there from the start
+    turn |= {node: place for place, node in enumerate(sorted(computed, key=lambda node: node.phase), start=1)}
     last_reader = _last_readers(nodes, turn)
     targets: dict[Node, list[Node]] = {}
     for leaf, node in updates.items():
@@ -50,14 +49,6 @@ def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node], memory: Memory
     return order.parents_first(
         {node: node.parents for node in nodes}, rank=lambda node: (turn[node], node.phase, node.index)
     )
-
-
-def _turns(nodes: Sequence[Node], memory: Memory | None) -> dict[Node, int]:
-    """The places in the order without UPDATE nodes; leaves are there from the start."""
-    computed = [node for node in nodes if not node.is_leaf]
-    phases = [[node for node in computed if node.phase is phase] for phase in (Phase.FORWARD, Phase.BACKWARD)]
-    order = frugal(phases, memory) if memory else [node for phase in phases for node in phase]
-    return dict.fromkeys(nodes, 0) | {node: place for place, node in enumerate(order, start=1)}
 
 
 def _defer(nodes: Sequence[Node], turn: dict[Node, int]) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
-from graphengine.schedule.branches import Memory, _depth_first, _most_alive, frugal
-from graphengine.schedule.memory import plan
+from graphengine.schedule.branches import Memory, _depth_first, _most_alive, by_branch
+from graphengine.schedule.memory import _Planner
 from graphengine.schedule.order import needed_nodes, schedule
 from tests.schedule.replay import named, prove
 from tests.schedule.tangles import tangles
@@ -39,10 +39,11 @@ def test_branches_declared_level_by_level_take_the_memory_of_one(branches: int) 
 
 def test_in_the_order_of_declaration_they_would_take_that_of_all() -> None:
     graph = fan(8)
-    nodes = [node for node in graph.nodes if not node.is_leaf]
     memory = memory_of(graph.nodes)
-    assert _most_alive(nodes, memory) >= 8 * BIG
-    assert _most_alive(frugal([nodes], memory), memory) <= 2 * BIG + 4 * 16
+    order = by_branch(graph.nodes, memory)
+    assert _most_alive([node for node in graph.nodes if not node.is_leaf], memory) >= 8 * BIG
+    assert order is not None
+    assert _most_alive([node for node in order if not node.is_leaf], memory) <= 2 * BIG + 4 * 16
 
 
 def memory_of(nodes: list[Node], held: tuple[Node, ...] = ()) -> Memory:
@@ -65,8 +66,7 @@ def test_the_hungrier_operand_goes_first() -> None:
 
 def test_a_declared_order_that_takes_no_more_stands() -> None:
     graph = ge.zoo.digits_network().bind({"batch": 8})
-    computed = [node for node in graph.nodes if not node.is_leaf]
-    assert frugal([computed], memory_of(graph.nodes)) == computed
+    assert by_branch(graph.nodes, memory_of(graph.nodes)) is None
 
 
 def test_what_is_held_counts_to_the_end() -> None:
@@ -112,9 +112,11 @@ def test_programs_in_the_order_of_branches_find_their_operands(
     tangle: tuple[Graph, list[Node], dict[Node, Node]],
 ) -> None:
     graph, results, updates = tangle
+    nodes = needed_nodes([*results, *updates.values()])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("graphengine.schedule.branches._WORTH_IT", float("inf"))
-        program = plan("tangle", named(results), updates, {})
+        nodes = by_branch(nodes, memory_of(nodes)) or nodes
+    program = _Planner(schedule(nodes, updates), named(results), updates, {}, ()).program("tangle")
     prove(program, graph, results, updates)
 
 
@@ -133,4 +135,5 @@ def test_long_chains_and_wide_sums_are_ordered_without_recursion() -> None:
         value = ge.exp(value)
     total = ge.concat([ge.reshape(value * float(i), (1,)) for i in range(5_000)], axis=0)
     nodes = needed_nodes([total])
-    assert len(schedule(nodes, {}, memory_of(nodes))) == len(nodes)
+    computed = [node for node in nodes if not node.is_leaf]
+    assert len(_depth_first(computed, memory_of(nodes))) == len(computed)
