@@ -226,7 +226,7 @@ class Executable:
             binding=program.binding,
             cost=cost_of(program),
             left_out=tuple(node.name for node in self.graph.nodes if not node.is_leaf and node.name not in part),
-            declared=tuple(changes(declared, make_stable(declared))) if declared else (),
+            declared=tuple(changes(declared, make_stable(declared))) if declared is not None else (),
             rewrites=rewritten(part, self._recipe.rewrites, lambda graph: plan_within(None, kind, graph, binding)),
             kernels=self._loaded_for(kind, outputs, program.binding).runnable.kernels,
             shows_source=source,

@@ -116,14 +116,20 @@ class Graph:
 
     def discard(self, start: int, keep: Sequence[Node]) -> None:
         """Take back the nodes added since there were `start`, except what `keep` depends on."""
-        needed = {node.index for node in keep} | {node.index for node in self.outputs.values()}
+        needed = bytearray(len(self.nodes))
+        for node in (*keep, *self.outputs.values()):
+            needed[node.index] = True
         for node in reversed(self.nodes[start:]):
-            if node.index in needed:
-                needed.update(parent.index for parent in node.parents)
-        added = self.nodes[start:]
-        del self.nodes[start:]
-        for node in added:
-            if node.index in needed:
+            if needed[node.index]:
+                for parent in node.parents:
+                    needed[parent.index] = True
+        first = needed.find(False, start)
+        if first < 0:
+            return
+        behind = self.nodes[first:]
+        del self.nodes[first:]
+        for node in behind:
+            if needed[node.index]:
                 node.index = len(self.nodes)
                 self.nodes.append(node)
             else:

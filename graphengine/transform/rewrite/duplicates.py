@@ -46,19 +46,23 @@ def _first_equals(graph: Graph) -> list[Node]:
     stand_ins: list[Node] = []
     known: dict[tuple[int, ...], Node] = {}
     for node in graph.nodes:
-        stand_in = node
-        if not node.is_leaf or isinstance(node.op, Constant):
+        kind, stand_in = type(node.op), node
+        is_constant = kind is Constant
+        if is_constant or not kind.is_leaf:
             operands = [stand_ins[parent.index].index for parent in node.parents]
-            if isinstance(node.op, Add | Multiply):
+            if kind in _COMMUTATIVE:
                 operands.sort()
             key = (numbers.of(node.op), *operands)
-            found = known.get(key)
-            if found is None or (found.phase > node.phase and not found.is_leaf):
-                known[key] = node
-            else:
+            found = known.setdefault(key, node)
+            if is_constant or found.phase <= node.phase:
                 stand_in = found
+            else:
+                known[key] = node
         stand_ins.append(stand_in)
     return stand_ins
+
+
+_COMMUTATIVE = frozenset({Add, Multiply})
 
 
 class _OpNumbers:

@@ -18,6 +18,7 @@ from graphengine.ir.types import DType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fused import Fused
 from graphengine.ops.fused_blocks import REDUCTIONS
+from graphengine.transform.rewrite.bodies import in_bodies
 
 __all__ = ["fuse"]
 
@@ -26,7 +27,8 @@ MOST_MEMBERS = 64
 
 
 def fuse(graph: Graph) -> Graph:
-    """`graph` with every region of two nodes and more as one node."""
+    """`graph` with every region of two nodes and more as one node; in the bodies of scans, too."""
+    graph = in_bodies(graph, fuse)
     # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
     order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, node.phase, node.index))
     walk = _Walk()

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
+from graphengine.ir.growth import growing
 from graphengine.ir.names import did_you_mean
 from graphengine.transform.rewrite.algebra import simplify
 from graphengine.transform.rewrite.constants import fold_constants
@@ -53,6 +54,7 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
 
 def rewrite(graph: Graph, names: Sequence[str]) -> Graph:
     """`graph` after the rewrites of these names."""
-    for name in names:
-        graph = REWRITES[name](graph)
+    with growing():
+        for name in names:
+            graph = REWRITES[name](graph)
     return graph

@@ -132,13 +132,16 @@ class _Walk:
 
     def run(self, first: int) -> None:
         """Copy the nodes before the one at place `first` as they are, and from there on what rules make of them."""
+        copies, copy, rules_of = self.copies, self.twin.append_copy, self.rules.of
         for node in self.graph.nodes[:first]:
-            self._copy(node, tuple([self.copies[parent.index] for parent in node.parents]))
+            copies.append(copy(node, tuple([copies[parent.index] for parent in node.parents])))
+        self.uses = self.source_uses[:first]
         for node in self.graph.nodes[first:]:
-            parents = tuple([self.copies[parent.index] for parent in node.parents])
-            found = self._match(node.op, parents, node.type, node)
+            parents = tuple([copies[parent.index] for parent in node.parents])
+            found = self._match(node.op, parents, node.type, node) if rules_of(type(node.op)) else None
             if found is None:
-                self._copy(node, parents)
+                copies.append(copy(node, parents))
+                self.uses.append(self.source_uses[node.index])
             else:
                 self._replace(node, parents, found)
 
@@ -146,10 +149,6 @@ class _Walk:
         """The twin, with outputs and updates, without what they do not need."""
         named = [node for node in self.twin.nodes if node.name in self.graph] if keep_names else []
         return take_results(self.twin, self.graph, self.copies, keep=named)
-
-    def _copy(self, node: Node, parents: tuple[Node, ...]) -> None:
-        self.copies.append(self.twin.append_copy(node, parents))
-        self.uses.append(self.source_uses[node.index])
 
     def _replace(self, node: Node, parents: tuple[Node, ...], found: Expression) -> None:
         stand_in = self._built(found, node, node.name, MAX_ROUNDS)
@@ -160,11 +159,12 @@ class _Walk:
         self._release(parents)
 
     def _match(self, op: Op, parents: tuple[Node, ...], type_: TensorType, node: Node | None) -> Expression | None:
-        rules = self.rules.of(type(op))
-        if not rules:
-            return None
         site = Site(op, parents, type_, self.uses, lambda: None if node is None else self._readers_of(node))
-        return next((found for rule in rules if (found := rule(site)) is not None), None)
+        for rule in self.rules.of(type(op)):
+            found = rule(site)
+            if found is not None:
+                return found
+        return None
 
     def _built(self, expression: Expression, like: Node, name: str | None, rounds: int) -> Node:
         """The node of an expression, which is the stand-in for `like` if it has a name, or is on the way to it."""
