@@ -67,7 +67,7 @@ class _Search:
             return min(fitting, key=lambda program: (program.recomputed_flops, program.peak_bytes))
         least = min((self._whole, self._least()), key=lambda program: program.peak_bytes)
         if least.peak_bytes > self._budget:
-            raise CompileError(_refusal(self._whole, least, self._budget))
+            raise _refusal(self._whole, least, self._budget)
         return least
 
     def _fitting(self) -> list[Program]:
@@ -150,21 +150,22 @@ def _overwritten(step: Instruction, reads: Sequence[int | None]) -> tuple[int, .
     return tuple(sorted({read for read in reads if read is not None} - spared))
 
 
-def _refusal(whole: Program, least: Program, budget: int) -> str:
+def _refusal(whole: Program, least: Program, budget: int) -> CompileError:
     """What does not fit, what would, and what takes the memory."""
-    return (
+    error = CompileError(
         f"program {whole.name!r} does not fit in a memory_budget of {budget:,} bytes: it takes {whole.peak_bytes:,}, "
-        f"and the least found, with values computed again, is {least.peak_bytes:,}. "
-        f"There, most is held by {_holders(least)}"
+        f"and {least.peak_bytes:,} is the least found with values computed again"
     )
+    held = (f"{buffer.name}, {buffer.type}, {buffer.type.nbytes:,} bytes" for buffer in _largest(least))
+    error.quote("where that has the most in memory, it holds", *held)
+    return error
 
 
-def _holders(program: Program) -> str:
+def _largest(program: Program) -> list[Buffer]:
     """The largest values where the most memory is held."""
     _, where = fullest(program.slots)
     written: dict[Slot, Buffer] = {}
     for step in program.instructions[: where + 1]:
         written.update({buffer.slot: buffer for buffer in (*_results(step), *step.scratch) if buffer.slot})
     held = [buffer for slot, buffer in written.items() if slot.last >= where]
-    largest = sorted(held, key=lambda buffer: -buffer.type.nbytes)[:_SHOWN]
-    return ", ".join(f"{buffer.name} ({buffer.type}, {buffer.type.nbytes:,} bytes)" for buffer in largest)
+    return sorted(held, key=lambda buffer: -buffer.type.nbytes)[:_SHOWN]

@@ -219,8 +219,7 @@ def test_what_cannot_be_is_refused_with_the_least_that_can() -> None:
     exe = ge.compile(deep(24), loss="loss", optimizer=ge.SGD(learning_rate=0.1), memory_budget=2000)
     with pytest.raises(ge.CompileError, match="'step' does not fit in a memory_budget of 2,000 bytes") as caught:
         exe.step({"x": np.zeros((8, WIDTH), np.float32)})
-    least = int(re.findall(r"computed again, is ([\d,]+)\.", str(caught.value))[0].replace(",", ""))
-    assert "most is held by" in str(caught.value)
+    least = int(re.findall(r"and ([\d,]+) is the least found", str(caught.value))[0].replace(",", ""))
     again = ge.compile(deep(24), loss="loss", optimizer=ge.SGD(learning_rate=0.1), memory_budget=least)
     assert again.cost(batch=8).peak_bytes <= least
 
@@ -228,7 +227,7 @@ def test_what_cannot_be_is_refused_with_the_least_that_can() -> None:
 def test_sizes_that_are_known_are_refused_when_compiled() -> None:
     graph = ge.Graph("fixed")
     graph.output("y", ge.exp(graph.input("x", (100, 100))))
-    with pytest.raises(ge.CompileError, match=r"most is held by exp_1 \(float32\[100, 100\], 40,000 bytes\)"):
+    with pytest.raises(ge.CompileError, match=r"it holds\s+exp_1, float32\[100, 100\], 40,000 bytes"):
         ge.compile(graph, memory_budget=1000)
 
 
