@@ -119,7 +119,7 @@ def _moving(loop: Loop) -> set[Instruction]:
     moving: set[Instruction] = set()
     views: set[Buffer] = set()
     for step in loop.body.instructions:
-        buffers = (step.out, *step.operands, *step.scratch)
+        buffers = (step.out, *step.out.parts.values(), *step.operands, *step.scratch)
         if any(buffer.root.leaf in loop.rows or buffer in views for buffer in buffers):
             moving.add(step)
             if step.is_view or step.loop is not None:

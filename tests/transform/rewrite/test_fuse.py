@@ -149,6 +149,23 @@ def test_a_region_has_no_more_members_than_are_compiled_quickly() -> None:
     assert [len(kinds) for kinds in regions_of(write)] == [MOST_MEMBERS, 10]
 
 
+def test_the_body_of_a_scan_has_regions_too() -> None:
+    graph = ge.Graph("recurrent", "float64")
+    h, x = graph.input("h", ("batch", 3)), graph.input("x", ("time", "batch", 3))
+    h, y = ge.scan(lambda h, x: ((gate := ge.sigmoid(h + x)) * h, ge.tanh(gate * x)), h, x)
+    graph.output("loss", ge.sum(h) + ge.sum(y))
+    feeds = {"h": np.ones((2, 3)), "x": np.linspace(-1, 1, 24).reshape(4, 2, 3)}
+    values = []
+    for rewrites in ((), ("fuse",)):
+        exe = ge.compile(graph, loss="loss", wrt=["h", "x"], rewrites=rewrites)
+        values.append({**exe.forward(feeds), **exe.backward()})
+        prove_plan(exe, "gradient", batch=2, time=4)
+    assert_close(*values)
+    loops = [step.loop for step in exe.program.instructions if step.loop]
+    found = [[step.op.kind for step in loop.body.instructions if not step.is_view] for loop in loops]
+    assert found == [["fused"], ["fused"]]
+
+
 def test_phases_are_apart() -> None:
     graph = ge.Graph("net", "float64")
     x, w = graph.input("x", ("batch", 3)), graph.parameter("w", (3,))
