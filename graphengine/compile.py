@@ -11,6 +11,7 @@ from graphengine.backends.numpy import NumpyBackend
 from graphengine.errors import CompileError, NamingError
 from graphengine.executable import Executable, Recipe
 from graphengine.ir.graph import Graph
+from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Parameter
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
@@ -85,9 +86,10 @@ def compile(
     if loss is not None:
         asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
         node = recipe.graph.nodes[_output_or_node(graph, loss).index]
-        if STABLE in recipe.rewrites:
-            node = _make_safe(recipe, node)
-        _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
+        with growing():
+            if STABLE in recipe.rewrites:
+                node = _make_safe(recipe, node)
+            _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
     elif not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     executable = Executable(recipe, BACKENDS[chosen_backend](), seed)

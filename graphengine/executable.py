@@ -15,6 +15,7 @@ from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingErro
 from graphengine.explanation import Explanation, rewritten
 from graphengine.ir import dims, leaf
 from graphengine.ir.graph import Graph
+from graphengine.ir.growth import growing
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
@@ -265,8 +266,9 @@ class Executable:
     def _plan(self, kind: ProgramName, outputs: tuple[str, ...], binding: Mapping[str, int]) -> Program:
         key = (kind, outputs, *sorted(binding.items()))
         if key not in self._plans:
-            graph = self._rewritten(kind, outputs)
-            self._plans[key] = plan_within(self._recipe.memory_budget, kind, graph, binding)
+            with growing():
+                graph = self._rewritten(kind, outputs)
+                self._plans[key] = plan_within(self._recipe.memory_budget, kind, graph, binding)
             if len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
         return self._plans[key]

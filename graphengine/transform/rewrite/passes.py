@@ -8,7 +8,6 @@ from types import MappingProxyType
 
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
-from graphengine.ir.growth import growing
 from graphengine.ir.names import did_you_mean
 from graphengine.transform.rewrite.algebra import simplify
 from graphengine.transform.rewrite.constants import fold_constants
@@ -17,6 +16,7 @@ from graphengine.transform.rewrite.duplicates import merge_duplicates
 from graphengine.transform.rewrite.fuse import fuse
 from graphengine.transform.rewrite.groupings import regroup_products
 from graphengine.transform.rewrite.products import add_products
+from graphengine.transform.rewrite.slices import add_slices
 from graphengine.transform.rewrite.stable import make_stable
 
 __all__ = ["REWRITES", "STABLE", "chosen", "rewrite", "rewrites"]
@@ -33,6 +33,7 @@ REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
         "algebra": simplify,
         "duplicates": merge_duplicates,
         "products": add_products,
+        "slices": add_slices,
         "fuse": fuse,
     }
 )
@@ -54,7 +55,6 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
 
 def rewrite(graph: Graph, names: Sequence[str]) -> Graph:
     """`graph` after the rewrites of these names."""
-    with growing():
-        for name in names:
-            graph = REWRITES[name](graph)
+    for name in names:
+        graph = REWRITES[name](graph)
     return graph

@@ -175,7 +175,8 @@ class _Walk:
         op = expression.op
         parents = tuple([self._built(operand, like, None, rounds) for operand in expression.operands])
         type_ = op.infer(*(parent.type for parent in parents))
-        found: Expression | None = _number(op, parents) if name is None else None
+        is_on_the_way = name is None and type_.dtype == like.dtype
+        found: Expression | None = _number(op, parents) if is_on_the_way else None
         if found is None and rounds:
             found = self._match(op, parents, type_, None)
         if found is not None:
