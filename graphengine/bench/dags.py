@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-__all__ = ["layered_dag", "random_dag"]
+__all__ = ["chain_dag", "layered_dag", "random_dag"]
 
 Dag = dict[str, Any]
 
@@ -45,6 +45,16 @@ def _op(draw: random.Random, a: float, b: float, unary: bool) -> tuple[str, floa
     results = {"add": a + b, "multiply": a * b} | ({"tanh": math.tanh(a)} if unary else {})
     op = draw.choice([op for op, value in results.items() if _LEAST <= value <= _GREATEST] or list(results))
     return op, results[op]
+
+
+def chain_dag(nodes: int, width: int = 16) -> Dag:
+    """So many nodes one after another, on vectors: h <- tanh(h w + b), and the mean of the last."""
+    listed: list[list[Any]] = []
+    for place in range(nodes - 1):
+        h = place + 2 if place else 0  # behind x, w and b
+        listed.append([["multiply", h, 1], ["add", h, 2], ["tanh", h]][place % 3])
+    listed.append(["mean", nodes + 1])
+    return {"feeds": [["x", [width]]], "parameters": [["w", [width]], ["b", [width]]], "nodes": listed}
 
 
 def layered_dag(nodes: int, width: int = 16, batch: int = 8, seed: int = 0) -> Dag:

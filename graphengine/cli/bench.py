@@ -17,6 +17,7 @@ from graphengine.bench.frame.draw import check_can_draw, draw
 from graphengine.bench.frame.result import Result, read_result
 from graphengine.bench.frame.table import markdown
 from graphengine.bench.frame.verdict import Verdict
+from graphengine.bench.worker.peers import PEERS
 from graphengine.cli import show
 from graphengine.cli.bench_show import listing, results_shown, telling, verdicts_shown
 from graphengine.errors import SpecError
@@ -102,7 +103,6 @@ def _requests(
     all_peers = [peer for benchmark in benchmarks for peer in benchmark.peers]
     wanted_rows = _chosen(rows, all_rows, "--rows")
     wanted_peers = _chosen(peers, all_peers, "--peers")
-    _chosen(",".join(pythons) or None, all_peers, "--python")
     requests = []
     for benchmark in benchmarks:
         request = Request(
@@ -133,9 +133,13 @@ def _pythons(texts: Iterable[str]) -> dict[str, str]:
         peer, _, path = text.partition("=")
         if not peer or not path:
             raise typer.BadParameter(f"PEER=PATH is needed, such as torch=/opt/torch/bin/python, not {text!r}")
+        _chosen(peer, list(PEERS), "--python")
         if not os.access(path, os.X_OK):
             raise typer.BadParameter(f"{path} is nothing that can be run", param_hint="--python")
         pythons[peer] = path
+    for peer, known in PEERS.items():  # who has torch has torch-compile
+        if known.package in pythons:
+            pythons.setdefault(peer, pythons[known.package])
     return pythons
 
 

@@ -129,6 +129,8 @@ def _units(axis: Any, unit: str) -> None:
 
 
 def _styles(names: Iterable[str]) -> list[dict[str, Any]]:
-    """How each looks: a peer alike in all plots."""
-    places = [_PLACES.get(name, place) % len(_COLOURS) for place, name in enumerate(names)]
+    """How each looks: a peer alike in all plots, others in what is left."""
+    names = list(names)
+    left = (place for place in range(len(_COLOURS)) if place not in [_PLACES.get(name) for name in names])
+    places = [_PLACES[name] if name in _PLACES else next(left, 0) for name in names]
     return [{"color": _COLOURS[at], "marker": _MARKERS[at], "linestyle": _DASHES[at]} for at in places]

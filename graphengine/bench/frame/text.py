@@ -41,7 +41,7 @@ def conditions(result: Result) -> list[str]:
     threads = "every engine with its own number of threads" if result.threads is None else f"{result.threads} core(s)"
     lines = [
         f"{result.day}, {machine.processor}, {machine.cores} cores, {bytes_text(machine.memory_bytes)} of memory, "
-        f"{machine.system}; {threads}; {result.seconds:g} s for a peer and row."
+        f"{machine.system}; {threads}{f'; {result.seconds:g} s for a peer and row' if result.seconds else ''}."
     ]
     for peer, facts in result.peers.items():
         if not facts.missing:
@@ -55,7 +55,7 @@ def missing_notes(result: Result) -> list[str]:
     """Who was not measured, and what could not be, with the reasons."""
     absent = [f"{peer} was not measured: {facts.missing}." for peer, facts in result.peers.items() if facts.missing]
     failed = [f"{entry.row}, {entry.peer}: {entry.note}." for entry in result.records if entry.note]
-    return absent + failed
+    return list(dict.fromkeys(absent + failed))
 
 
 def _digits(number: float) -> str:

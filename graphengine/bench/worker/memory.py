@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import tracemalloc
@@ -17,12 +18,12 @@ Run = Callable[[int], list[float]]
 
 def measure(run: Run, steps: int) -> dict[str, Any]:
     """The growth of the resident set since now, to its peak: in the first step, and in `steps` after it."""
-    gc.collect()
+    _give_back()
     _reset_peak()
     before = _resident("VmRSS")
     run(1)
     first = _resident("VmHWM")
-    gc.collect()
+    _give_back()
     _reset_peak()
     run(steps)
     return {"first": first - before, "steady": _resident("VmHWM") - before}
@@ -42,6 +43,14 @@ def allocations(run: Run, steps: int) -> dict[str, Any]:
     finally:
         tracemalloc.stop()
     return {"peak": peak - before, "left": after - before}
+
+
+def _give_back() -> None:
+    """Let the system have what is free, where the C library can do that: it would hide what comes after."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _reset_peak() -> None:

@@ -30,14 +30,13 @@ class Worker:
     def __init__(self, name: str) -> None:
         self.peer = PEERS[name]
         self.module = importlib.import_module(f".{self.peer.module}", __package__)
-        self.versions: dict[str, str] = self.module.versions(self.peer.variant)
+        self.known: dict[str, Any] = self.module.facts(self.peer.variant)
         self.step: Step | None = None
         self.repeat = 1
 
     def facts(self) -> dict[str, Any]:
         """Who this is."""
-        versions = {"python": platform.python_version(), **self.versions}
-        return {"versions": versions, "threads": self.module.threads()}
+        return {**self.known, "versions": {"python": platform.python_version(), **self.known["versions"]}}
 
     def prepare(self, path: str) -> dict[str, Any]:
         """Have a case at hand: its parameters and its batch are where the peer wants them, and nothing has run."""
@@ -69,16 +68,23 @@ class Worker:
         return {"samples": self._timed(self.repeat, seconds), "repeat": self.repeat}
 
     def memory(self, path: str, steps: int) -> dict[str, Any]:
-        """Bytes that the process grows by: at most during the first step, and at most during others after it."""
-        self.prepare(path)
-        return memory.measure(self._run, steps)
+        """Bytes that the process grows by: at most during the first step, and at most during others after it.
+
+        The same was run before, so that what a compiler takes in memory for its own ends is there.
+        """
+        for _ in range(2):
+            self.prepare(path)
+            grown = memory.measure(self._run, steps)
+        return grown
 
     def allocations(self, steps: int) -> dict[str, Any]:
         """Bytes that steps in the steady state allocate by Python's allocators and NumPy's."""
         return memory.allocations(self._run, steps)
 
     def peak(self) -> dict[str, Any]:
-        """Bytes that the peer itself says a step takes, if it can."""
+        """Bytes that the peer itself says the step takes that ran, beside its leaves."""
+        if not hasattr(self.module, "predicted_peak"):
+            raise Unsupported("it does not say")
         return {"bytes": self.module.predicted_peak(self.step)}
 
     def _run(self, count: int) -> list[float]:

@@ -12,26 +12,18 @@ import numpy as np
 from autograd import value_and_grad
 
 from .case import Case, Step, Unsupported
+from .numpy_facts import blas, cores
 
-__all__ = ["load", "predicted_peak", "prepare", "threads", "versions"]
+__all__ = ["facts", "load", "prepare"]
 
 Parameters = Mapping[str, Any]
 Loss = Callable[[Parameters], Any]
 
 
-def versions(_: str) -> dict[str, str]:
-    """Of autograd and NumPy."""
-    return {"autograd": version("autograd"), "numpy": np.__version__}
-
-
-def threads() -> int:
-    """Not known: NumPy does not tell."""
-    return 0
-
-
-def predicted_peak(_: Step) -> int:
-    """Not told in advance."""
-    raise Unsupported("autograd does not plan memory")
+def facts(_: str) -> dict[str, Any]:
+    """Who this is."""
+    versions = {"autograd": version("autograd"), "numpy": np.__version__}
+    return {"versions": versions, "blas": blas(), "threads": cores()}
 
 
 def prepare(case: Case, _: str) -> Step:

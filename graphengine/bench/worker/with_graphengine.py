@@ -6,34 +6,38 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .case import Case, Missing, Step
+from .numpy_facts import blas, cores
 
 if importlib.util.find_spec("graphengine") is None:
     sys.path.append(str(Path(__file__).resolve().parents[3]))  # last: all else is taken from the interpreter's own
 
 import graphengine as ge
-from graphengine.compile import BACKENDS
+from graphengine.compile import installed_backends
 
-__all__ = ["graph_of", "load", "predicted_peak", "prepare", "threads", "versions"]
-
-
-def versions(variant: str) -> dict[str, str]:
-    """Of the engine and of what its backend stands on. Raises Missing."""
-    if variant not in BACKENDS:
-        raise Missing(f"the engine has no backend {variant!r} here")
-    names = ["numpy"] if variant == "numpy" else ["numpy", "numba"]
-    modules = {name: importlib.import_module(name) for name in names}
-    return {name: str(module.__version__) for name, module in modules.items()}
+__all__ = ["facts", "graph_of", "load", "predicted_peak", "prepare"]
 
 
-def threads() -> int:
-    """Not known: NumPy does not tell."""
-    return 0
+def facts(variant: str) -> dict[str, Any]:
+    """Who this is. Raises Missing."""
+    if variant not in installed_backends():
+        raise Missing(f"{variant} is not installed")
+    needed = ["numpy"] if variant == "numpy" else ["numpy", "numba"]
+    versions = {"graphengine": _own_version(), **{name: version(name) for name in needed}}
+    return {"versions": versions, "blas": blas(), "threads": cores()}
+
+
+def _own_version() -> str:
+    try:
+        return version("graphengine")
+    except PackageNotFoundError:
+        return "of a checkout"
 
 
 def prepare(case: Case, variant: str) -> Step:

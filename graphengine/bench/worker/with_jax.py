@@ -12,28 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .case import Case, Step, Unsupported
+from .case import Case, Step
 from .dag import parameters_of
+from .numpy_facts import cores
 
-__all__ = ["load", "predicted_peak", "prepare", "threads", "versions"]
+__all__ = ["facts", "load", "prepare"]
 
 Parameters = Mapping[str, Any]
 Loss = Callable[[Parameters, Mapping[str, Any]], Any]
 
 
-def versions(_: str) -> dict[str, str]:
-    """Of JAX, its compiler and NumPy."""
-    return {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "numpy": np.__version__}
-
-
-def threads() -> int:
-    """Not known: XLA does not tell."""
-    return 0
-
-
-def predicted_peak(_: Step) -> int:
-    """XLA plans memory, and its own figure is not comparable: it has no leaves that are written in place."""
-    raise Unsupported("not asked of XLA")
+def facts(_: str) -> dict[str, Any]:
+    """Who this is."""
+    versions = {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "numpy": np.__version__}
+    return {"versions": versions, "blas": "XLA's own products", "threads": cores()}
 
 
 def prepare(case: Case, _: str) -> Step:

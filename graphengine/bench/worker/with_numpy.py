@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from .case import Array, Case, Step, Unsupported
+from .numpy_facts import blas, cores
 
-__all__ = ["prepare", "threads", "versions"]
-
-
-def versions(_: str) -> dict[str, str]:
-    """NumPy's own."""
-    return {"numpy": np.__version__}
+__all__ = ["facts", "prepare"]
 
 
-def threads() -> int:
-    """Not known: NumPy does not tell."""
-    return 0
+def facts(_: str) -> dict[str, Any]:
+    """Who this is."""
+    return {"versions": {"numpy": np.__version__}, "blas": blas(), "threads": cores()}
 
 
 def prepare(case: Case, _: str) -> Step:
