@@ -24,7 +24,7 @@ from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
 from graphengine.ops.conv import Conv2DWeightGrad
 from graphengine.ops.elementwise import Copy
-from graphengine.ops.index import SliceAdjoint
+from graphengine.ops.index import AddSlice, SliceAdjoint
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
 from graphengine.ops.position import SinusoidalPositions, arange
@@ -309,6 +309,11 @@ def slicing(g: Grower) -> Node:
     return g.choose([x[0], x[..., ::-1], x[:1], x[..., -1:], x[None]])
 
 
+def add_slice(g: Grower) -> Node:
+    x = g.choose([node for node in g.pool if node.shape == (3, 3)])
+    return apply(AddSlice(key=":, 1"), x, x[0])
+
+
 def slice_adjoint(g: Grower) -> Node:
     x = g.choose([node for node in g.pool if node.shape == (3, 3)])
     return apply(SliceAdjoint(key="1:4", shape=(5, 3)), x)
@@ -530,6 +535,7 @@ RECIPES: dict[str, Recipe] = {
     "logsumexp": reducing(ge.logsumexp),
     "mask": lambda g: ge.mask(x := g.pick(), g.off(x, 0.0) > 0.0),
     "add_product": add_product,
+    "add_slice": add_slice,
     "matmul": matmul,
     "max": reducing(ge.max, spread=True),
     "max_pool2d": max_pool2d,

@@ -18,7 +18,9 @@ from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
-from graphengine.ops.kernels.copies import placed
+from graphengine.ops.elementwise import Add
+from graphengine.ops.fused_loops import pointwise_loops
+from graphengine.ops.kernels.copies import copies, placed
 from graphengine.ops.kernels.rows import gathers, one_hots, scatters
 from graphengine.ops.keys import Keys, key_shape, read_key, write_key
 
@@ -74,6 +76,42 @@ class SliceAdjoint(Op):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(Slice(key=self.key), y_bar),)
+
+
+class AddSlice(Op):
+    """y = x, but y[key] = x[key] + part: what a sum with an adjoint of `slice` is, at the cost of the part."""
+
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    kind: Literal["add_slice"] = "add_slice"
+    key: Keys
+
+    def infer(self, x: TensorType, part: TensorType) -> TensorType:
+        if not x.is_float or x.dtype != part.dtype:
+            raise DTypeError(f"add_slice adds floats of one dtype, not {part} to {x}")
+        picked = key_shape(self.key, x.shape)
+        if picked != part.shape:
+            raise ShapeError(f"{part} does not fit the place that [{self.key}] picks, {TensorType(picked, x.dtype)}")
+        return x
+
+    def eval(self, xp: Any, x: Any, part: Any) -> Any:
+        return _added(xp, xp.array(x), read_key(self.key), part)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        x, part = operands
+        return _add_part, (out, x, _part(out, self.key), part)
+
+    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
+        x, part = operands
+        moved = [] if x.ctypes.data == out.ctypes.data else copies(out, x)
+        target = _part(out, self.key)
+        added = pointwise_loops(Add(), target, (target, part))
+        return None if moved is None or added is None else [*moved, *added]
+
+    def vjp(self, y: Node, y_bar: Node, x: Node, part: Node) -> tuple[Node | None, ...]:
+        return y_bar, apply(Slice(key=self.key), y_bar)
+
+    def flops(self, y: TensorType, x: TensorType, part: TensorType) -> int:
+        return part.size
 
 
 class Gather(Op):
@@ -239,6 +277,12 @@ def _check_integers(op: Op, indices: TensorType, *others: TensorType) -> None:
 def _as_indices(x: Node, indices: Node | npt.ArrayLike) -> Node:
     # Left to `apply`, an array would take the dtype of x.
     return indices if isinstance(indices, Node) else x.graph.constant(None, np.asarray(indices))
+
+
+def _add_part(out: Array, x: Array, target: Array, part: Array) -> None:
+    if x is not out:
+        np.copyto(out, x)
+    np.add(target, part, target)
 
 
 def _part(x: Array, key: str) -> Array:

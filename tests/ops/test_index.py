@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, FeedError, ShapeError, ValueRangeError
-from graphengine.ops.index import Gather, OneHot, ScatterAdd, Slice, SliceAdjoint
+from graphengine.ops.index import AddSlice, Gather, OneHot, ScatterAdd, Slice, SliceAdjoint
 from graphengine.testing import check_op
 from tests.arrays import f64, i64
 
@@ -35,6 +35,7 @@ from tests.arrays import f64, i64
 def test_slice_and_its_adjoint_keep_the_op_contract(x: np.ndarray, key: object) -> None:
     check_op(Slice(key=key), x)
     check_op(SliceAdjoint(key=key, shape=x.shape), np.asarray(x[key]))
+    check_op(AddSlice(key=key), x, np.asarray(x[key]) + 1.0)
 
 
 def test_slices_take_integers_and_bools() -> None:
