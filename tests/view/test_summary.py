@@ -50,7 +50,7 @@ def test_a_graph_with_a_training_section_states_the_cost_of_a_step() -> None:
     assert summarize(neuron()).step is None
     step = summarize(neuron(training=True), batch=4).step
     assert step is not None
-    assert step.flops["FORWARD"] > 0 < step.flops["UPDATE"]  # the adjoints are all ones, of which rewrites leave nothing
+    assert step.flops["FORWARD"] > 0 < step.flops["UPDATE"]  # its adjoints are ones: nothing is left of them
 
 
 def test_a_summary_is_json() -> None:
