@@ -55,6 +55,11 @@ class Unfolding:
         """Of the patches of one row of places: [G, inner, N * width]."""
         return self.groups, self.kernel_shape[-1], self.values_shape[-1]
 
+    @property
+    def shapes(self) -> tuple[Size, Size, Size, Size]:
+        """Of the unfolded images, of the kernel, of the values, and of the patches of a row."""
+        return self.shape, self.kernel_shape, self.values_shape, self.matrix_shape
+
     def unfold(self, unfolded: Array, image: Array) -> list[Call]:
         """The calls that unfold `image`."""
         calls: list[Call] = [(unfolded.fill, (0,))] if self.rows.is_padded or self.columns.is_padded else []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -9,7 +12,7 @@ from graphengine.ir.kernel import LoopCall, Product
 from graphengine.ir.op import Array
 from graphengine.ops.kernels.layout import merged
 
-__all__ = ["products"]
+__all__ = ["products", "total_products"]
 
 
 def products(out: Array, a: Array, b: Array) -> list[LoopCall] | None:
@@ -28,6 +31,17 @@ def products(out: Array, a: Array, b: Array) -> list[LoopCall] | None:
     ahead = into.shape[:-2]
     left, right = (np.broadcast_to(matrix, (*ahead, *matrix.shape[-2:])) for matrix in (left, right))
     return [Product(into, left, right)]
+
+
+def total_products(out: Array, left: Sequence[Array], right: Sequence[Array]) -> list[LoopCall] | None:
+    """out = the sum of all left[i] @ right[i].T; None as `products` has it."""
+    found: list[LoopCall] = []
+    for a, b in zip(left, right, strict=True):
+        calls = products(out, a, b.swapaxes(-1, -2))
+        if calls is None:
+            return None
+        found += [replace(call, kept=1.0) if found and isinstance(call, Product) else call for call in calls]
+    return found
 
 
 def _as_rows(out: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:

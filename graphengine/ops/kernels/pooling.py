@@ -1,0 +1,247 @@
+"""Kernels of pooling: their text is made for a window and a stride, from what is done with the elements of a window.
+
+Windows that lie inside of the image are taken some at a time, side by side, with all elements of the window written
+out; others go element by element. Elements are met last to first, so that what the first one says stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from graphengine.ir import dims
+from graphengine.ir.kernel import Kernel, LoopCall
+from graphengine.ir.op import Array
+from graphengine.ops.kernels.copies import copies_of
+from graphengine.ops.window import Sweep, Sweeps
+
+__all__ = ["Reduction", "Share", "reduced", "spread_out"]
+
+MOST = 25
+"""The most elements of a window that are written out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What is made of a window: `y`, from its elements `a`, of number #, and from `o`, which `other` has at its place.
+
+    `nearest` is some element; `size` is the number of all elements, `count` of those inside of the image.
+    """
+
+    name: str
+    start: str
+    step: str
+    end: str = "y"
+    has_other: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What element number # of a window gets, from `v` and `o`, which x and `other` have at its place; see above."""
+
+    name: str
+    form: str
+    has_other: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Windows of which size, how many columns apart, how many of them side by side (0: none), and if none overlap."""
+
+    height: int
+    width: int
+    stride: int
+    together: int
+    is_disjoint: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.height}x{self.width}_{self.stride}_{self.together}"
+
+    @property
+    def elements(self) -> list[tuple[int, int, int]]:
+        """Number, row and column of each element of a window, the last one first."""
+        numbers = reversed(range(self.height * self.width))
+        return [(t, *divmod(t, self.width)) for t in numbers]
+
+
+def reduced(of: Reduction, out: Array, operands: Sequence[Array], moves: Sweeps) -> list[LoopCall] | None:
+    """The calls that write what is made of each window into `out`; None where rows of x are not contiguous."""
+    x, *others = operands
+    if x.strides[3] != x.itemsize or not all(other.flags.c_contiguous for other in others):
+        return None
+    if not out.size:
+        return []
+    form = _form(moves)
+    steps = [step // x.itemsize for step in x.strides[:3]]
+    sizes = *x.shape, *steps, *out.shape[2:], *_places(moves), *_inside(moves[1], form)
+    return [(_reduction(of, form), (x, *others, out, *sizes))]
+
+
+def spread_out(of: Share, out: Array, operands: Sequence[Array], moves: Sweeps, work: Array) -> list[LoopCall] | None:
+    """The calls that write the sum of what all windows give to it into each element of `out`.
+
+    `work` is as large as x. None where x has too many axes to be copied.
+    """
+    x, *others = operands
+    ahead = [] if x.flags.c_contiguous else copies_of([(work, x)])
+    if ahead is None or not all(other.flags.c_contiguous for other in others):
+        return None
+    if not out.size:
+        return []
+    form = _form(moves) if all(sweep.is_disjoint for sweep in moves) else replace(_form(moves), together=0)
+    covered = form.is_disjoint and all(sum(sweep.met()) == sweep.size for sweep in moves)
+    planes = out.shape[0] * out.shape[1]
+    sizes = planes, *out.shape[2:], *x.shape[2:], *_places(moves), *_inside(moves[1], form), int(covered)
+    return [*ahead, (_spread(of, form), (work if ahead else x, *others, out, *sizes))]
+
+
+def _form(moves: Sweeps) -> _Form:
+    rows, columns = moves
+    count = len(_whole(columns))
+    written = rows.window * columns.window <= MOST
+    together = next((together for together in (16, 8, 4) if together <= count and written), 0)
+    disjoint = all(sweep.is_disjoint for sweep in moves)
+    return _Form(rows.window, columns.window, columns.stride, together, disjoint)
+
+
+def _whole(sweep: Sweep) -> range:
+    """The places whose windows lie inside of the axis."""
+    first = -(-sweep.before // sweep.stride)
+    last = (dims.bind(sweep.size, {}) + sweep.before - sweep.window) // sweep.stride + 1
+    return range(first, max(first, min(last, sweep.places)))
+
+
+def _inside(columns: Sweep, form: _Form) -> tuple[int, int]:
+    """From which column to which windows are taken side by side."""
+    whole = _whole(columns)
+    return (whole.start, whole.stop) if form.together else (columns.places, columns.places)
+
+
+def _places(moves: Sweeps) -> tuple[int, int, int]:
+    """By how many rows windows move on, and what lies ahead of the first row and of the first column."""
+    return moves[0].stride, moves[0].before, moves[1].before
+
+
+@cache
+def _reduction(of: Reduction, form: _Form) -> Kernel:
+    name = f"{of.name}_{form.name}"
+    written = [
+        line
+        for t, k, j in form.elements
+        for line in (f"a = x[at + {k} * x_row + {form.stride} * p + {j}]", of.step.replace("#", str(t)))
+    ]
+    text = _REDUCTION.format(
+        name=name,
+        other="other, " if of.has_other else "",
+        form=form,
+        first=f"o = other[to + p]; {of.start}" if of.has_other else of.start,
+        written="; ".join(written),
+        start=f"o = other[to]; {of.start}" if of.has_other else of.start,
+        step=of.step.replace("#", "t"),
+        end=of.end,
+    )
+    return Kernel(name, text)
+
+
+@cache
+def _spread(of: Share, form: _Form) -> Kernel:
+    name = f"{of.name}_{form.name}"
+    written = [
+        f"out[at + {k} * width + {form.stride} * p + {j}] = {of.form.replace('#', str(t))}" for t, k, j in form.elements
+    ]
+    text = _SPREAD.format(
+        name=name,
+        other="other, " if of.has_other else "",
+        form=form,
+        start="v = x[to + p]" + ("; o = other[to + p]" if of.has_other else ""),
+        written="; ".join(written),
+        first="v = x[to]" + ("; o = other[to]" if of.has_other else ""),
+        sign="=" if form.is_disjoint else "+=",
+        value=of.form.replace("#", "t"),
+    )
+    return Kernel(name, text)
+
+
+_REDUCTION = """\
+def {name}(
+    x, {other}out, images, channels, height, width, x_image, x_channel, x_row, rows, columns, down, top, left,
+    begin, end, rank, ranks
+):
+    size = {form.height} * {form.width}
+    for line in share(images * channels * rows, rank, ranks):
+        plane = line // rows
+        row = (line - plane * rows) * down - top
+        image = plane // channels
+        start = image * x_image + (plane - image * channels) * x_channel + row * x_row
+        high = -row if row < 0 else 0
+        low = height - row if height - row < {form.height} else {form.height}
+        first = begin if low - high == {form.height} else columns
+        last = end if low - high == {form.height} else columns
+        for block in range(first, last, {form.together} if {form.together} > 0 else 1):
+            column = block if block + {form.together} <= last else last - {form.together}
+            at = start + column * {form.stride} - left
+            to = line * columns + column
+            count = size
+            for p in range({form.together}):
+                nearest = x[at + {form.stride} * p]
+                {first}
+                {written}
+                out[to + p] = {end}
+        for place in range(columns - last + first):
+            column = place if place < first else place - first + last
+            at = start + column * {form.stride} - left
+            to = line * columns + column
+            near = left - column * {form.stride} if left > column * {form.stride} else 0
+            far = width + left - column * {form.stride}
+            far = far if far < {form.width} else {form.width}
+            count = (low - high) * (far - near)
+            nearest = x[at + high * x_row + near]
+            {start}
+            for k in range(low - 1, high - 1, -1):
+                for j in range(far - 1, near - 1, -1):
+                    a = x[at + k * x_row + j]
+                    t = k * {form.width} + j
+                    {step}
+            out[to] = {end}
+"""
+
+_SPREAD = """\
+def {name}(
+    x, {other}out, planes, height, width, rows, columns, down, top, left, begin, end, covered, rank, ranks
+):
+    size = {form.height} * {form.width}
+    for plane in share(planes, rank, ranks):
+        if covered == 0:
+            for p in range(height * width):
+                out[plane * height * width + p] = 0.0
+        for line in range(rows):
+            row = line * down - top
+            start = plane * height * width + row * width
+            high = -row if row < 0 else 0
+            low = height - row if height - row < {form.height} else {form.height}
+            first = begin if low - high == {form.height} else columns
+            last = end if low - high == {form.height} else columns
+            for block in range(first, last, {form.together} if {form.together} > 0 else 1):
+                column = block if block + {form.together} <= last else last - {form.together}
+                at = start + column * {form.stride} - left
+                to = (plane * rows + line) * columns + column
+                count = size
+                for p in range({form.together}):
+                    {start}
+                    {written}
+            for place in range(columns - last + first):
+                column = place if place < first else place - first + last
+                at = start + column * {form.stride} - left
+                to = (plane * rows + line) * columns + column
+                near = left - column * {form.stride} if left > column * {form.stride} else 0
+                far = width + left - column * {form.stride}
+                far = far if far < {form.width} else {form.width}
+                count = (low - high) * (far - near)
+                {first}
+                for k in range(low - 1, high - 1, -1):
+                    for j in range(far - 1, near - 1, -1):
+                        t = k * {form.width} + j
+                        out[at + k * width + j] {sign} {value}
+"""

@@ -1,0 +1,117 @@
+"""The kernel of convolutions: sums of weighted lines, in tiles of some filters by some places that stay in registers.
+
+A tile is computed in a buffer at constant distances from its first element. That lets the compiler keep it in registers
+through all loops over what is summed up; it would not know that tiles of the result itself do not overlap. From the
+buffer a thread writes its places, few enough to stay in the nearest cache, to where they belong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from graphengine.ir.kernel import Kernel
+from graphengine.ops.kernels.images import LINE
+
+__all__ = ["PLACES", "SLOTS", "Tile", "tile_of", "tile_sums"]
+
+PLACES = 256
+"""How many places of a filter a thread computes before it writes them."""
+
+SLOTS = 16
+"""How many threads have a buffer: no more of them take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """How many filters and how many places are summed up at once."""
+
+    filters: int
+    places: int
+
+    @property
+    def pitch(self) -> int:
+        """The places of a filter in the buffer; not a power of two, whose multiples share few lines of a cache."""
+        return PLACES + self.places + 16
+
+    @property
+    def buffer(self) -> int:
+        """The elements of a thread's buffer."""
+        return self.filters * self.pitch
+
+
+def tile_of(filters: int, itemsize: int) -> Tile:
+    """The tile for so many filters: 16 vectors, or as many as one or two filters need."""
+    vector = LINE // itemsize
+    if filters % 8 == 0 or filters > 24:
+        return Tile(8, 2 * vector)
+    return Tile(4, 4 * vector) if filters > 2 else Tile(filters, 4 * vector)
+
+
+@cache
+def tile_sums(tile: Tile) -> Kernel:
+    """The kernel for tiles of this size.
+
+    Result rows are cut into pieces, and these into segments whose places have the same taps: elements of the window
+    that meet something there. `rows` and `down` list the taps of each row, `segments` and `across` those along it: each
+    where it stands in x, and where in w, which holds the weights of a part of the filters side by side.
+    """
+    f, t = tile.filters, tile.places
+    name = f"sum_tiles_{f}x{t}"
+    sums = "\n".join(
+        f"{' ' * 32}buffer[to + {i * tile.pitch} + p] = plus(buffer[to + {i * tile.pitch} + p], w[v + {i}] * x[at + p])"
+        for i in range(f)
+    )
+    zeros = "\n".join(f"{' ' * 20}buffer[to + {i * tile.pitch} + p] = 0.0" for i in range(f))
+    text = _TEXT.format(name=name, f=f, t=t, pitch=tile.pitch, buffer=tile.buffer, sums=sums, zeros=zeros)
+    return Kernel(name, text)
+
+
+_TEXT = """\
+def {name}(
+    x, w, out, buffer, rows, down, pieces, segments, across, height, width, batch, lanes, groups, filters, channels,
+    x_block, x_group, x_plane, w_part, out_image, out_plane, out_row, out_step, slots, rank, ranks
+):
+    blocks = (batch + lanes - 1) // lanes
+    parts = (filters + {f} - 1) // {f}
+    team = ranks if ranks < slots else slots
+    own = rank * {buffer}
+    for item in share(blocks * groups * height * width * parts if rank < slots else 0, rank, team):
+        part = item % parts
+        piece = item // parts % width
+        row = item // (parts * width) % height
+        group = item // (parts * width * height) % groups
+        block = item // (parts * width * height * groups)
+        x_start = block * x_block + group * x_group
+        w_start = (group * parts + part) * w_part
+        for segment in range(pieces[4 * piece + 2], pieces[4 * piece + 3]):
+            for tile in range(segments[4 * segment], segments[4 * segment + 1], {t}):
+                to = own + tile
+                for p in range({t}):
+{zeros}
+                for k in range(rows[2 * row], rows[2 * row + 1]):
+                    for l in range(segments[4 * segment + 2], segments[4 * segment + 3]):
+                        at = x_start + down[2 * k] + across[2 * l] + tile - segments[4 * segment]
+                        v = w_start + down[2 * k + 1] + across[2 * l + 1]
+                        for c in range(channels):
+                            for p in range({t}):
+{sums}
+                            at += x_plane
+                            v += {f}
+        images = batch - block * lanes if batch - block * lanes < lanes else lanes
+        many = pieces[4 * piece + 1] // 8 * 8
+        count = filters - part * {f} if filters - part * {f} < {f} else {f}
+        for i in range(count):
+            place = (block * lanes) * out_image + (group * filters + part * {f} + i) * out_plane
+            start = place + row * out_row + pieces[4 * piece]
+            for column in range(0, many, 8):
+                for image in range(images):
+                    to = start + image * out_image + column * out_step
+                    at = own + i * {pitch} + column * lanes + image
+                    for p in range(8):
+                        out[to + p * out_step] = buffer[at + p * lanes]
+            for column in range(many, pieces[4 * piece + 1]):
+                for image in range(images):
+                    to = start + image * out_image + column * out_step
+                    out[to] = buffer[own + i * {pitch} + column * lanes + image]
+"""
