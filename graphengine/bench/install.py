@@ -111,13 +111,16 @@ def plots(result: Result) -> Sequence[Plot]:
     """One picture for each of the two."""
     shown: list[Plot] = []
     for row, figure, label, unit in (
-        ("import", "median", "median seconds to import", "s"),
-        ("installed", "bytes", "bytes on disk, with all that is needed", "B"),
+        ("import", "median", "median of seconds", "s"),
+        ("installed", "bytes", "bytes on disk, with all that it needs", "B"),
     ):
         peers = {record.peer: {row: record.figures[figure]} for record in result.among(row=row)}
         if peers:
-            shown.append(Dots(f"install-{row}", label.capitalize(), label, (row,), peers, unit=unit))
+            shown.append(Dots(f"install-{row}", _TITLES[row], label, (row,), peers, unit=unit))
     return shown
+
+
+_TITLES = {"import": "Importing an engine", "installed": "What an engine takes on disk"}
 
 
 def verdicts(_: Result) -> Sequence[Verdict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from graphengine.bench.dags import random_dag
 from graphengine.bench.worker.case import Array, Case
 
-__all__ = ["WORKLOADS", "Workload", "mlp"]
+__all__ = ["WORKLOADS", "Workload", "block", "elementwise", "lenet", "lstm", "mlp", "scalar"]
 
 _Arrays = dict[str, Array]
 
@@ -56,7 +57,8 @@ def mlp(sizes: Sequence[int], batch: int) -> Case:
     return Case("mlp", {"sizes": list(sizes)}, 1e-2, parameters, feeds)
 
 
-def _lenet() -> Case:
+def lenet(batch: int) -> Case:
+    """Two convolutions and a dense layer, on pictures of 28x28 in 10 classes."""
     rng = np.random.default_rng(0)
     channels, window, classes = (8, 16), 5, 10
     parameters: _Arrays = {}
@@ -66,12 +68,12 @@ def _lenet() -> Case:
         parameters[f"conv{place}.bias"] = _zeros(channels_out)
     parameters |= _dense(rng, "dense", 256, classes)
     settings = {"channels": list(channels), "window": window, "classes": classes}
-    return Case("lenet", settings, 1e-2, parameters, _classified(rng, (64, 1, 28, 28), classes))
+    return Case("lenet", settings, 1e-2, parameters, _classified(rng, (batch, 1, 28, 28), classes))
 
 
-def _lstm() -> Case:
-    rng = np.random.default_rng(0)
-    features, units, classes, time, batch = 32, 64, 10, 64, 32
+def lstm(features: int, units: int, time: int, batch: int) -> Case:
+    """An LSTM, and 10 classes from its last state."""
+    rng, classes = np.random.default_rng(0), 10
     bias = _zeros(4, units)
     bias[1] = 1.0  # that of the forget gate
     parameters = {
@@ -84,9 +86,9 @@ def _lstm() -> Case:
     return Case("lstm", {"units": units, "classes": classes}, 1e-2, parameters, feeds)
 
 
-def _block() -> Case:
+def block(units: int, heads: int, hidden: int, time: int, batch: int) -> Case:
+    """A pre-norm transformer block, and the mean squared error of what it gives."""
     rng = np.random.default_rng(0)
-    batch, time, units, heads, hidden = 8, 64, 64, 4, 256
     norms = {f"block.{name}": _norm(f"block.{name}", units) for name in ("attention_norm", "hidden_norm")}
     parameters = {
         **norms["block.attention_norm"],
@@ -104,23 +106,24 @@ def _norm(name: str, units: int) -> _Arrays:
     return {f"{name}.weight": np.ones(units, np.float32), f"{name}.bias": _zeros(units)}
 
 
-def _elementwise() -> Case:
-    elements = 10**6
+def elementwise(elements: int) -> Case:
+    """The sum of tanh(a x + b) sigmoid(x) + exp(-x x), with x, a and b as parameters."""
     x = _normal(np.random.default_rng(0), (elements,), 1)
     parameters = {"x": x, "a": np.array(1.5, np.float32), "b": np.array(0.5, np.float32)}
     # The gradients of a and b are sums over all x, so the rate is small.
     return Case("elementwise", {"elements": elements}, 1e-8, parameters, {})
 
 
-def _scalar() -> Case:
-    dag = random_dag(nodes=1000, leaves=32)
+def scalar(nodes: int, leaves: int) -> Case:
+    """A DAG at random, of scalars."""
+    dag = random_dag(nodes, leaves)
     names = [name for name, _ in dag["parameters"]]
     parameters = {name: np.array(value, np.float32) for name, value in zip(names, dag["first"], strict=True)}
     return Case("dag", dag, 1e-2, parameters, {})
 
 
 def _mlp_row(name: str, sizes: Sequence[int], batch: int) -> Workload:
-    return Workload(name, f"MLP {'-'.join(map(str, sizes))}, batch {batch}", lambda: mlp(sizes, batch))
+    return Workload(name, f"MLP {'-'.join(map(str, sizes))}, batch {batch}", partial(mlp, sizes, batch))
 
 
 _ALL = (
@@ -129,11 +132,31 @@ _ALL = (
     _mlp_row("mnist", (784, 256, 10), 128),
     _mlp_row("wide", (784, 512, 512, 10), 128),
     _mlp_row("gemm", (1024, 1024, 1024, 1024, 10), 512),
-    Workload("lenet", "conv 1-8 5x5, relu, pool 2, conv 8-16 5x5, relu, pool 2, dense 256-10; batch 64", _lenet),
-    Workload("lstm", "LSTM 32-64, 64 steps, last state to 10 classes; batch 32", _lstm),
-    Workload("block", "pre-norm transformer block, width 64, 4 heads, MLP 256, 64 tokens; batch 8", _block),
-    Workload("elementwise", "sum(tanh(ax+b) sigmoid(x) + exp(-xx)), 1,000,000 elements; trains x, a, b", _elementwise),
-    Workload("scalar", "random DAG of 1,000 scalar add, multiply and tanh; trains its 32 leaves", _scalar),
+    Workload(
+        "lenet",
+        "conv 1-8 5x5, relu, pool 2, conv 8-16 5x5, relu, pool 2, dense 256-10; batch 64 of 28x28",
+        partial(lenet, batch=64),
+    ),
+    Workload(
+        "lstm",
+        "LSTM 32-64, 64 steps, last state to 10 classes; batch 32",
+        partial(lstm, features=32, units=64, time=64, batch=32),
+    ),
+    Workload(
+        "block",
+        "pre-norm transformer block, width 64, 4 heads, MLP 256; batch 8, 64 tokens",
+        partial(block, units=64, heads=4, hidden=256, time=64, batch=8),
+    ),
+    Workload(
+        "elementwise",
+        "sum(tanh(ax+b)*sigmoid(x)+exp(-x*x)), 1,000,000 elements; trains x, a and b",
+        partial(elementwise, 10**6),
+    ),
+    Workload(
+        "scalar",
+        "random DAG of 1,000 scalar add, multiply and tanh, all live; trains its 32 leaves",
+        partial(scalar, nodes=1000, leaves=32),
+    ),
 )
 
 WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in _ALL}

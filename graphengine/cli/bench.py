@@ -73,7 +73,7 @@ def bench(
         show.console().print(results_shown(tables))
         if check:
             show.console().print(verdicts_shown(verdicts))
-    if check and not all(verdict.met for verdict in verdicts):
+    if check and not (verdicts and all(verdict.met for verdict in verdicts)):
         raise typer.Exit(1)
 
 
@@ -114,6 +114,8 @@ def _requests(
         )
         if request.rows and request.peers:
             requests.append((benchmark, request))
+    if benchmarks and not requests:
+        raise typer.BadParameter("no benchmark that was asked for has both these rows and these peers")
     return requests
 
 

@@ -103,7 +103,7 @@ def _lines(axes: Any, plot: Lines) -> None:
 
 
 def _dots(figure: Any, plot: Dots) -> None:
-    figure.set_size_inches(7.2, 1.2 + 0.42 * len(plot.rows))
+    figure.set_size_inches(7.2, max(2.4, 1.2 + 0.42 * len(plot.rows)))
     axes = figure.add_subplot()
     heights = {row: len(plot.rows) - place for place, row in enumerate(plot.rows)}
     axes.set(xscale="log", xlabel=plot.x, ylim=(0.4, len(plot.rows) + 0.6))
