@@ -22,7 +22,7 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """One rewrite: what it changed, and what the program costs before and after it."""
+    """One rewrite: what it changed, and what the program costs before and after it, with all the memory it wants."""
 
     name: str
     changes: tuple[Change, ...]
