@@ -24,6 +24,10 @@ _NEAR = 32
 """How many values that nobody reads any more are looked through for lost neighbours."""
 
 
+_ROW = 4
+"""How many values in a row may be only read to compute others before one of them may stay in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One step of a program, as far as memory and work go. The results of all steps are numbered, in order: values."""
@@ -48,22 +52,24 @@ def evicting(works: Sequence[Work], kept: Collection[int], limit: int, most_agai
     The values `kept` are there at the end. None if it cannot be done, or only if more than `most_again` of effort goes
     into computing things again.
     """
-    machine = _Machine(works, kept, limit, most_again)
-    if not all(machine.run(step) for step in range(len(works))):
-        return None
-    return _read(machine.order, works, kept)
-
-
-def _read(order: Sequence[int], works: Sequence[Work], kept: Collection[int]) -> list[int]:
-    """`order` without the steps whose results nobody reads before they are computed again."""
     values = _Values(works)
+    order = _Machine(values, set(kept), set(), limit, most_again).run()
+    if order is not None and len(order) == len(works):
+        return order
+    other = _Machine(values, set(kept), values.trunk(), limit, most_again).run()
+    found = [_read(done, values, kept) for done in (order, other) if done is not None]
+    return min(found, key=lambda done: sum(works[step].effort for step in done), default=None)
+
+
+def _read(order: Sequence[int], values: _Values, kept: Collection[int]) -> list[int]:
+    """`order` without the steps whose results nobody reads before they are computed again."""
     wanted, following, read = set(kept), set[int](), []
     for step in reversed(order):
         results = values.of_step[step]
         if step not in following or not wanted.isdisjoint(results):
             read.append(step)
             wanted.difference_update(results)
-            wanted.update(works[step].reads)
+            wanted.update(values.works[step].reads)
         following.add(step)
     return read[::-1]
 
@@ -81,33 +87,55 @@ class _Values:
         for step, work in enumerate(works):
             for value in dict.fromkeys(work.reads):
                 self.readers[value].append(step)
-        self.in_memory = [False] * len(self.nbytes)
 
     def work(self, value: int) -> Work:
         """The step that computes a value."""
         return self.works[self.step_of[value]]
 
+    def trunk(self) -> set[int]:
+        """Of long rows of values that are only read to compute others that may be dropped, some on the way.
+
+        The running sum of a network's branches is such a row. To compute one of its last values again takes all of it,
+        unless some of it is kept, though no step reads that any more.
+        """
+        found: set[int] = set()
+        length = [0] * len(self.nbytes)
+        for value in range(len(self.nbytes)):
+            work = self.work(value)
+            if work.may_drop and all(self.works[reader].may_drop for reader in self.readers[value]):
+                length[value] = 1 + max((length[read] for read in work.reads), default=0)
+            if length[value] > _ROW:
+                found.add(value)
+                length[value] = 0
+        return found
+
 
 class _Machine:
-    """The steps done so far, and what is in memory."""
+    """The steps done so far, and what is in memory; of what no step reads any more, the values of `trunk` stay."""
 
-    def __init__(self, works: Sequence[Work], kept: Collection[int], limit: int, most_again: float) -> None:
-        self.order: list[int] = []
-        self._works = works
-        self._kept = set(kept)
+    def __init__(self, values: _Values, kept: set[int], trunk: set[int], limit: int, most_again: float) -> None:
+        self._order: list[int] = []
+        self._works = values.works
+        self._to_the_end = kept | trunk
+        self._trunk = trunk
         self._limit = limit
         self._may_repeat = most_again
         self._now = 0
         self._used = 0
-        self._values = _Values(works)
-        self._lost = _Lost(self._values)
-        self._computed = [False] * len(works)
-        count = len(self._values.nbytes)
+        self._values = values
+        count = len(values.nbytes)
+        self._in_memory = [False] * count
+        self._lost = _Lost(values, self._in_memory)
+        self._computed = [False] * len(values.works)
         self._locks = [0] * count
         self._reads_past = [0] * count
         self._heap: list[tuple[float, int]] = []
 
-    def run(self, step: int) -> bool:
+    def run(self) -> list[int] | None:
+        """The order in which all steps are computed; None if that cannot be done."""
+        return self._order if all(self._reach(step) for step in range(len(self._works))) else None
+
+    def _reach(self, step: int) -> bool:
         """Compute `step`, and before it what it reads and is not in memory; whether that could be done."""
         self._now = step
         todo = self._missing(step)
@@ -122,7 +150,7 @@ class _Machine:
         while pending:
             for value in self._works[pending.pop()].reads:
                 source = self._values.step_of[value]
-                if not self._values.in_memory[value] and source not in found:
+                if not self._in_memory[value] and source not in found:
                     found.add(source)
                     pending.append(source)
         return sorted(found)
@@ -133,12 +161,12 @@ class _Machine:
             self._may_repeat -= work.effort
         if self._may_repeat < 0 or not self._make_room(self._needed(work)):
             return False
-        self.order.append(step)
+        self._order.append(step)
         self._computed[step] = True
-        results = [value for value in self._values.of_step[step] if not self._values.in_memory[value]]
+        results = [value for value in self._values.of_step[step] if not self._in_memory[value]]
         for value in results:
             self._lost.found(value)
-            self._values.in_memory[value] = True
+            self._in_memory[value] = True
             self._used += self._values.nbytes[value]
         for value in work.reads:
             self._locks[value] -= 1
@@ -165,14 +193,14 @@ class _Machine:
             heapq.heappush(self._heap, (self._loss(value, following, work.effort), value))
 
     def _next_read(self, value: int) -> int | None:
-        """The next step of the program that reads a value; None if none does."""
+        """The next step of the program for which a value is in memory; None if there is none."""
         readers, past = self._values.readers[value], self._reads_past[value]
         while past < len(readers) and readers[past] <= self._now:
             past += 1
         self._reads_past[value] = past
         if past < len(readers):
             return readers[past]
-        return len(self._works) if value in self._kept else None
+        return len(self._works) if value in self._to_the_end else None
 
     def _make_room(self, nbytes: int) -> bool:
         while self._used + nbytes > self._limit:
@@ -180,11 +208,12 @@ class _Machine:
             if value is None:
                 return False
             self._leave(value)
-            self._lost.drop(value)
+            if value not in self._trunk or self._reads_past[value] < len(self._values.readers[value]):
+                self._lost.drop(value)
         return True
 
     def _leave(self, value: int) -> None:
-        self._values.in_memory[value] = False
+        self._in_memory[value] = False
         self._used -= self._values.nbytes[value]
         self._lost.leave(value)
 
@@ -193,7 +222,7 @@ class _Machine:
         while self._heap:
             _, value = heapq.heappop(self._heap)
             following = self._next_read(value)
-            if not self._values.in_memory[value] or self._locks[value] or following is None:
+            if not self._in_memory[value] or self._locks[value] or following is None:
                 continue
             loss = self._loss(value, following, self._lost.effort(value))
             if not self._heap or loss <= _TOLERANCE * self._heap[0][0]:
@@ -212,8 +241,9 @@ class _Lost:
     the rest may then fall apart is not looked into, as in the paper.
     """
 
-    def __init__(self, values: _Values) -> None:
+    def __init__(self, values: _Values, in_memory: Sequence[bool]) -> None:
         self._values = values
+        self._in_memory = in_memory
         self._most = list(accumulate(work.effort for work in values.works))
         self._alone = [0.0] * len(values.nbytes)
         """What it takes to have a value again, by itself: with what it is computed from and was gone when it went."""
@@ -273,7 +303,7 @@ class _Lost:
         return total + sum(self._efforts[root] for root in {self._root(member) for member in members})
 
     def _gone(self, reads: Collection[int]) -> list[int]:
-        return [read for read in reads if not self._values.in_memory[read]]
+        return [read for read in reads if not self._in_memory[read]]
 
     def _below(self, value: int) -> list[int]:
         """The sets of what was computed from a value."""

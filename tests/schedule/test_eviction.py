@@ -77,6 +77,21 @@ def test_work_is_bounded() -> None:
     assert evicting(chain(200), (), 8, 900.0) is not None
 
 
+def test_of_a_long_row_that_no_adjoint_reads_some_values_stay_in_memory() -> None:
+    count = 300
+    works: list[Work] = []
+    for i in range(count):  # a running sum, and a function of it that its adjoint reads
+        works.append(Work((2 * i - 2,) if i else (), (1,), 0, 1.0, may_drop=True))
+        works.append(Work((2 * i,), (1,), 0, 1.0, may_drop=True))
+    for i in reversed(range(count)):
+        above = (len(works) - 1,) if i < count - 1 else ()
+        works.append(Work((2 * i + 1, *above), (1,), 0, 1.0, may_drop=False))
+    order = evicting(works, (), 60, 8.0 * len(works))
+    assert order is not None
+    assert needed(works, order) <= 60
+    assert len(order) < 3 * len(works)  # each from the start would be some 25 times as many
+
+
 def test_what_is_cheap_for_its_size_is_dropped_first() -> None:
     # Three values are read at the end. One has to go when the fourth is made: the second, which is so not made before.
     dear = [Work((), (4,), 0, 8.0, may_drop=True), Work((), (2,), 0, 1.0, may_drop=True)]
