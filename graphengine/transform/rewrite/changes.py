@@ -44,18 +44,18 @@ def changes(before: Graph, after: Graph) -> list[Change]:
 def _changes(before: Graph, after: Graph, inside: tuple[str, ...]) -> Iterator[Change]:
     for node in before.nodes:
         if node.name not in after and not isinstance(node.op, Constant):
-            yield Change("gone", _line(node), "", node.where, inside)
+            yield Change("gone", f"{node.name} = {_call(node)}", "", node.where, inside)
     for node in after.nodes:
         if isinstance(node.op, Constant):
             continue
         if node.name not in before:
-            yield Change("new", _line(node), "", node.where, inside)
+            yield Change("new", f"{node.name} = {_call(node)}", "", node.where, inside)
             continue
         old = before[node.name]
         if isinstance(old.op, Scan) and isinstance(node.op, Scan):
             yield from _changes(old.op.body, node.op.body, (*inside, node.name))
         elif _is_another(old, node, after):
-            yield Change("changed", _line(old), _line(node), node.where, inside)
+            yield Change("changed", f"{node.name} = {_call(old)}", _call(node), node.where, inside)
 
 
 def _is_another(old: Node, new: Node, after: Graph) -> bool:
@@ -67,5 +67,5 @@ def _is_another(old: Node, new: Node, after: Graph) -> bool:
     return any(a.name != b.name and a.name in after for a, b in pairs)
 
 
-def _line(node: Node) -> str:
-    return f"{node.name} = {node.op.kind}({', '.join(parent.name for parent in node.parents)})"
+def _call(node: Node) -> str:
+    return f"{node.op.kind}({', '.join(parent.name for parent in node.parents)})"
