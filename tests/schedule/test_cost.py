@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import graphengine as ge
+from graphengine.backends.numpy import NumpyBackend
 
 BATCH, INPUT, HIDDEN, OUTPUT = 128, 10, 16, 3
 
@@ -76,6 +80,27 @@ def test_the_arena_that_is_allocated_is_the_peak_that_was_predicted(batch: int) 
     arena = exe._loaded.popitem()[1].runnable.arena
     assert arena.nbytes == predicted
     assert arena.base.nbytes == predicted + 64  # room to start at a cache line
+
+
+@pytest.mark.parametrize("network", [ge.zoo.lenet, ge.zoo.digits_lstm, ge.zoo.convolutional_autoencoder])
+def test_binding_a_program_allocates_its_arena_and_no_other_array(network: Callable[[], ge.Graph]) -> None:
+    exe = ge.compile(network(), loss="loss", optimizer=ge.SGD(learning_rate=0.1))
+    program = exe.plan(batch=32)
+    constants = {node.name: node.op.value for node in exe._rewritten("step", ()).nodes if node.op.kind == "constant"}
+    feeds = {name: np.zeros(leaf.type.static_shape, leaf.type.dtype) for name, leaf in program.leaves.items()}
+    tracemalloc.start()
+    before = bytes_of_arrays()
+    runnable = NumpyBackend().load(program, {**feeds, **exe._held, **constants})
+    found = bytes_of_arrays() - before
+    tracemalloc.stop()
+    assert program.peak_bytes <= found < program.peak_bytes + 4096  # numbers such as 0.5 that kernels read
+    assert runnable.results["loss"].nbytes == 4
+
+
+def bytes_of_arrays() -> int:
+    """What NumPy has allocated for the elements of arrays."""
+    only_numpy = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
+    return sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([only_numpy]).traces)
 
 
 def test_cost_is_known_before_anything_runs_and_grows_linearly_with_the_batch() -> None:
