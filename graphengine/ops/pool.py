@@ -43,7 +43,7 @@ __all__ = ["avg_pool1d", "avg_pool2d", "global_avg_pool", "global_max_pool", "ma
 
 Ints = int | Sequence[int]
 
-_GREATEST = Reduction("max_pool", "y = nearest", "y = maximum(y, a)")
+_GREATEST = Reduction("max_pool", "y = nearest", "y = a if a > y or a != a else y")
 _PLACE = Reduction("max_pool_place", "y = size", "y = # if a == o else y", has_other=True)
 _AT_PLACE = Reduction("max_pool_gather", "y = 0.0", "y = a if # == o else y", has_other=True)
 _MEAN = Reduction("avg_pool", "y = 0.0", "y = y + a", "y / real(count)")

@@ -170,41 +170,41 @@ def {name}(
     begin, end, rank, ranks
 ):
     size = {form.height} * {form.width}
-    for line in share(images * channels * rows, rank, ranks):
-        plane = line // rows
-        row = (line - plane * rows) * down - top
+    for plane in share(images * channels, rank, ranks):
         image = plane // channels
-        start = image * x_image + (plane - image * channels) * x_channel + row * x_row
-        high = -row if row < 0 else 0
-        low = height - row if height - row < {form.height} else {form.height}
-        first = begin if low - high == {form.height} else columns
-        last = end if low - high == {form.height} else columns
-        for block in range(first, last, {form.together} if {form.together} > 0 else 1):
-            column = block if block + {form.together} <= last else last - {form.together}
-            at = start + column * {form.stride} - left
-            to = line * columns + column
-            count = size
-            for p in range({form.together}):
-                nearest = x[at + {form.stride} * p]
-                {first}
-                {written}
-                out[to + p] = {end}
-        for place in range(columns - last + first):
-            column = place if place < first else place - first + last
-            at = start + column * {form.stride} - left
-            to = line * columns + column
-            near = left - column * {form.stride} if left > column * {form.stride} else 0
-            far = width + left - column * {form.stride}
-            far = far if far < {form.width} else {form.width}
-            count = (low - high) * (far - near)
-            nearest = x[at + high * x_row + near]
-            {start}
-            for k in range(low - 1, high - 1, -1):
-                for j in range(far - 1, near - 1, -1):
-                    a = x[at + k * x_row + j]
-                    t = k * {form.width} + j
-                    {step}
-            out[to] = {end}
+        start = image * x_image + (plane - image * channels) * x_channel
+        for line in range(rows):
+            row = line * down - top
+            high = -row if row < 0 else 0
+            low = height - row if height - row < {form.height} else {form.height}
+            first = begin if low - high == {form.height} else columns
+            last = end if low - high == {form.height} else columns
+            for block in range(first, last, {form.together} if {form.together} > 0 else 1):
+                column = block if block + {form.together} <= last else last - {form.together}
+                at = start + row * x_row + column * {form.stride} - left
+                to = (plane * rows + line) * columns + column
+                count = size
+                for p in range({form.together}):
+                    nearest = x[at + {form.height} * x_row - x_row + {form.stride} * p + {form.width} - 1]
+                    {first}
+                    {written}
+                    out[to + p] = {end}
+            for place in range(columns - last + first):
+                column = place if place < first else place - first + last
+                at = start + row * x_row + column * {form.stride} - left
+                to = (plane * rows + line) * columns + column
+                near = left - column * {form.stride} if left > column * {form.stride} else 0
+                far = width + left - column * {form.stride}
+                far = far if far < {form.width} else {form.width}
+                count = (low - high) * (far - near)
+                nearest = x[at + low * x_row - x_row + far - 1]
+                {start}
+                for k in range(low - 1, high - 1, -1):
+                    for j in range(far - 1, near - 1, -1):
+                        a = x[at + k * x_row + j]
+                        t = k * {form.width} + j
+                        {step}
+                out[to] = {end}
 """
 
 _SPREAD = """\

@@ -99,19 +99,25 @@ def {name}(
                             at += x_plane
                             v += {f}
         images = batch - block * lanes if batch - block * lanes < lanes else lanes
-        many = pieces[4 * piece + 1] // 8 * 8
-        count = filters - part * {f} if filters - part * {f} < {f} else {f}
-        for i in range(count):
-            place = (block * lanes) * out_image + (group * filters + part * {f} + i) * out_plane
-            start = place + row * out_row + pieces[4 * piece]
-            for column in range(0, many, 8):
+        columns = pieces[4 * piece + 1]
+        for i in range(filters - part * {f} if filters - part * {f} < {f} else {f}):
+            plane = (block * lanes) * out_image + (group * filters + part * {f} + i) * out_plane
+            start = plane + row * out_row + pieces[4 * piece]
+            here = own + i * {pitch}
+            if out_step == 1 and columns >= 8:
+                for first in range(0, columns, 8):
+                    column = first if first + 8 <= columns else columns - 8
+                    for image in range(images):
+                        for p in range(8):
+                            out[start + image * out_image + column + p] = buffer[here + (column + p) * lanes + image]
+            elif out_step == 1 and columns >= 4:
+                for first in range(0, columns, 4):
+                    column = first if first + 4 <= columns else columns - 4
+                    for image in range(images):
+                        for p in range(4):
+                            out[start + image * out_image + column + p] = buffer[here + (column + p) * lanes + image]
+            else:
                 for image in range(images):
-                    to = start + image * out_image + column * out_step
-                    at = own + i * {pitch} + column * lanes + image
-                    for p in range(8):
-                        out[to + p * out_step] = buffer[at + p * lanes]
-            for column in range(many, pieces[4 * piece + 1]):
-                for image in range(images):
-                    to = start + image * out_image + column * out_step
-                    out[to] = buffer[own + i * {pitch} + column * lanes + image]
+                    for column in range(columns):
+                        out[start + image * out_image + column * out_step] = buffer[here + column * lanes + image]
 """
