@@ -56,9 +56,10 @@ def audit(program: Program, derivative: Derivative | None) -> Audit:
     visited = derivative.flow.visited if derivative else {}
     return Audit(
         values=sum(
-            len(names)
-            for step, names in _computed(program)
-            if step.phase is Phase.FORWARD and step.name not in program.recomputed
+            phase is Phase.FORWARD
+            for step, values in _computed(program)
+            for phase in values.values()
+            if step.name not in program.recomputed
         ),
         adjoints=len(adjoints),
         shares=sum(parent in visited for node in visited for parent in node.parents),
@@ -70,11 +71,11 @@ def audit(program: Program, derivative: Derivative | None) -> Audit:
 
 def _faults(program: Program) -> Iterator[str]:
     computed: Counter[str] = Counter()
-    for step, names in _computed(program):
+    for step, values in _computed(program):
         for operand in step.operands:
             if not computed[operand.name] and operand.name not in program.leaves:
                 yield f"{step.name} reads {operand.name} before it is computed"
-        computed.update({*names, *(part.name for part in step.out.parts.values())})
+        computed.update({*values, *(part.name for part in step.out.parts.values())})
         if step.loop:
             yield from (f"at a step of {step.name}, {fault}" for fault in _faults(step.loop.body))
     for name, count in computed.items():
@@ -85,17 +86,21 @@ def _faults(program: Program) -> Iterator[str]:
             yield f"{name} is asked for and never computed"
 
 
-def _computed(program: Program) -> Iterator[tuple[Instruction, list[str]]]:
-    """The instructions, each with the nodes whose values it computes; what takes a fused region apart computes none."""
+def _computed(program: Program) -> Iterator[tuple[Instruction, dict[str, Phase]]]:
+    """The instructions, each with the nodes whose values it computes, and their phases.
+
+    A fused region computes those of all its members, so what takes its results apart computes none.
+    """
     items: set[Buffer] = set()
     for step in program.instructions:
         if step.name in program.recomputed:
-            yield step, [step.name]
+            yield step, {step.name: step.phase}
         elif isinstance(step.op, Fused):
             items.update(step.out.parts.values())
-            yield step, [node.name for node in step.op.members]
+            yield step, {node.name: node.phase for node in step.op.members}
         else:
-            yield step, [] if items.issuperset(step.operands) and step.is_view else [step.name]
+            is_part = step.is_view and items.issuperset(step.operands)
+            yield step, {} if is_part else {step.name: step.phase}
 
 
 def _paths(derivative: Derivative) -> int:
