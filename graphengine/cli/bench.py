@@ -108,7 +108,7 @@ def _requests(
         request = Request(
             rows=tuple(row for row in benchmark.rows if row in wanted_rows),
             peers=tuple(peer for peer in benchmark.peers if peer in wanted_peers),
-            seconds=benchmark.seconds if seconds is None else seconds,
+            seconds=seconds if seconds and benchmark.seconds else benchmark.seconds,
             threads=threads,
             pythons=pythons,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ def facts(_: str) -> dict[str, Any]:
 
 def prepare(case: Case, _: str) -> Step:
     """Value and gradient and the update, compiled as one."""
+    if case.family == "lenet":
+        case = _channels_last(case)
     loss = _FAMILIES[case.family](case.settings)
     parameters = {name: jnp.asarray(value) for name, value in case.parameters.items()}
     feeds = {name: jnp.asarray(value) for name, value in case.feeds.items()}
@@ -77,15 +80,31 @@ def _mlp(settings: Mapping[str, Any]) -> Loss:
     return loss
 
 
+def _channels_last(case: Case) -> Case:
+    """The same network as XLA runs it fastest on a CPU: pictures [batch, height, width, channels], kernels likewise."""
+    parameters = dict(case.parameters)
+    for name, value in parameters.items():
+        if value.ndim == 4:
+            parameters[name], channels = value.transpose(2, 3, 1, 0), len(value)
+    weight = parameters["dense.weight"]
+    side = math.isqrt(len(weight) // channels)
+    by_channel = weight.reshape(channels, side, side, -1)
+    parameters["dense.weight"] = by_channel.transpose(1, 2, 0, 3).reshape(weight.shape)
+    feeds = {"x": case.feeds["x"].transpose(0, 2, 3, 1), "y": case.feeds["y"]}
+    return Case(case.family, case.settings, case.rate, parameters, feeds)
+
+
 def _lenet(settings: Mapping[str, Any]) -> Loss:
     def pooled(x: Any) -> Any:
-        return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
+        batch, height, width, channels = x.shape
+        return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
     def loss(p: Parameters, feeds: Mapping[str, Any]) -> Any:
         h = feeds["x"]
         for place in range(1, len(settings["channels"]) + 1):
-            convolved = lax.conv(h, p[f"conv{place}.weight"], (1, 1), "VALID")
-            h = pooled(jax.nn.relu(convolved + p[f"conv{place}.bias"][:, None, None]))
+            layout = ("NHWC", "HWIO", "NHWC")
+            z = lax.conv_general_dilated(h, p[f"conv{place}.weight"], (1, 1), "VALID", dimension_numbers=layout)
+            h = pooled(jax.nn.relu(z + p[f"conv{place}.bias"]))
         return _cross_entropy(_dense(p, "dense", h.reshape(len(h), -1)), feeds["y"])
 
     return loss
@@ -124,8 +143,9 @@ def _block(settings: Mapping[str, Any]) -> Loss:
         x = feeds["x"]
         batch, time, units = x.shape
         projected = _dense(p, "block.attention.qkv", norm(p, "block.attention_norm", x))
-        q, k, v = jnp.moveaxis(projected.reshape(batch, time, 3, heads, units // heads), 2, 0)
-        found = jax.nn.dot_product_attention(q, k, v).reshape(batch, time, units)
+        q, k, v = projected.reshape(batch, time, 3, heads, units // heads).transpose(2, 0, 3, 1, 4)
+        seen = jax.nn.softmax(q @ k.swapaxes(-1, -2) / math.sqrt(units // heads))
+        found = (seen @ v).swapaxes(1, 2).reshape(batch, time, units)
         h = x + _dense(p, "block.attention.output", found)
         between = jax.nn.gelu(_dense(p, "block.hidden", norm(p, "block.hidden_norm", h)), approximate=False)
         return jnp.mean((h + _dense(p, "block.output", between) - feeds["y"]) ** 2)
