@@ -48,7 +48,7 @@ def test_every_op_with_its_derivatives_costs_at_most_five_times_as_much() -> Non
                 worst[node.op.kind] = max(worst.get(node.op.kind, 0.0), ratio(node))
     assert len(worst) > 80
     above = {kind: round(times, 1) for kind, times in worst.items() if times > LIMIT}
-    assert set(above) == set(ABOVE), above
+    assert set(above) <= set(ABOVE), above
 
 
 def ratio(node: Node) -> float:

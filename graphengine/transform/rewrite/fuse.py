@@ -2,6 +2,9 @@
 
 The nodes are walked once, in the order of their phases. A region is open as long as no node outside reads one of its
 members; as it then stands where its last member stood, whoever reads it comes later, and no circle can arise.
+
+A region is of one phase, as FORWARD may be run without BACKWARD. In a step both are run always: there, what BACKWARD
+computes of values that are at hand joins the region that made them, and these need not be kept.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from itertools import count
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
-from graphengine.ir.node import Node
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.types import DType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fused import Fused
@@ -30,8 +33,8 @@ def fuse(graph: Graph) -> Graph:
     """`graph` with every region of two nodes and more as one node; in the bodies of scans, too."""
     graph = in_bodies(graph, fuse)
     # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
-    order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, node.phase, node.index))
-    walk = _Walk()
+    order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, *_turn(node)))
+    walk = _Walk(joins_phases=bool(graph.updates))
     for node in order:
         walk.visit(node)
     regions = {node: region for node, region in walk.region_of.items() if len(region.members) > 1}
@@ -40,17 +43,20 @@ def fuse(graph: Graph) -> Graph:
 
 @dataclass(slots=True, eq=False)
 class _Region:
-    """Pointwise nodes of one phase and one shape, the space, and reductions of them."""
+    """Pointwise nodes of one shape, the space, and reductions of them."""
 
     members: list[Node]
     floats: DType | None
     """The dtype of all floats that are read or written; None as long as there are none."""
+    joins_phases: bool
     is_open: bool = True
 
     def takes(self, node: Node, floats: DType | None, more: int = 1) -> bool:
         """Whether it may grow by `more` nodes that are as `node` is."""
-        fits = node.phase is self.members[0].phase and (floats is None or self.floats in (None, floats))
-        return self.is_open and fits and len(self.members) + more <= MOST_MEMBERS
+        phases = {node.phase, self.members[0].phase}
+        fits = len(phases) == 1 or (self.joins_phases and Phase.UPDATE not in phases)
+        alike = floats is None or self.floats in (None, floats)
+        return self.is_open and fits and alike and len(self.members) + more <= MOST_MEMBERS
 
     def add(self, members: Sequence[Node], floats: DType | None) -> None:
         """Let it grow."""
@@ -61,7 +67,8 @@ class _Region:
 class _Walk:
     """The regions as they grow, node by node, parents first."""
 
-    def __init__(self) -> None:
+    def __init__(self, joins_phases: bool) -> None:
+        self._joins_phases = joins_phases
         self.region_of: dict[Node, _Region] = {}
         self._reader_of: dict[Node, Node] = {}
         """Of an operand of a space, the last member that reads it."""
@@ -103,7 +110,7 @@ class _Walk:
         for parent in node.parents:
             if parent.shape == node.shape:
                 self._reader_of[parent] = node
-        return region or _Region([node], floats)
+        return region or _Region([node], floats, self._joins_phases)
 
     def _near(self, node: Node) -> Iterator[_Region]:
         """The regions of the same space in which parents of `node` are members, or read by members."""
@@ -147,13 +154,13 @@ class _Fusion:
             self._read_outside.update(
                 parent for parent in node.parents if inside is None or regions.get(parent) is not inside
             )
-        last = {max(region.members, key=lambda node: node.index) for region in dict.fromkeys(regions.values())}
+        last = {max(region.members, key=_turn) for region in dict.fromkeys(regions.values())}
         for node in order:
             if node not in regions:
                 parents = tuple([self._copies[parent] for parent in node.parents])
                 self._copies[node] = self.graph.append_copy(node, parents)
             elif node in last:
-                self._append(sorted(regions[node].members, key=lambda node: node.index))
+                self._append(sorted(regions[node].members, key=_turn))
         self.graph.outputs = {name: self._copies[node] for name, node in graph.outputs.items()}
         self.graph.updates = {self._copies[leaf]: self._copies[node] for leaf, node in graph.updates.items()}
 
@@ -165,14 +172,20 @@ class _Fusion:
         outputs = [node for node in members if node in self._read_outside]
         op = Fused(kind="fused", body=_body(inputs, members, outputs))
         name = outputs[0].name if len(outputs) == 1 else next(self._names)
-        with self.graph.emitting_like(members[-1]):
+        last = members[-1]
+        with self.graph.emitting_like(last):
             fused = self.graph.add(op, [self._copies[node] for node in inputs], name)
         if len(outputs) == 1:
             self._copies[outputs[0]] = fused
             return
         for index, node in enumerate(outputs):
-            with self.graph.emitting_like(node):
+            with self.graph.emitting_like(node if node.phase is last.phase else last):
                 self._copies[node] = self.graph.add(Item(index=index), [fused], node.name)
+
+
+def _turn(node: Node) -> tuple[Phase, int]:
+    """When a node is visited."""
+    return node.phase, node.index
 
 
 def _is_number(node: Node) -> bool:

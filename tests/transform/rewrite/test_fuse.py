@@ -166,13 +166,20 @@ def test_the_body_of_a_scan_has_regions_too() -> None:
     assert found == [["fused"], ["fused"]]
 
 
-def test_phases_are_apart() -> None:
+def test_phases_are_apart_but_for_forward_and_backward_in_a_step() -> None:
     graph = ge.Graph("net", "float64")
     x, w = graph.input("x", ("batch", 3)), graph.parameter("w", (3,))
     graph.output("loss", ge.sum(ge.tanh(x * w)))
     exe = ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.1, momentum=0.9), rewrites=["fuse"])
-    found = [(step.phase, len(step.op.members)) for step in exe.program.instructions if isinstance(step.op, Fused)]
-    assert [phase for phase, _ in found] == [Phase.FORWARD, Phase.BACKWARD, Phase.UPDATE]
+    for which, expected in [("gradient", [Phase.FORWARD, Phase.BACKWARD]), ("step", [Phase.BACKWARD, Phase.UPDATE])]:
+        steps = exe.plan(which, batch=4).instructions
+        assert [step.phase for step in steps if isinstance(step.op, Fused)] == expected
+        prove_plan(exe, which, batch=4)
+    feeds = {"x": np.linspace(-1, 1, 12).reshape(4, 3)}
+    plain = ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.1, momentum=0.9), rewrites=[])
+    for _ in range(3):
+        assert exe.step(feeds) == plain.step(feeds)
+    assert exe.cost(batch=4).total_flops == plain.cost(batch=4).total_flops
 
 
 @pytest.mark.parametrize(
