@@ -11,7 +11,7 @@ __all__ = ["add_slices"]
 
 
 def add_slices(graph: Graph) -> Graph:
-    """A part is added where an array stands, in the place of an array of zeros around the part: n parts cost n parts."""
+    """A part is added where an array stands, with no array of zeros around it: n parts cost n parts."""
     return apply_rules(graph, _RULES)
 
 
