@@ -21,6 +21,9 @@ __all__ = ["Reduction", "Share", "reduced", "spread_out"]
 MOST = 25
 """The most elements of a window that are written out."""
 
+_TOGETHER = ((16, 32), (8, 16), (4, 4))
+"""How many windows are taken side by side where there are at least so many. The last ones overlap those before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
@@ -47,17 +50,24 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """Windows of which size, how many columns apart, how many of them side by side (0: none), and if none overlap."""
+    """Windows of which size, how many columns apart, how many of them side by side (0: none)."""
 
     height: int
     width: int
     stride: int
     together: int
     is_disjoint: bool
+    """Whether none overlap."""
+    is_inside: bool
+    """Whether all are taken side by side, and lie inside of the image."""
 
     @property
     def name(self) -> str:
-        return f"{self.height}x{self.width}_{self.stride}_{self.together}"
+        return f"{self.height}x{self.width}_{self.stride}_{self.together}{'' if self.is_inside else '_padded'}"
+
+    def parts(self, side_by_side: str, one_by_one: str) -> str:
+        """What is needed of the two parts of a kernel's text."""
+        return (side_by_side if self.together else "") + ("" if self.is_inside else one_by_one)
 
     @property
     def elements(self) -> list[tuple[int, int, int]]:
@@ -90,7 +100,9 @@ def spread_out(of: Share, out: Array, operands: Sequence[Array], moves: Sweeps, 
         return None
     if not out.size:
         return []
-    form = _form(moves) if all(sweep.is_disjoint for sweep in moves) else replace(_form(moves), together=0)
+    form = _form(moves)
+    if not form.is_disjoint:
+        form = replace(form, together=0, is_inside=False)
     covered = form.is_disjoint and all(sum(sweep.met()) == sweep.size for sweep in moves)
     planes = out.shape[0] * out.shape[1]
     sizes = planes, *out.shape[2:], *x.shape[2:], *_places(moves), *_inside(moves[1], form), int(covered)
@@ -99,11 +111,11 @@ def spread_out(of: Share, out: Array, operands: Sequence[Array], moves: Sweeps, 
 
 def _form(moves: Sweeps) -> _Form:
     rows, columns = moves
-    count = len(_whole(columns))
-    written = rows.window * columns.window <= MOST
-    together = next((together for together in (16, 8, 4) if together <= count and written), 0)
+    count = len(_whole(columns)) if rows.window * columns.window <= MOST else 0
+    together = next((number for number, least in _TOGETHER if count >= least), 0)
+    inside = together > 0 and all(len(_whole(sweep)) == sweep.places for sweep in moves)
     disjoint = all(sweep.is_disjoint for sweep in moves)
-    return _Form(rows.window, columns.window, columns.stride, together, disjoint)
+    return _Form(rows.window, columns.window, columns.stride, together, disjoint, inside)
 
 
 def _whole(sweep: Sweep) -> range:
@@ -127,18 +139,16 @@ def _places(moves: Sweeps) -> tuple[int, int, int]:
 @cache
 def _reduction(of: Reduction, form: _Form) -> Kernel:
     name = f"{of.name}_{form.name}"
-    written = [
-        line
-        for t, k, j in form.elements
-        for line in (f"a = x[at + {k} * x_row + {form.stride} * p + {j}]", of.step.replace("#", str(t)))
-    ]
-    text = _REDUCTION.format(
+    elements = [(t, f"x[at + {k} * x_row + {form.stride} * p + {j}]") for t, k, j in form.elements]
+    written = [line for t, element in elements for line in (f"a = {element}", of.step.replace("#", str(t)))]
+    text = (_REDUCTION + form.parts(_REDUCED_SIDE_BY_SIDE, _REDUCED_ONE_BY_ONE)).format(
         name=name,
-        other="other, " if of.has_other else "",
         form=form,
-        first=f"o = other[to + p]; {of.start}" if of.has_other else of.start,
+        other="other, " if of.has_other else "",
+        many=f"o = other[to + p]; {of.start}" if of.has_other else of.start,
+        one=f"o = other[to]; {of.start}" if of.has_other else of.start,
+        nearest=elements[0][1],
         written="; ".join(written),
-        start=f"o = other[to]; {of.start}" if of.has_other else of.start,
         step=of.step.replace("#", "t"),
         end=of.end,
     )
@@ -151,20 +161,29 @@ def _spread(of: Share, form: _Form) -> Kernel:
     written = [
         f"out[at + {k} * width + {form.stride} * p + {j}] = {of.form.replace('#', str(t))}" for t, k, j in form.elements
     ]
-    text = _SPREAD.format(
+    text = (_SPREAD + form.parts(_SPREAD_SIDE_BY_SIDE, _SPREAD_ONE_BY_ONE)).format(
         name=name,
-        other="other, " if of.has_other else "",
         form=form,
-        start="v = x[to + p]" + ("; o = other[to + p]" if of.has_other else ""),
+        other="other, " if of.has_other else "",
+        many="v = x[to + p]; o = other[to + p]" if of.has_other else "v = x[to + p]",
+        one="v = x[to]; o = other[to]" if of.has_other else "v = x[to]",
         written="; ".join(written),
-        first="v = x[to]" + ("; o = other[to]" if of.has_other else ""),
         sign="=" if form.is_disjoint else "+=",
         value=of.form.replace("#", "t"),
     )
     return Kernel(name, text)
 
 
-_REDUCTION = """\
+_ROW = """\
+            row = line * down - top
+            high = -row if row < 0 else 0
+            low = height - row if height - row < {form.height} else {form.height}
+            first = begin if low - high == {form.height} else columns
+            last = end if low - high == {form.height} else columns
+"""
+
+_REDUCTION = (
+    """\
 def {name}(
     x, {other}out, images, channels, height, width, x_image, x_channel, x_row, rows, columns, down, top, left,
     begin, end, rank, ranks
@@ -172,33 +191,41 @@ def {name}(
     size = {form.height} * {form.width}
     for plane in share(images * channels, rank, ranks):
         image = plane // channels
-        start = image * x_image + (plane - image * channels) * x_channel
+        start = image * x_image + (plane - image * channels) * x_channel - left
         for line in range(rows):
-            row = line * down - top
-            high = -row if row < 0 else 0
-            low = height - row if height - row < {form.height} else {form.height}
-            first = begin if low - high == {form.height} else columns
-            last = end if low - high == {form.height} else columns
-            for block in range(first, last, {form.together} if {form.together} > 0 else 1):
+"""
+    + _ROW
+)
+
+_REDUCED_SIDE_BY_SIDE = """\
+            count = size
+            for block in range(first, last, {form.together}):
                 column = block if block + {form.together} <= last else last - {form.together}
-                at = start + row * x_row + column * {form.stride} - left
+                at = start + row * x_row + column * {form.stride}
                 to = (plane * rows + line) * columns + column
-                count = size
                 for p in range({form.together}):
-                    nearest = x[at + {form.height} * x_row - x_row + {form.stride} * p + {form.width} - 1]
-                    {first}
+                    nearest = {nearest}
+                    {many}
                     {written}
                     out[to + p] = {end}
+"""
+
+_WINDOW = """\
             for place in range(columns - last + first):
                 column = place if place < first else place - first + last
-                at = start + row * x_row + column * {form.stride} - left
                 to = (plane * rows + line) * columns + column
                 near = left - column * {form.stride} if left > column * {form.stride} else 0
                 far = width + left - column * {form.stride}
                 far = far if far < {form.width} else {form.width}
                 count = (low - high) * (far - near)
+"""
+
+_REDUCED_ONE_BY_ONE = (
+    _WINDOW
+    + """\
+                at = start + row * x_row + column * {form.stride}
                 nearest = x[at + low * x_row - x_row + far - 1]
-                {start}
+                {one}
                 for k in range(low - 1, high - 1, -1):
                     for j in range(far - 1, near - 1, -1):
                         a = x[at + k * x_row + j]
@@ -206,42 +233,43 @@ def {name}(
                         {step}
                 out[to] = {end}
 """
+)
 
-_SPREAD = """\
+_SPREAD = (
+    """\
 def {name}(
     x, {other}out, planes, height, width, rows, columns, down, top, left, begin, end, covered, rank, ranks
 ):
     size = {form.height} * {form.width}
     for plane in share(planes, rank, ranks):
+        start = plane * height * width - left
         if covered == 0:
             for p in range(height * width):
-                out[plane * height * width + p] = 0.0
+                out[start + left + p] = 0.0
         for line in range(rows):
-            row = line * down - top
-            start = plane * height * width + row * width
-            high = -row if row < 0 else 0
-            low = height - row if height - row < {form.height} else {form.height}
-            first = begin if low - high == {form.height} else columns
-            last = end if low - high == {form.height} else columns
-            for block in range(first, last, {form.together} if {form.together} > 0 else 1):
+"""
+    + _ROW
+)
+
+_SPREAD_SIDE_BY_SIDE = """\
+            count = size
+            for block in range(first, last, {form.together}):
                 column = block if block + {form.together} <= last else last - {form.together}
-                at = start + column * {form.stride} - left
+                at = start + row * width + column * {form.stride}
                 to = (plane * rows + line) * columns + column
-                count = size
                 for p in range({form.together}):
-                    {start}
+                    {many}
                     {written}
-            for place in range(columns - last + first):
-                column = place if place < first else place - first + last
-                at = start + column * {form.stride} - left
-                to = (plane * rows + line) * columns + column
-                near = left - column * {form.stride} if left > column * {form.stride} else 0
-                far = width + left - column * {form.stride}
-                far = far if far < {form.width} else {form.width}
-                count = (low - high) * (far - near)
-                {first}
+"""
+
+_SPREAD_ONE_BY_ONE = (
+    _WINDOW
+    + """\
+                at = start + row * width + column * {form.stride}
+                {one}
                 for k in range(low - 1, high - 1, -1):
                     for j in range(far - 1, near - 1, -1):
                         t = k * {form.width} + j
                         out[at + k * width + j] {sign} {value}
 """
+)

@@ -15,7 +15,7 @@ from graphengine.ops.kernels.images import LINE
 
 __all__ = ["PLACES", "SLOTS", "Tile", "tile_of", "tile_sums"]
 
-PLACES = 256
+PLACES = 512
 """How many places of a filter a thread computes before it writes them."""
 
 SLOTS = 16
@@ -56,15 +56,10 @@ def tile_sums(tile: Tile) -> Kernel:
     that meet something there. `rows` and `down` list the taps of each row, `segments` and `across` those along it: each
     where it stands in x, and where in w, which holds the weights of a part of the filters side by side.
     """
-    f, t = tile.filters, tile.places
-    name = f"sum_tiles_{f}x{t}"
-    sums = "\n".join(
-        f"{' ' * 32}buffer[to + {i * tile.pitch} + p] = plus(buffer[to + {i * tile.pitch} + p], w[v + {i}] * x[at + p])"
-        for i in range(f)
-    )
-    zeros = "\n".join(f"{' ' * 20}buffer[to + {i * tile.pitch} + p] = 0.0" for i in range(f))
-    text = _TEXT.format(name=name, f=f, t=t, pitch=tile.pitch, buffer=tile.buffer, sums=sums, zeros=zeros)
-    return Kernel(name, text)
+    cells = [f"buffer[cell + {i * tile.pitch}]" for i in range(tile.filters)]
+    sums = [f"{cell} = plus({cell}, w[v + {i}] * a)" for i, cell in enumerate(cells)]
+    name = f"sum_tiles_{tile.filters}x{tile.places}"
+    return Kernel(name, _TEXT.format(name=name, tile=tile, sums="; ".join(sums)))
 
 
 _TEXT = """\
@@ -73,9 +68,9 @@ def {name}(
     x_block, x_group, x_plane, w_part, out_image, out_plane, out_row, out_step, slots, rank, ranks
 ):
     blocks = (batch + lanes - 1) // lanes
-    parts = (filters + {f} - 1) // {f}
+    parts = (filters + {tile.filters} - 1) // {tile.filters}
     team = ranks if ranks < slots else slots
-    own = rank * {buffer}
+    own = rank * {tile.buffer}
     for item in share(blocks * groups * height * width * parts if rank < slots else 0, rank, team):
         part = item % parts
         piece = item // parts % width
@@ -85,36 +80,34 @@ def {name}(
         x_start = block * x_block + group * x_group
         w_start = (group * parts + part) * w_part
         for segment in range(pieces[4 * piece + 2], pieces[4 * piece + 3]):
-            for tile in range(segments[4 * segment], segments[4 * segment + 1], {t}):
+            for tile in range(segments[4 * segment], segments[4 * segment + 1], {tile.places}):
                 to = own + tile
-                for p in range({t}):
-{zeros}
+                for i in range({tile.filters}):
+                    for p in range({tile.places}):
+                        buffer[to + i * {tile.pitch} + p] = 0.0
                 for k in range(rows[2 * row], rows[2 * row + 1]):
                     for l in range(segments[4 * segment + 2], segments[4 * segment + 3]):
                         at = x_start + down[2 * k] + across[2 * l] + tile - segments[4 * segment]
                         v = w_start + down[2 * k + 1] + across[2 * l + 1]
                         for c in range(channels):
-                            for p in range({t}):
-{sums}
+                            for p in range({tile.places}):
+                                a = x[at + p]
+                                cell = to + p
+                                {sums}
                             at += x_plane
-                            v += {f}
+                            v += {tile.filters}
         images = batch - block * lanes if batch - block * lanes < lanes else lanes
         columns = pieces[4 * piece + 1]
-        for i in range(filters - part * {f} if filters - part * {f} < {f} else {f}):
-            plane = (block * lanes) * out_image + (group * filters + part * {f} + i) * out_plane
+        rest = filters - part * {tile.filters}
+        for i in range({tile.filters} if {tile.filters} < rest else rest):
+            plane = (block * lanes) * out_image + (group * filters + part * {tile.filters} + i) * out_plane
             start = plane + row * out_row + pieces[4 * piece]
-            here = own + i * {pitch}
+            here = own + i * {tile.pitch}
             if out_step == 1 and columns >= 8:
                 for first in range(0, columns, 8):
                     column = first if first + 8 <= columns else columns - 8
                     for image in range(images):
                         for p in range(8):
-                            out[start + image * out_image + column + p] = buffer[here + (column + p) * lanes + image]
-            elif out_step == 1 and columns >= 4:
-                for first in range(0, columns, 4):
-                    column = first if first + 4 <= columns else columns - 4
-                    for image in range(images):
-                        for p in range(4):
                             out[start + image * out_image + column + p] = buffer[here + (column + p) * lanes + image]
             else:
                 for image in range(images):

@@ -106,17 +106,14 @@ def weight_gradient(x: tuple[int, ...], values: tuple[int, ...], groups: int, mo
 @cache
 def _dots(f: int, t: int, vector: int) -> Kernel:
     """The kernel for tiles of so many filters and taps. They are kept in registers, as tiles.py says."""
-    pairs = [(i, j) for i in range(f) for j in range(t)]
-    v = "\n".join(f"{' ' * 16}v{i} = values + ({i} if {i} < last else last) * v_plane" for i in range(f))
-    x = "\n".join(f"{' ' * 16}x{j} = image + taps[first + {j}]" for j in range(t))
-    cells = [f"to + {(i * t + j) * vector} + q" for i, j in pairs]
-    zeros = "\n".join(f"{' ' * 16}buffer[{cell}] = 0.0" for cell in cells)
-    products = [f"v[v{i} + p + q] * x[x{j} + p + q]" for i, j in pairs]
-    lines = [f"buffer[{cell}] = plus(buffer[{cell}], {term})" for cell, term in zip(cells, products, strict=True)]
-    sums = "\n".join(f"{' ' * 24}{line}" for line in lines)
+    cells = [f"buffer[cell + {number * vector}]" for number in range(f * t)]
+    starts = [f"v{i} = values + ({i} if {i} < last else last) * v_plane" for i in range(f)]
+    starts += [f"x{j} = image + taps[first + {j}]" for j in range(t)]
+    loads = [f"a{i} = v[v{i} + p + q]" for i in range(f)] + [f"b{j} = x[x{j} + p + q]" for j in range(t)]
+    sums = [f"{cell} = plus({cell}, a{i // t} * b{i % t})" for i, cell in enumerate(cells)]
     name = f"dot_tiles_{f}x{t}_{vector}"
-    text = _TEXT.format(name=name, f=f, t=t, vector=vector, v=v, x=x, zeros=zeros, sums=sums)
-    return Kernel(name, text)
+    lines = {"starts": "; ".join(starts), "loads": "; ".join(loads), "sums": "; ".join(sums)}
+    return Kernel(name, _TEXT.format(name=name, f=f, t=t, vector=vector, **lines))
 
 
 _TEXT = """\
@@ -134,18 +131,19 @@ def {name}(
         group = item // (wide * tall)
         last = filters - part - 1
         for begin in range(0, rows, stretch):
-            for q in range({vector}):
-{zeros}
+            for q in range({f} * {t} * {vector}):
+                buffer[to + q] = 0.0
             for row in range(begin, begin + stretch if begin + stretch < rows else rows):
                 block = row // height
                 place = row - block * height
                 values = block * v_block + (group * filters + part) * v_plane + place * v_row
                 image = block * x_block + group * x_group + place * x_row
-{v}
-{x}
+                {starts}
                 for p in range(0, v_row, {vector}):
                     for q in range({vector}):
-{sums}
+                        {loads}
+                        cell = to + q
+                        {sums}
             for i in range({f} if {f} <= last else last + 1):
                 for j in range({t} if first + {t} <= count else count - first):
                     total = 0.0
