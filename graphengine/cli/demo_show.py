@@ -139,5 +139,6 @@ def _comparison_text(compared: Comparison) -> Text:
     return Text(
         f"  The others take the parameters one by one ({sample} of them, scaled): {min(slowdowns):,.0f} to\n"
         f"  {max(slowdowns):,.0f} times as long, for the same numbers: where they are computed in two ways,\n"
-        f"  they differ by at most {max(way.disagreement or 0.0 for way in ways):.0e} of the greatest. One batch, float64."
+        f"  they differ by at most {max(way.disagreement or 0.0 for way in ways):.0e} of the greatest. "
+        "One batch, float64."
     )
