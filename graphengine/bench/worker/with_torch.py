@@ -34,6 +34,7 @@ def _blas() -> str:
 def prepare(case: Case, variant: str) -> Step:
     """Forward, backward and update."""
     feeds = {name: torch.from_numpy(value) for name, value in case.feeds.items()}
+    torch.compiler.reset()  # it gives up on a function that has been compiled for eight cases
     loss, parameters = _FAMILIES[case.family](case, feeds)
     if variant == "eager":
         return _eager(loss, parameters, case.rate)
