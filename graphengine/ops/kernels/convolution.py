@@ -171,16 +171,17 @@ def pack_weights(
 ) -> None:
     """The weights of so many filters together side by side, for each element of the window and each channel."""
     parts = (filters + together - 1) // together
-    for line in share(groups * parts * height * width * channels, rank, ranks):
-        channel = line % channels
-        column = line // channels % width
-        row = line // (channels * width) % height
-        part = line // (channels * width * height) % parts
-        group = line // (channels * width * height * parts)
-        first = part * together
-        at = group * by_group + first * by_filter + channel * by_channel + row * by_row + column * by_column
+    for item in share(groups * parts * channels, rank, ranks):
+        part = item // channels
+        channel = item - part * channels
+        group = part // parts
+        first = (part - group * parts) * together
         count = filters - first if filters - first < together else together
-        for i in range(count):
-            out[line * together + i] = weight[at + i * by_filter]
-        for i in range(count, together):
-            out[line * together + i] = 0.0
+        start = (part * height * width * channels + channel) * together
+        for i in range(together):
+            at = group * by_group + (first + i) * by_filter + channel * by_channel
+            to = start + i
+            for row in range(height):
+                for column in range(width):
+                    out[to] = weight[at + row * by_row + column * by_column] if i < count else 0.0
+                    to += channels * together

@@ -41,11 +41,15 @@ class Tile:
 
 
 def tile_of(filters: int, itemsize: int) -> Tile:
-    """The tile for so many filters: 16 vectors, or as many as one or two filters need."""
-    vector = LINE // itemsize
-    if filters % 8 == 0 or filters > 24:
-        return Tile(8, 2 * vector)
-    return Tile(4, 4 * vector) if filters > 2 else Tile(filters, 4 * vector)
+    """The tile for so many filters: of those that fit into the registers, one that leaves little of itself empty.
+
+    Places are two vectors, or four where few filters would leave the processor waiting for its own results.
+    """
+    together = filters if filters <= 2 else 4 if filters <= 4 else min(_FILTERS, key=lambda some: -filters % some)
+    return Tile(together, (4 if filters <= 2 else 2) * LINE // itemsize)
+
+
+_FILTERS = (8, 10, 12)
 
 
 @cache
