@@ -255,7 +255,8 @@ def spread(xp: Any, values: Sequence[Any], sweeps: Sweeps) -> Any:
 def _spread(xp: Any, value: Any, sweep: Sweep, k: int) -> Any:
     """`value` along the last axis, with each element where element `k` of its window stands, and zeros between."""
     gaps = [(0, 0)] * value.ndim
-    spaced = xp.pad(value[..., None], [*gaps, (0, sweep.stride - 1)]).reshape(*value.shape[:-1], -1)
+    spaced = xp.pad(value[..., None], [*gaps, (0, sweep.stride - 1)])
+    spaced = spaced.reshape(*value.shape[:-1], value.shape[-1] * sweep.stride)
     ahead, size = k * sweep.dilation, dims.bind(sweep.padded, {})
     gaps[-1] = (ahead, max(0, size - ahead - spaced.shape[-1]))
     return xp.pad(spaced, gaps)[..., sweep.before : size - sweep.after]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
+from graphengine.ir.kernel import Kernel, parameters
 from graphengine.ir.op import Op
 from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad
 from graphengine.ops.kernels.convolution import transposed
+from graphengine.ops.kernels.tiles import Tile, tile_sums
+from graphengine.ops.kernels.weight_gradient import dots
 from graphengine.ops.pool import (
     AvgPool2D,
     AvgPool2DAdjoint,
@@ -42,6 +46,7 @@ CONVOLUTIONS: list[tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]] = [
     ({}, (5, 4, 6, 6), (6, 4, 1, 1)),
     ({"groups": 2}, (5, 4, 6, 6), (6, 2, 1, 1)),
     ({}, (1, 1, 1, 1), (1, 1, 1, 1)),
+    ({}, (0, 2, 5, 5), (3, 2, 2, 2)),
     ({"padding": 2}, (2, 1, 1, 1), (1, 1, 3, 3)),
 ]
 
@@ -179,3 +184,14 @@ def test_a_transposed_convolution_sums_up_no_zeros() -> None:
     sums = transposed((4, 2, 3, 3), (2, 3, 3, 3), 1, moves, 4)
     for taps, sweep in zip((sums.rows, sums.columns), moves, strict=True):
         assert sum(map(len, taps)) == sum(sweep.met())
+
+
+@pytest.mark.parametrize(("kernel", "arrays", "sums"), [(tile_sums(Tile(8, 32)), 5, 8 * 32), (dots(4, 5, 16), 1, 320)])
+def test_what_is_summed_up_stays_in_registers_through_all_loops(kernel: Kernel, arrays: int, sums: int) -> None:
+    pytest.importorskip("numba", reason="numba compiles the kernels")
+    from graphengine.backends.native.build import optimized
+
+    count = len(parameters(kernel)) - 2
+    signature = [*["float32*"] * 4, *["int64*"] * arrays, *["int"] * (count - 4 - arrays)]
+    code = str(optimized("looked_at", kernel, signature))
+    assert sum(map(int, re.findall(r"phi (?:\w+ )*<(\d+) x float>", code))) >= sums

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from math import prod
 
 import numpy as np
@@ -66,7 +66,7 @@ class Sums:
     def slots(self) -> int:
         """How many threads may take part."""
         items = self.x.blocks * self.groups * len(self.rows) * len(self.pieces()) * self.parts
-        return min(SLOTS, items)
+        return max(1, min(SLOTS, items))
 
     @property
     def shapes(self) -> tuple[tuple[int], ...]:
@@ -81,40 +81,59 @@ class Sums:
 
     def calls(self, out: Array, x: Array, weight: Array, scratch: Sequence[Array]) -> list[LoopCall]:
         """The calls that compute the result."""
-        images, weights, _ = work = cut(scratch[0], self.shapes)
+        if not out.size:
+            return []
+        images, weights, buffers = cut(scratch[0], self.shapes)
         steps = strides(weight)
-        group = steps[0] * (weight.shape[0] // self.groups)
         sizes = self.groups, self.filters, self.channels, *self.window, self.tile.filters
+        group = steps[0] * (weight.shape[0] // self.groups)
         pack = weight, weights, *sizes, group, *(steps[axis] for axis in self.axes), *steps[2:]
-        return [*self.x.calls(images, x), (kernel_of(pack_weights), pack), self._sum(out, work)]
+        tables = self._rows(), self._columns()
+        sums = images, weights, out, buffers, *tables[0], *tables[1], *self._numbers(), *strides(out)[:3], self.step
+        return [
+            *self.x.calls(images, x),
+            (kernel_of(pack_weights), pack),
+            (tile_sums(self.tile), (*sums, self.slots)),
+        ]
 
-    def _sum(self, out: Array, work: Sequence[Array]) -> LoopCall:
-        step, x = self.channels * self.tile.filters, self.x
-        taps = [(at * x.row, k * self.window[1] * step) for row in self.rows for k, at in row]
-        rows = _ranges([len(row) for row in self.rows])
-        segments = [list(self._segments(piece)) for piece in self.pieces()]
-        across = [(at, k * step) for piece in segments for _, taps in piece for k, at in taps]
-        places = [place for piece in segments for place, _ in piece]
-        listed = _ranges([len(taps) for piece in segments for _, taps in piece])
-        ends = _ranges([len(piece) for piece in segments])
-        pieces = [(piece.start, len(piece), *end) for piece, end in zip(self.pieces(), ends, strict=True)]
-        tables = rows, taps, pieces, [(*place, *of) for place, of in zip(places, listed, strict=True)], across
-        sizes = len(self.rows), len(pieces), x.images, x.lanes, self.groups, self.filters, self.channels
-        inwards = x.block, self.channels * x.plane, x.plane, self.part
-        outwards = (*strides(out)[:3], self.step)
-        arrays = [np.array(table, np.int64).reshape(-1) for table in tables]
-        return tile_sums(self.tile), (*work[:2], out, work[2], *arrays, *sizes, *inwards, *outwards, self.slots)
+    def _numbers(self) -> tuple[int, ...]:
+        """What the kernel is told of sizes, and of steps in x and in the packed weights."""
+        x = self.x
+        sizes = len(self.rows), len(self.pieces()), x.images, x.lanes, self.groups, self.filters, self.channels
+        return *sizes, x.block, self.channels * x.plane, x.plane, self.part
 
-    def _segments(self, piece: range) -> Iterator[tuple[tuple[int, int], Taps]]:
+    def _rows(self) -> tuple[Array, Array]:
+        """The tables `rows` and `down` of the kernel."""
+        weights = self.window[1] * self.channels * self.tile.filters
+        down = [(at * self.x.row, k * weights) for taps in self.rows for k, at in taps]
+        return _table(_ranges(map(len, self.rows))), _table(down)
+
+    def _columns(self) -> tuple[Array, Array, Array]:
+        """The tables `pieces`, `segments` and `across` of the kernel."""
+        weights = self.channels * self.tile.filters
+        pieces = self.pieces()
+        segments = [self._segments(piece) for piece in pieces]
+        flat = [segment for piece in segments for segment in piece]
+        across = [(at, k * weights) for _, taps in flat for k, at in taps]
+        begins = zip(pieces, _ranges(map(len, segments)), strict=True)
+        ends = zip(flat, _ranges(len(taps) for _, taps in flat), strict=True)
+        return (
+            _table([(piece.start, len(piece), *span) for piece, span in begins]),
+            _table([(*places, *span) for (places, _), span in ends]),
+            _table(across),
+        )
+
+    def _segments(self, piece: range) -> list[tuple[tuple[int, int], Taps]]:
         """The parts of a piece with the same taps: from which place to which, and the taps of the first."""
         lanes = self.x.lanes
 
         def relative(number: int) -> Taps:
             return tuple((k, at - number * lanes) for k, at in self.columns[piece[number]])
 
-        for _, group in groupby(range(len(piece)), relative):
-            numbers = list(group)
-            yield (numbers[0] * lanes, (numbers[-1] + 1) * lanes), self.columns[piece[numbers[0]]]
+        groups = [list(group) for _, group in groupby(range(len(piece)), relative)]
+        return [
+            ((numbers[0] * lanes, (numbers[-1] + 1) * lanes), self.columns[piece[numbers[0]]]) for numbers in groups
+        ]
 
 
 def convolution(x: tuple[int, ...], weight: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Sums:
@@ -147,9 +166,13 @@ def _places(sweep: Sweep) -> tuple[Taps, ...]:
     return tuple(map(tuple, found))
 
 
-def _ranges(counts: Sequence[int]) -> list[tuple[int, int]]:
+def _ranges(counts: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Where parts of so many elements begin and end, one behind the other."""
-    return list(pairwise(np.cumsum([0, *counts]).tolist()))
+    return pairwise(accumulate(counts, initial=0))
+
+
+def _table(rows: Iterable[tuple[int, ...]]) -> Array:
+    return np.array(list(rows), np.int64).reshape(-1)
 
 
 def pack_weights(

@@ -16,7 +16,7 @@ from graphengine.ops.kernels.tiles import SLOTS
 from graphengine.ops.window import Sweeps
 from graphengine.ops.work import cut
 
-__all__ = ["Dots", "weight_gradient"]
+__all__ = ["Dots", "dots", "weight_gradient"]
 
 STRETCH = 2048
 """How many products are added up in each lane of a register before they are added to the result."""
@@ -60,7 +60,7 @@ class Dots:
         """How many threads may take part."""
         filters, taps = self.tile
         items = self.groups * -(-self.filters // filters) * -(-self.channels * prod(self.window) // taps)
-        return min(SLOTS, items)
+        return max(1, min(SLOTS, items))
 
     @property
     def shapes(self) -> tuple[tuple[int], ...]:
@@ -85,7 +85,7 @@ class Dots:
         steps = values.block, values.plane, values.row, x.block, self.channels * x.plane, self.step * x.row
         stretch = max(1, STRETCH * self.vector // values.row)
         arguments = (*work[:2], out, work[2], np.array(taps, np.int64), *sizes, *steps, stretch, self.slots)
-        return _dots(*self.tile, self.vector), arguments
+        return dots(*self.tile, self.vector), arguments
 
 
 def weight_gradient(x: tuple[int, ...], values: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Dots:
@@ -104,7 +104,7 @@ def weight_gradient(x: tuple[int, ...], values: tuple[int, ...], groups: int, mo
 
 
 @cache
-def _dots(f: int, t: int, vector: int) -> Kernel:
+def dots(f: int, t: int, vector: int) -> Kernel:
     """The kernel for tiles of so many filters and taps. They are kept in registers, as tiles.py says."""
     cells = [f"buffer[cell + {number * vector}]" for number in range(f * t)]
     starts = [f"v{i} = values + ({i} if {i} < last else last) * v_plane" for i in range(f)]
