@@ -12,7 +12,7 @@ import numpy as np
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import share
-from graphengine.ops.kernels.images import Packed, packed, strides, swept
+from graphengine.ops.kernels.images import Packed, least_lanes, packed, strides, swept
 from graphengine.ops.kernels.tiles import PLACES, SLOTS, Tile, tile_of, tile_sums
 from graphengine.ops.window import Sweep, Sweeps
 from graphengine.ops.work import cut
@@ -100,7 +100,7 @@ class Sums:
         """What the kernel is told of sizes, and of steps in x and in the packed weights."""
         x = self.x
         sizes = len(self.rows), len(self.pieces()), x.images, x.lanes, self.groups, self.filters, self.channels
-        return *sizes, x.block, self.channels * x.plane, x.plane, self.part
+        return *sizes, x.block, self.channels * x.line, x.line, self.part
 
     def _rows(self) -> tuple[Array, Array]:
         """The tables `rows` and `down` of the kernel."""
@@ -138,7 +138,7 @@ class Sums:
 
 def convolution(x: tuple[int, ...], weight: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Sums:
     """`conv2d` of images x."""
-    source = swept(x, moves)
+    source = swept(x, moves, least_lanes(x[0]), moves[1].places)
     rows, columns = (
         [[(k, place * sweep.stride + k * sweep.dilation) for k in range(sweep.window)] for place in range(sweep.places)]
         for sweep in moves
@@ -150,7 +150,7 @@ def convolution(x: tuple[int, ...], weight: tuple[int, ...], groups: int, moves:
 
 def transposed(x: tuple[int, ...], weight: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Sums:
     """The adjoint, of values x at the places of `moves`."""
-    source = packed(x)
+    source = packed(x, least_lanes(x[0]), x[3])
     rows, columns = map(_places, moves)
     wide = tuple(tuple((k, at * source.lanes) for k, at in taps) for taps in columns)
     return Sums(source, groups, weight[1], (weight[2], weight[3]), rows, wide, moves[1].stride, (1, 0), itemsize)

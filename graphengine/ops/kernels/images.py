@@ -7,14 +7,14 @@ stride, columns are dealt out to as many phases, each of which is contiguous.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
-from graphengine.ir import dims
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import share
 from graphengine.ops.window import Sweeps
 
-__all__ = ["LINE", "SLACK", "Packed", "elements", "packed", "strides", "swept"]
+__all__ = ["LINE", "SLACK", "Packed", "least_lanes", "packed", "strides", "swept", "whole_vectors"]
 
 LINE = 64
 """The bytes of a vector: those of AVX-512, which narrower vectors divide."""
@@ -28,7 +28,7 @@ MOST_LANES = 32
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Images as [blocks, channels, rows, phases, columns, lanes]; zeros stand in the padding and for missing images."""
+    """Images as [blocks, rows, channels, phases, columns, lanes]; zeros stand in the padding and for missing images."""
 
     images: int
     channels: int
@@ -50,19 +50,19 @@ class Packed:
         return -(-self.images // self.lanes)
 
     @property
-    def row(self) -> int:
-        """The elements of a row."""
+    def line(self) -> int:
+        """The elements of a row of one channel."""
         return self.phases * self.columns * self.lanes
 
     @property
-    def plane(self) -> int:
-        """The elements of a channel."""
-        return self.rows * self.row
+    def row(self) -> int:
+        """The elements of a row of all channels."""
+        return self.channels * self.line
 
     @property
     def block(self) -> int:
         """The elements of a block."""
-        return self.channels * self.plane
+        return self.rows * self.row
 
     @property
     def size(self) -> int:
@@ -70,7 +70,7 @@ class Packed:
         return self.blocks * self.block + SLACK
 
     def column(self, place: int) -> int:
-        """Where a column, counted from the left edge of the padding, stands in a row."""
+        """Where a column, counted from the left edge of the padding, stands in a line."""
         return (place % self.phases * self.columns + place // self.phases) * self.lanes
 
     def calls(self, out: Array, images: Array) -> list[LoopCall]:
@@ -80,36 +80,39 @@ class Packed:
         return [(kernel_of(pack_images), (images, out, *sizes, *strides(images), *into))]
 
 
-def packed(images: tuple[int, ...], multiple: int = 1) -> Packed:
-    """How images of this shape are packed as they are. The lanes of a block are a multiple of `multiple`."""
-    batch, channels, height, width = images
-    lanes = _lanes(batch, multiple)
-    return Packed(batch, channels, height, width, height, 0, 1, width, 0, lanes)
+def packed(images: tuple[int, ...], lanes: int, columns: int) -> Packed:
+    """How images of this shape are packed as they are, but for zeros up to so many columns."""
+    return Packed(*images, images[2], 0, 1, columns, 0, lanes)
 
 
-def swept(images: tuple[int, ...], moves: Sweeps, multiple: int = 1) -> Packed:
-    """How images of this shape are packed with the padding that windows meet."""
-    batch, channels, height, width = images
+def swept(images: tuple[int, ...], moves: Sweeps, lanes: int, places: int) -> Packed:
+    """How images of this shape are packed with the padding that windows meet, and zeros up to so many places of a row."""
     rows, columns = moves
-    met = [(sweep.places - 1) * sweep.stride + sweep.reach for sweep in moves]
-    wide = -(-met[1] // columns.stride)
-    lanes = _lanes(batch, multiple)
-    return Packed(batch, channels, height, width, met[0], rows.before, columns.stride, wide, columns.before, lanes)
+    high = (rows.places - 1) * rows.stride + rows.reach
+    wide = places - 1 + -(-columns.reach // columns.stride)
+    return Packed(*images, high, rows.before, columns.stride, wide, columns.before, lanes)
 
 
-def elements(shape: tuple[dims.Dim, ...]) -> tuple[int, ...]:
-    """A shape whose dims are bound."""
-    return tuple([dims.bind(size, {}) for size in shape])
+def least_lanes(batch: int) -> int:
+    """How many images are to lie side by side at least, for as few blocks as can be."""
+    blocks = max(1, -(-batch // MOST_LANES))
+    return max(1, -(-batch // blocks))
+
+
+def whole_vectors(batch: int, places: int, vector: int) -> tuple[int, int]:
+    """How many images lie side by side, and how many places make a row, for rows of whole vectors: as few as can be."""
+    least = least_lanes(batch)
+    found = [(lanes, _rounded(places, vector // gcd(vector, lanes))) for lanes in range(least, least + vector)]
+    return min(found, key=lambda pair: pair[0] * pair[1])
+
+
+def _rounded(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
 
 
 def strides(x: Array) -> list[int]:
     """By how many elements x moves on along each axis."""
     return [step // x.itemsize for step in x.strides]
-
-
-def _lanes(batch: int, multiple: int) -> int:
-    blocks = max(1, -(-batch // MOST_LANES))
-    return -(-max(1, -(-batch // blocks)) // multiple) * multiple
 
 
 def pack_images(
@@ -136,8 +139,8 @@ def pack_images(
     blocks = (batch + lanes - 1) // lanes
     for line in share(blocks * channels * rows, rank, ranks):
         block = line // (channels * rows)
-        channel = line // rows - block * channels
-        row = line - (block * channels + channel) * rows - top
+        row = line // channels - block * rows - top
+        channel = line - line // channels * channels
         images = batch - block * lanes if batch - block * lanes < lanes else lanes
         for phase in range(phases):
             start = (line * phases + phase) * columns * lanes

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import gcd, prod
+from math import prod
 
 import numpy as np
 
 from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
-from graphengine.ops.kernels.images import LINE, Packed, packed, swept
+from graphengine.ops.kernels.images import LINE, Packed, packed, swept, whole_vectors
 from graphengine.ops.kernels.tiles import SLOTS
 from graphengine.ops.window import Sweeps
 from graphengine.ops.work import cut
@@ -75,26 +75,25 @@ class Dots:
     def _multiply(self, out: Array, work: Sequence[Array]) -> LoopCall:
         x, values, (high, wide) = self.x, self.values, self.window
         taps = [
-            channel * x.plane + k * self.dilation[0] * x.row + x.column(j * self.dilation[1])
+            channel * x.line + k * self.dilation[0] * x.row + x.column(j * self.dilation[1])
             for channel in range(self.channels)
             for k in range(high)
             for j in range(wide)
         ]
         taps += taps[-1:] * (-len(taps) % self.tile[1])
         sizes = self.groups, self.filters, self.channels * high * wide, values.blocks * values.rows, values.rows
-        steps = values.block, values.plane, values.row, x.block, self.channels * x.plane, self.step * x.row
-        stretch = max(1, STRETCH * self.vector // values.row)
+        steps = values.block, values.row, values.line, x.block, self.channels * x.line, self.step * x.row
+        stretch = max(1, STRETCH * self.vector // values.line)
         arguments = (*work[:2], out, work[2], np.array(taps, np.int64), *sizes, *steps, stretch, self.slots)
         return dots(*self.tile, self.vector), arguments
 
 
 def weight_gradient(x: tuple[int, ...], values: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Dots:
     """`conv2d_weight_grad` of images x and of values at the places of `moves`. Rows of places are whole vectors."""
-    vector = LINE // itemsize
-    multiple = vector // gcd(vector, values[3])
+    lanes, places = whole_vectors(x[0], values[3], LINE // itemsize)
     return Dots(
-        swept(x, moves, multiple),
-        packed(values, multiple),
+        swept(x, moves, lanes, places),
+        packed(values, lanes, places),
         groups,
         (moves[0].window, moves[1].window),
         (moves[0].dilation, moves[1].dilation),
@@ -107,7 +106,7 @@ def weight_gradient(x: tuple[int, ...], values: tuple[int, ...], groups: int, mo
 def dots(f: int, t: int, vector: int) -> Kernel:
     """The kernel for tiles of so many filters and taps. They are kept in registers, as tiles.py says."""
     cells = [f"buffer[cell + {number * vector}]" for number in range(f * t)]
-    starts = [f"v{i} = values + ({i} if {i} < last else last) * v_plane" for i in range(f)]
+    starts = [f"v{i} = values + ({i} if {i} < last else last) * v_line" for i in range(f)]
     starts += [f"x{j} = image + taps[first + {j}]" for j in range(t)]
     loads = [f"a{i} = v[v{i} + p + q]" for i in range(f)] + [f"b{j} = x[x{j} + p + q]" for j in range(t)]
     sums = [f"{cell} = plus({cell}, a{i // t} * b{i % t})" for i, cell in enumerate(cells)]
@@ -118,7 +117,7 @@ def dots(f: int, t: int, vector: int) -> Kernel:
 
 _TEXT = """\
 def {name}(
-    x, v, out, buffer, taps, groups, filters, count, rows, height, v_block, v_plane, v_row, x_block, x_group, x_row,
+    x, v, out, buffer, taps, groups, filters, count, rows, height, v_block, v_row, v_line, x_block, x_group, x_row,
     stretch, slots, rank, ranks
 ):
     tall = (filters + {f} - 1) // {f}
@@ -136,10 +135,10 @@ def {name}(
             for row in range(begin, begin + stretch if begin + stretch < rows else rows):
                 block = row // height
                 place = row - block * height
-                values = block * v_block + (group * filters + part) * v_plane + place * v_row
+                values = block * v_block + (group * filters + part) * v_line + place * v_row
                 image = block * x_block + group * x_group + place * x_row
                 {starts}
-                for p in range(0, v_row, {vector}):
+                for p in range(0, v_line, {vector}):
                     for q in range({vector}):
                         {loads}
                         cell = to + q
