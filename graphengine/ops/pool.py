@@ -6,7 +6,7 @@ padding count for nothing. The padding is smaller than the window, so that every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import DType, TensorType, common_dtype
 from graphengine.ops.kernels.pooling import Reduction, Share, reduced, spread_out
+from graphengine.ops.pool_calls import reduce_calls, spread_calls
 from graphengine.ops.reduce import max as maximum
 from graphengine.ops.reduce import mean
 from graphengine.ops.shape import expand_dims, squeeze
@@ -27,8 +28,6 @@ from graphengine.ops.window import (
     Padding,
     Pads,
     Pair,
-    Part,
-    Sweep,
     Sweeps,
     along_width,
     in_turn,
@@ -113,7 +112,7 @@ class MaxPool2D(PoolOfImages):
         return xp.max(xp.stack(windows(xp, x, self.moves(x.shape), -xp.inf)), axis=0)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return in_turn(_reduce_calls(_maximum, out, scratch[0], operands[0], self.moves(operands[0].shape), -np.inf))
+        return in_turn(reduce_calls(_maximum, out, scratch[0], operands[0], self.moves(operands[0].shape), -np.inf))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
         return reduced(_GREATEST, out, operands, self.moves(operands[0].shape))
@@ -263,7 +262,7 @@ class AvgPool2D(PoolOfImages):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         moves = self.moves(operands[0].shape)
         counts = _counts(moves, self.count_include_pad).astype(out.dtype)
-        sums = _reduce_calls(np.add, out, scratch[0], operands[0], moves, 0)
+        sums = reduce_calls(np.add, out, scratch[0], operands[0], moves, 0)
         return in_turn([*sums, (np.divide, (out, counts, out))])
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
@@ -305,7 +304,7 @@ class AvgPool2DAdjoint(Pool):
         (x,), (share, between) = operands, scratch
         moves = self.moves(out.shape)
         counts = _counts(moves, self.count_include_pad).astype(out.dtype)
-        return in_turn([(np.divide, (x, counts, share)), *_spread_calls(out, between, share, moves)])
+        return in_turn([(np.divide, (x, counts, share)), *spread_calls(out, between, share, moves)])
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
         of = _SHARE_OF_ALL if self.count_include_pad else _SHARE
@@ -422,44 +421,6 @@ def _met(y: TensorType, moves: Sweeps) -> int:
 def _between(pooled: TensorType, images: TensorType) -> TensorType:
     """The type of what is pooled along the height alone."""
     return TensorType((*pooled.shape[:3], images.shape[3]), images.dtype)
-
-
-def _reduce_calls(
-    function: Callable[..., object], out: Array, between: Array, x: Array, moves: Sweeps, start: float
-) -> list[Call]:
-    """The calls that reduce every window by `function`: along the height, where memory is contiguous, then the width.
-
-    So a window of h * w elements takes h + w calls and not h * w.
-    """
-    calls: list[Call] = []
-    for axis, sweep, source, target in ((-2, moves[0], x, between), (-1, moves[1], between, out)):
-        parts = [_parts(axis, sweep, k, target, source) for k in range(sweep.window)]
-        if sweep.is_padded or len(parts) == 1:
-            calls.append((target.fill, (start,)))
-        else:
-            (_, first), (_, second), *parts = parts
-            calls.append((function, (first, second, target)))
-        calls += [(function, (to, part, to)) for to, part in parts]
-    return calls
-
-
-def _spread_calls(out: Array, between: Array, share: Array, moves: Sweeps) -> list[Call]:
-    """The calls that do the adjoint of summing over windows: along the width, then the height."""
-    calls: list[Call] = []
-    for axis, sweep, source, target in ((-1, moves[1], share, between), (-2, moves[0], between, out)):
-        calls.append((target.fill, (0,)))
-        for k in range(sweep.window):
-            part, to = _parts(axis, sweep, k, source, target)
-            calls.append((np.copyto, (to, part)) if sweep.is_disjoint else (np.add, (to, part, to)))
-    return calls
-
-
-def _parts(axis: int, sweep: Sweep, k: int, pooled: Array, images: Array) -> tuple[Array, Array]:
-    """Views of the places whose window has its element `k` inside of the images, and of these elements."""
-    places, met = sweep.meets(k)
-    behind = (slice(None),) * (-1 - axis)
-    ahead: Part = (...,)
-    return pooled[(*ahead, places, *behind)], images[(*ahead, met, *behind)]
 
 
 def _maximum(a: Array, b: Array, out: Array) -> None:

@@ -169,6 +169,21 @@ def test_padding_is_zero_to_infinite_weights_as_in_eval() -> None:
         machine_code_of(op, operands, "float64")
 
 
+@pytest.mark.parametrize("flip", [(0,), (1, 2), (0, 1, 2, 3)])
+def test_operands_that_are_read_backwards(flip: tuple[int, ...]) -> None:
+    x, weight = f64(3, 2, 6, 5), f64(4, 2, 3, 3, seed=1)
+    for op, operands in [*ops_of({"padding": 1}, x, weight), *pools_of({"window": 2, "stride": 1}, x)[:1]]:
+        flipped = [np.flip(np.ascontiguousarray(np.flip(operand, flip)), flip) for operand in operands]
+        out = garbage(expected_of(op, operands))
+        calls = calls_of(op, flipped, out)
+        if calls is not None:
+            assert make(calls, by_python)
+            assert_close(out, expected_of(op, operands), op.kind)
+        else:
+            assert op.kind == "max_pool2d"
+            assert 3 in flip
+
+
 def test_more_threads_than_have_a_buffer_leave_the_work_to_those() -> None:
     x, weight = f64(3, 2, 6, 6), f64(3, 2, 3, 3, seed=1)
     for op, operands in ops_of({"padding": 1}, x, weight):

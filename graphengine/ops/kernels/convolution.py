@@ -13,6 +13,7 @@ from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.images import Packed, least_lanes, packed, strides, swept
+from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.kernels.tiles import PLACES, SLOTS, Tile, tile_of, tile_sums
 from graphengine.ops.window import Sweep, Sweeps
 from graphengine.ops.work import cut
@@ -87,7 +88,8 @@ class Sums:
         steps = strides(weight)
         sizes = self.groups, self.filters, self.channels, *self.window, self.tile.filters
         group = steps[0] * (weight.shape[0] // self.groups)
-        pack = weight, weights, *sizes, group, *(steps[axis] for axis in self.axes), *steps[2:]
+        first, start = ascending(weight)
+        pack = first, weights, start, *sizes, group, *(steps[axis] for axis in self.axes), *steps[2:]
         tables = self._rows(), self._columns()
         sums = images, weights, out, buffers, *tables[0], *tables[1], *self._numbers(), *strides(out)[:3], self.step
         return [
@@ -178,6 +180,7 @@ def _table(rows: Iterable[tuple[int, ...]]) -> Array:
 def pack_weights(
     weight: Array,
     out: Array,
+    start: int,
     groups: int,
     filters: int,
     channels: int,
@@ -200,10 +203,10 @@ def pack_weights(
         group = part // parts
         first = (part - group * parts) * together
         count = filters - first if filters - first < together else together
-        start = (part * height * width * channels + channel) * together
+        begin = (part * height * width * channels + channel) * together
         for i in range(together):
-            at = group * by_group + (first + i) * by_filter + channel * by_channel
-            to = start + i
+            at = start + group * by_group + (first + i) * by_filter + channel * by_channel
+            to = begin + i
             for row in range(height):
                 for column in range(width):
                     out[to] = weight[at + row * by_row + column * by_column] if i < count else 0.0

@@ -12,6 +12,7 @@ from math import gcd
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import share
+from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.window import Sweeps
 
 __all__ = ["LINE", "SLACK", "Packed", "least_lanes", "packed", "strides", "swept", "whole_vectors"]
@@ -77,20 +78,23 @@ class Packed:
         """The calls that pack `images`."""
         sizes = (self.images, self.channels, self.height, self.width)
         into = (self.rows, self.top, self.phases, self.columns, self.left, self.lanes)
-        return [(kernel_of(pack_images), (images, out, *sizes, *strides(images), *into))]
+        x, start = ascending(images)
+        return [(kernel_of(pack_images), (x, out, start, *sizes, *strides(images), *into))]
 
 
 def packed(images: tuple[int, ...], lanes: int, columns: int) -> Packed:
     """How images of this shape are packed as they are, but for zeros up to so many columns."""
-    return Packed(*images, images[2], 0, 1, columns, 0, lanes)
+    batch, channels, height, width = images
+    return Packed(batch, channels, height, width, height, 0, 1, columns, 0, lanes)
 
 
 def swept(images: tuple[int, ...], moves: Sweeps, lanes: int, places: int) -> Packed:
-    """How images of this shape are packed with the padding that windows meet, and zeros up to so many places of a row."""
+    """How images of this shape are packed with the padding that windows meet, and zeros for so many places in a row."""
+    batch, channels, height, width = images
     rows, columns = moves
     high = (rows.places - 1) * rows.stride + rows.reach
     wide = places - 1 + -(-columns.reach // columns.stride)
-    return Packed(*images, high, rows.before, columns.stride, wide, columns.before, lanes)
+    return Packed(batch, channels, height, width, high, rows.before, columns.stride, wide, columns.before, lanes)
 
 
 def least_lanes(batch: int) -> int:
@@ -118,6 +122,7 @@ def strides(x: Array) -> list[int]:
 def pack_images(
     x: Array,
     out: Array,
+    start: int,
     batch: int,
     channels: int,
     height: int,
@@ -143,29 +148,24 @@ def pack_images(
         channel = line - line // channels * channels
         images = batch - block * lanes if batch - block * lanes < lanes else lanes
         for phase in range(phases):
-            start = (line * phases + phase) * columns * lanes
+            to_line = (line * phases + phase) * columns * lanes
             first = (left - phase + phases - 1) // phases if left > phase else 0
             last = (width + left - phase + phases - 1) // phases
             last = last if last < columns else columns
-            if row < 0 or row >= height or last <= first:
-                first = columns
-                last = columns
-            for p in range(first * lanes):
-                out[start + p] = 0.0
-            for p in range(last * lanes, columns * lanes):
-                out[start + p] = 0.0
+            if row < 0 or row >= height or last < first:
+                last = first
+            if last - first < columns or images < lanes:
+                for p in range(columns * lanes):
+                    out[to_line + p] = 0.0
             many = images // 16 * 16
-            origin = block * lanes * x_image + channel * x_channel + row * x_row + (phase - left) * x_column
+            origin = start + block * lanes * x_image + channel * x_channel + row * x_row + (phase - left) * x_column
             for image in range(0, many, 16):
                 for column in range(first, last):
                     at = origin + image * x_image + column * phases * x_column
-                    to = start + column * lanes + image
+                    to = to_line + column * lanes + image
                     for p in range(16):
                         out[to + p] = x[at + p * x_image]
             for image in range(many, images):
                 for column in range(first, last):
                     at = origin + image * x_image + column * phases * x_column
-                    out[start + column * lanes + image] = x[at]
-            for image in range(images, lanes):
-                for column in range(first, last):
-                    out[start + column * lanes + image] = 0.0
+                    out[to_line + column * lanes + image] = x[at]

@@ -14,6 +14,8 @@ from graphengine.ir import dims
 from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
 from graphengine.ops.kernels.copies import copies_of
+from graphengine.ops.kernels.images import strides
+from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.window import Sweep, Sweeps
 
 __all__ = ["Reduction", "Share", "reduced", "spread_out"]
@@ -79,14 +81,14 @@ class _Form:
 def reduced(of: Reduction, out: Array, operands: Sequence[Array], moves: Sweeps) -> list[LoopCall] | None:
     """The calls that write what is made of each window into `out`; None where rows of x are not contiguous."""
     x, *others = operands
-    if x.strides[3] != x.itemsize or not all(other.flags.c_contiguous for other in others):
+    if (x.strides[3] != x.itemsize and x.shape[3] > 1) or not all(other.flags.c_contiguous for other in others):
         return None
     if not out.size:
         return []
     form = _form(moves)
-    steps = [step // x.itemsize for step in x.strides[:3]]
-    sizes = *x.shape, *steps, *out.shape[2:], *_places(moves), *_inside(moves[1], form)
-    return [(_reduction(of, form), (x, *others, out, *sizes))]
+    first, start = ascending(x)
+    sizes = start, *x.shape, *strides(x)[:3], *out.shape[2:], *_places(moves), *_inside(moves[1], form)
+    return [(_reduction(of, form), (first, *others, out, *sizes))]
 
 
 def spread_out(of: Share, out: Array, operands: Sequence[Array], moves: Sweeps, work: Array) -> list[LoopCall] | None:
@@ -185,13 +187,13 @@ _ROW = """\
 _REDUCTION = (
     """\
 def {name}(
-    x, {other}out, images, channels, height, width, x_image, x_channel, x_row, rows, columns, down, top, left,
+    x, {other}out, origin, images, channels, height, width, x_image, x_channel, x_row, rows, columns, down, top, left,
     begin, end, rank, ranks
 ):
     size = {form.height} * {form.width}
     for plane in share(images * channels, rank, ranks):
         image = plane // channels
-        start = image * x_image + (plane - image * channels) * x_channel - left
+        start = origin + image * x_image + (plane - image * channels) * x_channel - left
         for line in range(rows):
 """
     + _ROW
