@@ -34,16 +34,6 @@ def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Emitte
 
 
 @intrinsic
-def address(_: Any, words: Any) -> Emitter:
-    """The address of an array."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        return builder.ptrtoint(values[0], _WORD)
-
-    return types.int64(_WORDS), emit
-
-
-@intrinsic
 def load(_: Any, words: Any, place: Any) -> Emitter:
     """The word at `place`, with all that was written before it was."""
 
@@ -192,6 +182,6 @@ def behind(_: Any, x: Any, offset: Any) -> Emitter:
 
 INTRINSICS: dict[str, Any] = {
     function._name: function
-    for function in (call, address, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
+    for function in (call, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
 }
 """By name."""
