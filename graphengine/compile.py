@@ -81,18 +81,18 @@ def compile(
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
     if memory_budget is not None and memory_budget < 0:
         raise CompileError(f"memory_budget is a number of bytes, not {memory_budget}")
+    if loss is None and not graph.outputs:
+        raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     _check_dim_names(graph)
-    recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
-    if loss is not None:
-        asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
-        node = recipe.graph.nodes[_output_or_node(graph, loss).index]
-        with growing():
+    with growing():
+        recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
+        if loss is not None:
+            asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
+            node = recipe.graph.nodes[_output_or_node(graph, loss).index]
             if STABLE in recipe.rewrites:
                 node = _make_safe(recipe, node)
             _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
-    elif not graph.outputs:
-        raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
-    executable = Executable(recipe, BACKENDS[chosen_backend](), seed)
+        executable = Executable(recipe, BACKENDS[chosen_backend](), seed)
     if memory_budget is not None and not _open_dims(graph):
         executable.plan()  # which raises if it does not fit
     return executable

@@ -336,18 +336,19 @@ class Executable:
         return inputs
 
     def _make(self, kind: ProgramName, outputs: tuple[str, ...], binding: dict[str, int]) -> _Loaded:
-        program = self._plan(kind, outputs, binding)
-        feeds = {
-            name: np.empty(program.leaves[name].type.static_shape, program.leaves[name].type.dtype)
-            for name in program.inputs
-        }
-        constants = {
-            node.name: node.op.value
-            for node in self._rewritten(kind, outputs).nodes
-            if isinstance(node.op, leaf.Constant)
-        }
-        runnable = self._backend.load(program, {**self._held, **constants, **feeds})
-        return _Loaded(program, runnable, feeds, len(program.instructions), program.forward_length)
+        with growing():
+            program = self._plan(kind, outputs, binding)
+            feeds = {
+                name: np.empty(program.leaves[name].type.static_shape, program.leaves[name].type.dtype)
+                for name in program.inputs
+            }
+            constants = {
+                node.name: node.op.value
+                for node in self._rewritten(kind, outputs).nodes
+                if isinstance(node.op, leaf.Constant)
+            }
+            runnable = self._backend.load(program, {**self._held, **constants, **feeds})
+            return _Loaded(program, runnable, feeds, len(program.instructions), program.forward_length)
 
     def _checked(self, feeds: Feeds, needs: Mapping[str, TensorType]) -> dict[str, Array]:
         """The feeds as arrays, in the order of `needs`; raises FeedError for a name or a dtype that does not fit."""

@@ -97,7 +97,7 @@ def _computed(program: Program) -> Iterator[tuple[Instruction, dict[str, Phase]]
             yield step, {step.name: step.phase}
         elif isinstance(step.op, Fused):
             items.update(step.out.parts.values())
-            yield step, {node.name: node.phase for node in step.op.members}
+            yield step, dict(step.op.computes)
         else:
             is_part = step.is_view and items.issuperset(step.operands)
             yield step, {} if is_part else {step.name: step.phase}

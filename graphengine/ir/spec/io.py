@@ -18,6 +18,7 @@ from typing import Any
 from graphengine.errors import GraphError, NamingError, SpecError
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
+from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.names import NAME_LENGTH, did_you_mean
 from graphengine.ir.node import Node, Phase, context
@@ -60,7 +61,8 @@ def to_json(graph: Graph) -> str:
 def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Graph:
     """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file."""
     place = Place("<json>")
-    return read(parse(text, place, max_bytes), place, beside.nothing)
+    with growing():
+        return read(parse(text, place, max_bytes), place, beside.nothing)
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -82,9 +84,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
     """The graph of a document and of the constants beside it; raises SpecError if either is wrong."""
     path = Path(path)
     place = Place(str(path))
-    with open(path, "rb") as file:
+    with growing(), open(path, "rb") as file:
         document = parse(file.read(max_bytes + 1), place, max_bytes)
-    return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
+        return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
 
 
 def digest(graph: Graph) -> str:

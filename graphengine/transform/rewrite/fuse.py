@@ -9,7 +9,7 @@ computes of values that are at hand joins the region that made them, and these n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -21,6 +21,7 @@ from graphengine.ir.types import DType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fused import Fused
 from graphengine.ops.fused_blocks import REDUCTIONS
+from graphengine.ops.fused_body import Body
 from graphengine.transform.rewrite.bodies import in_bodies
 
 __all__ = ["fuse"]
@@ -146,6 +147,7 @@ class _Fusion:
     def __init__(self, graph: Graph, order: Sequence[Node], regions: dict[Node, _Region]) -> None:
         self.graph = Graph(graph.name, graph.dtype)
         self._regions = regions
+        self._bodies = _Bodies()
         self._copies: dict[Node, Node] = {}
         self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
@@ -170,7 +172,8 @@ class _Fusion:
         read = dict.fromkeys(parent for node in members for parent in node.parents)
         inputs = [node for node in read if node not in inside and not _is_number(node)]
         outputs = [node for node in members if node in self._read_outside]
-        op = Fused(kind="fused", body=_body(inputs, members, outputs))
+        computes = tuple([(node.name, node.phase) for node in members])
+        op = Fused(kind="fused", body=self._bodies.of(inputs, members, outputs), computes=computes)
         name = outputs[0].name if len(outputs) == 1 else next(self._names)
         last = members[-1]
         with self.graph.emitting_like(last):
@@ -190,6 +193,31 @@ def _turn(node: Node) -> tuple[Phase, int]:
 
 def _is_number(node: Node) -> bool:
     return isinstance(node.op, Constant) and node.ndim == 0
+
+
+class _Bodies:
+    """The bodies of regions: one for all that compute the same of operands of the same types."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Body] = {}
+
+    def of(self, inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Body:
+        """The body of `members`: of the first ones that compute this."""
+        places = {node: place for place, node in enumerate(inputs)}
+        steps = []
+        for node in members:
+            operands = tuple([places.get(parent, parent.op) for parent in node.parents])  # the op, if it is a number
+            places[node] = len(places)
+            steps.append((node.op, operands))
+        types, results = tuple([node.type for node in inputs]), tuple([places[node] for node in outputs])
+        key = types, tuple(steps), results
+        try:
+            body = self._known.get(key)
+        except TypeError:  # an op has no hash, as one of somebody's own may have none, with a list for an attribute
+            return Body(_body(inputs, members, outputs))
+        if body is None:
+            body = self._known[key] = Body(_body(inputs, members, outputs))
+        return body
 
 
 def _body(inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Graph:

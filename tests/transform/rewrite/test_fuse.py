@@ -34,7 +34,7 @@ def fused(graph: Graph) -> Graph:
 
 def regions(graph: Graph) -> list[list[str]]:
     """The kinds of the ops of every region, in order."""
-    return [[node.op.kind for node in op.members] for op in ops(graph)]
+    return [[node.op.kind for node in op.body.members] for op in ops(graph)]
 
 
 def ops(graph: Graph) -> list[Fused]:
@@ -59,7 +59,7 @@ def test_a_chain_is_one_node_of_its_last_ones_name() -> None:
 
 def test_numbers_are_part_of_the_region_and_arrays_are_operands() -> None:
     (op,) = ops(fused(of(lambda g: g.x * 2.0 + np.ones(3))))
-    assert [node.op.kind for node in op.body.nodes].count("constant") == 1
+    assert [node.op.kind for node in op.body.graph.nodes].count("constant") == 1
     assert len(op.body.inputs) == 2
 
 
