@@ -8,9 +8,17 @@ from graphengine.bench.install import INSTALL_BENCHMARK
 from graphengine.bench.memory import MEMORY_BENCHMARK
 from graphengine.bench.naive import NAIVE_BENCHMARK
 from graphengine.bench.peers import PEERS_BENCHMARK
+from graphengine.bench.start import START_BENCHMARK
 
 __all__ = ["BENCHMARKS"]
 
-_ALL: tuple[Benchmark, ...] = (NAIVE_BENCHMARK, PEERS_BENCHMARK, COMPILE_BENCHMARK, MEMORY_BENCHMARK, INSTALL_BENCHMARK)
+_ALL: tuple[Benchmark, ...] = (
+    NAIVE_BENCHMARK,
+    PEERS_BENCHMARK,
+    COMPILE_BENCHMARK,
+    START_BENCHMARK,
+    MEMORY_BENCHMARK,
+    INSTALL_BENCHMARK,
+)
 
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _ALL}

@@ -43,6 +43,16 @@ class Network:
         """The size of each named dim."""
         return {name: _TIME if name == "time" else self.batch for node in graph.inputs for name in node.type.names()}
 
+    def feeds(self, graph: Graph) -> dict[str, Array]:
+        """Random numbers for every input; integers are 0 or 1, which is a class or a character for all."""
+        random, sizes = np.random.default_rng(0), self.sizes(graph)
+        feeds: dict[str, Array] = {}
+        for node in graph.inputs:
+            shape = node.type.bind(sizes).static_shape
+            uniform = random.random(shape) if node.type.is_float else random.integers(0, 2, shape)
+            feeds[node.name] = uniform.astype(node.dtype)
+        return feeds
+
 
 def _zoo(name: str, batch: int, *arguments: Any) -> Network:
     def build() -> Graph:
@@ -99,7 +109,7 @@ def measure(name: str, backend: str, seconds: float) -> Record:
     """The loss alone and the loss with all gradients, turn by turn, as arrays that are the caller's own."""
     network = NETWORKS[name]
     graph = network.alone()
-    feeds = _feeds(graph, network.sizes(graph))
+    feeds = network.feeds(graph)
     alone, trainer = compile(graph, backend=backend), compile(graph, loss="loss", backend=backend)
 
     def value_and_gradient() -> None:
@@ -140,14 +150,3 @@ def count(seed: int) -> Record:
 def _flops(graph: Graph, sizes: Mapping[str, int]) -> dict[str, float]:
     forward = compile(graph).cost(**sizes).total_flops
     return {"forward_flops": forward, "gradient_flops": compile(graph, loss="loss").cost(**sizes).total_flops}
-
-
-def _feeds(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Array]:
-    """Random numbers for every input; integers are 0 or 1, which is a class or a character for all."""
-    random = np.random.default_rng(0)
-    feeds: dict[str, Array] = {}
-    for node in graph.inputs:
-        shape = node.type.bind(sizes).static_shape
-        uniform = random.random(shape) if node.type.is_float else random.integers(0, 2, shape)
-        feeds[node.name] = uniform.astype(node.dtype)
-    return feeds
