@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -202,7 +203,13 @@ def check_arity(op: Op, count: int) -> None:
 
 
 def _emit(kind: str, *operands: Operand, **attributes: Any) -> Node:
-    return apply(Op.registry[kind](**attributes), *operands)
+    return apply(Op.registry[kind](**attributes) if attributes else _plain(kind), *operands)
+
+
+@cache
+def _plain(kind: str) -> Op:
+    """The op of a kind that has no attributes: one for all nodes."""
+    return Op.registry[kind]()  # type: ignore[no-any-return]  # the registry holds no types
 
 
 def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Node:

@@ -9,7 +9,7 @@ computes of values that are at hand joins the region that made them, and these n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -17,7 +17,7 @@ from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.types import DType
+from graphengine.ir.types import FLOATS, DType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fused import Fused
 from graphengine.ops.fused_blocks import REDUCTIONS
@@ -34,7 +34,7 @@ def fuse(graph: Graph) -> Graph:
     """`graph` with every region of two nodes and more as one node; in the bodies of scans, too."""
     graph = in_bodies(graph, fuse)
     # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
-    order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, *_turn(node)))
+    order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, node.phase))
     walk = _Walk(joins_phases=bool(graph.updates))
     for node in order:
         walk.visit(node)
@@ -76,10 +76,9 @@ class _Walk:
 
     def visit(self, node: Node) -> None:
         """Let `node` join a region or begin one, and close those that it reads from outside."""
-        if isinstance(node.op, Reduction):
-            region = self._reduced(node)
-        else:
-            region = self._grown(node) if _is_pointwise(node) else None
+        if node.is_leaf:
+            return
+        region = self._reduced(node) if isinstance(node.op, Reduction) else self._grown(node)
         for parent in node.parents:
             other = self.region_of.get(parent)
             if other is not None and other is not region:
@@ -98,9 +97,14 @@ class _Walk:
         region.add([node], node.dtype)
         return region
 
-    def _grown(self, node: Node) -> _Region:
-        """The regions that `node` may join, as one with it; a new one if there is none."""
-        floats = next(iter(_floats(node)), None)
+    def _grown(self, node: Node) -> _Region | None:
+        """The regions that `node` may join, as one with it; a new one if there is none; None if it is not pointwise."""
+        if node.op.is_view or isinstance(node.type, BundleType):
+            return None
+        dtypes = {node.dtype, *[parent.dtype for parent in node.parents]} & FLOATS
+        if len(dtypes) > 1 or not _is_pointwise(node):
+            return None
+        floats = next(iter(dtypes), None)
         region: _Region | None = None
         for other in self._near(node):
             if region is None and other.takes(node, floats):
@@ -113,14 +117,15 @@ class _Walk:
                 self._reader_of[parent] = node
         return region or _Region([node], floats, self._joins_phases)
 
-    def _near(self, node: Node) -> Iterator[_Region]:
+    def _near(self, node: Node) -> list[_Region]:
         """The regions of the same space in which parents of `node` are members, or read by members."""
-        reduced = [self.region_of.get(parent) for parent in node.parents if isinstance(parent.op, Reduction)]
         full = [parent for parent in node.parents if parent.shape == node.shape]
-        readers = [self._reader_of[parent] for parent in full if parent in self._reader_of]
-        for other in dict.fromkeys(self.region_of.get(near) for near in (*full, *readers)):
-            if other is not None and other not in reduced and other.members[0].shape == node.shape:
-                yield other
+        near = [*full, *[self._reader_of[parent] for parent in full if parent in self._reader_of]]
+        found = dict.fromkeys([self.region_of[other] for other in near if other in self.region_of])
+        if not found:
+            return []
+        reduced = [self.region_of.get(parent) for parent in node.parents if isinstance(parent.op, Reduction)]
+        return [other for other in found if other not in reduced and other.members[0].shape == node.shape]
 
     def _merge(self, region: _Region, into: _Region) -> None:
         """Make two regions one, which is no circle: as both are open, neither reads the other, by any way."""
@@ -130,15 +135,9 @@ class _Walk:
 
 
 def _is_pointwise(node: Node) -> bool:
-    """Whether it may be a member: a scalar is none, as there is nothing to gain."""
-    if node.is_leaf or node.op.is_view or isinstance(node.type, BundleType) or len(_floats(node)) > 1:
-        return False
+    """Whether an op's value may be a member: a scalar is none, as there is nothing to gain."""
     has_space = any(dim != 1 for dim in node.shape) and (node.type.is_float or node.dtype == "bool")
-    return has_space and node.op.scalar(*(parent.name for parent in node.parents)) is not None
-
-
-def _floats(node: Node) -> set[DType]:
-    return {other.dtype for other in (node, *node.parents) if other.type.is_float}
+    return has_space and node.op.scalar(*[parent.name for parent in node.parents]) is not None
 
 
 class _Fusion:
@@ -152,10 +151,10 @@ class _Fusion:
         self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
         for node in order:
-            inside = regions.get(node)
-            self._read_outside.update(
-                parent for parent in node.parents if inside is None or regions.get(parent) is not inside
-            )
+            region = regions.get(node)
+            for parent in node.parents:
+                if region is None or regions.get(parent) is not region:
+                    self._read_outside.add(parent)
         last = {max(region.members, key=_turn) for region in dict.fromkeys(regions.values())}
         for node in order:
             if node not in regions:
