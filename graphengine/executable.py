@@ -19,11 +19,11 @@ from graphengine.ir.growth import growing
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TensorType
 from graphengine.schedule.audit import Audit, audit
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.cost import Cost, cost_of
-from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Program
 from graphengine.transform.adjoint import Derivative
 from graphengine.transform.extract import extract
@@ -327,7 +327,7 @@ class Executable:
         updates = self._recipe.graph.updates.values() if kind == "step" else ()
         nodes = needed_nodes([*self._results(kind, outputs), *updates])
         inputs = {node.name: node.type for node in nodes if isinstance(node.op, leaf.Input)}
-        unknown = {name for node in nodes for name in node.dim_names()}
+        unknown = {name for node in nodes for name in node.dim_names()} if self._dim_names() else set()
         unknown -= {name for type_ in inputs.values() for name in type_.names()}
         for node in self.graph.inputs:
             if unknown & node.type.names():

@@ -14,8 +14,8 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
-from graphengine.schedule.order import needed_nodes
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import BATCH, EXCLUDED, LEAVES, RECIPES, SEED, SEEDS, Sample, evaluate, grow
 from tests.schedule.replay import named, prove, prove_plan

@@ -9,7 +9,7 @@ from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
 from graphengine.transform.linear import push
 
@@ -71,7 +71,7 @@ class Edge:
         return sum(step.flops for step in program.instructions if step.name in inner)
 
     def _nodes(self) -> list[Node]:
-        return between([self.result], [*self.operands, *self.values, self.argument])
+        return needed_nodes([self.result], [*self.operands, *self.values, self.argument])
 
 
 def _given(parent: Node) -> Constant | Input:

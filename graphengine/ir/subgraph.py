@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from graphengine.ir.graph import Graph
@@ -10,7 +10,7 @@ from graphengine.ir.leaf import Input
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node
 
-__all__ = ["between", "cut", "evaluate"]
+__all__ = ["cut", "evaluate", "needed_nodes"]
 
 
 def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph:
@@ -24,24 +24,24 @@ def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph
     for node in inputs:
         with part.declared_at(node.where):
             copies[node] = part.add(Input(shape=node.shape, dtype=node.dtype), name=node.name)
-    for node in between(outputs.values(), inputs):
+    for node in needed_nodes(outputs.values(), inputs):
         with part.declared_at(node.where):
             copies[node] = part.add(node.op, [copies[parent] for parent in node.parents], name=node.name)
     part.outputs = {output: copies[node] for output, node in outputs.items()}
     return part
 
 
-def between(targets: Collection[Node], given: Collection[Node]) -> list[Node]:
+def needed_nodes(targets: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
     """The nodes from which `targets` are computed once the `given` ones are there, parents first."""
     stops = set(given)
-    found: set[Node] = set()
+    found: dict[int, Node] = {}
     pending = list(targets)
     while pending:
         node = pending.pop()
-        if node not in found and node not in stops:
-            found.add(node)
+        if node.index not in found and node not in stops:
+            found[node.index] = node
             pending.extend(node.parents)
-    return sorted(found, key=lambda node: node.index)
+    return [found[index] for index in sorted(found)]
 
 
 def evaluate(graph: Graph, xp: Any, inputs: Sequence[Any]) -> dict[Node, Any]:

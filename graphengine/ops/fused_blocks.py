@@ -53,9 +53,11 @@ class Blocks:
     def __init__(self, body: Graph) -> None:
         self._body = body
         self._members = [node for node in body.nodes if not isinstance(node.op, Input | Constant)]
+        self._inputs = body.inputs
+        self._constants = {node: node.op.value for node in body.nodes if isinstance(node.op, Constant)}
         self._registers = Registers(body, self._members)
         space = next(node.type.static_shape for node in self._members if not isinstance(node.op, Reduction))
-        outside = [node for node in (*body.inputs, *body.outputs.values()) if node.shape == space]
+        outside = [node for node in (*self._inputs, *body.outputs.values()) if node.shape == space]
         touched = sum(self._registers.widths) + sum(width(node.type) for node in outside)
         self._indices = list(_indices(space, BLOCK_BYTES // touched))
         self._sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
@@ -70,15 +72,34 @@ class Blocks:
         ends = np.cumsum(self._sizes, dtype=int)
         memory = [scratch[end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
         results = dict(zip(self._body.outputs.values(), outs, strict=True))
-        given = dict(zip(self._body.inputs, operands, strict=True))
-        given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}
-        constants = {node: node.op.value for node in self._body.nodes if isinstance(node.op, Constant)}
-        for index in self._indices:
-            arrays = {node: _part(array, index) for node, array in given.items()} | constants
-            block = _Block(index, self._registers, memory, arrays)
-            for node in self._members:
-                yield from block.reduce(node, results[node]) if isinstance(node.op, Reduction) else block.run(node)
+        given = dict(zip(self._inputs, operands, strict=True))
+        if len(self._indices) == 1:
+            yield from self._at_once(results, given, memory)
+        else:
+            given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}
+            for index in self._indices:
+                arrays = {node: _part(array, index) for node, array in given.items()} | self._constants
+                block = _Block(index, self._registers, memory, arrays)
+                for node in self._members:
+                    yield from block.reduce(node, results[node]) if isinstance(node.op, Reduction) else block.run(node)
         yield from _divisions(results)
+
+    def _at_once(
+        self, results: Mapping[Node, Array], given: Mapping[Node, Array], memory: Sequence[Array]
+    ) -> Iterator[Call]:
+        """The calls where one block is all of the space: those of the ops."""
+        arrays = {**given, **results, **self._constants}
+        registers = self._registers
+        for node in self._members:
+            operands = [arrays[parent] for parent in node.parents]
+            if isinstance(node.op, Reduction):
+                yield node.op.reduce(REDUCTIONS[node.op.kind][0], operands[0], arrays[node])
+                continue
+            if node not in arrays:
+                arrays[node] = _as(memory[registers.of[node]], node.type.static_shape, node.dtype)
+            work = zip(registers.work[node], registers.wanted[node], strict=True)
+            scratch = [_as(memory[number], type_.static_shape, type_.dtype) for number, type_ in work]
+            yield from node.op.calls(arrays[node], *operands, scratch=scratch)
 
 
 class _Block:
@@ -121,7 +142,12 @@ class _Block:
         yield combine, (target, share, target)
 
     def _register(self, number: int, shape: tuple[int, ...], dtype: DType) -> Array:
-        return self._memory[number][: math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
+        return _as(self._memory[number], shape, dtype)
+
+
+def _as(register: Array, shape: tuple[int, ...], dtype: DType) -> Array:
+    """The first bytes of a register as an array."""
+    return register[: math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
 def _indices(shape: tuple[int, ...], places: int) -> Iterator[Index]:

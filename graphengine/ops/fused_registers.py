@@ -34,6 +34,8 @@ class Registers:
         """The register of every value that is no result."""
         self.work: dict[Node, list[int]] = {}
         """The registers for the work memory of an op; of a reduction, for what it makes of one part of the space."""
+        self.wanted: dict[Node, Sequence[TensorType]] = {}
+        """The types of that work memory, where all of the space is computed at once."""
         self._free: dict[int, list[int]] = defaultdict(list)
         self._results = set(body.outputs.values())
         self._last_reader = {parent: node for node in members for parent in node.parents}
@@ -47,6 +49,7 @@ class Registers:
             if isinstance(node.op, Reduction)
             else node.op.scratch(node.type, *(parent.type for parent in node.parents))
         )
+        self.wanted[node] = wanted
         self.work[node] = [self._take(width(type_)) for type_ in wanted]
         if node not in self._results:
             heir = next((parent for parent in dying if _may_take_over(node, parent)), None)

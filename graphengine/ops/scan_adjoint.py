@@ -20,7 +20,7 @@ from graphengine.ir.leaf import Input
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.pullback import active_nodes, pullback
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.broadcast import BroadcastTo, full
 from graphengine.ops.over_steps import factors, terms, total
 from graphengine.ops.scan_body import cut_body
@@ -185,7 +185,7 @@ class AdjointScan:
         """Emit the adjoint scan: the ends of `carries`, and each of `results` stacked, where it is not so already."""
         before, after = [carry.before for carry in carries.values()], [carry.after for carry in carries.values()]
         new = [node for node in results if node not in self.per_step]
-        read = between([*after, *new], [*self.per_step, *self.shared, *before])
+        read = needed_nodes([*after, *new], [*self.per_step, *self.shared, *before])
         reached = {*after, *new, *(parent for node in read for parent in node.parents)}
         sequences = [node for node in self.per_step if node in reached]
         outputs = {f"next_{i}": node for i, node in enumerate(after)} | {f"y_{i}": node for i, node in enumerate(new)}

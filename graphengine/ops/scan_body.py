@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, apply
-from graphengine.ir.subgraph import between, cut
+from graphengine.ir.subgraph import cut, needed_nodes
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.linalg import MatMul, Transpose
 
@@ -31,7 +31,7 @@ def cut_body(
     `stepped` are its inputs that differ from step to step; `shared` gives others, with what they are in `outer`.
     """
     lifted = _lifted(next(iter(outputs.values())).graph, shared, outer)
-    inside = between(outputs.values(), [*stepped, *lifted])
+    inside = needed_nodes(outputs.values(), [*stepped, *lifted])
     read = {*outputs.values(), *(parent for node in inside for parent in node.parents)}
     multiplied = {parent for node in inside if isinstance(node.op, MatMul) for parent in node.parents}
     given = [node for node in lifted if node in read]

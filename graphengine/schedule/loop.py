@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from graphengine.ir import dims
 from graphengine.ir.leaf import Input
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TensorType
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Loop, Program, Rows
@@ -115,7 +115,7 @@ class Layout:
         carries = self._scan.carries
         live: Collection[int] = {item for item in self._out.parts if item < carries}
         while True:
-            needed = set(between([*self._kept, *(self._items[place] for place in live)], ()))
+            needed = set(needed_nodes([*self._kept, *(self._items[place] for place in live)]))
             more = {place for place in range(carries) if self._inputs[place] in needed or place in live}
             if more == live:
                 return sorted(live)

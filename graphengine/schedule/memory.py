@@ -13,13 +13,14 @@ from graphengine.errors import FeedError, GraphError
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.node import Node, Phase, context
 from graphengine.ir.op import Op
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.arena import pack, rounded
 from graphengine.schedule.branches import Memory, by_branch
 from graphengine.schedule.loop import Layout
-from graphengine.schedule.order import needed_nodes, schedule
+from graphengine.schedule.order import schedule
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program, Slot
 
 __all__ = ["plan"]
@@ -71,6 +72,8 @@ class _Planner:
         self.instructions: list[Instruction] = []
         self.ops: dict[Node, Op] = {}
         self.buffers: dict[Node, Buffer] = {}
+        self.operands: dict[Node, tuple[Buffer, ...]] = {}
+        """What each node reads: of a bundle, the one item that an `item` node is."""
         self.last_read: dict[Buffer, int] = {}
         self.written_over: dict[Buffer, Node] = {}
         """The leaf over which a value is written: its next value, with nobody left to read the present one."""
@@ -120,8 +123,9 @@ class _Planner:
             if isinstance(type_, BundleType) and not isinstance(op, Scan) and not op.is_view:
                 for index in range(len(type_.items)):  # a scan spares itself the items that nobody reads
                     self._part(buffer, index)
+            operands = self.operands[node] = self._read_by(node)
             if op.is_view:
-                source = self._operands(node)[0]
+                source = operands[0]
                 if op.can_view(source.contiguous):
                     buffer.source = source.root  # so that a chain of views is walked once, not once for each
                     buffer.contiguous = source.contiguous and op.keeps_layout()
@@ -130,13 +134,12 @@ class _Planner:
         for node in self.order:
             op, out = self.ops[node], self.buffers[node]
             if isinstance(op, Scan):
-                layout = Layout(op, out, self._operands(node))
+                layout = Layout(op, out, self.operands[node])
                 body = plan(op.body.name, {}, layout.updates, {}, layout.strided)
                 self.loops[node] = layout.loop(body)
 
-    def _operands(self, node: Node) -> tuple[Buffer, ...]:
-        """The buffers that `node` reads: of a bundle, the one item that an `item` node is."""
-        operands = tuple(self.buffers[parent] for parent in node.parents)
+    def _read_by(self, node: Node) -> tuple[Buffer, ...]:
+        operands = tuple([self.buffers[parent] for parent in node.parents])
         if not isinstance(node.op, Item):
             return operands
         return (self._part(operands[0], node.op.index),)
@@ -173,7 +176,7 @@ class _Planner:
 
     def _find_last_reads(self) -> None:
         for place, node in enumerate(self.order):
-            for operand in self._operands(node):
+            for operand in self.operands[node]:
                 self.last_read[operand.root] = place
         for node in self.results.values():
             self.last_read[self.buffers[node].root] = len(self.order)
@@ -211,7 +214,7 @@ class _Planner:
 
     def _instruct(self, place: int, node: Node) -> None:
         op, out = self.ops[node], self.buffers[node]
-        operands = self._operands(node)
+        operands = self.operands[node]
         types = [operand.type for operand in operands]
         scratch: tuple[Buffer, ...] = ()
         if out.source is None:
@@ -270,12 +273,14 @@ class _Planner:
                 return operand
         return None
 
-    def _memories(self, node: Node) -> list[Buffer]:
+    def _memories(self, node: Node) -> Sequence[Buffer]:
         """The buffers that `node` reads; where one sees all of a bundle's item, and so is that memory, the item."""
+        if not any(isinstance(parent.op, Item) for parent in node.parents):
+            return self.operands[node]
         made = [self._maker(parent) if isinstance(parent.op, Item) else None for parent in node.parents]
         return [
             operand if maker is None else self.buffers[maker[0]].parts[maker[1]]
-            for operand, maker in zip(self._operands(node), made, strict=True)
+            for operand, maker in zip(self.operands[node], made, strict=True)
         ]
 
     def _may_write(self, target: Buffer, place: int, node: Node, item: int) -> bool:

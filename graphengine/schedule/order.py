@@ -8,19 +8,7 @@ from graphengine.ir import order
 from graphengine.ir.bundle import Item
 from graphengine.ir.node import Node, Phase
 
-__all__ = ["needed_nodes", "schedule"]
-
-
-def needed_nodes(outputs: Iterable[Node]) -> list[Node]:
-    """The nodes that `outputs` depend on, in order of declaration."""
-    needed: dict[int, Node] = {}
-    pending = list(outputs)
-    while pending:
-        node = pending.pop()
-        if node.index not in needed:
-            needed[node.index] = node
-            pending.extend(parent for parent in node.parents if parent.index not in needed)
-    return [needed[index] for index in sorted(needed)]
+__all__ = ["schedule"]
 
 
 def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:

@@ -21,7 +21,7 @@ from graphengine.ir.leaf import State
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
 from graphengine.ir.spec.beside import replacing
-from graphengine.schedule.order import needed_nodes
+from graphengine.ir.subgraph import needed_nodes
 
 __all__ = ["load_checkpoint", "load_parameters", "save_checkpoint", "save_parameters"]
 

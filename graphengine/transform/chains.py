@@ -17,7 +17,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TensorType
 from graphengine.ops.activation import Identity
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
@@ -137,7 +137,7 @@ def linear_chains(graph: Graph, shared: bool = False) -> list[Chain]:
     others, or be an output, and several chains may begin with the same links.
     """
     results = [*graph.outputs.values(), *graph.updates.values()]
-    nodes = between(results, ())
+    nodes = needed_nodes(results)
     reads = Counter([*results, *(parent for node in nodes for parent in node.parents)])
     fixed = fixed_nodes(nodes)
     links: dict[Node, Link] = {}

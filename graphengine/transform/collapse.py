@@ -14,7 +14,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.elementwise import add
 from graphengine.ops.linalg import matmul
 from graphengine.transform.chains import Chain, Link, fixed_nodes, linear_chains, worth_merging
@@ -125,7 +125,7 @@ def _units(weight: Node, known: dict[Node, Array]) -> Array:
 
 def _value(node: Node, known: dict[Node, Array]) -> Array:
     """The value of a node that no input reaches; what it is computed from is kept in `known`."""
-    for needed in between([node], known):
+    for needed in needed_nodes([node], known):
         known[needed] = needed.op.eval(np, *(known[parent] for parent in needed.parents))
     return known[node]
 

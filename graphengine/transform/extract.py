@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 
 __all__ = ["extract"]
 
@@ -18,7 +18,7 @@ def extract(graph: Graph, results: Iterable[Node], updates: Mapping[Node, Node])
     """
     part = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}
-    for node in between([*results, *updates, *updates.values()], ()):
+    for node in needed_nodes([*results, *updates, *updates.values()]):
         parents = tuple([copies[parent] for parent in node.parents])
         copies[node] = part.append_copy(node, parents)
     part.outputs = {node.name: copies[node] for node in results}

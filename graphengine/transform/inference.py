@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.activation import Identity
 from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.random import Dropout
@@ -26,7 +26,7 @@ def for_inference(graph: Graph) -> Graph:
     """
     twin = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}
-    for node in between(graph.outputs.values(), ()):
+    for node in needed_nodes(graph.outputs.values()):
         parents = [copies[parent] for parent in _still_read(node)]
         if isinstance(node.op, Dropout | BatchStatistic):
             (copies[node],) = parents
@@ -37,7 +37,7 @@ def for_inference(graph: Graph) -> Graph:
 
 def trains_otherwise(graph: Graph) -> bool:
     """Whether training computes the outputs of `graph` in another way than inference does."""
-    return any(_is_training(node.op) for node in between(graph.outputs.values(), ()))
+    return any(_is_training(node.op) for node in needed_nodes(graph.outputs.values()))
 
 
 def _is_training(op: Op) -> bool:

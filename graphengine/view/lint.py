@@ -10,7 +10,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
-from graphengine.ir.subgraph import between
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.activation import LogSoftmax, Sigmoid, Softmax
 from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import Reshape
@@ -46,7 +46,7 @@ def lint(graph: Graph) -> list[Finding]:
     - squashed-twice: a probability, where the operand is taken for a logit and made a probability again.
     - idle-bias: a bias right before a batch normalization, which subtracts it again.
     """
-    needed = set(between([*graph.outputs.values(), *graph.updates.values()], ()))
+    needed = set(needed_nodes([*graph.outputs.values(), *graph.updates.values()]))
     found = [(node, rule, message) for rule, check in _RULES.items() for node, message in check(graph, needed)]
     found.sort(key=lambda item: item[0].index)
     return [Finding(rule, node.name, message, str(node.where)) for node, rule, message in found]

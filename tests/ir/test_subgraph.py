@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import graphengine as ge
-from graphengine.ir.subgraph import between, cut, evaluate
+from graphengine.ir.subgraph import cut, evaluate, needed_nodes
 
 
 def declared() -> ge.Graph:
@@ -20,8 +20,8 @@ def declared() -> ge.Graph:
 
 def test_between_are_the_nodes_that_must_be_computed_parents_first() -> None:
     graph = declared()
-    assert [node.name for node in between([graph["c"]], [graph["a"]])] == ["y", "b", "c"]
-    assert between([graph["a"]], [graph["a"]]) == []
+    assert [node.name for node in needed_nodes([graph["c"]], [graph["a"]])] == ["y", "b", "c"]
+    assert needed_nodes([graph["a"]], [graph["a"]]) == []
 
 
 def test_a_cut_has_the_inputs_and_outputs_asked_for_and_nothing_unused() -> None:

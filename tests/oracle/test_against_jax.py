@@ -10,7 +10,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.ir.node import Node
-from graphengine.schedule.order import needed_nodes
+from graphengine.ir.subgraph import needed_nodes
 from tests.arrays import f64, i64
 from tests.random_graphs import BATCH, RECIPES, SEED, SEEDS, Sample, evaluate, grow
 

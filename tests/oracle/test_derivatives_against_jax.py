@@ -14,9 +14,9 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.node import Node
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.loss import Loss
 from graphengine.ops.scan import scan
-from graphengine.schedule.order import needed_nodes
 from graphengine.testing import in_float64
 from tests.arrays import f64, i64
 from tests.random_graphs import evaluate

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.branches import Memory, _depth_first, _most_alive, by_branch
 from graphengine.schedule.memory import _Planner
-from graphengine.schedule.order import needed_nodes, schedule
+from graphengine.schedule.order import schedule
 from tests.schedule.replay import named, prove
 from tests.schedule.tangles import tangles
 

@@ -15,9 +15,10 @@ import graphengine as ge
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.memory import plan
-from graphengine.schedule.order import needed_nodes, schedule
+from graphengine.schedule.order import schedule
 from graphengine.transform.remat import repeated
 from tests.random_graphs import BATCH, SEED, SEEDS, grow
 from tests.schedule.replay import prove

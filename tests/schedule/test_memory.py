@@ -10,8 +10,8 @@ import graphengine as ge
 from graphengine.backends.numpy import NumpyBackend
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
-from graphengine.schedule.order import needed_nodes
 from graphengine.schedule.program import Buffer, Instruction, Program
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import evaluate

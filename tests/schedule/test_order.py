@@ -7,8 +7,9 @@ from hypothesis import given, settings
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
-from graphengine.schedule.order import needed_nodes, schedule
+from graphengine.schedule.order import schedule
 from tests.schedule.replay import named
 from tests.schedule.tangles import tangles
 

@@ -10,8 +10,8 @@ import pytest
 import graphengine as ge
 from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.node import Node
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.scan import scan
-from graphengine.schedule.order import needed_nodes
 from graphengine.transform import linear
 from tests.arrays import f64
 from tests.random_graphs import BATCH, SEEDS, evaluate, grow
