@@ -19,6 +19,7 @@ from graphengine.backends.backend import KernelUse
 from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.native.blas import find_blas
 from graphengine.backends.native.code import Request, addresses
+from graphengine.backends.native.packed import Workspace
 from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
 from graphengine.backends.native.team import GIVE_WAY, Job, team
@@ -65,6 +66,7 @@ class NativeProgram:
     def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
         self._team = team()
         self._sync = np.zeros(24, np.int64)
+        self._workspace = Workspace(1 + self._team.workers)
         self._bound = BoundProgram(program, leaves, self._bind)
         self.arena = self._bound.arena
         self.results = self._bound.results
@@ -98,7 +100,7 @@ class NativeProgram:
         loops = op.loops(out, *operands, scratch=scratch)
         if loops is None and type(op).scalar is not Op.scalar:
             loops = pointwise_loops(op, out, operands)
-        calls = None if loops is None else _kernels(loops)
+        calls = None if loops is None else _kernels(loops, self._workspace)
         reference = partial(op.calls, out, *operands, scratch=scratch)
         if calls is None:
             return list(reference())
@@ -167,12 +169,12 @@ def _use(call: _Native | Call, instruction: str) -> KernelUse:
     return KernelUse(instruction, NumbaBackend.name, kernel.name, kernel.source)
 
 
-def _kernels(loops: Sequence[LoopCall]) -> list[tuple[Kernel, Sequence[Any]]] | None:
+def _kernels(loops: Sequence[LoopCall], workspace: Workspace) -> list[tuple[Kernel, Sequence[Any]]] | None:
     """The calls as kernels with their arguments; None if a product among them has no kernel."""
     calls: list[tuple[Kernel, Sequence[Any]]] = []
     for loop in loops:
         if isinstance(loop, Product):
-            products = product_calls(loop, find_blas())
+            products = product_calls(loop, find_blas(), workspace)
             if products is None:
                 return None
             calls.extend(products)

@@ -21,6 +21,7 @@ from numba.core.registry import cpu_target
 
 from graphengine.backends.native.intrinsics import INTRINSICS
 from graphengine.backends.native.machine import target_machine
+from graphengine.backends.native.microkernel import MICROKERNEL
 from graphengine.backends.native.vocabulary import functions
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, parameters
@@ -103,7 +104,7 @@ def _function(kernel: Kernel, floats: str) -> Any:
     literals = _Literals(np.dtype(floats).type)
     tree = ast.fix_missing_locations(literals.visit(tree))
     code = compile(tree, f"<kernel {kernel.name}>", "exec", flags=annotations.compiler_flag, dont_inherit=True)
-    namespace = {**functions(floats), **INTRINSICS, **literals.values}
+    namespace = {**functions(floats), **INTRINSICS, **MICROKERNEL, **literals.values}
     exec(code, namespace)  # the source is an op's own file, or made from its scalar forms: no document reaches it
     return namespace[kernel.name]
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
-__all__ = ["description", "load", "target_machine"]
+__all__ = ["description", "load", "target_machine", "vector_bytes"]
 
 
 @cache
@@ -26,6 +26,15 @@ def description() -> str:
     """The CPU and what it can do, which machine code depends on."""
     target_machine()
     return f"{llvm.get_process_triple()} {llvm.get_host_cpu_name()} {_features()}"
+
+
+@cache
+def vector_bytes() -> int:
+    """The bytes of a vector with which this CPU multiplies and adds at once; 0 if they are too few, or not known."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx2") and features.get("fma") else 0
 
 
 def _features() -> str:

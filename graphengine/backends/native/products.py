@@ -1,4 +1,4 @@
-"""Matrix products as kernels: BLAS with transpose flags, of which each thread computes some rows or columns."""
+"""Matrix products as kernels: by tiles in registers where that pays, by BLAS, or by plain loops if they are small."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.native.blas import Blas
+from graphengine.backends.native.packed import Workspace, packed_product, pays, plan_of
 from graphengine.ir.kernel import Kernel, Product, kernel_of
 from graphengine.ir.op import Array
 
@@ -108,7 +109,7 @@ def small_dots(
                 c[place] = factor * scale[0] * total + kept * c[place]
 
 
-def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, list[Any]]] | None:
+def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> list[tuple[Kernel, list[Any]]] | None:
     """The calls of kernels that compute `product`; None if there is no BLAS, or no layout that it knows."""
     out, a, b = product.out, product.a, product.b
     if out.dtype != a.dtype or out.dtype != b.dtype or out.dtype.name not in ("float32", "float64"):
@@ -118,7 +119,7 @@ def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, lis
     scale = np.ones((), out.dtype) if product.scale is None else product.scale
     calls = []
     for part in _stacks(out, a, b):
-        call = _call(part, scale, product.factor, product.kept, blas)
+        call = _call(part, scale, product.factor, product.kept, blas, workspace)
         if call is None:
             return None
         calls.append(call)
@@ -126,7 +127,7 @@ def product_calls(product: Product, blas: Blas | None) -> list[tuple[Kernel, lis
 
 
 def _call(
-    stack: tuple[Array, ...], scale: Array, factor: float, kept: float, blas: Blas | None
+    stack: tuple[Array, ...], scale: Array, factor: float, kept: float, blas: Blas | None, workspace: Workspace
 ) -> tuple[Kernel, list[Any]] | None:
     """The call for matrices [outer, inner, rows, columns]."""
     c, a, b = stack
@@ -140,10 +141,16 @@ def _call(
             sizes = [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
             return kernel_of(small_dots), [c, a, b, scale, *sizes, factor, kept]
     leading = [found for array in (c, a, b) if (found := _leading(array))]
-    if blas is None or len(leading) < 3 or leading[0][1]:
+    if len(leading) < 3 or leading[0][1]:
         return None
     (ldc, _), (lda, a_turned), (ldb, b_turned) = leading
     nexts = [_stride(array, axis) for array in (c, a, b) for axis in (0, 1)]
+    if pays(m, n, k, c.itemsize):
+        strides = [*((1, lda) if a_turned else (lda, 1)), *((1, ldb) if b_turned else (ldb, 1)), ldc]
+        plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
+        return kernel_of(packed_product), [c, a, b, scale, workspace.array(c.dtype.name), plan, factor, kept]
+    if blas is None:
+        return None
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
     words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, outer * inner, inner, *nexts]
     return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), factor, kept]

@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
+from graphengine.backends.native import products
 from graphengine.backends.native.blas import find_blas
+from graphengine.backends.native.machine import vector_bytes
+from graphengine.backends.native.packed import Workspace
 from graphengine.backends.native.products import product_calls
 from graphengine.ir.kernel import Product
 from tests.backends.native.compiled import run_on
@@ -51,18 +54,85 @@ def test_a_product_is_what_numpy_computes(
     factor, kept = factors
     scale = np.asarray(1.5, dtype)
     expected = factor * 1.5 * (a @ b) + kept * out
-    calls = product_calls(Product(out, a, b, factor, kept, scale), find_blas())
+    calls = product_calls(Product(out, a, b, factor, kept, scale), find_blas(), Workspace(3))
     assert calls is not None
     for kernel, arguments in calls:
         run_on(threads, kernel, *arguments)
     np.testing.assert_allclose(out, expected, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-4)
 
 
+def packed(product: Product, threads: int) -> None:
+    """Compute a product by tiles, as so many threads."""
+    if not vector_bytes():
+        pytest.skip("no tiles for the vectors of this CPU")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "pays", lambda *_: True)
+        patch.setattr(products, "_FEW", 0)
+        calls = product_calls(product, find_blas(), Workspace(threads))
+    assert calls is not None
+    for kernel, arguments in calls:
+        assert kernel.name == "packed_product"
+        run_on(threads, kernel, *arguments)
+
+
+LONG = st.sampled_from([1, 5, 8, 31, 64, 100, 130])
+
+
+@given(
+    m=LONG,
+    n=st.sampled_from([1, 15, 64, 130, 600]),
+    k=st.sampled_from([1, 16, 33, 400, 800]),
+    turned=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    ahead=st.sampled_from([(), (3,)]),
+    dtype=st.sampled_from(["float32", "float64"]),
+    factors=st.sampled_from([(1.0, 0.0), (-0.5, 1.0), (2.0, 0.25)]),
+)
+@settings(max_examples=60)
+def test_a_product_by_tiles_is_the_same_by_any_number_of_threads(
+    m: int,
+    n: int,
+    k: int,
+    turned: tuple[bool, bool, bool],
+    ahead: tuple[int, ...],
+    dtype: str,
+    factors: tuple[float, float],
+) -> None:
+    a, b, before = (
+        matrix(*sizes, flip, ahead, dtype, seed)
+        for seed, (sizes, flip) in enumerate(zip([(m, k), (k, n), (m, n)], turned, strict=True))
+    )
+    factor, kept = factors
+    found = []
+    for threads in (1, 2, 3):
+        out = before.copy(order="K")
+        packed(Product(out, a, b, factor, kept, np.asarray(1.5, dtype)), threads)
+        found.append(out)
+    expected = factor * 1.5 * (a.astype("float64") @ b) + kept * before
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-3)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_nan_and_infinity_in_a_tile_stay_in_their_rows_and_columns() -> None:
+    a, b = np.ones((20, 40), "float32"), np.ones((40, 70), "float32")
+    a[3, 5], b[7, 69], out = np.nan, np.inf, np.full((20, 70), np.nan, "float32")
+    packed(Product(out, a, b), 2)
+    np.testing.assert_array_equal(out, a @ b)
+
+
+def test_a_product_by_tiles_writes_nothing_beside_its_result() -> None:
+    whole = np.full((30, 200), 7.0, "float32")
+    a, b = np.ones((11, 19), "float32"), np.ones((19, 77), "float32")
+    packed(Product(whole[9:20, 50:127], a, b), 2)
+    assert (whole[9:20, 50:127] == 19).all()
+    assert (whole == 7).sum() == whole.size - 11 * 77
+
+
 def test_what_was_there_is_not_read_unless_it_is_kept() -> None:
     for size in (3, 40):
         out = np.full((size, size), np.nan)
         a = np.eye(size)
-        calls = product_calls(Product(out, a, a + a), find_blas())
+        calls = product_calls(Product(out, a, a + a), find_blas(), Workspace(3))
         assert calls is not None
         for kernel, arguments in calls:
             run_on(1, kernel, *arguments)
@@ -71,10 +141,11 @@ def test_what_was_there_is_not_read_unless_it_is_kept() -> None:
 
 def test_a_matrix_that_is_contiguous_along_neither_axis_has_no_kernel() -> None:
     a = np.zeros((100, 100))[::2, ::2]
-    assert product_calls(Product(np.zeros((50, 50)), a, np.zeros((50, 50))), find_blas()) is None
+    assert product_calls(Product(np.zeros((50, 50)), a, np.zeros((50, 50))), find_blas(), Workspace(3)) is None
 
 
-def test_without_a_blas_only_small_products_have_a_kernel() -> None:
+def test_without_a_blas_and_tiles_only_small_products_have_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "pays", lambda *_: False)
     small, large = np.zeros((4, 4)), np.zeros((64, 64))
-    assert product_calls(Product(small, small + 1, small + 2), None) is not None
-    assert product_calls(Product(large, large + 1, large + 2), None) is None
+    assert product_calls(Product(small, small + 1, small + 2), None, Workspace(3)) is not None
+    assert product_calls(Product(large, large + 1, large + 2), None, Workspace(3)) is None

@@ -1,0 +1,167 @@
+"""Matrix products by tiles in registers, of operands packed so that the tiles read memory in order.
+
+B is packed in panels of the width of a tile, A in slabs of rows where its columns are contiguous instead of its rows. A
+part of both stays in the second cache while it is used (Goto and van de Geijn 2008). Each element of C is added up in
+the same order whatever the threads are, so that their number changes no bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphengine.backends.native.machine import vector_bytes
+from graphengine.ir.op import Array
+
+if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
+    from graphengine.backends.native.intrinsics import behind
+    from graphengine.backends.native.microkernel import (
+        lanes,
+        short_tile,
+        short_tile_rows,
+        tile,
+        tile_columns,
+        tile_rows,
+        turn,
+    )
+
+__all__ = ["Workspace", "packed_product", "pays", "plan_of"]
+
+_DEPTH, _WIDTH, _SLAB = 384, 512, 96
+"""Of what is packed at a time: rows of B, columns of B, rows of A. `packed_product` has them as numbers."""
+
+
+class Workspace:
+    """Where the products of one program pack, one after the other: a part for each thread, allocated on first use."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._memory: Array | None = None
+
+    def array(self, dtype: str) -> Array:
+        """All parts, as elements of `dtype`."""
+        if self._memory is None:
+            line = vector_bytes()
+            block = np.empty(self._threads * _DEPTH * (_WIDTH + _SLAB) * 8 + line, np.uint8)
+            start = -block.ctypes.data % line
+            self._memory = block[start : block.size - line + start]
+        return self._memory.view(dtype)
+
+
+def pays(m: int, n: int, k: int, itemsize: int) -> bool:
+    """Whether a product [m, k] @ [k, n] takes less time so than by BLAS.
+
+    A panel that is not full takes the time of a full one, and to pack one takes some rows to pay.
+    """
+    if vector_bytes() < _MEASURED:
+        return False
+    columns = 4 * vector_bytes() // itemsize
+    return m >= 24 and k >= 8 and 8 * n >= 7 * columns * -(-n // columns)
+
+
+_MEASURED = 64
+"""Bytes of the vectors with which this has been measured against OpenBLAS; with others, BLAS is called."""
+
+
+def plan_of(m: int, n: int, k: int, strides: Sequence[int], count: int, inner: int, nexts: Sequence[int]) -> Array:
+    """The `sizes` of `packed_product`: for `count` products, `inner` of them in a row.
+
+    `strides` are those of rows and columns of A and of B, and that of rows of C; `nexts` those from one product to the
+    next, of C, A and B, each outer and inner.
+    """
+    return np.array([_DEPTH, _WIDTH, _SLAB, m, n, k, *strides, count, inner, *nexts], np.int64)
+
+
+def packed_product(
+    c: Array,
+    a: Array,
+    b: Array,
+    scale: Array,
+    work: Array,
+    sizes: Array,
+    factor: float,
+    kept: float,
+    rank: int,
+    ranks: int,
+) -> None:
+    """C = factor A B + kept C: products dealt out to the threads if there are as many; else their panels, or rows."""
+    most_deep, most_wide, most_high = sizes[0], sizes[1], sizes[2]
+    m, n, k = sizes[3], sizes[4], sizes[5]
+    a_row, a_column, b_row, b_column, c_row = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
+    begin, stop = 0, sizes[11]
+    alpha = factor * scale[0]
+    columns, rows, few = tile_columns(c), tile_rows(c), short_tile_rows(c)
+    panels = (n + columns - 1) // columns
+    first, last, top, end = 0, panels, 0, m
+    if stop >= ranks:
+        begin, stop = stop * rank // ranks, stop * (rank + 1) // ranks
+    elif panels >= 2 * ranks and (a_row != 1 or m < n):  # or each thread would pack all of A
+        first, last = panels * rank // ranks, panels * (rank + 1) // ranks
+    else:
+        tiles = (m + rows - 1) // rows
+        top, end = tiles * rank // ranks * rows, tiles * (rank + 1) // ranks * rows
+        end = end if end < m else m
+    packed = behind(work, rank * most_deep * (most_wide + most_high))
+    slab = behind(packed, most_deep * most_wide)
+    at_once = most_wide // columns
+    for place in range(begin, stop):
+        outer = place // sizes[12]
+        inner = place - outer * sizes[12]
+        c_part = behind(c, outer * sizes[13] + inner * sizes[14])
+        a_part = behind(a, outer * sizes[15] + inner * sizes[16])
+        b_part = behind(b, outer * sizes[17] + inner * sizes[18])
+        for left in range(first, last, at_once):
+            right = left + at_once if left + at_once < last else last
+            for p0 in range(0, k, most_deep):
+                deep = k - p0 if k - p0 < most_deep else most_deep
+                for number in range(left, right):
+                    wide = n - number * columns if n - number * columns < columns else columns
+                    panel = behind(packed, (number - left) * columns * deep)
+                    source = behind(b_part, p0 * b_row + number * columns * b_column)
+                    done = 0
+                    if wide == columns and b_column == 1:
+                        done = deep
+                        for p in range(deep):
+                            for j in range(columns):
+                                panel[p * columns + j] = source[p * b_row + j]
+                    elif wide == columns:
+                        square = lanes(c)
+                        done = deep // square * square
+                        for j in range(0, columns, square):
+                            for p in range(0, done, square):
+                                turn(
+                                    behind(panel, p * columns + j), columns, behind(source, j * b_column + p), b_column
+                                )
+                    for p in range(done, deep):
+                        for j in range(columns):
+                            panel[p * columns + j] = source[p * b_row + j * b_column] if j < wide else 0.0
+                keep = kept if p0 == 0 else 1.0
+                for i0 in range(top, end, most_high):
+                    i1 = i0 + most_high if i0 + most_high < end else end
+                    rows_of_a = behind(a_part, i0 * a_row + p0 * a_column)
+                    row, column = a_row, a_column
+                    if a_row == 1 and right - left > 1:
+                        for p in range(deep):
+                            for i in range(i1 - i0):
+                                slab[p * most_high + i] = rows_of_a[p * a_column + i]
+                        rows_of_a = slab
+                        row, column = 1, most_high
+                    for number in range(left, right):
+                        j0 = number * columns
+                        wide = n - j0 if n - j0 < columns else columns
+                        panel = behind(packed, (number - left) * columns * deep)
+                        i = i0
+                        while i < i1:
+                            c_tile, a_tile = behind(c_part, i * c_row + j0), behind(rows_of_a, (i - i0) * row)
+                            high = i1 - i
+                            if high <= few or high == 2 * few:
+                                high = high if high < few else few
+                                short_tile(
+                                    c_tile, a_tile, panel, deep, row, column, columns, c_row, high, wide, alpha, keep
+                                )
+                            else:
+                                high = high if high < rows else rows
+                                tile(c_tile, a_tile, panel, deep, row, column, columns, c_row, high, wide, alpha, keep)
+                            i += high
