@@ -17,7 +17,18 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import compiler
+from numba.core.cgutils import normalize_ir_text
+from numba.core.codegen import CPUCodeLibrary
+from numba.core.compiler_machinery import PassManager
 from numba.core.registry import cpu_target
+from numba.core.typed_passes import (
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from graphengine.backends.native.intrinsics import INTRINSICS
 from graphengine.backends.native.machine import target_machine
@@ -68,8 +79,46 @@ def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tu
     flags.noalias = noalias
     flags.nrt = flags.release_gil = False
     flags.error_model = "numpy"
-    result = compiler.compile_extra(typing_context, target_context, function, tuple(kinds), types.void, flags, {})
-    return result.library.get_llvm_str(), result.fndesc.llvm_func_name
+    library = _Text(target_context.codegen(), function.__name__)
+    result = compiler.compile_extra(
+        typing_context, target_context, function, tuple(kinds), types.void, flags, {}, library, _Compiler
+    )
+    return library.text, result.fndesc.llvm_func_name
+
+
+class _Text(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
+    """Keeps a module as text, which numba would optimize: that is done once, for all of a kernel."""
+
+    text = ""
+
+    def add_ir_module(self, ir_module: ir.Module) -> None:
+        """Keep what a function has become."""
+        self.text += normalize_ir_text(str(ir_module))
+
+
+class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no types
+    """Those of numba's passes that a kernel needs, which has no closures, no arrays of numba's and no exceptions.
+
+    They are two thirds of the time that a kernel takes to be compiled, and would be more with all passes.
+    """
+
+    def define_pipelines(self) -> list[PassManager]:
+        """The passes, in order."""
+        passes = PassManager("kernel")
+        for made in (
+            TranslateByteCode,
+            FixupArgs,
+            IRProcessing,
+            ReconstructSSA,
+            NopythonTypeInference,
+            PreLowerStripPhis,
+            IRLegalization,
+            NativeLowering,
+            NoPythonBackend,
+        ):
+            passes.add_pass(made, made.__name__)
+        passes.finalize()
+        return [passes]
 
 
 def _optimize(module: llvm.ModuleRef, symbol: str) -> None:
