@@ -1,8 +1,8 @@
 """Matrix products by tiles in registers, of operands packed so that the tiles read memory in order.
 
-B is packed in panels of the width of a tile, A in slabs of rows where its columns are contiguous instead of its rows. A
-part of both stays in the second cache while it is used (Goto and van de Geijn 2008). Each element of C is added up in
-the same order whatever the threads are, so that their number changes no bit.
+B is packed in panels of the width of a tile; A is read where it is, or packed tile by tile where its columns are
+contiguous instead of its rows. Parts of both stay in the second cache while they are used (Goto and van de Geijn 2008).
+Each element of C is added up in the same order whatever the threads are, so that their number changes no bit.
 """
 
 from __future__ import annotations
@@ -139,29 +139,45 @@ def packed_product(
                             panel[p * columns + j] = source[p * b_row + j * b_column] if j < wide else 0.0
                 keep = kept if p0 == 0 else 1.0
                 for i0 in range(top, end, most_high):
-                    i1 = i0 + most_high if i0 + most_high < end else end
+                    high = end - i0 if end - i0 < most_high else most_high
+                    full = high // rows
+                    if high - full * rows == 2 * few - rows and full > 0:
+                        full -= 1  # two short tiles take less time than a full one and a short one
+                    rest = high - full * rows
                     rows_of_a = behind(a_part, i0 * a_row + p0 * a_column)
-                    row, column = a_row, a_column
+                    a_next, row, column, rest_row, rest_column = rows * a_row, a_row, a_column, a_row, a_column
                     if a_row == 1 and right - left > 1:
                         for p in range(deep):
-                            for i in range(i1 - i0):
-                                slab[p * most_high + i] = rows_of_a[p * a_column + i]
+                            for number in range(full):
+                                for i in range(rows):
+                                    slab[(number * deep + p) * rows + i] = rows_of_a[p * a_column + number * rows + i]
+                            for i in range(rest):
+                                slab[full * deep * rows + p * rest + i] = rows_of_a[p * a_column + full * rows + i]
                         rows_of_a = slab
-                        row, column = 1, most_high
+                        a_next, row, column, rest_row, rest_column = rows * deep, 1, rows, 1, rest
                     for number in range(left, right):
                         j0 = number * columns
                         wide = n - j0 if n - j0 < columns else columns
                         panel = behind(packed, (number - left) * columns * deep)
-                        i = i0
-                        while i < i1:
-                            c_tile, a_tile = behind(c_part, i * c_row + j0), behind(rows_of_a, (i - i0) * row)
-                            high = i1 - i
-                            if high <= few or high == 2 * few:
-                                high = high if high < few else few
-                                short_tile(
-                                    c_tile, a_tile, panel, deep, row, column, columns, c_row, high, wide, alpha, keep
-                                )
-                            else:
-                                high = high if high < rows else rows
-                                tile(c_tile, a_tile, panel, deep, row, column, columns, c_row, high, wide, alpha, keep)
-                            i += high
+                        corner = behind(c_part, i0 * c_row + j0)
+                        for i in range(full):
+                            c_tile, a_tile = behind(corner, i * rows * c_row), behind(rows_of_a, i * a_next)
+                            tile(c_tile, a_tile, panel, deep, row, column, columns, c_row, rows, wide, alpha, keep)
+                        c_tile, a_tile = behind(corner, full * rows * c_row), behind(rows_of_a, full * a_next)
+                        for i in range(0, rest, few):
+                            left_over = rest - i if rest - i < few else few
+                            c_rest, a_rest = behind(c_tile, i * c_row), behind(a_tile, i * rest_row)
+                            short_tile(
+                                c_rest,
+                                a_rest,
+                                panel,
+                                deep,
+                                rest_row,
+                                rest_column,
+                                columns,
+                                c_row,
+                                left_over,
+                                wide,
+                                alpha,
+                                keep,
+                            )
