@@ -1,8 +1,12 @@
 """The graph under declaration: names, outputs, updates, equality."""
 
 import copy
+import random
 
+import networkx as nx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine.errors import GraphError, NamingError, ShapeError
@@ -169,6 +173,18 @@ def test_parents_come_first_and_the_lowest_rank_of_what_may_go() -> None:
     parents = {"d": ["c", "a"], "c": ["b"], "b": [], "a": []}
     assert parents_first(parents, rank=lambda name: (ord(name),)) == ["a", "b", "c", "d"]
     assert parents_first(parents, rank=lambda name: (-ord(name),)) == ["b", "c", "a", "d"]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_is_the_one_that_networkx_finds_by_rank(seed: int) -> None:
+    draw = random.Random(seed)
+    count = draw.randrange(1, 12)
+    parents = {node: draw.sample(range(node), draw.randrange(min(node, 3) + 1)) for node in range(count)}
+    ranks = draw.choice([list(range(count)), draw.sample(range(count), count)])
+    whole = nx.DiGraph((parent, node) for node, found in parents.items() for parent in found)
+    whole.add_nodes_from(parents)
+    expected = list(nx.lexicographical_topological_sort(whole, key=lambda node: ranks[node]))
+    assert parents_first(parents, rank=lambda node: (ranks[node],)) == expected
 
 
 def test_networkx_sees_both_operands_of_a_square() -> None:

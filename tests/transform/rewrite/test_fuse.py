@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ import pytest
 import graphengine as ge
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
-from graphengine.ir.node import Node, Phase
+from graphengine.ir.node import Node, Phase, apply
+from graphengine.ir.op import Op
+from graphengine.ir.types import TensorType
 from graphengine.ops import fused_blocks
 from graphengine.ops.fused import Fused
 from graphengine.transform.extract import extract
@@ -55,6 +59,86 @@ def test_a_chain_is_one_node_of_its_last_ones_name() -> None:
     result = after.outputs["result"]
     assert (result.name, result.where) == (before.outputs["result"].name, before.outputs["result"].where)
     assert [parent.name for parent in result.parents] == ["x", "v"]
+
+
+def test_equal_regions_share_one_body_and_keep_their_names() -> None:
+    def write(g: Leaves) -> Node:
+        first = ge.tanh(g.a * g.v + 1.0)
+        second = ge.tanh(first @ g.b * g.v + 1.0)
+        return ge.tanh(second @ g.b * g.v + 2.0)
+
+    before = of(write)
+    after = fused(before)
+    first, second, third = ops(after)
+    assert first.body is second.body
+    assert third.body is not first.body  # another number
+    for op in (first, second, third):
+        assert [before[name].op.kind for name, _ in op.computes] == ["multiply", "add", "tanh"]
+    assert len({name for op in (first, second, third) for name, _ in op.computes}) == 9
+    assert_same_values(before, after)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda g, y: ge.tanh(g.v * y - y),
+        lambda g, y: ge.tanh(y * g.b - y),
+        lambda g, y: ge.tanh(g.v - y * g.v),
+        lambda g, y: ge.sigmoid(y * g.v - y),
+        lambda g, y: ge.sum(ge.tanh(y * g.v - y), 0),
+        lambda g, y: ge.tanh((y * g.v - y)[:2]),
+    ],
+    ids=["order", "type", "wiring", "op", "reduced", "space"],
+)
+def test_other_regions_have_other_bodies(other: Callable[[Leaves, Node], Node]) -> None:
+    def write(g: Leaves) -> Node:
+        return ge.sum(other(g, ge.tanh(g.a * g.v - g.a) @ g.b))
+
+    before = of(write)
+    after = fused(before)
+    bodies = [op.body for op in ops(after)]
+    assert len(bodies) >= 2
+    assert len(set(bodies)) == len(bodies)
+    assert_same_values(before, after)
+
+
+def test_a_bound_body_is_made_once() -> None:
+    graph = ge.Graph("named")
+    x, w = graph.input("x", ("batch", 4)), graph.parameter("w", (4, 4))
+    h = ge.tanh(x @ w * 2.0)
+    graph.output("y", ge.tanh(h @ w * 2.0))
+    exe = ge.compile(graph)
+    bodies = [step.op.body for step in exe.plan(batch=3).instructions if isinstance(step.op, Fused)]
+    assert len(bodies) == 2
+    assert bodies[0] is bodies[1]
+    assert bodies[0].inputs[0].shape == (3, 4)
+
+
+def test_an_op_without_a_hash_is_fused_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Op, "registry", dict(Op.registry))
+
+    class Scaled(Op):
+        """x times the sum of some factors."""
+
+        kind: Literal["scaled_by_list"] = "scaled_by_list"
+        factors: list[float]
+
+        __hash__ = None
+
+        def infer(self, x: TensorType) -> TensorType:
+            return x
+
+        def eval(self, xp: object, x: np.ndarray) -> np.ndarray:
+            return x * sum(self.factors)
+
+        def scalar(self, *operands: str) -> str:
+            return f"{operands[0]} * {sum(self.factors)!r}"
+
+    graph = ge.Graph("own", "float64")
+    x = graph.input("x", (3,))
+    graph.output("y", ge.tanh(apply(Scaled(factors=[1.0, 2.0]), x)))
+    assert regions(fuse(graph)) == [["scaled_by_list", "tanh"]]
+    np.testing.assert_allclose(ge.compile(graph).forward({"x": np.ones(3)})["y"], np.tanh(3 * np.ones(3)))
 
 
 def test_numbers_are_part_of_the_region_and_arrays_are_operands() -> None:
