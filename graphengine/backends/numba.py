@@ -24,7 +24,7 @@ from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
 from graphengine.backends.native.team import GIVE_WAY, Job, team
 from graphengine.errors import ExecutionError
-from graphengine.ir.kernel import Kernel, LoopCall, Product, kernel_of, parameters
+from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ops.fused_loops import pointwise_loops
 from graphengine.schedule.program import Program
@@ -113,7 +113,7 @@ class NativeProgram:
         if not kernel.may_overlap and _overlap(arguments):
             kernel = replace(kernel, may_overlap=True)
         request = kernel, tuple(map(_kind, arguments))
-        return _Native(request, tuple(arguments), names[-2:] == ("rank", "ranks"), reference)
+        return _Native(request, tuple(arguments), is_shared(kernel), reference)
 
     def _tabulate(self) -> Array:
         """A row of the runtime's table for each call; those of NumPy's kernels stay empty."""

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "kernel_of", "parameters"]
+__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "is_shared", "kernel_of", "parameters"]
 
 _WHOLE = ("uint8", "uint32", "uint64", "int32", "int64")
 
@@ -108,3 +108,8 @@ def parameters(kernel: Kernel) -> tuple[str, ...]:
     function = ast.parse(kernel.source).body[0]
     assert isinstance(function, ast.FunctionDef)  # what a kernel is
     return tuple([argument.arg for argument in function.args.args])
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether several threads run a kernel, each its share."""
+    return parameters(kernel)[-2:] == ("rank", "ranks")

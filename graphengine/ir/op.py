@@ -41,12 +41,18 @@ def as_dim(value: object) -> Dim:
     return dim
 
 
+def _sizes(value: object) -> Shape:
+    if not isinstance(value, list | tuple):
+        raise ValueError("sizes are a list of ints and names")
+    return tuple(as_dim(size) for size in value)
+
+
 def _shape(value: object) -> Shape:
     if not isinstance(value, list | tuple):
         raise ValueError("a shape is a list of ints and names")
     if len(value) > MAX_AXES:
         raise ValueError(f"a shape has at most {MAX_AXES} axes, not {len(value)}")
-    return tuple(as_dim(size) for size in value)
+    return _sizes(value)
 
 
 class HoldsDims:
@@ -60,7 +66,10 @@ _DIM_SCHEMA: dict[str, Any] = {
     ]
 }
 OneDim = Annotated[Dim, BeforeValidator(as_dim), HoldsDims(), WithJsonSchema(_DIM_SCHEMA)]
-Dims = Annotated[Shape, BeforeValidator(_shape), HoldsDims(), WithJsonSchema({"type": "array", "items": _DIM_SCHEMA})]
+_LIST_SCHEMA: dict[str, Any] = {"type": "array", "items": _DIM_SCHEMA}
+Dims = Annotated[Shape, BeforeValidator(_shape), HoldsDims(), WithJsonSchema(_LIST_SCHEMA)]
+Sizes = Annotated[Shape, BeforeValidator(_sizes), HoldsDims(), WithJsonSchema(_LIST_SCHEMA)]
+"""Sizes of parts, of which there may be more than a shape has axes."""
 
 
 class Op(Tagged):

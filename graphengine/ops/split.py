@@ -12,7 +12,7 @@ from graphengine.ir import dims
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Dims, Op
+from graphengine.ir.op import Array, Op, Sizes
 from graphengine.ir.types import TensorType, check_axis
 from graphengine.ops.broadcast import full
 from graphengine.ops.shape import concat
@@ -25,7 +25,7 @@ class Split(Op):
 
     is_view: ClassVar[bool] = True
     kind: Literal["split"] = "split"
-    sizes: Dims
+    sizes: Sizes
     axis: int = 0
 
     def infer(self, x: TensorType) -> BundleType:

@@ -12,7 +12,7 @@ import pytest
 from numpy.lib.stride_tricks import as_strided
 
 from graphengine.ir import vocabulary
-from graphengine.ir.kernel import VOCABULARY, Kernel, LoopCall, Product, kernel_of, parameters
+from graphengine.ir.kernel import VOCABULARY, Kernel, LoopCall, Product, is_shared, kernel_of, parameters
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 
@@ -23,7 +23,7 @@ def by_python(kernel: Kernel, arguments: Sequence[Any], rank: int, ranks: int) -
     """Runs the kernel's own text; an index outside of an array's memory is an IndexError."""
     flat = [_Memory(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
     with np.errstate(all="ignore"):
-        _function(kernel)(*flat, *((rank, ranks) if _is_shared(kernel) else ()))
+        _function(kernel)(*flat, *((rank, ranks) if is_shared(kernel) else ()))
 
 
 def as_machine_code(kernel: Kernel, arguments: Sequence[Any], rank: int, ranks: int) -> None:
@@ -44,7 +44,7 @@ def make(calls: Sequence[LoopCall], execute: Execute, ranks: int = 1) -> bool:
         function, arguments = call
         kernel = function if isinstance(function, Kernel) else kernel_of(function)
         given = (*arguments, fault) if "fault" in parameters(kernel) else arguments
-        for rank in range(ranks if _is_shared(kernel) else 1):
+        for rank in range(ranks if is_shared(kernel) else 1):
             execute(kernel, given, rank, ranks)
         if fault[0]:
             return False
@@ -101,10 +101,6 @@ def _multiply(product: Product) -> None:
     factor = product.factor if product.scale is None else product.factor * product.scale
     value = factor * np.matmul(product.a, product.b)
     product.out[...] = value + product.kept * product.out if product.kept else value
-
-
-def _is_shared(kernel: Kernel) -> bool:
-    return parameters(kernel)[-2:] == ("rank", "ranks")
 
 
 @cache

@@ -45,6 +45,16 @@ def test_a_part_that_nobody_reads_has_an_adjoint_of_zeros() -> None:
     np.testing.assert_array_equal(exe.backward()["x"], [0.0, 4.0, 6.0, 0.0])
 
 
+def test_there_may_be_more_parts_than_a_shape_has_axes() -> None:
+    graph = ge.Graph()
+    parts = ge.split(graph.input("x", (100, 2)), 100)
+    graph.output("last", parts[99])
+    again = ge.Graph.from_json(graph.to_json())
+    assert again == graph
+    x = np.arange(200, dtype="float32").reshape(100, 2)
+    np.testing.assert_array_equal(ge.compile(again).forward({"x": x})["last"], x[99:])
+
+
 def test_a_named_axis_splits_into_parts_that_add_up_to_it() -> None:
     x = ge.Graph("named").input("x", ("batch", 2))
     doubled = ge.concat([x, x])

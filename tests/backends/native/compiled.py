@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphengine.ir.kernel import Kernel, kernel_of
+from graphengine.ir.kernel import Kernel, is_shared, kernel_of
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
-from graphengine.backends.native.build import build, is_shared
+from graphengine.backends.native.build import build
 from graphengine.backends.native.machine import load
 
 _numbers = itertools.count()
