@@ -10,6 +10,7 @@ import ast
 import ctypes
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -37,7 +38,7 @@ from graphengine.backends.native.vocabulary import functions
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, is_shared
 
-__all__ = ["build", "llvm_module", "optimized"]
+__all__ = ["build", "optimized"]
 
 _WORD = ir.IntType(64)
 
@@ -56,7 +57,7 @@ def optimized(symbol: str, kernel: Kernel, signature: Sequence[str]) -> llvm.Mod
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
-    text, inner = llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
+    text, inner = _llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
     module = llvm.parse_assembly(text)
     wrapper = _wrapper(inner, symbol, [_llvm_type(name, floats) for name in signature], shared)
     module.link_in(llvm.parse_assembly(wrapper))
@@ -64,11 +65,10 @@ def optimized(symbol: str, kernel: Kernel, signature: Sequence[str]) -> llvm.Mod
     return module
 
 
-def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[str, str]:
+def _llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[str, str]:
     """The LLVM module of `function` for parameters of these types, as text, and the function's name in it."""
     typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
-    typing_context.refresh()
-    target_context.refresh()
+    _make_known(functions.cache_info().currsize)
     flags = compiler.Flags()
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.noalias = noalias
@@ -79,6 +79,13 @@ def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tu
         typing_context, target_context, function, tuple(kinds), types.void, flags, {}, library, _Compiler
     )
     return library.text, result.fndesc.llvm_func_name
+
+
+@cache
+def _make_known(dtypes: int) -> None:
+    """Let numba look for names it does not know yet, of which there are more for each dtype that kernels have."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
 
 
 class _Text(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
