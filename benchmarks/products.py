@@ -9,8 +9,9 @@ themselves, so that part of what they read is in the caches.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 from unittest import mock
@@ -19,6 +20,7 @@ import numpy as np
 
 import graphengine as ge
 from graphengine.backends.native import products
+from graphengine.backends.native.machine import vector_bytes
 from graphengine.backends.numba import NativeProgram, NumbaBackend
 from graphengine.schedule.program import Program
 
@@ -42,6 +44,8 @@ SECONDS = 0.5
 
 def main() -> None:
     """Print both tables."""
+    if not vector_bytes():
+        sys.exit("this CPU has no vectors for which there are tiles")
     print(f"{'product':<28}{'tiles':>16}{'BLAS':>16}   GFLOP/s of the minimum and the median")
     for m, k, n, turned in SIZES:
         program = product(m, k, n, turned)
@@ -92,7 +96,7 @@ def load(program: Program) -> NativeProgram:
     return NumbaBackend().load(program, leaves)
 
 
-def timed(ways: dict[str, Callable[[], None]], seconds: float = SECONDS) -> dict[str, tuple[float, float]]:
+def timed(ways: Mapping[str, Callable[[], None]], seconds: float = SECONDS) -> dict[str, tuple[float, float]]:
     """The minimum and the median of each way, run in turn for so many seconds."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     end = time.perf_counter() + seconds

@@ -8,14 +8,19 @@ from contextlib import contextmanager
 
 __all__ = ["growing"]
 
+MOST_UNSEEN = 500_000
+"""How many objects may become old unseen before the collector looks at all of them."""
+
+_unseen = 0
+
 
 @contextmanager
 def growing() -> Iterator[None]:
     """Inside, Python's collector of circular garbage rests: of a graph that grows nothing is garbage, and the collector
     would walk through all of it whenever it has grown by a quarter, which takes as long as building it.
 
-    What has been built counts as old when it is done: next to nothing of it is garbage then, so that only the rare
-    collections of all that is old will look at it.
+    What has been built counts as old when it is done, for next to nothing of it is garbage then. Python counts no such
+    objects, and would never look at them again; so they are counted here, and looked at when they are many.
     """
     was_on = gc.isenabled()
     gc.disable()
@@ -23,7 +28,16 @@ def growing() -> Iterator[None]:
         yield
     finally:
         if was_on:
-            if gc.get_freeze_count() == 0:  # or what somebody has frozen would be thawed
-                gc.freeze()
-                gc.unfreeze()  # among the old
+            _grow_old()
             gc.enable()
+
+
+def _grow_old() -> None:
+    global _unseen
+    _unseen += gc.get_count()[0]
+    if _unseen > MOST_UNSEEN:
+        _unseen = 0
+        gc.collect()
+    elif gc.get_freeze_count() == 0:  # or what somebody has frozen would be thawed
+        gc.freeze()
+        gc.unfreeze()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -173,6 +173,10 @@ class Op(Tagged):
     def arity(cls) -> tuple[int, int | None]:
         """The least and the greatest number of operands, as `infer` takes them; None for any number."""
         return _arity(cls)
+
+    def exactly(self) -> Hashable:
+        """A key for what this op does, bit for bit: attributes that are equal may differ in the sign of a zero."""
+        return self if len(type(self).model_fields) == 1 else (self, repr(self))
 
     def attributes(self) -> dict[str, Any]:
         """The attributes as they stand in JSON, defaults left out."""

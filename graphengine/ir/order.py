@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from graphengine.errors import CycleError
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 
 
-def parents_first(parents: Mapping[Key, Iterable[Key]], rank: Callable[[Key], tuple[int, ...]]) -> list[Key]:
+def parents_first(parents: Mapping[Key, Collection[Key]], rank: Callable[[Key], tuple[int, ...]]) -> list[Key]:
     """The keys in an order in which parents precede children, the lowest `rank` first among those that are free to go.
 
     Raises CycleError, with the circle written out, if there is no such order.
@@ -36,7 +36,7 @@ def parents_first(parents: Mapping[Key, Iterable[Key]], rank: Callable[[Key], tu
         raise CycleError(f"nodes depend on each other in a circle: {text}", circle) from None
 
 
-def _is_parents_first(keys: Iterable[Key], parents: Mapping[Key, Iterable[Key]]) -> bool:
+def _is_parents_first(keys: Iterable[Key], parents: Mapping[Key, Collection[Key]]) -> bool:
     past: set[Key] = set()
     for key in keys:
         if not past.issuperset(parents[key]):

@@ -32,7 +32,7 @@ def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph
 
 
 def needed_nodes(targets: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
-    """The nodes from which `targets` are computed once the `given` ones are there, parents first."""
+    """The nodes from which `targets`, all of one graph, are computed once the `given` ones are there, parents first."""
     stops = set(given)
     found: dict[int, Node] = {}
     pending = list(targets)

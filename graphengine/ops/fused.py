@@ -31,7 +31,7 @@ class Fused(Op):
     """
 
     body: Body = Field(exclude=True)
-    computes: tuple[tuple[str, Phase], ...] = Field((), exclude=True)
+    computes: tuple[tuple[str, Phase], ...] = Field(exclude=True)
 
     def infer(self, *types: TensorType) -> TensorType:
         if list(types) != self.body.inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from graphengine.ir.bundle import BundleType
 from graphengine.ir.dims import Dim
@@ -17,6 +17,9 @@ from graphengine.ops.fused_blocks import Blocks
 
 __all__ = ["Body"]
 
+_BOUND_KEPT = 16
+"""For how many sizes of named dims a body is kept: as many as programs are."""
+
 
 class Body:
     """A region as a graph, which does not change any more: its inputs are the operands, its outputs the results.
@@ -29,6 +32,7 @@ class Body:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._overwritable: dict[int, tuple[int, ...]] = {}
+        self._bound: dict[tuple[tuple[str, Dim], ...], Body] = {}
 
     @cached_property
     def inputs(self) -> list[TensorType]:
@@ -74,7 +78,12 @@ class Body:
 
     def bound(self, binding: Mapping[str, Dim]) -> Body:
         """The same region with sizes, or other dims, in the place of its named ones."""
-        return _bound(self, tuple(binding.items()))
+        key = tuple(sorted(binding.items()))
+        if key not in self._bound:
+            self._bound[key] = Body(self.graph.bind(binding))
+            if len(self._bound) > _BOUND_KEPT:
+                del self._bound[next(iter(self._bound))]
+        return self._bound[key]
 
     def _overwritable_by(self, result: Node) -> list[int]:
         if isinstance(result.op, Reduction):
@@ -93,11 +102,6 @@ class Body:
             for parent in dict.fromkeys(node.parents):
                 readers[parent].append(node)
         return readers
-
-
-@lru_cache(maxsize=4096)
-def _bound(body: Body, binding: tuple[tuple[str, Dim], ...]) -> Body:
-    return Body(body.graph.bind(dict(binding)))
 
 
 def _precedes(reader: Node, operand: Node, result: Node) -> bool:

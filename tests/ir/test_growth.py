@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
 import graphengine as ge
+from graphengine.ir import growth
 from graphengine.ir.growth import growing
 
 
@@ -50,6 +52,20 @@ def test_what_has_grown_is_old_and_still_collected() -> None:
     assert gc.get_freeze_count() == 0
     del circle
     assert gc.collect() > 0
+
+
+def test_graphs_that_nobody_holds_are_freed_without_being_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "MOST_UNSEEN", 1_000)
+    gc.enable()
+    alive: list[weakref.ref[object]] = []
+    for _ in range(60):
+        graph = ge.Graph("line")
+        graph.output("loss", ge.sum(graph.parameter("w", (3,)) * 2.0))
+        exe = ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.1))
+        exe.step({})
+        alive.append(weakref.ref(exe._recipe.graph))
+        del graph, exe
+    assert sum(held() is not None for held in alive) < 40
 
 
 def test_what_somebody_has_frozen_stays_frozen() -> None:

@@ -18,7 +18,7 @@ def declared() -> ge.Graph:
     return graph
 
 
-def test_between_are_the_nodes_that_must_be_computed_parents_first() -> None:
+def test_needed_are_the_nodes_that_must_be_computed_parents_first() -> None:
     graph = declared()
     assert [node.name for node in needed_nodes([graph["c"]], [graph["a"]])] == ["y", "b", "c"]
     assert needed_nodes([graph["a"]], [graph["a"]]) == []

@@ -15,16 +15,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from graphengine.backends.native.machine import vector_bytes
+from graphengine.backends.native.packed import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
 
 __all__ = ["MICROKERNEL"]
-
-_ROWS = 6
-"""Rows of a tile: with 4 vectors to a row they take 24 of 32 registers, and each number of A serves four times."""
-
-_SHORT = 4
-"""Rows of a short tile, by which the last rows of a matrix are computed."""
-
-_VECTORS = 4
 
 _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
@@ -41,19 +34,19 @@ def lanes(_: Any, x: Any) -> Emitter:
 @intrinsic
 def tile_columns(_: Any, x: Any) -> Emitter:
     """How many columns a tile has, for the dtype of `x`."""
-    return types.int64(x), lambda *_: _WORD(_VECTORS * _lanes(x.dtype))
+    return types.int64(x), lambda *_: _WORD(TILE_VECTORS * _lanes(x.dtype))
 
 
 @intrinsic
 def tile_rows(_: Any, x: Any) -> Emitter:
     """How many rows a tile has."""
-    return types.int64(x), lambda *_: _WORD(_ROWS)
+    return types.int64(x), lambda *_: _WORD(TILE_ROWS)
 
 
 @intrinsic
 def short_tile_rows(_: Any, x: Any) -> Emitter:
     """How many rows a short tile has."""
-    return types.int64(x), lambda *_: _WORD(_SHORT)
+    return types.int64(x), lambda *_: _WORD(SHORT_TILE_ROWS)
 
 
 @intrinsic
@@ -76,7 +69,7 @@ def tile(
 
     All columns of B are read. C is read only if it is kept.
     """
-    return _tile_of(_ROWS, c)
+    return _tile_of(TILE_ROWS, c)
 
 
 @intrinsic
@@ -96,7 +89,7 @@ def short_tile(
     kept: Any,
 ) -> Emitter:
     """The same for a tile of fewer rows."""
-    return _tile_of(_SHORT, c)
+    return _tile_of(SHORT_TILE_ROWS, c)
 
 
 @intrinsic
@@ -162,7 +155,7 @@ class _Tile:
         places = ir.Constant(ir.VectorType(_WORD, count), list(range(count)))
         masks = [
             builder.icmp_signed("<", places, _spread(builder, builder.sub(self._columns, _WORD(number * count)), count))
-            for number in range(_VECTORS)
+            for number in range(TILE_VECTORS)
         ]
         for row in range(self._height):
             with builder.if_then(builder.icmp_signed("<", _WORD(row), self._rows)):
@@ -176,7 +169,7 @@ class _Tile:
         pointer = ir.IntType(8).as_pointer()
         prefetch = _function(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, *[_INT] * 3])
         for row in range(self._height):
-            for number in range(_VECTORS):
+            for number in range(TILE_VECTORS):
                 offset = builder.add(builder.mul(_WORD(row), self._c_row), _WORD(number * self._vector.count))
                 place = builder.bitcast(builder.gep(self._c, [offset]), pointer)
                 builder.call(prefetch, [place, _INT(1), _INT(3), _INT(1)])  # to be written, kept near, data
@@ -194,13 +187,13 @@ class _Tile:
         builder.branch(head)
         builder.position_at_end(head)
         count, a_offset, b_offset = (builder.phi(_WORD) for _ in range(3))
-        sums = [[builder.phi(self._vector) for _ in range(_VECTORS)] for _ in range(self._height)]
+        sums = [[builder.phi(self._vector) for _ in range(TILE_VECTORS)] for _ in range(self._height)]
         builder.cbranch(builder.icmp_signed("<", count, self._k), body, done)
         builder.position_at_end(body)
         width = self._vector.count
         row_of_b = [
             _load(builder, self._b, builder.add(b_offset, _WORD(number * width)), self._vector)
-            for number in range(_VECTORS)
+            for number in range(TILE_VECTORS)
         ]
         new = []
         for start, line in zip(starts, sums, strict=True):

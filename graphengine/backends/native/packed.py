@@ -27,10 +27,14 @@ if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
         turn,
     )
 
-__all__ = ["Workspace", "packed_product", "pays", "plan_of"]
+__all__ = ["SHORT_TILE_ROWS", "TILE_ROWS", "TILE_VECTORS", "Workspace", "packed_product", "pays", "plan_of"]
+
+TILE_ROWS, SHORT_TILE_ROWS, TILE_VECTORS = 6, 4, 4
+"""Of a tile: rows, those of a short one, by which the last rows of a matrix are computed, and vectors to a row. The
+sums take 24 of 32 registers so, and each number of A serves four times."""
 
 _DEPTH, _WIDTH, _SLAB = 384, 512, 96
-"""Of what is packed at a time: rows of B, columns of B, rows of A. `packed_product` has them as numbers."""
+"""Of what is packed at a time: rows of B, columns of B, rows of A."""
 
 
 class Workspace:
@@ -57,7 +61,7 @@ def pays(m: int, n: int, k: int, itemsize: int) -> bool:
     """
     if vector_bytes() < _MEASURED:
         return False
-    columns = 4 * vector_bytes() // itemsize
+    columns = TILE_VECTORS * vector_bytes() // itemsize
     return m >= 24 and k >= 8 and 8 * n >= 7 * columns * -(-n // columns)
 
 

@@ -84,8 +84,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
     """The graph of a document and of the constants beside it; raises SpecError if either is wrong."""
     path = Path(path)
     place = Place(str(path))
-    with growing(), open(path, "rb") as file:
-        document = parse(file.read(max_bytes + 1), place, max_bytes)
+    with growing():
+        with open(path, "rb") as file:
+            document = parse(file.read(max_bytes + 1), place, max_bytes)
         return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
 
 

@@ -82,6 +82,6 @@ class _OpNumbers:
     def _number_of_value(self, op: Op) -> int:
         is_large = isinstance(op, Constant) and op.value.size > COMPARED_ELEMENTS
         try:
-            return self._by_value.setdefault(id(op) if is_large else op, len(self._by_value))
+            return self._by_value.setdefault(id(op) if is_large else op.exactly(), len(self._by_value))
         except TypeError:  # it has no hash, as an op of somebody's own may have none, with a list for an attribute
             return self._by_value.setdefault(id(op), len(self._by_value))

@@ -207,7 +207,7 @@ class _Bodies:
         for node in members:
             operands = tuple([places.get(parent, parent.op) for parent in node.parents])  # the op, if it is a number
             places[node] = len(places)
-            steps.append((node.op, operands))
+            steps.append((node.op.exactly(), operands))
         types, results = tuple([node.type for node in inputs]), tuple([places[node] for node in outputs])
         key = types, tuple(steps), results
         try:

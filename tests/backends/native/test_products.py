@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
+import graphengine as ge
+from graphengine.backends.native import packed as packed_products
 from graphengine.backends.native import products
 from graphengine.backends.native.blas import find_blas
 from graphengine.backends.native.machine import vector_bytes
-from graphengine.backends.native.packed import Workspace
+from graphengine.backends.native.packed import Workspace, pays
 from graphengine.backends.native.products import product_calls
 from graphengine.ir.kernel import Product
 from tests.backends.native.compiled import run_on
@@ -111,6 +113,38 @@ def test_a_product_by_tiles_is_the_same_by_any_number_of_threads(
     np.testing.assert_allclose(found[0], expected, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-3)
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "itemsize", "vector", "expected"),
+    [
+        ((128, 512, 512), 4, 64, True),
+        ((24, 64, 8), 4, 64, True),
+        ((23, 64, 8), 4, 64, False),
+        ((24, 64, 7), 4, 64, False),
+        ((128, 32, 128), 4, 64, False),
+        ((128, 32, 128), 8, 64, True),
+        ((128, 10, 512), 4, 64, False),
+        ((128, 70, 128), 4, 64, False),
+        ((128, 120, 128), 4, 64, True),
+        ((128, 512, 512), 4, 32, False),
+        ((128, 512, 512), 4, 0, False),
+    ],
+)
+def test_tiles_pay_for_enough_rows_of_nearly_full_panels_on_wide_vectors(
+    size: tuple[int, int, int], itemsize: int, vector: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_products, "vector_bytes", lambda: vector)
+    assert pays(*size, itemsize) is expected
+
+
+def test_a_large_product_of_a_program_is_computed_by_tiles() -> None:
+    graph = ge.Graph("product")
+    graph.output("y", graph.parameter("a", (128, 512)) @ graph.parameter("b", (512, 512)))
+    exe = ge.compile(graph, backend="numba")
+    (use,) = exe.explain().kernels
+    assert use.kernel == ("packed_product" if vector_bytes() == 64 else "blas_product")
+    np.testing.assert_allclose(exe.forward({})["y"], exe.parameters["a"] @ exe.parameters["b"], rtol=1e-4, atol=1e-5)
 
 
 def test_nan_and_infinity_in_a_tile_stay_in_their_rows_and_columns() -> None:

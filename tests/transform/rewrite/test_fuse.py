@@ -102,6 +102,18 @@ def test_other_regions_have_other_bodies(other: Callable[[Leaves, Node], Node]) 
     assert_same_values(before, after)
 
 
+def test_a_zero_among_attributes_keeps_its_sign() -> None:
+    graph = ge.Graph("zeros")
+    x, w = graph.input("x", (4,)), graph.input("w", (4,))
+    graph.output("plus", 1.0 / ge.clip(x, 0.0, 1.0))
+    graph.output("minus", 1.0 / ge.clip(w, -0.0, 1.0))
+    graph.output("same", 1.0 / ge.clip(x, -0.0, 1.0))
+    feeds = {"x": -np.ones(4), "w": -np.ones(4)}
+    plain, spared = (ge.compile(graph, rewrites=names).forward(feeds) for names in ((), ("duplicates", "fuse")))
+    for name, value in plain.items():
+        np.testing.assert_array_equal(spared[name], value, err_msg=name)
+
+
 def test_a_bound_body_is_made_once() -> None:
     graph = ge.Graph("named")
     x, w = graph.input("x", ("batch", 4)), graph.parameter("w", (4, 4))
