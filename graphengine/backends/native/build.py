@@ -101,7 +101,7 @@ class _Text(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
 class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no types
     """Those of numba's passes that a kernel needs, which has no closures, no arrays of numba's and no exceptions.
 
-    So half of the time to compile a kernel is spent in numba, and with all passes it is two thirds.
+    What numba does is most of the time to compile a kernel, and its other passes find nothing to do in one.
     """
 
     def define_pipelines(self) -> list[PassManager]:

@@ -50,49 +50,6 @@ def short_tile_rows(_: Any, x: Any) -> Emitter:
 
 
 @intrinsic
-def tile(
-    _: Any,
-    c: Any,
-    a: Any,
-    b: Any,
-    k: Any,
-    a_row: Any,
-    a_column: Any,
-    b_row: Any,
-    c_row: Any,
-    rows: Any,
-    columns: Any,
-    factor: Any,
-    kept: Any,
-) -> Emitter:
-    """C = factor A B + kept C for the first rows and columns of a tile; the rows of B and of C are contiguous.
-
-    All columns of B are read. C is read only if it is kept.
-    """
-    return _tile_of(TILE_ROWS, c)
-
-
-@intrinsic
-def short_tile(
-    _: Any,
-    c: Any,
-    a: Any,
-    b: Any,
-    k: Any,
-    a_row: Any,
-    a_column: Any,
-    b_row: Any,
-    c_row: Any,
-    rows: Any,
-    columns: Any,
-    factor: Any,
-    kept: Any,
-) -> Emitter:
-    """The same for a tile of fewer rows."""
-    return _tile_of(SHORT_TILE_ROWS, c)
-
-
-@intrinsic
 def turn(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Emitter:
     """out[i, j] = x[j, i] for a square of as many rows as a vector has lanes; rows are contiguous."""
 
@@ -117,21 +74,44 @@ def turn(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Emitter:
     return types.none(out, types.int64, x, types.int64), emit
 
 
+def _tile_of(height: int) -> Any:
+    """C = factor A B + kept C for the first rows and columns of a tile of so many rows.
+
+    The rows of B and of C are contiguous. All columns of B are read; C is read only if it is kept.
+    """
+
+    def product(
+        _: Any,
+        c: Any,
+        a: Any,
+        b: Any,
+        k: Any,
+        a_row: Any,
+        a_column: Any,
+        b_row: Any,
+        c_row: Any,
+        rows: Any,
+        columns: Any,
+        factor: Any,
+        kept: Any,
+    ) -> Emitter:
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+            _Tile(builder, _vector(context, c.dtype), height, values).emit()
+            return context.get_dummy_value()
+
+        return types.none(c, c, c, *[types.int64] * 7, c.dtype, c.dtype), emit
+
+    return intrinsic(product)
+
+
+tile, short_tile = _tile_of(TILE_ROWS), _tile_of(SHORT_TILE_ROWS)
+
 MICROKERNEL: dict[str, Any] = {
-    function._name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, tile, short_tile, turn)
+    **{function._name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, turn)},
+    "tile": tile,
+    "short_tile": short_tile,
 }
 """By name."""
-
-
-def _tile_of(height: int, array: Any) -> Emitter:
-    """The product for tiles of so many rows."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        _Tile(builder, _vector(context, array.dtype), height, values).emit()
-        return context.get_dummy_value()
-
-    whole = types.int64
-    return types.none(array, array, array, *[whole] * 7, array.dtype, array.dtype), emit
 
 
 class _Tile:
