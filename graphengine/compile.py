@@ -90,7 +90,7 @@ def compile(
             asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
             node = recipe.graph.nodes[_output_or_node(graph, loss).index]
             if STABLE in recipe.rewrites:
-                node = _make_safe(recipe, node)
+                node = _make_safe(recipe, graph, node)
             _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
         executable = Executable(recipe, BACKENDS[chosen_backend](), seed)
     if memory_budget is not None and not _open_dims(graph):
@@ -98,17 +98,14 @@ def compile(
     return executable
 
 
-def _make_safe(recipe: Recipe, loss: Node) -> Node:
+def _make_safe(recipe: Recipe, declared: Graph, loss: Node) -> Node:
     """Put safe forms in the place of those written out, and return what the loss is then.
 
     It is before differentiating that this is done, for an unsafe form has an unsafe adjoint.
     """
-    declared = recipe.graph
-    declared.outputs[_LOSS] = loss
-    recipe.graph = make_stable(declared, keep_names=True)
-    if recipe.graph is not declared:
-        recipe.declared = declared
-        del declared.outputs[_LOSS]
+    recipe.graph.outputs[_LOSS] = loss
+    if make_stable(recipe.graph, keep_names=True):
+        recipe.declared = declared.copy()
     return recipe.graph.outputs.pop(_LOSS)
 
 

@@ -29,7 +29,7 @@ from graphengine.transform.adjoint import Derivative
 from graphengine.transform.extract import extract
 from graphengine.transform.inference import for_inference, trains_otherwise
 from graphengine.transform.rewrite.changes import changes
-from graphengine.transform.rewrite.passes import rewrite
+from graphengine.transform.rewrite.passes import on_copy, rewrite
 from graphengine.transform.rewrite.stable import make_stable
 
 __all__ = ["Executable", "Recipe"]
@@ -227,7 +227,7 @@ class Executable:
             binding=program.binding,
             cost=cost_of(program),
             left_out=tuple(node.name for node in self.graph.nodes if not node.is_leaf and node.name not in part),
-            declared=tuple(changes(declared, make_stable(declared))) if declared is not None else (),
+            declared=tuple(changes(declared, on_copy(make_stable, declared))) if declared is not None else (),
             rewrites=rewritten(part, self._recipe.rewrites, lambda graph: plan_within(None, kind, graph, binding)),
             kernels=self._loaded_for(kind, outputs, program.binding).runnable.kernels,
             shows_source=source,

@@ -12,7 +12,7 @@ from graphengine.ir.graph import Graph
 from graphengine.schedule.cost import Cost, cost_of
 from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.changes import Change, changes
-from graphengine.transform.rewrite.passes import REWRITES
+from graphengine.transform.rewrite.passes import REWRITES, on_copy
 
 __all__ = ["Explanation", "Rewritten", "rewritten"]
 
@@ -98,7 +98,7 @@ def rewritten(graph: Graph, names: Sequence[str], plan: Callable[[Graph], Progra
     found = []
     before = cost_of(plan(graph))
     for name in names:
-        next_graph = REWRITES[name](graph)
+        next_graph = on_copy(REWRITES[name], graph)
         after = before if next_graph is graph else cost_of(plan(next_graph))
         found.append(Rewritten(name, tuple(changes(graph, next_graph)), before, after))
         graph, before = next_graph, after

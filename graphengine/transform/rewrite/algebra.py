@@ -13,6 +13,6 @@ __all__ = ["simplify"]
 _RULES = Rules(ARITHMETIC, ARRANGEMENT, REDUCTIONS)
 
 
-def simplify(graph: Graph) -> Graph:
-    """`graph` after the rules of arithmetic, arrangement and reductions, in the bodies of its scans too."""
+def simplify(graph: Graph) -> bool:
+    """Follow the rules of arithmetic, arrangement and reductions, in the bodies of scans too."""
     return apply_rules(graph, _RULES)

@@ -14,22 +14,27 @@ from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
-from graphengine.transform.rewrite.results import take_results
 
 __all__ = ["in_bodies"]
 
 
-def in_bodies(graph: Graph, rewrite: Callable[[Graph], Graph]) -> Graph:
-    """`graph` with `rewrite` made in the body of every scan, whose operands stay; itself where that changes nothing.
+def in_bodies(graph: Graph, rewrite: Callable[[Graph], bool]) -> bool:
+    """Make `rewrite` in the body of every scan of `graph`, whose operands stay; whether that changes anything.
 
-    `rewrite` keeps the inputs and the names of the outputs of what it is given.
+    `rewrite` keeps the inputs and the names of the outputs of what it is given, and tells whether it has changed it.
     """
     scans = [node for node in graph.nodes if isinstance(node.op, Scan)]
     if not scans:
-        return graph
+        return False
     read = _items_read(graph)
     changed = {node: new for node in scans if (new := _rewritten(node, read[node], rewrite)) is not None}
-    return _with(graph, changed) if changed else graph
+    for node in graph.nodes:
+        if isinstance(node.op, Item) and node.parents[0] in changed:
+            node.op = Item(index=changed[node.parents[0]].items.get(node.op.index, node.op.index))
+    for node, new in changed.items():
+        node.op = new.op
+        node.type = new.op.infer(*(parent.type for parent in node.parents))
+    return bool(changed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +54,17 @@ def _items_read(graph: Graph) -> dict[Node, set[int]]:
     return read
 
 
-def _rewritten(scan: Node, read: Collection[int], rewrite: Callable[[Graph], Graph]) -> _Changed | None:
+def _rewritten(scan: Node, read: Collection[int], rewrite: Callable[[Graph], bool]) -> _Changed | None:
     assert isinstance(scan.op, Scan)
     body, items = _exposed(scan.op, read)
-    new = rewrite(body)
-    if new is body:
-        return None
-    return _Changed(scan.op.model_copy(update={"body": new}), items)
+    return _Changed(scan.op.model_copy(update={"body": body}), items) if rewrite(body) else None
 
 
 def _exposed(op: Scan, read: Collection[int]) -> tuple[Graph, dict[int, int]]:
-    """The body with an output for every item that is read, and the new numbers of those that were none before."""
+    """A copy of the body with an output for every item that is read, and the new numbers of those that had none."""
     hidden = sorted(item for item in read if item >= len(op.body.outputs))
     if not hidden:
-        return op.body, {}
+        return op.body.copy(), {}
     body = op.opened.copy()
     new = {item: len(body.outputs) + place for place, item in enumerate(hidden)}
     for item in hidden:
@@ -75,26 +77,3 @@ def _free_output(body: Graph, name: str) -> str:
     while name in body.outputs:
         name += "_"
     return name
-
-
-def _with(graph: Graph, changed: Mapping[Node, _Changed]) -> Graph:
-    """`graph` with these scans in the place of its own."""
-    twin = Graph(graph.name, graph.dtype)
-    copies: list[Node] = []
-    for node in graph.nodes:
-        parents = tuple([copies[parent.index] for parent in node.parents])
-        copies.append(twin.append_copy(_redone(node, changed), parents))
-    return take_results(twin, graph, copies)
-
-
-def _redone(node: Node, changed: Mapping[Node, _Changed]) -> Node:
-    """`node`, or if it is a changed scan, or an item of one with another number, a model of what it becomes."""
-    op, type_ = node.op, node.type
-    if node in changed:
-        op = changed[node].op
-        type_ = op.infer(*(parent.type for parent in node.parents))
-    elif isinstance(op, Item) and node.parents[0] in changed:
-        op = Item(index=changed[node.parents[0]].items.get(op.index, op.index))
-    else:
-        return node
-    return Node(node.graph, -1, node.name, op, (), type_, node.phase, node.where, node.of)

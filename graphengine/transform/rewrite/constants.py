@@ -16,10 +16,10 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
+from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ops.broadcast import BroadcastTo
 from graphengine.ops.scan import Scan
 from graphengine.transform.rewrite.bodies import in_bodies
-from graphengine.transform.rewrite.results import take_results
 
 __all__ = ["FOLDED_ELEMENTS", "fold_constants"]
 
@@ -27,18 +27,15 @@ FOLDED_ELEMENTS = 4096
 """The size up to which a value becomes a constant."""
 
 
-def fold_constants(graph: Graph) -> Graph:
-    """`graph` with small values that hang on constants alone made constants, in the bodies of its scans too."""
-    graph = in_bodies(graph, fold_constants)
-    models = _Folding(graph).models()
-    if not models:
-        return graph
-    twin = Graph(graph.name, graph.dtype)
-    copies: list[Node] = []
-    for node in graph.nodes:
-        parents = () if node in models else tuple([copies[parent.index] for parent in node.parents])
-        copies.append(twin.append_copy(models.get(node, node), parents))
-    return take_results(twin, graph, copies)
+def fold_constants(graph: Graph) -> bool:
+    """Make small values that hang on constants alone constants, in the bodies of scans too."""
+    has_changed = in_bodies(graph, fold_constants)
+    values = _Folding(graph).values()
+    for node, value in values.items():
+        node.op, node.parents = Constant(value=value, dtype=node.dtype), ()
+    if values:
+        drop_unneeded(graph)
+    return bool(values) or has_changed
 
 
 class _Folding:
@@ -46,9 +43,14 @@ class _Folding:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self.fixed: set[Node] = set()
+        """The constants, and what is folded: small values whose operands all are fixed."""
         self.folded: set[Node] = set()
         for node in graph.nodes:
-            if not node.is_leaf and self._is_fixed(node) and _is_small(node):
+            if type(node.op) is Constant:
+                self.fixed.add(node)
+            elif not node.op.is_leaf and self.fixed.issuperset(node.parents) and _is_small(node):
+                self.fixed.add(node)
                 self.folded.add(node)
         self.kept = self.folded.intersection([*graph.outputs.values(), *graph.updates.values()])
         """What somebody reads who is not folded, so that it becomes a constant; others are only on the way to it."""
@@ -58,37 +60,29 @@ class _Folding:
                 self.readers.update(node.parents)
             else:
                 self.kept.update(self.folded.intersection(node.parents))
-        self.values: dict[Node, Array] = {}
+        self._values: dict[Node, Array] = {}
 
-    def models(self) -> dict[Node, Node]:
-        """The nodes that become constants, each with a node that is like the constant."""
-        for node in self.graph.nodes:
-            if node in self.folded and self._is_fixed(node):
+    def values(self) -> dict[Node, Array]:
+        """The nodes that become constants, each with its value."""
+        for node in self.graph.nodes if self.folded else ():
+            if node in self.folded and self.fixed.issuperset(node.parents):
                 self._compute(node)
-        return {
-            node: Node(node.graph, -1, node.name, op, (), node.type, node.phase, node.where, node.of)
-            for node, value in self.values.items()
-            if (op := Constant(value=value, dtype=node.dtype))
-        }
+        return self._values
 
     def _compute(self, node: Node) -> None:
         operands = [
-            parent.op.value if isinstance(parent.op, Constant) else self.values[parent] for parent in node.parents
+            parent.op.value if isinstance(parent.op, Constant) else self._values[parent] for parent in node.parents
         ]
         try:
             with np.errstate(all="ignore"):
-                self.values[node] = np.asarray(node.op.eval(np, *operands))
+                self._values[node] = np.asarray(node.op.eval(np, *operands))
         except ExecutionError:  # a label out of range, say, which the run is to refuse
-            self.folded.discard(node)
+            self.fixed.discard(node)
             self.kept.update(self.folded.intersection(node.parents))
         for parent in node.parents:
             self.readers[parent] -= 1
-            if parent in self.values and not self.readers[parent] and parent not in self.kept:
-                del self.values[parent]
-
-    def _is_fixed(self, node: Node) -> bool:
-        """Whether all that it reads is constant, or folded."""
-        return all(parent in self.folded or isinstance(parent.op, Constant) for parent in node.parents)
+            if parent in self._values and not self.readers[parent] and parent not in self.kept:
+                del self._values[parent]
 
 
 def _is_small(node: Node) -> bool:

@@ -13,9 +13,9 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
+from graphengine.ir.rebuild import Rebuild
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.transform.rewrite.bodies import in_bodies
-from graphengine.transform.rewrite.results import take_results
 
 __all__ = ["merge_duplicates"]
 
@@ -23,21 +23,21 @@ COMPARED_ELEMENTS = 1024
 """The size up to which constants are compared; larger ones are equal only if they are one op."""
 
 
-def merge_duplicates(graph: Graph) -> Graph:
-    """`graph` with each value computed by one node, in the bodies of its scans too."""
-    graph = in_bodies(graph, merge_duplicates)
+def merge_duplicates(graph: Graph) -> bool:
+    """Compute each value by one node, in the bodies of scans too."""
+    has_changed = in_bodies(graph, merge_duplicates)
     first = _first_equals(graph)
-    if all(node is stand_in for node, stand_in in zip(graph.nodes, first, strict=True)):
-        return graph
-    twin = Graph(graph.name, graph.dtype)
-    copies: list[Node] = []
-    for node, stand_in in zip(graph.nodes, first, strict=True):
+    if first == graph.nodes:
+        return has_changed
+    rebuild = Rebuild(graph)
+    for node, stand_in in zip(rebuild.old, first, strict=True):
         if node is stand_in:
-            parents = tuple([copies[parent.index] for parent in node.parents])
-            copies.append(twin.append_copy(node, parents))
+            rebuild.relink(node)
+            rebuild.keep(node)
         else:
-            copies.append(copies[stand_in.index])
-    return take_results(twin, graph, copies)
+            rebuild.stand_ins[node] = stand_in
+    rebuild.finish()
+    return True
 
 
 def _first_equals(graph: Graph) -> list[Node]:

@@ -17,6 +17,7 @@ from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, Phase
+from graphengine.ir.rebuild import Rebuild
 from graphengine.ir.types import FLOATS, DType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fused import Fused
@@ -30,16 +31,18 @@ MOST_MEMBERS = 64
 """A region of more is not made: the time to compile one grows with it."""
 
 
-def fuse(graph: Graph) -> Graph:
-    """`graph` with every region of two nodes and more as one node; in the bodies of scans, too."""
-    graph = in_bodies(graph, fuse)
-    # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
-    order = sorted(graph.nodes, key=lambda node: (not node.is_leaf, node.phase))
+def fuse(graph: Graph) -> bool:
+    """Make every region of two nodes and more one node, in the bodies of scans too."""
+    has_changed = in_bodies(graph, fuse)
     walk = _Walk(joins_phases=bool(graph.updates))
+    # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
+    order = sorted(graph.nodes, key=lambda node: (not node.op.is_leaf, node.phase))
     for node in order:
         walk.visit(node)
     regions = {node: region for node, region in walk.region_of.items() if len(region.members) > 1}
-    return _Fusion(graph, order, regions).graph if regions else graph
+    if regions:
+        _Fusion(graph, order, regions)
+    return bool(regions) or has_changed
 
 
 @dataclass(slots=True, eq=False)
@@ -141,13 +144,10 @@ def _is_pointwise(node: Node) -> bool:
 
 
 class _Fusion:
-    """The graph that regions as nodes make."""
+    """A graph as its nodes are laid out anew, those of a region as one."""
 
     def __init__(self, graph: Graph, order: Sequence[Node], regions: dict[Node, _Region]) -> None:
-        self.graph = Graph(graph.name, graph.dtype)
-        self._regions = regions
         self._bodies = _Bodies()
-        self._copies: dict[Node, Node] = {}
         self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
         for node in order:
@@ -155,15 +155,15 @@ class _Fusion:
             for parent in node.parents:
                 if region is None or regions.get(parent) is not region:
                     self._read_outside.add(parent)
-        last = {max(region.members, key=_turn) for region in dict.fromkeys(regions.values())}
+        last = {max(region.members, key=_turn): region for region in dict.fromkeys(regions.values())}
+        self._rebuild = Rebuild(graph)
         for node in order:
             if node not in regions:
-                parents = tuple([self._copies[parent] for parent in node.parents])
-                self._copies[node] = self.graph.append_copy(node, parents)
+                self._rebuild.relink(node)
+                self._rebuild.keep(node)
             elif node in last:
-                self._append(sorted(regions[node].members, key=_turn))
-        self.graph.outputs = {name: self._copies[node] for name, node in graph.outputs.items()}
-        self.graph.updates = {self._copies[leaf]: self._copies[node] for leaf, node in graph.updates.items()}
+                self._append(sorted(last[node].members, key=_turn))
+        self._rebuild.finish()
 
     def _append(self, members: Sequence[Node]) -> None:
         """Append a region, and what takes its results apart if there are several."""
@@ -173,16 +173,16 @@ class _Fusion:
         outputs = [node for node in members if node in self._read_outside]
         computes = tuple([(node.name, node.phase) for node in members])
         op = Fused(kind="fused", body=self._bodies.of(inputs, members, outputs), computes=computes)
+        last, stand_ins = members[-1], self._rebuild.stand_ins
+        parents = tuple([stand_ins.get(node, node) for node in inputs])
         name = outputs[0].name if len(outputs) == 1 else next(self._names)
-        last = members[-1]
-        with self.graph.emitting_like(last):
-            fused = self.graph.add(op, [self._copies[node] for node in inputs], name)
-        if len(outputs) == 1:
-            self._copies[outputs[0]] = fused
-            return
-        for index, node in enumerate(outputs):
-            with self.graph.emitting_like(node if node.phase is last.phase else last):
-                self._copies[node] = self.graph.add(Item(index=index), [fused], node.name)
+        fused = self._rebuild.add(op, parents, op.body.type, name, last.phase, last.where, last.of)
+        stand_ins.update(dict.fromkeys(members, fused))
+        for index, node in enumerate(outputs if len(outputs) > 1 else ()):
+            like = node if node.phase is last.phase else last
+            item = Item(index=index)
+            type_ = item.infer(fused.type)
+            stand_ins[node] = self._rebuild.add(item, (fused,), type_, node.name, like.phase, like.where, like.of)
 
 
 def _turn(node: Node) -> tuple[Phase, int]:

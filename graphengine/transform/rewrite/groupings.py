@@ -32,8 +32,8 @@ TRIED_SIZES = (1, 32, 4096)
 """The sizes of named dims for which the best order is sought, before it is held against all sizes."""
 
 
-def regroup_products(graph: Graph) -> Graph:
-    """`graph` with chains of matrix products in their cheapest order, in the bodies of its scans too."""
+def regroup_products(graph: Graph) -> bool:
+    """Multiply chains of matrices in their cheapest order, in the bodies of scans too."""
     return apply_rules(graph, _RULES)
 
 

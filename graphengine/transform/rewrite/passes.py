@@ -1,4 +1,4 @@
-"""The rewrites, in the order in which they are made: each takes a graph and returns one of the same outputs."""
+"""The rewrites, in the order in which they are made: each changes a graph into one of the same outputs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from graphengine.transform.rewrite.products import add_products
 from graphengine.transform.rewrite.slices import add_slices
 from graphengine.transform.rewrite.stable import make_stable
 
-__all__ = ["REWRITES", "STABLE", "chosen", "rewrite", "rewrites"]
+__all__ = ["REWRITES", "STABLE", "Rewrite", "chosen", "on_copy", "rewrite", "rewrites"]
 
 STABLE = "stable"
 """The rewrite that is made before a graph is differentiated, too."""
 
-REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
+Rewrite = Callable[[Graph], bool]
+"""Changes a graph that is nobody else's, and tells whether it found anything to do."""
+
+REWRITES: Mapping[str, Rewrite] = MappingProxyType(
     {
         "dead": drop_dead,
         STABLE: make_stable,
@@ -37,7 +40,7 @@ REWRITES: Mapping[str, Callable[[Graph], Graph]] = MappingProxyType(
         "fuse": fuse,
     }
 )
-"""By name. A rewrite returns the graph itself where it finds nothing to do."""
+"""By name."""
 
 
 def rewrites() -> dict[str, str]:
@@ -54,7 +57,13 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def rewrite(graph: Graph, names: Sequence[str]) -> Graph:
-    """`graph` after the rewrites of these names."""
+    """`graph` itself, after the rewrites of these names."""
     for name in names:
-        graph = REWRITES[name](graph)
+        REWRITES[name](graph)
     return graph
+
+
+def on_copy(rewrite: Rewrite, graph: Graph) -> Graph:
+    """What a rewrite makes of `graph`, which stays as it is; the graph itself where that finds nothing to do."""
+    copy = graph.copy()
+    return copy if rewrite(copy) else graph

@@ -13,8 +13,8 @@ from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, a
 __all__ = ["add_products"]
 
 
-def add_products(graph: Graph) -> Graph:
-    """`graph` with `add_product` where a product is computed only to be added to a matrix."""
+def add_products(graph: Graph) -> bool:
+    """Put `add_product` where a product is computed only to be added to a matrix."""
     return apply_rules(graph, _RULES)
 
 

@@ -10,8 +10,8 @@ from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, a
 __all__ = ["add_slices"]
 
 
-def add_slices(graph: Graph) -> Graph:
-    """A part is added where an array stands, with no array of zeros around it: n parts cost n parts."""
+def add_slices(graph: Graph) -> bool:
+    """Add a part where an array stands, with no array of zeros around it: n parts cost n parts."""
     return apply_rules(graph, _RULES)
 
 

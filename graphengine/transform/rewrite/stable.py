@@ -41,8 +41,8 @@ from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Rules, S
 __all__ = ["make_stable"]
 
 
-def make_stable(graph: Graph, keep_names: bool = False) -> Graph:
-    """`graph` with safe forms in the place of those written out, in the bodies of its scans too.
+def make_stable(graph: Graph, keep_names: bool = False) -> bool:
+    """Put safe forms in the place of those written out, in the bodies of scans too.
 
     With `keep_names`, nodes stay that nothing needs any more.
     """

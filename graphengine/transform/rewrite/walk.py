@@ -2,7 +2,7 @@
 
 A rule looks at one node, whose operands have been rewritten already, and gives what computes the same value, or None.
 It emits nothing: what it gives is an expression, a node that is there or ops yet to be applied, which the walk puts in
-the place of the node, under its name, in its phase and declared where it was.
+the place of the node, under its name, in its phase and declared where it was. All other nodes stay the objects they are.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
+from graphengine.ir.rebuild import Rebuild
 from graphengine.ir.types import DType, TensorType
 from graphengine.transform.rewrite.bodies import in_bodies
-from graphengine.transform.rewrite.results import take_results
 
 __all__ = ["Apply", "Expression", "Rule", "Rules", "Site", "apply_rules"]
 
@@ -47,120 +47,111 @@ Expression = Node | Apply | float | int
 class Site:
     """What a rule looks at: an op on operands that are nodes of one graph, and the type of its value."""
 
-    __slots__ = ("_readers", "_uses", "op", "parents", "type")
+    __slots__ = ("_node", "_walk", "op", "parents", "type")
 
-    def __init__(
-        self,
-        op: Op,
-        parents: tuple[Node, ...],
-        type_: TensorType,
-        uses: Sequence[int],
-        readers: Callable[[], list[Op] | None],
-    ) -> None:
+    def __init__(self, op: Op, parents: tuple[Node, ...], type_: TensorType, walk: _Walk, node: Node | None) -> None:
+        """`node` is that of the op; None if there is none yet, of a value on the way to what a rule gives."""
         self.op = op
         self.parents = parents
         self.type = type_
-        self._uses = uses
-        self._readers = readers
+        self._walk = walk
+        self._node = node
 
     def once(self, node: Node) -> bool:
         """Whether `node`, an operand or something that it is computed from, has one reader, so that it may go."""
-        return self._uses[node.index] <= 1  # none yet, if it is itself what a rule has given
+        return self._walk.uses[node.index] <= 1  # none yet, if it is itself what a rule has given
 
     def readers(self) -> list[Op] | None:
         """What reads the value; None if that is not known, of a value on the way to what a rule gives."""
-        return self._readers()
+        return None if self._node is None else self._walk.readers_of(self._node)
 
 
 Rule = Callable[[Site], Expression | None]
 
 
-class Rules:
+class Rules(dict[type[Op], tuple[Rule, ...]]):
     """Rules by the class of op that they look at. The first that gives something is followed."""
 
     def __init__(self, *tables: Mapping[type[Op], Sequence[Rule]]) -> None:
+        super().__init__()
         self._tables = tables
-        self._of: dict[type[Op], tuple[Rule, ...]] = {}
 
-    def of(self, kind: type[Op]) -> tuple[Rule, ...]:
+    def __missing__(self, kind: type[Op]) -> tuple[Rule, ...]:
         """The rules for ops of this class: its own first, then those of the classes that it derives from."""
-        found = self._of.get(kind)
-        if found is None:
-            bases = [base for base in kind.__mro__ if issubclass(base, Op)]
-            found = tuple(rule for base in bases for table in self._tables for rule in table.get(base, ()))
-            self._of[kind] = found
+        bases = [base for base in kind.__mro__ if issubclass(base, Op)]
+        found = self[kind] = tuple(rule for base in bases for table in self._tables for rule in table.get(base, ()))
         return found
 
 
-def apply_rules(graph: Graph, rules: Rules, keep_names: bool = False) -> Graph:
-    """`graph` after `rules`, in the bodies of its scans too; the graph itself where none of them has something to give.
+def apply_rules(graph: Graph, rules: Rules, keep_names: bool = False) -> bool:
+    """Change `graph` by `rules`, in the bodies of its scans too; whether one of them had something to give.
 
     What nothing needs any more is left out; with `keep_names`, only what is new and not needed.
     """
-    graph = in_bodies(graph, lambda body: apply_rules(body, rules))
-    looked_at = [node for node in graph.nodes if rules.of(type(node.op))]
-    if not looked_at:
-        return graph
-    uses = _uses(graph)
-    walk = _Walk(graph, rules, uses)
-    first = next((node for node in looked_at if walk.matches(node)), None)
+    has_changed = in_bodies(graph, lambda body: apply_rules(body, rules))
+    walk = _Walk(graph, rules)
+    first = next((node for node in graph.nodes if rules[type(node.op)] and walk.match(node) is not None), None)
     if first is None:
-        return graph
-    walk.run(first.index)
-    return walk.finished(keep_names)
+        return has_changed
+    walk.run(first.index, keep_names)
+    return True
 
 
 class _Walk:
-    """The twin of a graph, as it is built."""
+    """The walk over a graph, which changes behind it."""
 
-    def __init__(self, graph: Graph, rules: Rules, uses: list[int]) -> None:
+    def __init__(self, graph: Graph, rules: Rules) -> None:
         self.graph, self.rules = graph, rules
-        self.source_uses = uses
-        self.twin = Graph(graph.name, graph.dtype)
-        self.copies: list[Node] = []
-        """What stands for each node of the graph, by its index."""
-        self.uses: list[int] = []
-        """How many read each node of the twin, those that are yet to be copied included."""
+        self.ahead: Sequence[Node] = graph.nodes
+        """The nodes that the walk has yet to pass, and maybe some that it has passed."""
+        self.uses = _uses(graph)
+        """How many read each node that the walk has passed, those that are yet to come included."""
         self._scalars: dict[tuple[str, DType], Node] = {}
         self._numbers: dict[str, int] = defaultdict(int)
-        self._readers: dict[int, list[Op]] | None = None
+        self._readers: dict[Node, list[Op]] | None = None
 
-    def matches(self, node: Node) -> bool:
-        """Whether a rule has something to give for a node of the graph, with everything before it as it is."""
-        site = Site(node.op, node.parents, node.type, self.source_uses, lambda: self._readers_of(node))
-        return any(rule(site) is not None for rule in self.rules.of(type(node.op)))
+    def match(self, node: Node) -> Expression | None:
+        """What rules give for a node of the graph."""
+        return self._match(node.op, node.parents, node.type, node)
 
-    def run(self, first: int) -> None:
-        """Copy the nodes before the one at place `first` as they are, and from there on what rules make of them."""
-        copies, copy, rules_of = self.copies, self.twin.append_copy, self.rules.of
-        for node in self.graph.nodes[:first]:
-            copies.append(copy(node, tuple([copies[parent.index] for parent in node.parents])))
-        self.uses = self.source_uses[:first]
-        for node in self.graph.nodes[first:]:
-            parents = tuple([copies[parent.index] for parent in node.parents])
-            found = self._match(node.op, parents, node.type, node) if rules_of(type(node.op)) else None
+    def run(self, first: int, keep_names: bool) -> None:
+        """Pass the nodes from the one at place `first` on, which is the first that a rule gives something for."""
+        names = {node.name for node in self.graph.nodes} if keep_names else set()
+        self.rebuild = rebuild = Rebuild(self.graph, first)
+        self.ahead = rebuild.old
+        uses = self.uses[first:]
+        del self.uses[first:]
+        relink, keep, count, match, rules = rebuild.relink, rebuild.keep, self.uses.append, self.match, self.rules
+        for node, readers in zip(rebuild.old, uses, strict=True):
+            relink(node)
+            found = match(node) if rules[type(node.op)] else None
             if found is None:
-                copies.append(copy(node, parents))
-                self.uses.append(self.source_uses[node.index])
+                keep(node)
+                count(readers)
             else:
-                self._replace(node, parents, found)
+                self._replace(node, found, readers)
+        rebuild.finish(keep=[node for node in self.graph.nodes if node.name in names] if names else ())
 
-    def finished(self, keep_names: bool) -> Graph:
-        """The twin, with outputs and updates, without what they do not need."""
-        named = [node for node in self.twin.nodes if node.name in self.graph] if keep_names else []
-        return take_results(self.twin, self.graph, self.copies, keep=named)
+    def readers_of(self, node: Node) -> list[Op]:
+        """The ops that read `node`, which the walk has not passed."""
+        if self._readers is None:
+            self._readers = defaultdict(list)
+            for reader in self.ahead:
+                for parent in reader.parents:
+                    self._readers[parent].append(reader.op)
+        return self._readers[node]
 
-    def _replace(self, node: Node, parents: tuple[Node, ...], found: Expression) -> None:
+    def _replace(self, node: Node, found: Expression, readers: int) -> None:
         stand_in = self._built(found, node, node.name, MAX_ROUNDS)
         if stand_in.type != node.type:
             raise GraphError(f"a rule for {node!r} gives {stand_in!r}, which is of another type")
-        self.copies.append(stand_in)
-        self.uses[stand_in.index] += self.source_uses[node.index]
-        self._release(parents)
+        self.rebuild.stand_ins[node] = stand_in
+        self.uses[stand_in.index] += readers
+        self._release(node.parents)
 
     def _match(self, op: Op, parents: tuple[Node, ...], type_: TensorType, node: Node | None) -> Expression | None:
-        site = Site(op, parents, type_, self.uses, lambda: None if node is None else self._readers_of(node))
-        for rule in self.rules.of(type(op)):
+        site = Site(op, parents, type_, self, node)
+        for rule in self.rules[type(op)]:
             found = rule(site)
             if found is not None:
                 return found
@@ -193,15 +184,14 @@ class _Walk:
         return self._scalars[key]
 
     def _append(self, op: Op, parents: tuple[Node, ...], type_: TensorType, like: Node, name: str) -> Node:
-        model = Node(self.twin, -1, name, op, parents, type_, like.phase, like.where, like.of)
         self.uses.append(0)
-        return self.twin.append_copy(model, parents)
+        return self.rebuild.add(op, parents, type_, name, like.phase, like.where, like.of)
 
     def _free_name(self, kind: str) -> str:
         while True:
             self._numbers[kind] += 1
             name = f"{kind}_{self._numbers[kind]}"
-            if name not in self.graph and name not in self.twin:
+            if name not in self.graph:
                 return name
 
     def _release(self, parents: Sequence[Node]) -> None:
@@ -212,14 +202,6 @@ class _Walk:
             self.uses[node.index] -= 1
             if self.uses[node.index] == 0:
                 pending.extend(node.parents)
-
-    def _readers_of(self, node: Node) -> list[Op]:
-        if self._readers is None:
-            self._readers = defaultdict(list)
-            for reader in self.graph.nodes:
-                for parent in reader.parents:
-                    self._readers[parent.index].append(reader.op)
-        return self._readers[node.index]
 
 
 def _number(op: Op, parents: Sequence[Node]) -> float | int | None:

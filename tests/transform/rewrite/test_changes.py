@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import graphengine as ge
 from graphengine.transform.rewrite.changes import changes
-from graphengine.transform.rewrite.passes import REWRITES
+from graphengine.transform.rewrite.passes import REWRITES, on_copy
 from tests.transform.rewrite.rewriting import Write, of
 
 
 def told(name: str, write: Write) -> list[str]:
     """The changes, without the line of declaration."""
     before = of(write)
-    return [str(change).partition(", declared at")[0] for change in changes(before, REWRITES[name](before))]
+    return [str(change).partition(", declared at")[0] for change in changes(before, on_copy(REWRITES[name], before))]
 
 
 def test_a_graph_does_not_differ_from_itself_or_its_copy() -> None:
@@ -41,6 +41,6 @@ def test_a_reader_of_something_else_is_changed() -> None:
 
 
 def test_where_a_node_was_declared_is_told() -> None:
-    (change,) = changes(before := of(lambda t: t.x * 1.0), REWRITES["algebra"](before))
+    (change,) = changes(before := of(lambda t: t.x * 1.0), on_copy(REWRITES["algebra"], before))
     assert change.where == before["multiply_1"].where
     assert f"{change.where}" in str(change)
