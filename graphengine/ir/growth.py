@@ -8,9 +8,6 @@ from contextlib import contextmanager
 
 __all__ = ["growing"]
 
-MOST_AT_ONCE = 100_000
-"""How many new objects are not left to the collector, which would look at them at once."""
-
 MOST_UNSEEN = 500_000
 """How many objects may become old unseen before the collector looks at all of them."""
 
@@ -22,29 +19,21 @@ def growing() -> Iterator[None]:
     """Inside, Python's collector of circular garbage rests: of a graph that grows nothing is garbage, and the collector
     would walk through all of it whenever it has grown by a quarter, which takes as long as building it.
 
-    What has been built, if it is not much, counts as old when it is done, for next to nothing of it is garbage then.
-    Python counts no such objects, and would never look at them again; so they are counted here, and looked at when they
-    are many.
+    What has been built counts as old when it is done, for next to nothing of it is garbage then. Python counts no such
+    objects, and would never look at them again; so they are counted here, and looked at before more is built.
     """
+    global _unseen
     was_on = gc.isenabled()
+    if was_on and _unseen > MOST_UNSEEN:
+        gc.collect()
+        _unseen = 0
     gc.disable()
     try:
         yield
     finally:
         if was_on:
-            _grow_old()
+            _unseen += gc.get_count()[0]
+            if gc.get_freeze_count() == 0:  # or what somebody has frozen would be thawed
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
-
-
-def _grow_old() -> None:
-    global _unseen
-    young = gc.get_count()[0]
-    _unseen += young
-    if young > MOST_AT_ONCE or gc.get_freeze_count() > 0:  # what somebody has frozen would be thawed
-        return
-    if _unseen > MOST_UNSEEN:
-        _unseen = 0
-        gc.collect()
-    else:
-        gc.freeze()
-        gc.unfreeze()

@@ -2,7 +2,7 @@
 
 A rule looks at one node, whose operands have been rewritten already, and gives what computes the same value, or None.
 It emits nothing: what it gives is an expression, a node that is there or ops yet to be applied, which the walk puts in
-the place of the node, under its name, in its phase and declared where it was. All other nodes stay the objects they are.
+the place of the node, under its name, in its phase and declared where it was. All other nodes stay.
 """
 
 from __future__ import annotations
