@@ -17,7 +17,7 @@ __all__ = ["BundleType", "Item"]
 _SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class BundleType(TensorType):
     """The types of several results. A bundle is taken apart by `item` nodes; no other op has a use for it."""
 
@@ -27,6 +27,12 @@ class BundleType(TensorType):
     def of(items: tuple[TensorType, ...]) -> BundleType:
         """The bundle of results of these types."""
         return BundleType((), "uint8", items)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, BundleType) and self.items == other.items)
+
+    def __hash__(self) -> int:
+        return hash(self.items)
 
     def __str__(self) -> str:
         more = len(self.items) - _SHOWN

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -178,7 +178,7 @@ class Graph:
 
     def leaves(self, kind: type[leaf.Leaf]) -> list[Node]:
         """The leaves of one kind, in order of declaration."""
-        return [node for node in self.nodes if isinstance(node.op, kind)]
+        return [node for node in self.nodes if type(node.op) is kind]
 
     @property
     def inputs(self) -> list[Node]:
@@ -195,35 +195,18 @@ class Graph:
         """What is carried from step to step, in order of declaration."""
         return self.leaves(leaf.State)
 
-    @contextmanager
-    def emitting(self, phase: Phase, source: Node) -> Iterator[None]:
+    def emitting(self, phase: Phase, source: Node) -> AbstractContextManager[None]:
         """Nodes added inside bear `phase`, and inherit from `source` where it was declared."""
-        before = self._emission
-        self._emission = (phase, source.where, source.name)
-        try:
-            yield
-        finally:
-            self._emission = before
+        return _Emission(self, (phase, source.where, source.name))
 
-    @contextmanager
-    def emitting_like(self, node: Node) -> Iterator[None]:
+    def emitting_like(self, node: Node) -> AbstractContextManager[None]:
         """Nodes added inside bear the phase of `node`, and inherit where it was declared and what it was emitted of."""
-        before = self._emission
-        self._emission = (node.phase, node.where, node.of)
-        try:
-            yield
-        finally:
-            self._emission = before
+        return _Emission(self, (node.phase, node.where, node.of))
 
-    @contextmanager
-    def declared_at(self, where: Where) -> Iterator[None]:
+    def declared_at(self, where: Where) -> AbstractContextManager[None]:
         """Nodes added inside are declared at `where`."""
-        before = self._emission
-        self._emission = (before[0], where, before[2])
-        try:
-            yield
-        finally:
-            self._emission = before
+        phase, _, of = self._emission
+        return _Emission(self, (phase, where, of))
 
     def append_copy(
         self,
@@ -339,6 +322,24 @@ class Graph:
             name = f"{kind}_{count}"
             if name not in self._by_name:
                 return name
+
+
+class _Emission(AbstractContextManager[None]):
+    """What nodes bear that are added inside: phase, where declared, what emitted of.
+
+    A class, as a generator takes three times as long, and one is entered for every node that a derivative visits.
+    """
+
+    __slots__ = ("_before", "_graph", "_inside")
+
+    def __init__(self, graph: Graph, inside: tuple[Phase, Where | None, str | None]) -> None:
+        self._graph, self._inside, self._before = graph, inside, graph._emission
+
+    def __enter__(self) -> None:
+        self._graph._emission = self._inside
+
+    def __exit__(self, *_: object) -> None:
+        self._graph._emission = self._before
 
 
 def _static_shape(name: str, shape: Sequence[int]) -> Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Constant, Leaf
+from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
@@ -73,5 +73,5 @@ def drop_unneeded(graph: Graph, keep: Iterable[Node] = ()) -> None:
 
     Leaves stay, but for constants: they are the operands of a scan's body, and what an executable holds.
     """
-    leaves = [node for node in graph.nodes if isinstance(node.op, Leaf) and not isinstance(node.op, Constant)]
+    leaves = [node for node in graph.nodes if node.op.is_leaf and type(node.op) is not Constant]
     graph.discard(0, keep=[*leaves, *keep, *graph.updates.values()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from graphengine.ir.graph import Graph
@@ -11,6 +12,8 @@ from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node
 
 __all__ = ["cut", "evaluate", "needed_nodes"]
+
+_INDEX = attrgetter("index")
 
 
 def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph:
@@ -34,14 +37,15 @@ def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph
 def needed_nodes(targets: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
     """The nodes from which `targets`, all of one graph, are computed once the `given` ones are there, parents first."""
     stops = set(given)
-    found: dict[int, Node] = {}
-    pending = list(targets)
+    found = {node for node in targets if node not in stops}
+    seen = found | stops
+    pending = list(found)
     while pending:
-        node = pending.pop()
-        if node.index not in found and node not in stops:
-            found[node.index] = node
-            pending.extend(node.parents)
-    return [found[index] for index in sorted(found)]
+        for parent in pending.pop().parents:
+            if parent not in seen:
+                seen.add(parent)
+                pending.append(parent)
+    return sorted(seen - stops, key=_INDEX)
 
 
 def evaluate(graph: Graph, xp: Any, inputs: Sequence[Any]) -> dict[Node, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Literal, get_args
 
@@ -18,13 +19,25 @@ DTYPES: frozenset[str] = frozenset(get_args(DType))
 FLOATS: frozenset[str] = frozenset({"float32", "float64"})
 INTEGERS: frozenset[str] = frozenset({"uint8", "int32", "int64"})
 
+_ITEM_BYTES = {dtype: np.dtype(dtype).itemsize for dtype in DTYPES}
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class TensorType:
     """A shape (ints and names) and a dtype; written float32[batch, 784]."""
 
     shape: Shape
     dtype: DType
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True  # as it is mostly
+        if not isinstance(other, TensorType) or self.__class__ is not other.__class__:
+            return NotImplemented
+        return self.dtype == other.dtype and self.shape == other.shape
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype))
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -42,32 +55,48 @@ class TensorType:
     @property
     def size(self) -> int:
         """The number of elements; for a type whose dims are bound."""
-        total = 1
-        for dim in self.shape:
-            if not isinstance(dim, int):
-                raise ShapeError(f"the size of {self} is known only when {dim} is")
-            total *= dim
-        return total
+        size = _product(self.shape)
+        if size is None:
+            dim = next(dim for dim in self.shape if not isinstance(dim, int))
+            raise ShapeError(f"the size of {self} is known only when {dim} is")
+        return size
 
     @property
     def nbytes(self) -> int:
         """The bytes that an array of this type takes; for a type whose dims are bound."""
-        return self.size * np.dtype(self.dtype).itemsize
+        return self.size * _ITEM_BYTES[self.dtype]
 
     @property
     def static_shape(self) -> tuple[int, ...]:
         """The shape as ints; for a type whose dims are bound."""
-        return tuple(dim if isinstance(dim, int) else self.size for dim in self.shape)
+        return self.shape if _product(self.shape) is not None else (self.size,)  # type: ignore[return-value]  # all ints
 
     def names(self) -> frozenset[str]:
         """The names that stand in the shape."""
-        return frozenset(name for dim in self.shape if isinstance(dim, str) for name in dims.names(dim))
+        return _names(self.shape)
 
     def bind(self, binding: Mapping[str, int]) -> TensorType:
         """The type with its names given sizes."""
-        if all(isinstance(dim, int) for dim in self.shape):
+        if not _names(self.shape):
             return self
         return TensorType(tuple(dims.bind(dim, binding) for dim in self.shape), self.dtype)
+
+
+@lru_cache(maxsize=4096)
+def _product(shape: Shape) -> int | None:
+    """The product of the sizes; None if one is a name."""
+    total = 1
+    for dim in shape:
+        if not isinstance(dim, int):
+            return None
+        total *= dim
+    return total
+
+
+@lru_cache(maxsize=4096)
+def _names(shape: Shape) -> frozenset[str]:
+    """The names that stand in the sizes."""
+    return frozenset(name for dim in shape if isinstance(dim, str) for name in dims.names(dim))
 
 
 def check_dtype(dtype: object) -> DType:
@@ -92,8 +121,9 @@ def common_dtype(types: Sequence[TensorType]) -> DType:
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
     """The shape that `shapes` have together by NumPy's rule: from the right, equal sizes or 1."""
-    if all(shape == shapes[0] for shape in shapes[1:]):
-        return shapes[0]
+    first = shapes[0]
+    if shapes.count(first) == len(shapes):
+        return first
     result: list[Dim] = []
     for sizes in zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1):
         wide = {size for size in sizes if size != 1}

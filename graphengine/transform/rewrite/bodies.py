@@ -23,7 +23,7 @@ def in_bodies(graph: Graph, rewrite: Callable[[Graph], bool]) -> bool:
 
     `rewrite` keeps the inputs and the names of the outputs of what it is given, and tells whether it has changed it.
     """
-    scans = [node for node in graph.nodes if isinstance(node.op, Scan)]
+    scans = [node for node in graph.nodes if type(node.op) is Scan]
     if not scans:
         return False
     read = _items_read(graph)

@@ -17,7 +17,7 @@ from graphengine.ir.rebuild import Rebuild
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.transform.rewrite.bodies import in_bodies
 
-__all__ = ["merge_duplicates"]
+__all__ = ["OpNumbers", "merge_duplicates"]
 
 COMPARED_ELEMENTS = 1024
 """The size up to which constants are compared; larger ones are equal only if they are one op."""
@@ -42,7 +42,7 @@ def merge_duplicates(graph: Graph) -> bool:
 
 def _first_equals(graph: Graph) -> list[Node]:
     """For every node, by its index, the one that stands for it: itself, or one of the same value before it."""
-    numbers = _OpNumbers()
+    numbers = OpNumbers()
     stand_ins: list[Node] = []
     known: dict[tuple[int, ...], Node] = {}
     for node in graph.nodes:
@@ -65,7 +65,7 @@ def _first_equals(graph: Graph) -> list[Node]:
 _COMMUTATIVE = frozenset({Add, Multiply})
 
 
-class _OpNumbers:
+class OpNumbers:
     """A number for each op: the same for equal ones."""
 
     def __init__(self) -> None:

@@ -9,11 +9,12 @@ computes of values that are at hand joins the region that made them, and these n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.bundle import Item
+from graphengine.ir.dims import Shape
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, Phase
@@ -24,6 +25,7 @@ from graphengine.ops.fused import Fused
 from graphengine.ops.fused_blocks import REDUCTIONS
 from graphengine.ops.fused_body import Body
 from graphengine.transform.rewrite.bodies import in_bodies
+from graphengine.transform.rewrite.duplicates import OpNumbers
 
 __all__ = ["fuse"]
 
@@ -34,14 +36,18 @@ MOST_MEMBERS = 64
 def fuse(graph: Graph) -> bool:
     """Make every region of two nodes and more one node, in the bodies of scans too."""
     has_changed = in_bodies(graph, fuse)
-    walk = _Walk(joins_phases=bool(graph.updates))
     # Leaves go first: a number keeps the phase in which it was first needed, and nodes of earlier phases may read it.
-    order = sorted(graph.nodes, key=lambda node: (not node.op.is_leaf, node.phase))
+    leaves: list[Node] = []
+    phases: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
+    for node in graph.nodes:
+        (leaves if node.op.is_leaf else phases[node.phase]).append(node)
+    order = [node for nodes in phases.values() for node in nodes]
+    walk = _Walk(joins_phases=bool(graph.updates))
     for node in order:
         walk.visit(node)
     regions = {node: region for node, region in walk.region_of.items() if len(region.members) > 1}
     if regions:
-        _Fusion(graph, order, regions)
+        _Fusion(graph, [*leaves, *order], regions)
     return bool(regions) or has_changed
 
 
@@ -50,6 +56,8 @@ class _Region:
     """Pointwise nodes of one shape, the space, and reductions of them."""
 
     members: list[Node]
+    """In the order in which they are visited."""
+    space: Shape
     floats: DType | None
     """The dtype of all floats that are read or written; None as long as there are none."""
     joins_phases: bool
@@ -57,14 +65,14 @@ class _Region:
 
     def takes(self, node: Node, floats: DType | None, more: int = 1) -> bool:
         """Whether it may grow by `more` nodes that are as `node` is."""
-        phases = {node.phase, self.members[0].phase}
-        fits = len(phases) == 1 or (self.joins_phases and Phase.UPDATE not in phases)
-        alike = floats is None or self.floats in (None, floats)
+        phase, own = node.phase, self.members[0].phase
+        fits = phase is own or (self.joins_phases and phase is not Phase.UPDATE and own is not Phase.UPDATE)
+        alike = floats is None or self.floats is None or self.floats == floats
         return self.is_open and fits and alike and len(self.members) + more <= MOST_MEMBERS
 
-    def add(self, members: Sequence[Node], floats: DType | None) -> None:
-        """Let it grow."""
-        self.members.extend(members)
+    def add(self, node: Node, floats: DType | None) -> None:
+        """Let it grow by a node that is visited."""
+        self.members.append(node)
         self.floats = self.floats or floats
 
 
@@ -76,18 +84,19 @@ class _Walk:
         self.region_of: dict[Node, _Region] = {}
         self._reader_of: dict[Node, Node] = {}
         """Of an operand of a space, the last member that reads it."""
+        self._has_scalar: dict[tuple[int, int], bool] = {}
+        """Whether an op, by its identity, has a scalar form for so many operands."""
 
     def visit(self, node: Node) -> None:
         """Let `node` join a region or begin one, and close those that it reads from outside."""
-        if node.is_leaf:
-            return
         region = self._reduced(node) if isinstance(node.op, Reduction) else self._grown(node)
+        region_of = self.region_of
         for parent in node.parents:
-            other = self.region_of.get(parent)
+            other = region_of.get(parent)
             if other is not None and other is not region:
                 other.is_open = False
         if region is not None:
-            self.region_of[node] = region
+            region_of[node] = region
 
     def _reduced(self, node: Node) -> _Region | None:
         """The region whose pointwise member `node` reduces."""
@@ -97,50 +106,62 @@ class _Walk:
             return None
         if not region.takes(node, node.dtype):
             return None
-        region.add([node], node.dtype)
+        region.add(node, node.dtype)
         return region
 
     def _grown(self, node: Node) -> _Region | None:
         """The regions that `node` may join, as one with it; a new one if there is none; None if it is not pointwise."""
-        if node.op.is_view or isinstance(node.type, BundleType):
+        if node.op.is_view or not self._is_pointwise(node):
             return None
-        dtypes = {node.dtype, *[parent.dtype for parent in node.parents]} & FLOATS
-        if len(dtypes) > 1 or not _is_pointwise(node):
-            return None
-        floats = next(iter(dtypes), None)
+        dtype, space = node.type.dtype, node.type.shape
+        floats: DType | None = dtype if dtype in FLOATS else None
+        for parent in node.parents:
+            read = parent.type.dtype
+            if read != floats and read in FLOATS:
+                if floats is not None:
+                    return None
+                floats = read
         region: _Region | None = None
-        for other in self._near(node):
+        for other in self._near(node, space):
             if region is None and other.takes(node, floats):
                 region = other
-                region.add([node], floats)
+                region.add(node, floats)
             elif region is not None and other.takes(node, region.floats, len(region.members)):
                 self._merge(other, region)
         for parent in node.parents:
-            if parent.shape == node.shape:
+            if parent.type.shape == space:
                 self._reader_of[parent] = node
-        return region or _Region([node], floats, self._joins_phases)
+        return region or _Region([node], space, floats, self._joins_phases)
 
-    def _near(self, node: Node) -> list[_Region]:
-        """The regions of the same space in which parents of `node` are members, or read by members."""
-        full = [parent for parent in node.parents if parent.shape == node.shape]
-        near = [*full, *[self._reader_of[parent] for parent in full if parent in self._reader_of]]
-        found = dict.fromkeys([self.region_of[other] for other in near if other in self.region_of])
-        if not found:
-            return []
-        reduced = [self.region_of.get(parent) for parent in node.parents if isinstance(parent.op, Reduction)]
-        return [other for other in found if other not in reduced and other.members[0].shape == node.shape]
+    def _near(self, node: Node, space: Shape) -> Iterable[_Region]:
+        """The regions of this space in which parents of `node` are members, or read by members."""
+        region_of, reader_of = self.region_of, self._reader_of
+        full = [parent for parent in node.parents if parent.type.shape == space]
+        near = [*full, *[reader_of[parent] for parent in full if parent in reader_of]]
+        found = {region: None for other in near if (region := region_of.get(other)) and region.space == space}
+        for parent in node.parents if found else ():
+            if isinstance(parent.op, Reduction) and parent in region_of:
+                found.pop(region_of[parent], None)
+        return found
 
     def _merge(self, region: _Region, into: _Region) -> None:
         """Make two regions one, which is no circle: as both are open, neither reads the other, by any way."""
-        into.add(region.members, region.floats)
+        into.members = sorted([*into.members, *region.members], key=_turn)
+        into.floats = into.floats or region.floats
         for member in region.members:
             self.region_of[member] = into
 
-
-def _is_pointwise(node: Node) -> bool:
-    """Whether an op's value may be a member: a scalar is none, as there is nothing to gain."""
-    has_space = any(dim != 1 for dim in node.shape) and (node.type.is_float or node.dtype == "bool")
-    return has_space and node.op.scalar(*[parent.name for parent in node.parents]) is not None
+    def _is_pointwise(self, node: Node) -> bool:
+        """Whether the value may be a member: a scalar is none, as there is nothing to gain."""
+        op, type_ = node.op, node.type
+        if type_.shape.count(1) == len(type_.shape) or not (type_.dtype in FLOATS or type_.dtype == "bool"):
+            return False
+        key = id(op), len(node.parents)
+        known = self._has_scalar.get(key)
+        if known is None:
+            names = [parent.name for parent in node.parents]
+            known = self._has_scalar[key] = op.scalar(*names) is not None
+        return known
 
 
 class _Fusion:
@@ -151,18 +172,19 @@ class _Fusion:
         self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
         for node in order:
-            region = regions.get(node)
+            own = regions.get(node)
             for parent in node.parents:
-                if region is None or regions.get(parent) is not region:
+                region = regions.get(parent)
+                if region is not None and region is not own:
                     self._read_outside.add(parent)
-        last = {max(region.members, key=_turn): region for region in dict.fromkeys(regions.values())}
         self._rebuild = Rebuild(graph)
         for node in order:
-            if node not in regions:
+            region = regions.get(node)
+            if region is None:
                 self._rebuild.relink(node)
                 self._rebuild.keep(node)
-            elif node in last:
-                self._append(sorted(last[node].members, key=_turn))
+            elif node is region.members[-1]:
+                self._append(region.members)
         self._rebuild.finish()
 
     def _append(self, members: Sequence[Node]) -> None:
@@ -198,22 +220,22 @@ class _Bodies:
     """The bodies of regions: one for all that compute the same of operands of the same types."""
 
     def __init__(self) -> None:
+        self._numbers = OpNumbers()
         self._known: dict[Hashable, Body] = {}
 
     def of(self, inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Body:
         """The body of `members`: of the first ones that compute this."""
         places = {node: place for place, node in enumerate(inputs)}
-        steps = []
+        number_of = self._numbers.of
+        steps: list[int | None] = []
         for node in members:
-            operands = tuple([places.get(parent, parent.op) for parent in node.parents])  # the op, if it is a number
+            steps += (None, number_of(node.op))
+            for parent in node.parents:
+                place = places.get(parent)
+                steps.append(-1 - number_of(parent.op) if place is None else place)  # the op, if it is a number
             places[node] = len(places)
-            steps.append((node.op.exactly(), operands))
-        types, results = tuple([node.type for node in inputs]), tuple([places[node] for node in outputs])
-        key = types, tuple(steps), results
-        try:
-            body = self._known.get(key)
-        except TypeError:  # an op has no hash, as one of somebody's own may have none, with a list for an attribute
-            return Body(_body(inputs, members, outputs))
+        key = tuple([node.type for node in inputs]), tuple(steps), tuple([places[node] for node in outputs])
+        body = self._known.get(key)
         if body is None:
             body = self._known[key] = Body(_body(inputs, members, outputs))
         return body
