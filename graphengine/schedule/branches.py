@@ -7,9 +7,9 @@ is planned beside the order of declaration where less seems to live at one time,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from graphengine.ir.node import Node, Phase
 
@@ -36,12 +36,20 @@ def by_branch(nodes: Sequence[Node], memory: Memory) -> list[Node] | None:
 
     That is judged without UPDATE nodes, and as if no value were written over another.
     """
-    phases = [[node for node in nodes if node.phase is phase and not node.is_leaf] for phase in Phase]
-    declared = [*phases[Phase.FORWARD], *phases[Phase.BACKWARD]]
-    order = [*_depth_first(phases[Phase.FORWARD], memory), *_depth_first(phases[Phase.BACKWARD], memory)]
-    if order == declared or _most_alive(order, memory) > _WORTH_IT * _most_alive(declared, memory):
+    leaves: list[Node] = []
+    phases: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
+    for node in nodes:
+        (leaves if node.op.is_leaf else phases[node.phase]).append(node)
+    forward, backward, update = phases.values()
+    declared = [*forward, *backward]
+    alive = _alive(declared, memory)
+    most = max(alive, default=0)
+    if backward and alive[len(forward)] - memory.nbytes[backward[0]] > _WORTH_IT * most:
+        return None  # what FORWARD leaves to BACKWARD lives in any order
+    order = [*_depth_first(forward, memory), *_depth_first(backward, memory)]
+    if order == declared or max(_alive(order, memory)) > _WORTH_IT * most:
         return None
-    return [*(node for node in nodes if node.is_leaf), *order, *phases[Phase.UPDATE]]
+    return [*leaves, *order, *update]
 
 
 def _depth_first(nodes: Sequence[Node], memory: Memory) -> list[Node]:
@@ -80,21 +88,21 @@ def _hungriest_first(nodes: Sequence[Node], memory: Memory) -> dict[Node, list[N
     return parents
 
 
-def _most_alive(order: Sequence[Node], memory: Memory) -> int:
-    """The most bytes that live at one time; every value up to its last reader."""
+def _alive(order: Sequence[Node], memory: Memory) -> list[int]:
+    """The bytes that live while each node is computed; every value up to its last reader."""
     owner: dict[Node, Node] = {}
     last: dict[Node, int] = {}
     for place, node in enumerate(order):
-        owner[node] = owner.get(node.parents[0], node) if node in memory.views else node
-        last[owner[node]] = place
-        last.update({owner[parent]: place for parent in node.parents if parent in owner})
+        own = owner[node] = owner.get(node.parents[0], node) if node in memory.views else node
+        last[own] = place
+        for parent in node.parents:
+            if parent in owner:
+                last[owner[parent]] = place
     last.update({owner[node]: len(order) for node in memory.held if node in owner})
-    freed: Counter[int] = Counter()
+    nbytes = memory.nbytes
+    change = [nbytes[node] for node in order]
+    change.append(0)
     for node, place in last.items():
-        freed[place] += memory.nbytes[node]
-    alive = most = 0
-    for place, node in enumerate(order):
-        alive += memory.nbytes[node]
-        most = max(most, alive)
-        alive -= freed[place]
-    return most
+        if place < len(order):
+            change[place + 1] -= nbytes[node]
+    return list(accumulate(change[:-1]))

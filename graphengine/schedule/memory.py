@@ -9,15 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping, Sequence
 
-from graphengine.errors import FeedError, GraphError
 from graphengine.ir.bundle import BundleType, Item
-from graphengine.ir.node import Node, Phase, context
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TensorType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.arena import pack, rounded
+from graphengine.schedule.binding import Binding
 from graphengine.schedule.branches import Memory, by_branch
 from graphengine.schedule.loop import Layout
 from graphengine.schedule.order import schedule
@@ -115,10 +115,11 @@ class _Planner:
 
     def _declare(self) -> None:
         """Make every buffer, without a place yet; a view knows what it is a view of."""
+        binding = Binding(self.binding)
         for node in dict.fromkeys((*self.updates, *self.order)):
-            op, type_ = self._bound(node) if self.binding else (node.op, node.type)
+            op, type_ = binding.of(node) if self.binding else (node.op, node.type)
             self.ops[node] = op
-            leaf = node.name if node.is_leaf else None
+            leaf = node.name if op.is_leaf else None
             buffer = self.buffers[node] = Buffer(node.name, type_, leaf=leaf, contiguous=leaf not in self.strided)
             if isinstance(type_, BundleType) and not isinstance(op, Scan) and not op.is_view:
                 for index in range(len(type_.items)):  # a scan spares itself the items that nobody reads
@@ -139,10 +140,11 @@ class _Planner:
                 self.loops[node] = layout.loop(body)
 
     def _read_by(self, node: Node) -> tuple[Buffer, ...]:
-        operands = tuple([self.buffers[parent] for parent in node.parents])
-        if not isinstance(node.op, Item):
-            return operands
-        return (self._part(operands[0], node.op.index),)
+        buffers = self.buffers
+        operands = tuple([buffers[parent] for parent in node.parents])
+        if type(node.op) is Item:
+            return (self._part(operands[0], node.op.index),)
+        return operands
 
     @staticmethod
     def _part(bundle: Buffer, index: int) -> Buffer:
@@ -153,31 +155,11 @@ class _Planner:
             part.source, part.contiguous = bundle.source, bundle.source is None
         return bundle.parts[index]
 
-    def _bound(self, node: Node) -> tuple[Op, TensorType]:
-        """The op and the type of `node` for these sizes; raises FeedError where they do not bear out what was declared.
-
-        A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
-        """
-        op, type_ = node.op.bind_dims(self.binding), node.type.bind(self.binding)
-        if node.is_leaf:
-            return op, type_
-        types = [self.buffers[parent].type for parent in node.parents]
-        sizes = ", ".join(f"{name} = {size}" for name, size in self.binding.items())
-        try:
-            actual = op.infer(*types)
-        except GraphError as error:
-            fault = FeedError(f"with {sizes}: {error.message}")
-        else:
-            if actual == type_:
-                return op, type_
-            fault = FeedError(f"with {sizes}, {node.name} would be {actual}, and it was declared to be {node.type}")
-        fault.quote(*context(node.name, node.op, node.parents, node.where))
-        raise fault
-
     def _find_last_reads(self) -> None:
+        last_read = self.last_read
         for place, node in enumerate(self.order):
             for operand in self.operands[node]:
-                self.last_read[operand.root] = place
+                last_read[operand.root] = place
         for node in self.results.values():
             self.last_read[self.buffers[node].root] = len(self.order)
 
@@ -213,8 +195,7 @@ class _Planner:
         return None if node.is_leaf or self.buffers[node].source else (node, 0)
 
     def _instruct(self, place: int, node: Node) -> None:
-        op, out = self.ops[node], self.buffers[node]
-        operands = self.operands[node]
+        op, out, operands, loop = self.ops[node], self.buffers[node], self.operands[node], self.loops.get(node)
         types = [operand.type for operand in operands]
         scratch: tuple[Buffer, ...] = ()
         if out.source is None:
@@ -222,18 +203,26 @@ class _Planner:
             scratch = self._scratch(node, out.type, types)
             for buffer in scratch:
                 self._release(buffer)
-            parts = (part.root for part in out.parts.values())
-            unread = (root for root in parts if root not in self.last_read)
-            for root in dict.fromkeys((*(operand.root for operand in operands), *unread)):
-                if root not in overwritten and self.last_read.get(root, place) == place:
-                    self._release(root)
+            self._release_dying(place, out, operands, overwritten)
         elif self.last_read[out.root] == place:
             self._release(out.root)
-        loop = self.loops.get(node)
         flops, moved = _work(loop, op, out, types)
         self.instructions.append(
             Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved, loop)
         )
+
+    def _release_dying(
+        self, place: int, out: Buffer, operands: Sequence[Buffer], overwritten: Collection[Buffer]
+    ) -> None:
+        """Release what this instruction is the last to read, and results of it that nobody reads."""
+        last_read = self.last_read
+        for operand in operands:
+            root = operand.root
+            if last_read[root] == place and root not in overwritten:
+                self._release(root)
+        for part in out.parts.values():
+            if part.root not in last_read:
+                self._release(part.root)
 
     def _scratch(self, node: Node, type_: TensorType, types: Sequence[TensorType]) -> tuple[Buffer, ...]:
         """The work memory of an instruction."""
@@ -241,7 +230,7 @@ class _Planner:
             buffers = self.loops[node].scratch(self.buffers[node])
         else:
             wanted = self.ops[node].scratch(type_, *types)
-            buffers = [Buffer(f"{node.name}.scratch", work) for work in wanted]
+            buffers = [Buffer(f"{node.name}.scratch", work) for work in wanted] if wanted else []
         for buffer in buffers:
             buffer.slot = self._take(buffer.type)
         return tuple(buffers)
@@ -252,20 +241,24 @@ class _Planner:
         Returns the operands that are overwritten.
         """
         out, overwritten = self.buffers[node], set[Buffer]()
-        results = {part.root: item for item, part in sorted(out.parts.items())} or {out: 0}
+        results = {part.root: item for item, part in sorted(out.parts.items())} if out.parts else {out: 0}
         for result, item in results.items():
             if result in self.written_over:
                 result.leaf = self.written_over[result].name
                 continue
             operand = self._dying(place, node, result, item, overwritten)
-            result.slot = operand.slot if operand else self._take(result.type)
-            overwritten |= {operand} if operand else set()
+            if operand is None:
+                result.slot = self._take(result.type)
+            else:
+                result.slot = operand.slot
+                overwritten.add(operand)
         return overwritten
 
     def _dying(self, place: int, node: Node, result: Buffer, item: int, taken: Collection[Buffer]) -> Buffer | None:
         """The operand over which a result is written, if there is one that nobody needs afterwards."""
-        operands = self._memories(node)
-        for position in self.ops[node].may_overwrite(item):
+        allowed = self.ops[node].may_overwrite(item)
+        operands = self._memories(node) if allowed else ()
+        for position in allowed:
             operand = operands[position] if position < len(operands) else None
             if operand is None or operand.slot is None or operand.type != result.type or operand in taken:
                 continue
@@ -275,7 +268,7 @@ class _Planner:
 
     def _memories(self, node: Node) -> Sequence[Buffer]:
         """The buffers that `node` reads; where one sees all of a bundle's item, and so is that memory, the item."""
-        if not any(isinstance(parent.op, Item) for parent in node.parents):
+        if Item not in [type(parent.op) for parent in node.parents]:
             return self.operands[node]
         made = [self._maker(parent) if isinstance(parent.op, Item) else None for parent in node.parents]
         return [
@@ -347,4 +340,4 @@ def _work(loop: Loop | None, op: Op, out: Buffer, types: Sequence[TensorType]) -
         moved = sum(step.bytes_moved for step in loop.body.instructions)
         copied = sum(2 * first.type.nbytes for first in loop.firsts.values())
         return len(loop.order) * sum(loop.body.flops().values()), len(loop.order) * moved + copied
-    return op.flops(out.type, *types), 0 if out.source else sum(type.nbytes for type in (out.type, *types))
+    return op.flops(out.type, *types), 0 if out.source else sum([type.nbytes for type in (out.type, *types)])

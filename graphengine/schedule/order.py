@@ -19,18 +19,22 @@ def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
     one, and weights are overwritten where they stand. One that reads leaves alone, the decayed velocity of momentum
     say, goes with its first reader: before, it would only take memory.
     """
-    computed = [node for node in nodes if not node.is_leaf]
+    phases: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
+    for node in nodes:
+        if not node.op.is_leaf:
+            phases[node.phase].append(node)
+    computed = [node for found in phases.values() for node in found]
     turn = dict.fromkeys(nodes, 0)  # leaves are there from the start
-    turn |= {node: place for place, node in enumerate(sorted(computed, key=lambda node: node.phase), start=1)}
+    turn |= {node: place for place, node in enumerate(computed, start=1)}
     last_reader = _last_readers(nodes, turn)
     targets: dict[Node, list[Node]] = {}
     for leaf, node in updates.items():
         writer = node.parents[0] if isinstance(node.op, Item) else node
         targets.setdefault(writer, []).append(leaf)
-    last_value = max((turn[node] for node in nodes if node.phase is Phase.FORWARD), default=0)
+    last_value = len(phases[Phase.FORWARD])
     for node in nodes:
         if node.phase is Phase.UPDATE:
-            waits_for = [turn[parent] for parent in node.parents if not parent.is_leaf]
+            waits_for = [turn[parent] for parent in node.parents if not parent.op.is_leaf]
             waits_for += [last_reader.get(leaf, 0) for leaf in targets.get(node, ())]
             turn[node] = max(last_value, *waits_for) if waits_for else 0
     _defer(nodes, turn)
@@ -59,11 +63,12 @@ def _last_readers(nodes: Iterable[Node], turn: Mapping[Node, int]) -> dict[Node,
     last: dict[Node, int] = {}
     seen: dict[Node, Node] = {}
     for node in nodes:
-        leaves = [seen.get(parent, parent) for parent in node.parents]
-        if node.op.is_view and leaves and leaves[0].is_leaf:
-            seen[node] = leaves[0]
-        if node.phase is not Phase.UPDATE:
-            for leaf in leaves:
-                if leaf.is_leaf:
-                    last[leaf] = max(last.get(leaf, 0), turn[node])
+        is_update = node.phase is Phase.UPDATE
+        for slot, parent in enumerate(node.parents):
+            leaf = seen.get(parent, parent)
+            if leaf.op.is_leaf:
+                if slot == 0 and node.op.is_view:
+                    seen[node] = leaf
+                if not is_update and turn[node] > last.get(leaf, 0):
+                    last[leaf] = turn[node]
     return last

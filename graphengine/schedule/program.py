@@ -41,7 +41,9 @@ class Buffer:
     @property
     def root(self) -> Buffer:
         """The buffer that owns the memory."""
-        buffer = self
+        if self.source is None:
+            return self
+        buffer = self.source
         while buffer.source is not None:
             buffer = buffer.source
         return buffer

@@ -9,7 +9,7 @@ import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.schedule.branches import Memory, _depth_first, _most_alive, by_branch
+from graphengine.schedule.branches import Memory, _alive, _depth_first, by_branch
 from graphengine.schedule.memory import _Planner
 from graphengine.schedule.order import schedule
 from tests.schedule.replay import named, prove
@@ -42,9 +42,9 @@ def test_in_the_order_of_declaration_they_would_take_that_of_all() -> None:
     graph = fan(8)
     memory = memory_of(graph.nodes)
     order = by_branch(graph.nodes, memory)
-    assert _most_alive([node for node in graph.nodes if not node.is_leaf], memory) >= 8 * BIG
+    assert max(_alive([node for node in graph.nodes if not node.is_leaf], memory)) >= 8 * BIG
     assert order is not None
-    assert _most_alive([node for node in order if not node.is_leaf], memory) <= 2 * BIG + 4 * 16
+    assert max(_alive([node for node in order if not node.is_leaf], memory)) <= 2 * BIG + 4 * 16
 
 
 def memory_of(nodes: list[Node], held: tuple[Node, ...] = ()) -> Memory:
@@ -77,8 +77,8 @@ def test_what_is_held_counts_to_the_end() -> None:
     second = ge.sum(first)
     third = ge.exp(x)
     nodes = [first, second, third]
-    assert _most_alive(nodes, memory_of(graph.nodes)) == BIG + 4
-    assert _most_alive(nodes, memory_of(graph.nodes, held=(first,))) == 2 * BIG
+    assert max(_alive(nodes, memory_of(graph.nodes))) == BIG + 4
+    assert max(_alive(nodes, memory_of(graph.nodes, held=(first,)))) == 2 * BIG
 
 
 def test_a_value_lives_as_long_as_its_views() -> None:
@@ -88,7 +88,7 @@ def test_a_value_lives_as_long_as_its_views() -> None:
     view = first.T
     other = ge.exp(x)
     last = ge.sum(view)
-    assert _most_alive([first, view, other, last], memory_of(graph.nodes)) == 2 * BIG
+    assert max(_alive([first, view, other, last], memory_of(graph.nodes))) == 2 * BIG
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

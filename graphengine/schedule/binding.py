@@ -1,0 +1,51 @@
+"""Ops and types for the sizes that named dims have in one program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from graphengine.errors import FeedError, GraphError
+from graphengine.ir.node import Node, context
+from graphengine.ir.op import Op
+from graphengine.ir.types import TensorType
+
+__all__ = ["Binding"]
+
+
+class Binding:
+    """What nodes are for some sizes of named dims. They are asked for one by one, parents first."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self._sizes = sizes
+        self._type_of: dict[Node, TensorType] = {}
+        self._types: dict[TensorType, TensorType] = {}
+        self._borne_out: set[tuple[int, ...]] = set()
+        """The ops and types, all of which are held here, that fit each other: many nodes have the same."""
+
+    def of(self, node: Node) -> tuple[Op, TensorType]:
+        """The op and the type of `node`; raises FeedError where the sizes do not bear out what was declared.
+
+        A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
+        """
+        op, type_ = node.op.bind_dims(self._sizes), node.type.bind(self._sizes)
+        type_ = self._type_of[node] = self._types.setdefault(type_, type_)
+        if not op.is_leaf:
+            types = [self._type_of[parent] for parent in node.parents]
+            key = (id(op), id(type_), *map(id, types))
+            if op is not node.op or key not in self._borne_out:
+                self._check(node, op, type_, types)
+                self._borne_out.add(key)
+        return op, type_
+
+    def _check(self, node: Node, op: Op, type_: TensorType, types: list[TensorType]) -> None:
+        sizes = ", ".join(f"{name} = {size}" for name, size in self._sizes.items())
+        try:
+            actual = op.infer(*types)
+        except GraphError as error:
+            fault = FeedError(f"with {sizes}: {error.message}")
+        else:
+            if actual == type_:
+                return
+            fault = FeedError(f"with {sizes}, {node.name} would be {actual}, and it was declared to be {node.type}")
+        fault.quote(*context(node.name, node.op, node.parents, node.where))
+        raise fault
