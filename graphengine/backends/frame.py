@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ops.elementwise import Copy
@@ -42,15 +44,16 @@ class Frame:
 
     def array(self, buffer: Buffer) -> Array:
         """The array that `buffer` is."""
-        if buffer not in self._arrays:
+        array = self._arrays.get(buffer)
+        if array is None:
             if buffer.slot is None:
                 assert buffer.leaf is not None  # a view is bound by the instruction that makes it
-                self._arrays[buffer] = self._leaves[buffer.leaf]
+                array = self._leaves[buffer.leaf]
             else:
-                start = buffer.slot.offset
-                memory = self._arena[start : start + buffer.type.nbytes]
-                self._arrays[buffer] = memory.view(buffer.type.dtype).reshape(buffer.type.static_shape)
-        return self._arrays[buffer]
+                type_ = buffer.type
+                array = np.ndarray(type_.static_shape, type_.dtype, self._arena, buffer.slot.offset)
+            self._arrays[buffer] = array
+        return array
 
     def bind(self, step: Instruction) -> list[Bound]:
         """The calls that compute the value of `step`: none for a view, one for a kernel, many for a scan."""
@@ -67,14 +70,16 @@ class Frame:
 
     def _out(self, buffer: Buffer) -> Any:
         """Where a kernel writes: an array, or an array for each item of a bundle."""
-        parts = [self.array(part) for _, part in sorted(buffer.parts.items())]
-        return tuple(parts) or self.array(buffer)
+        if not buffer.parts:
+            return self.array(buffer)
+        return tuple([self.array(part) for _, part in sorted(buffer.parts.items())])
 
     def _look(self, step: Instruction, operand: Array) -> None:
         """Let the value of `step`, or the items of it that are read, be views of the operand."""
         view = step.op.view(operand)
         self._arrays[step.out] = view
-        self._arrays |= {part: view[index] for index, part in step.out.parts.items()}
+        for index, part in step.out.parts.items():
+            self._arrays[part] = view[index]
 
     def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[Bound]:
         """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -228,12 +228,23 @@ class Graph:
         self._by_name[name] = copy
         return copy
 
+    def append_copies(self, nodes: Iterable[Node]) -> dict[Node, Node]:
+        """Append what `nodes` of another graph are, among which are all their parents, and return the copies."""
+        copies: dict[Node, Node] = {}
+        own, by_name = self.nodes, self._by_name
+        for node in nodes:
+            parents = tuple([copies[parent] for parent in node.parents])
+            name = node.name
+            copy = Node(self, len(own), name, node.op, parents, node.type, node.phase, node.where, node.of)
+            own.append(copy)
+            copies[node] = by_name[name] = copy
+        return copies
+
     def copy(self) -> Graph:
         """A graph of the same nodes, under the same names, that can be added to without changing this one."""
         twin = Graph(self.name, self.dtype)
+        twin.append_copies(self.nodes)
         nodes = twin.nodes
-        for node in self.nodes:
-            twin.append_copy(node, tuple([nodes[parent.index] for parent in node.parents]))
         twin._counters = dict(self._counters)
         twin._scalars = {key: nodes[node.index] for key, node in self._scalars.items()}
         twin.outputs = {name: nodes[node.index] for name, node in self.outputs.items()}

@@ -164,7 +164,7 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
     if not nodes:
         raise GraphError(f"{op.kind} needs at least one node among its operands, not {', '.join(map(repr, operands))}")
     graph = nodes[0].graph
-    if len(nodes) == len(operands) and all(node.graph is graph for node in nodes):
+    if len(nodes) == len(operands) and not [node for node in nodes if node.graph is not graph]:
         return graph.add(op, nodes, name)
     for node in nodes:
         if node.graph.lies_in(graph):

@@ -64,7 +64,8 @@ class TensorType:
     @property
     def nbytes(self) -> int:
         """The bytes that an array of this type takes; for a type whose dims are bound."""
-        return self.size * _ITEM_BYTES[self.dtype]
+        nbytes = _nbytes(self.shape, self.dtype)
+        return self.size if nbytes is None else nbytes  # in the first case, the size says what is not known
 
     @property
     def static_shape(self) -> tuple[int, ...]:
@@ -91,6 +92,12 @@ def _product(shape: Shape) -> int | None:
             return None
         total *= dim
     return total
+
+
+@lru_cache(maxsize=4096)
+def _nbytes(shape: Shape, dtype: DType) -> int | None:
+    size = _product(shape)
+    return None if size is None else size * _ITEM_BYTES[dtype]
 
 
 @lru_cache(maxsize=4096)

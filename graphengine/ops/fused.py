@@ -65,7 +65,8 @@ class Fused(Op):
         return self.body.flops
 
     def bind_dims(self, binding: Mapping[str, Dim]) -> Op:
-        return Fused(kind=self.kind, body=self.body.bound(binding), computes=self.computes)
+        body = self.body.bound(binding)
+        return self if body is self.body else Fused(kind=self.kind, body=body, computes=self.computes)
 
     def dim_names(self) -> frozenset[str]:
-        return frozenset().union(*(type_.names() for type_ in self.body.inputs))
+        return self.body.names

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import accumulate, pairwise, product
 from types import MappingProxyType
 from typing import Any
 
@@ -60,17 +60,17 @@ class Blocks:
         outside = [node for node in (*self._inputs, *body.outputs.values()) if node.shape == space]
         touched = sum(self._registers.widths) + sum(width(node.type) for node in outside)
         self._indices = list(_indices(space, BLOCK_BYTES // touched))
-        self._sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
+        sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
+        self._ends = [0, *accumulate(sizes)]
 
     @property
     def scratch_bytes(self) -> int:
         """The size of the registers together."""
-        return sum(self._sizes)
+        return self._ends[-1]
 
     def calls(self, outs: Sequence[Array], operands: Sequence[Array], scratch: Array) -> Iterator[Call]:
         """The calls that compute `outs`; `scratch` is a block of `scratch_bytes` bytes."""
-        ends = np.cumsum(self._sizes, dtype=int)
-        memory = [scratch[end - size : end] for end, size in zip(ends, self._sizes, strict=True)]
+        memory = [scratch[start:end] for start, end in pairwise(self._ends)]
         results = dict(zip(self._body.outputs.values(), outs, strict=True))
         given = dict(zip(self._inputs, operands, strict=True))
         if len(self._indices) == 1:

@@ -40,6 +40,11 @@ class Body:
         return [node.type for node in self.graph.inputs]
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of dims in the types of the operands, and so in all."""
+        return frozenset().union(*(type_.names() for type_ in self.inputs))
+
+    @cached_property
     def results(self) -> list[Node]:
         """The nodes whose values are the results."""
         return list(self.graph.outputs.values())
@@ -77,7 +82,9 @@ class Body:
         return self._overwritable[item]
 
     def bound(self, binding: Mapping[str, Dim]) -> Body:
-        """The same region with sizes, or other dims, in the place of its named ones."""
+        """The same region with sizes, or other dims, in the place of its named ones; itself if it has none."""
+        if not self.names:
+            return self
         key = tuple(sorted(binding.items()))
         if key not in self._bound:
             self._bound[key] = Body(self.graph.bind(binding))

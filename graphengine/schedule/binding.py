@@ -17,10 +17,11 @@ class Binding:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        self._type_of: dict[Node, TensorType] = {}
+        self._sized: dict[Node, TensorType] = {}
+        """The types that have names, by node, with sizes in their place."""
         self._types: dict[TensorType, TensorType] = {}
         self._borne_out: set[tuple[int, ...]] = set()
-        """The ops and types, all of which are held here, that fit each other: many nodes have the same."""
+        """The ops and types of nodes, by identity, that fit each other: many nodes have the same."""
 
     def of(self, node: Node) -> tuple[Op, TensorType]:
         """The op and the type of `node`; raises FeedError where the sizes do not bear out what was declared.
@@ -28,14 +29,19 @@ class Binding:
         A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
         """
         op, type_ = node.op.bind_dims(self._sizes), node.type.bind(self._sizes)
-        type_ = self._type_of[node] = self._types.setdefault(type_, type_)
-        if not op.is_leaf:
-            types = [self._type_of[parent] for parent in node.parents]
-            key = (id(op), id(type_), *map(id, types))
-            if op is not node.op or key not in self._borne_out:
-                self._check(node, op, type_, types)
-                self._borne_out.add(key)
+        if type_ is not node.type:
+            type_ = self._sized[node] = self._types.setdefault(type_, type_)
+        stays = op is node.op and type_ is node.type and self._sized.keys().isdisjoint(node.parents)
+        if not stays and not op.is_leaf:
+            self._check_once(node, op, type_)
         return op, type_
+
+    def _check_once(self, node: Node, op: Op, type_: TensorType) -> None:
+        types = [self._sized.get(parent, parent.type) for parent in node.parents]
+        key = (id(op), id(type_), *map(id, types))
+        if op is not node.op or key not in self._borne_out:
+            self._check(node, op, type_, types)
+            self._borne_out.add(key)
 
     def _check(self, node: Node, op: Op, type_: TensorType, types: list[TensorType]) -> None:
         sizes = ", ".join(f"{name} = {size}" for name, size in self._sizes.items())

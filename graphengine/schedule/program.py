@@ -58,9 +58,9 @@ class Buffer:
         return f"@{self.leaf}" if self.slot is None else f"%{self.slot.offset}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # it takes four times as long to make a frozen one
 class Instruction:
-    """One line of a program: an op run on buffers."""
+    """One line of a program: an op run on buffers. It does not change."""
 
     phase: Phase
     name: str

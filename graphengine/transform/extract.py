@@ -17,10 +17,7 @@ def extract(graph: Graph, results: Iterable[Node], updates: Mapping[Node, Node])
     Nodes keep their names, phases, and where they were declared.
     """
     part = Graph(graph.name, graph.dtype)
-    copies: dict[Node, Node] = {}
-    for node in needed_nodes([*results, *updates, *updates.values()]):
-        parents = tuple([copies[parent] for parent in node.parents])
-        copies[node] = part.append_copy(node, parents)
+    copies = part.append_copies(needed_nodes([*results, *updates, *updates.values()]))
     part.outputs = {node.name: copies[node] for node in results}
     part.updates = {copies[leaf]: copies[node] for leaf, node in updates.items()}
     return part

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -75,7 +74,7 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
         if target not in graph:
             raise _no_node(target, graph.nodes, place / "updates" / target)
-        with _quoting("let a parameter or a state have one update, of its own type", place, "updates", target):
+        with _Quoting("let a parameter or a state have one update, of its own type", place, "updates", target):
             graph.update(graph[target], graph[node])
     if "training" in document:
         graph.training = _training(graph, document["training"], place / "training")
@@ -139,7 +138,7 @@ def _declare(section: _Section, graphs: Mapping[str, Graph], fetch: Fetch) -> Gr
     for entry in _parents_first(entries):
         _add(graph, entry, arrays, graphs)
     for name, node in _pairs(graph, section.outputs, section.place / "outputs"):
-        with _quoting("give the output a name", section.place, "outputs", name):
+        with _Quoting("give the output a name", section.place, "outputs", name):
             graph.output(name, graph[node])
     return graph
 
@@ -147,20 +146,27 @@ def _declare(section: _Section, graphs: Mapping[str, Graph], fetch: Fetch) -> Gr
 def _check_inputs(graph: Graph) -> None:
     for node in graph.inputs:
         at = Place(node.where.file, str(node.where.place), node.name)
-        with _quoting("give it an int or a name, which the feed gives a size", at):
+        with _Quoting("give it an int or a name, which the feed gives a size", at):
             node.op.check_dims()  # type: ignore[attr-defined]  # it is an Input
 
 
-@contextmanager
-def _quoting(remedy: str, place: Place, *tokens: str) -> Iterator[None]:
+class _Quoting:  # a generator would take three times as long, twice for every node
     """Make a SpecError of what the graph says of a declaration, which stands at `tokens` below `place`."""
-    try:
-        yield
-    except GraphError as error:
-        for token in tokens:
-            place = place / token
-        context = [line for line in error.context if not line.startswith("declared at ")]
-        raise place.fault(error.message, remedy, context) from None
+
+    __slots__ = ("_place", "_remedy", "_tokens")
+
+    def __init__(self, remedy: str, place: Place, *tokens: str) -> None:
+        self._remedy, self._place, self._tokens = remedy, place, tokens
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, GraphError):
+            place = self._place
+            for token in self._tokens:
+                place = place / token
+            context = [line for line in error.context if not line.startswith("declared at ")]
+            raise place.fault(error.message, self._remedy, context) from None
 
 
 def _check_header(document: Any, place: Place) -> None:
@@ -182,7 +188,7 @@ def _empty(place: Place, name: Any, dtype: Any) -> Graph:
     if dtype not in DTYPES:
         message = f"no dtype {shown(dtype)}; there are {', '.join(sorted(DTYPES))}"
         raise (place / "dtype").fault(message, "name a dtype that there is")
-    with _quoting("give the graph another name", place, *(() if place.pointer else ("name",))):
+    with _Quoting("give the graph another name", place, *(() if place.pointer else ("name",))):
         return Graph(name, dtype)
 
 
@@ -204,7 +210,7 @@ def _entry(value: Any, place: Place, dtype: DType) -> _Entry:
             named = Place(place.file, place.pointer, value["name"]) if isinstance(value.get("name"), str) else place
             raise named.fault(f"a node lacks its field {key!r}", f"add {key!r}")
     name = expect(value["name"], str, place, "name")
-    with _quoting("give the node another name", place, "name"):
+    with _Quoting("give the node another name", place, "name"):
         check_name(name)
     place = Place(place.file, place.pointer, name)
     op = _kind(expect(value["op"], str, place, "op"), place)
@@ -262,7 +268,7 @@ def _no_node(name: str, known: Iterable[_Entry] | Iterable[Node], place: Place) 
 
 
 def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array], graphs: Mapping[str, Graph]) -> None:
-    with _quoting("give the node operands and attributes that fit each other", entry.place):
+    with _Quoting("give the node operands and attributes that fit each other", entry.place):
         held = {key: graphs[entry.attributes[key]] for key in graph_fields(entry.op) if key in entry.attributes}
         op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), held)
         with graph.declared_at(entry.place.where()):

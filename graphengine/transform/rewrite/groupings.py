@@ -73,6 +73,8 @@ class _Product:
 
 def cheaper_order(y: Site) -> Expression | None:
     """The chain that ends in y in its cheapest order; None if that is the one in which it stands."""
+    if not any(isinstance(node.op, MatMul) for node in y.parents):
+        return None  # a chain has three factors at least
     readers = y.readers()
     if readers is None or (len(readers) == 1 and isinstance(readers[0], MatMul)):
         return None  # in the last case the chain goes on, and is looked at from its end
