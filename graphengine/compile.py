@@ -84,7 +84,7 @@ def compile(
     if loss is None and not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     _check_dim_names(graph)
-    with growing():
+    with growing(anew=True):
         recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
         if loss is not None:
             asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]

@@ -103,9 +103,9 @@ class Elementwise(Op):
         if dtype == "bool" or (self.floats_only and not types[0].is_float):
             wanted = "floats" if self.floats_only else "numbers"
             raise DTypeError(f"{self.kind} takes {wanted}, not {' and '.join(map(str, types))}")
-        if all(type is types[0] for type in types):
+        if types.count(types[0]) == len(types):
             return types[0]  # type: ignore[no-any-return]  # a type, as they all are
-        return TensorType(broadcast_shapes(*(type.shape for type in types)), dtype)
+        return TensorType(broadcast_shapes(*[type.shape for type in types]), dtype)
 
     def eval(self, xp: Any, *values: Any) -> Any:
         return getattr(xp, self.ufunc)(*values)

@@ -61,7 +61,7 @@ def to_json(graph: Graph) -> str:
 def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Graph:
     """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file."""
     place = Place("<json>")
-    with growing():
+    with growing(anew=True):
         return read(parse(text, place, max_bytes), place, beside.nothing)
 
 
@@ -84,7 +84,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
     """The graph of a document and of the constants beside it; raises SpecError if either is wrong."""
     path = Path(path)
     place = Place(str(path))
-    with growing():
+    with growing(anew=True):
         with open(path, "rb") as file:
             document = parse(file.read(max_bytes + 1), place, max_bytes)
         return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
