@@ -27,6 +27,9 @@ __all__ = ["plan"]
 
 _ALWAYS = sys.maxsize
 
+_Step = tuple[Node, Op, Buffer, tuple[Buffer, ...]]
+"""A node that computes something, with its op for these sizes, and what it writes and reads."""
+
 
 def plan(
     name: str,
@@ -70,11 +73,9 @@ class _Planner:
         self.loops: dict[Node, Loop] = {}
         self.slots: list[Slot] = []
         self.instructions: list[Instruction] = []
-        self.ops: dict[Node, Op] = {}
         self.buffers: dict[Node, Buffer] = {}
-        self.operands: dict[Node, tuple[Buffer, ...]] = {}
-        """What each node reads: of a bundle, the one item that an `item` node is."""
-        self.last_read: dict[Buffer, int] = {}
+        self.steps: list[_Step] = []
+        """By number: an instruction each, and of an `item` node the operand is the one item that it is."""
         self.written_over: dict[Buffer, Node] = {}
         """The leaf over which a value is written: its next value, with nobody left to read the present one."""
 
@@ -84,9 +85,8 @@ class _Planner:
         self._plan_loops()
         self._find_last_reads()
         self._find_overwritten_leaves()
-        for place, node in enumerate(self.order):
-            if not node.is_leaf:
-                self._instruct(place, node)
+        for number in range(len(self.steps)):
+            self._instruct(number)
         results = {name: self._kept(name, node) for name, node in self.results.items()}
         self._assign_rest()
         return Program(
@@ -94,37 +94,38 @@ class _Planner:
             instructions=tuple(self.instructions),
             slots=tuple(self.slots),
             peak_bytes=pack(self.slots),
-            leaves={buffer.leaf: buffer for buffer in self._leaf_buffers() if buffer.leaf is not None},
+            leaves={node.name: buffer for node, buffer in self.buffers.items() if node.op.is_leaf},
             results=results,
-            inputs=tuple(node.name for node in self.order if node.op.kind == "input"),
+            inputs=tuple([node.name for node in self.order if node.op.kind == "input"]),
             binding=self.binding,
         )
 
     def memory(self) -> Memory:
         """What the values take in any order; of a bundle, the items that are read."""
-        views = {node for node in self.order if self.buffers[node].source}
-        owned = [(node, self.buffers[node]) for node in self.order if node not in views]
+        buffers = self.buffers
+        views = {node for node in self.order if buffers[node].source}
         nbytes = {
-            node: sum(part.type.nbytes for part in buffer.parts.values()) if buffer.parts else buffer.type.nbytes
-            for node, buffer in owned
+            node: 0 if buffer.source else sum(part.type.nbytes for part in (buffer.parts or {0: buffer}).values())
+            for node, buffer in buffers.items()
         }
-        return Memory(nbytes | dict.fromkeys(views, 0), views, tuple(self.results.values()))
-
-    def _leaf_buffers(self) -> list[Buffer]:
-        return [self.buffers[node] for node in self.buffers if node.is_leaf]
+        return Memory(nbytes, views, tuple(self.results.values()))
 
     def _declare(self) -> None:
         """Make every buffer, without a place yet; a view knows what it is a view of."""
-        binding = Binding(self.binding)
+        binding, buffers = Binding(self.binding), self.buffers
         for node in dict.fromkeys((*self.updates, *self.order)):
             op, type_ = binding.of(node) if self.binding else (node.op, node.type)
-            self.ops[node] = op
-            leaf = node.name if op.is_leaf else None
-            buffer = self.buffers[node] = Buffer(node.name, type_, leaf=leaf, contiguous=leaf not in self.strided)
+            if op.is_leaf:
+                buffers[node] = Buffer(node.name, type_, leaf=node.name, contiguous=node.name not in self.strided)
+                continue
+            buffer = buffers[node] = Buffer(node.name, type_)
             if isinstance(type_, BundleType) and not isinstance(op, Scan) and not op.is_view:
                 for index in range(len(type_.items)):  # a scan spares itself the items that nobody reads
                     self._part(buffer, index)
-            operands = self.operands[node] = self._read_by(node)
+            operands = tuple([buffers[parent] for parent in node.parents])
+            if isinstance(op, Item):
+                operands = (self._part(operands[0], op.index),)
+            self.steps.append((node, op, buffer, operands))
             if op.is_view:
                 source = operands[0]
                 if op.can_view(source.contiguous):
@@ -132,19 +133,11 @@ class _Planner:
                     buffer.contiguous = source.contiguous and op.keeps_layout()
 
     def _plan_loops(self) -> None:
-        for node in self.order:
-            op, out = self.ops[node], self.buffers[node]
+        for node, op, out, operands in self.steps:
             if isinstance(op, Scan):
-                layout = Layout(op, out, self.operands[node])
+                layout = Layout(op, out, operands)
                 body = plan(op.body.name, {}, layout.updates, {}, layout.strided)
                 self.loops[node] = layout.loop(body)
-
-    def _read_by(self, node: Node) -> tuple[Buffer, ...]:
-        buffers = self.buffers
-        operands = tuple([buffers[parent] for parent in node.parents])
-        if type(node.op) is Item:
-            return (self._part(operands[0], node.op.index),)
-        return operands
 
     @staticmethod
     def _part(bundle: Buffer, index: int) -> Buffer:
@@ -156,12 +149,11 @@ class _Planner:
         return bundle.parts[index]
 
     def _find_last_reads(self) -> None:
-        last_read = self.last_read
-        for place, node in enumerate(self.order):
-            for operand in self.operands[node]:
-                last_read[operand.root] = place
+        for number, (_, _, _, operands) in enumerate(self.steps):
+            for operand in operands:
+                operand.root.last_read = number
         for node in self.results.values():
-            self.last_read[self.buffers[node].root] = len(self.order)
+            self.buffers[node].root.last_read = len(self.steps)
 
     def _find_overwritten_leaves(self) -> None:
         """Choose the next values that are written where the present ones stand; the others wait for the end.
@@ -169,22 +161,24 @@ class _Planner:
         None is written before the values of the results are there: a kernel may refuse what it meets, as a label out of
         range is refused, and then the step leaves everything as it was.
         """
-        places = {node: place for place, node in enumerate(self.order)}
+        end = len(self.steps)
+        numbers = {step[0]: number for number, step in enumerate(self.steps)}
         values = [node for node in needed_nodes(self.results.values()) if node.phase is Phase.FORWARD]
-        last_value = max((places[node] for node in values), default=-1)
+        last_value = max((numbers.get(node, -1) for node in values), default=-1)
         waiting = {}
         for leaf, node in self.updates.items():
             value, maker = self.buffers[node].root, self._maker(node)
             if maker is None or value in waiting:
-                self.last_read[value] = len(self.order)
+                value.last_read = end
             else:
                 waiting[value] = leaf, *maker
         for value, (leaf, node, item) in waiting.items():
-            in_time = last_value <= places[node] and self.last_read.get(value, -1) < len(self.order)
-            if in_time and self._may_write(self.buffers[leaf], places[node], node, item):
+            number = numbers[node]
+            in_time = last_value <= number and value.last_read < end
+            if in_time and self._may_write(self.buffers[leaf], number, item):
                 self.written_over[value] = leaf
             else:
-                self.last_read[value] = len(self.order)
+                value.last_read = end
 
     def _maker(self, node: Node) -> tuple[Node, int] | None:
         """The node whose kernel writes the value of `node`, and as which of its results; None for leaves and views."""
@@ -192,61 +186,59 @@ class _Planner:
             (bundle,) = node.parents
             is_written = bundle not in self.loops and self.buffers[bundle].source is None
             return (bundle, node.op.index) if is_written else None
-        return None if node.is_leaf or self.buffers[node].source else (node, 0)
+        return None if node.op.is_leaf or self.buffers[node].source else (node, 0)
 
-    def _instruct(self, place: int, node: Node) -> None:
-        op, out, operands, loop = self.ops[node], self.buffers[node], self.operands[node], self.loops.get(node)
+    def _instruct(self, number: int) -> None:
+        node, op, out, operands = self.steps[number]
+        loop = self.loops.get(node)
         types = [operand.type for operand in operands]
         scratch: tuple[Buffer, ...] = ()
         if out.source is None:
-            overwritten = self._place(place, node)
-            scratch = self._scratch(node, out.type, types)
-            for buffer in scratch:
-                self._release(buffer)
-            self._release_dying(place, out, operands, overwritten)
-        elif self.last_read[out.root] == place:
+            overwritten = self._place(number)
+            scratch = self._scratch(number, types)
+            self._release_dying(number, overwritten)
+        elif out.root.last_read == number:
             self._release(out.root)
         flops, moved = _work(loop, op, out, types)
         self.instructions.append(
             Instruction(node.phase, node.name, node.of, op, out, operands, scratch, node.where, flops, moved, loop)
         )
 
-    def _release_dying(
-        self, place: int, out: Buffer, operands: Sequence[Buffer], overwritten: Collection[Buffer]
-    ) -> None:
+    def _release_dying(self, number: int, overwritten: Collection[Buffer]) -> None:
         """Release what this instruction is the last to read, and results of it that nobody reads."""
-        last_read = self.last_read
+        _, _, out, operands = self.steps[number]
         for operand in operands:
             root = operand.root
-            if last_read[root] == place and root not in overwritten:
+            if root.last_read == number and root not in overwritten:
                 self._release(root)
         for part in out.parts.values():
-            if part.root not in last_read:
+            if part.root.last_read < 0:
                 self._release(part.root)
 
-    def _scratch(self, node: Node, type_: TensorType, types: Sequence[TensorType]) -> tuple[Buffer, ...]:
-        """The work memory of an instruction."""
+    def _scratch(self, number: int, types: Sequence[TensorType]) -> tuple[Buffer, ...]:
+        """The work memory of an instruction, which is needed while it runs."""
+        node, op, out, _ = self.steps[number]
         if node in self.loops:
-            buffers = self.loops[node].scratch(self.buffers[node])
+            buffers = self.loops[node].scratch(out)
         else:
-            wanted = self.ops[node].scratch(type_, *types)
-            buffers = [Buffer(f"{node.name}.scratch", work) for work in wanted] if wanted else []
+            buffers = [Buffer(f"{node.name}.scratch", type_) for type_ in op.scratch(out.type, *types)]
         for buffer in buffers:
             buffer.slot = self._take(buffer.type)
+            self._release(buffer)
         return tuple(buffers)
 
-    def _place(self, place: int, node: Node) -> set[Buffer]:
-        """Give each result of `node` its memory: the leaf that it updates, a dying operand's, or a slot.
+    def _place(self, number: int) -> set[Buffer]:
+        """Give each result of an instruction its memory: the leaf that it updates, a dying operand's, or a slot.
 
         Returns the operands that are overwritten.
         """
-        out, overwritten = self.buffers[node], set[Buffer]()
+        out, overwritten = self.steps[number][2], set[Buffer]()
         results = {part.root: item for item, part in sorted(out.parts.items())} if out.parts else {out: 0}
         for result, item in results.items():
             if result in self.written_over:
                 result.leaf = self.written_over[result].name
                 continue
-            operand = self._dying(place, node, result, item, overwritten)
+            operand = self._dying(number, result, item, overwritten)
             if operand is None:
                 result.slot = self._take(result.type)
             else:
@@ -254,40 +246,40 @@ class _Planner:
                 overwritten.add(operand)
         return overwritten
 
-    def _dying(self, place: int, node: Node, result: Buffer, item: int, taken: Collection[Buffer]) -> Buffer | None:
+    def _dying(self, number: int, result: Buffer, item: int, taken: Collection[Buffer]) -> Buffer | None:
         """The operand over which a result is written, if there is one that nobody needs afterwards."""
-        allowed = self.ops[node].may_overwrite(item)
-        operands = self._memories(node) if allowed else ()
+        allowed = self.steps[number][1].may_overwrite(item)
+        operands = self._memories(number) if allowed else ()
         for position in allowed:
             operand = operands[position] if position < len(operands) else None
             if operand is None or operand.slot is None or operand.type != result.type or operand in taken:
                 continue
-            if self._may_write(operand, place, node, item):
+            if self._may_write(operand, number, item):
                 return operand
         return None
 
-    def _memories(self, node: Node) -> Sequence[Buffer]:
-        """The buffers that `node` reads; where one sees all of a bundle's item, and so is that memory, the item."""
+    def _memories(self, number: int) -> Sequence[Buffer]:
+        """The buffers that an instruction reads; the item of a bundle, where one sees all of it and so is that memory."""
+        node, _, _, operands = self.steps[number]
         if Item not in [type(parent.op) for parent in node.parents]:
-            return self.operands[node]
+            return operands
         made = [self._maker(parent) if isinstance(parent.op, Item) else None for parent in node.parents]
         return [
             operand if maker is None else self.buffers[maker[0]].parts[maker[1]]
-            for operand, maker in zip(self.operands[node], made, strict=True)
+            for operand, maker in zip(operands, made, strict=True)
         ]
 
-    def _may_write(self, target: Buffer, place: int, node: Node, item: int) -> bool:
+    def _may_write(self, target: Buffer, number: int, item: int) -> bool:
         """Whether nothing reads `target` after this instruction, and this one's result may be written over it."""
-        last = self.last_read.get(target, -1)
-        if last != place:
-            return last < place
-        allowed = self.ops[node].may_overwrite(item)
-        type_ = self.buffers[node].parts[item].type if self.buffers[node].parts else self.buffers[node].type
-        return all(
-            operand is target and position in allowed and operand.type == type_
-            for position, operand in enumerate(self._memories(node))
-            if operand.root is target
-        )
+        if target.last_read != number:
+            return target.last_read < number
+        _, op, out, _ = self.steps[number]
+        allowed = op.may_overwrite(item)
+        type_ = out.parts[item].type if out.parts else out.type
+        for position, operand in enumerate(self._memories(number)):
+            if operand.root is target and (operand is not target or position not in allowed or operand.type != type_):
+                return False
+        return True
 
     def _take(self, type_: TensorType) -> Slot:
         """A slot from the coming instruction on."""

@@ -37,6 +37,8 @@ class Buffer:
     contiguous: bool = True
     parts: dict[int, Buffer] = field(default_factory=dict)
     """Of a bundle: the buffers of the items that are read, by number."""
+    last_read: int = -1
+    """The number of the last instruction that reads the memory, in the plan; -1 if none does."""
 
     @property
     def root(self) -> Buffer:
