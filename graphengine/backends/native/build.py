@@ -38,7 +38,7 @@ from graphengine.backends.native.vocabulary import functions
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, is_shared
 
-__all__ = ["build", "optimized"]
+__all__ = ["assembly", "build", "machine_code", "optimized"]
 
 _WORD = ir.IntType(64)
 
@@ -49,24 +49,37 @@ def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
     `signature` says of each parameter but `rank, ranks` what it is: `float32*` an array of that dtype, `int` a size,
     `float` a number.
     """
-    return bytes(target_machine().emit_object(optimized(symbol, kernel, signature)))
+    return machine_code(assembly(symbol, kernel, signature))
 
 
-def optimized(symbol: str, kernel: Kernel, signature: Sequence[str]) -> llvm.ModuleRef:
-    """The LLVM code that `build` makes object code of."""
+def assembly(symbol: str, kernel: Kernel, signature: Sequence[str]) -> str:
+    """The first half of `build`, which is Python's alone: the text of LLVM code that is not optimized yet."""
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
-    text, inner = _llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
+    module, inner = _llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
+    _wrap(module, inner, symbol, shared)
+    _close(module, symbol)
+    return str(normalize_ir_text(str(module)))
+
+
+def machine_code(text: str) -> bytes:
+    """The second half of `build`, which is LLVM's alone: the object code of such a text."""
+    return bytes(target_machine().emit_object(optimized(text)))
+
+
+def optimized(text: str) -> llvm.ModuleRef:
+    """LLVM code, optimized for this machine."""
     module = llvm.parse_assembly(text)
-    wrapper = _wrapper(inner, symbol, [_llvm_type(name, floats) for name in signature], shared)
-    module.link_in(llvm.parse_assembly(wrapper))
-    _optimize(module, symbol)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = True
+    builder = llvm.create_pass_builder(target_machine(), tuning)
+    builder.getModulePassManager().run(module, builder)
     return module
 
 
-def _llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[str, str]:
-    """The LLVM module of `function` for parameters of these types, as text, and the function's name in it."""
+def _llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[ir.Module, str]:
+    """The LLVM module of `function` for parameters of these types, and the function's name in it."""
     typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
     _make_known(functions.cache_info().currsize)
     flags = compiler.Flags()
@@ -74,11 +87,11 @@ def _llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> t
     flags.noalias = noalias
     flags.nrt = flags.release_gil = False
     flags.error_model = "numpy"
-    library = _Text(target_context.codegen(), function.__name__)
+    library = _Unoptimized(target_context.codegen(), function.__name__)
     result = compiler.compile_extra(
         typing_context, target_context, function, tuple(kinds), types.void, flags, {}, library, _Compiler
     )
-    return library.text, result.fndesc.llvm_func_name
+    return library.module, result.fndesc.llvm_func_name
 
 
 @cache
@@ -88,14 +101,14 @@ def _make_known(dtypes: int) -> None:
     cpu_target.target_context.refresh()
 
 
-class _Text(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
-    """Keeps a module as text, which numba would optimize: that is done once, for all of a kernel."""
+class _Unoptimized(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
+    """Keeps a module as it is, which numba would optimize: that is done once, for all of a kernel."""
 
-    text = ""
+    module: ir.Module
 
     def add_ir_module(self, ir_module: ir.Module) -> None:
         """Keep what a function has become."""
-        self.text += normalize_ir_text(str(ir_module))
+        self.module = ir_module
 
 
 class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no types
@@ -123,24 +136,18 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no ty
         return [passes]
 
 
-def _optimize(module: llvm.ModuleRef, symbol: str) -> None:
-    """Optimize for this machine, with `symbol` the only name that is seen from outside."""
-    for function in module.functions:
-        if not function.is_declaration and function.name != symbol:
-            function.linkage = "internal"
-    for variable in module.global_variables:
-        if not variable.is_declaration:
-            variable.linkage = "internal"
+def _close(module: ir.Module, symbol: str) -> None:
+    """Let `symbol` be the only name that is seen from outside, and see that all is there that is called."""
+    for value in module.global_values:
+        elsewhere = value.is_declaration if isinstance(value, ir.Function) else value.initializer is None
+        if not elsewhere and value.name != symbol:
+            value.linkage = "internal"
     missing = sorted(function.name for function in module.functions if _is_missing(function))
     if missing:
         raise CompileError(f"{symbol} calls what machine code has not: {', '.join(missing)}")
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-    tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = True
-    builder = llvm.create_pass_builder(target_machine(), tuning)
-    builder.getModulePassManager().run(module, builder)
 
 
-def _is_missing(function: llvm.ValueRef) -> bool:
+def _is_missing(function: ir.Function) -> bool:
     """Whether a function is called that is neither here nor an instruction, so that its address would be 0."""
     return function.is_declaration and not function.name.startswith("llvm.") and not hasattr(_C, function.name)
 
@@ -184,22 +191,19 @@ def _numba_type(name: str, floats: str) -> types.Type:
     return types.CPointer(types.uint8 if dtype == "bool" else getattr(types, dtype))  # numba can't store a bool
 
 
-def _wrapper(inner: str, symbol: str, kinds: Sequence[ir.Type], shared: bool) -> str:
-    """The module of a function that takes the arguments from where they stand and calls `inner` with them."""
-    module = ir.Module()
-    pointer = ir.IntType(8).as_pointer()
-    both = [_WORD] * 2 if shared else []
-    convention = [pointer.as_pointer()] * 2  # numba's: where a result and where an error would be written
-    callee = ir.Function(module, ir.FunctionType(ir.IntType(32), [*convention, *kinds, *both]), inner)
+def _wrap(module: ir.Module, inner: str, symbol: str, shared: bool) -> None:
+    """Add the function that takes the arguments from where they stand and calls `inner` with them."""
+    callee = module.globals[inner]
     wrapper = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD.as_pointer(), _WORD, _WORD]), symbol)
     code = ir.IRBuilder(wrapper.append_basic_block())
     table, *place = wrapper.args
-    unused = [code.alloca(pointer), code.alloca(pointer)]
+    result, fault, *parameters = callee.args  # numba's convention: where a result and where an error would be written
+    unused = [code.alloca(parameter.type.pointee) for parameter in (result, fault)]
+    kinds = [parameter.type for parameter in (parameters[:-2] if shared else parameters)]
     words = [code.load(code.gep(table, [_WORD(index)])) for index in range(len(kinds))]
     arguments = [_from_word(code, word, kind) for word, kind in zip(words, kinds, strict=True)]
     code.call(callee, [*unused, *arguments, *(place if shared else ())])
     code.ret_void()
-    return str(module)
 
 
 def _from_word(code: ir.IRBuilder, word: ir.Value, kind: ir.Type) -> ir.Value:
@@ -214,11 +218,3 @@ def _from_word(code: ir.IRBuilder, word: ir.Value, kind: ir.Type) -> ir.Value:
 def _float_dtype(signature: Sequence[str]) -> str:
     """The dtype of the first array of floats, which is that of the kernel's numbers."""
     return next((name[:-1] for name in signature if name.startswith("float") and name.endswith("*")), "float64")
-
-
-def _llvm_type(name: str, floats: str) -> ir.Type:
-    if name == "int":
-        return _WORD
-    if name == "float":
-        return ir.FloatType() if floats == "float32" else ir.DoubleType()
-    return ir.IntType(8).as_pointer()
