@@ -10,30 +10,18 @@ import ast
 import ctypes
 import sys
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import compiler
 from numba.core.cgutils import normalize_ir_text
-from numba.core.codegen import CPUCodeLibrary
-from numba.core.compiler_machinery import PassManager
-from numba.core.registry import cpu_target
-from numba.core.typed_passes import (
-    IRLegalization,
-    NativeLowering,
-    NoPythonBackend,
-    NopythonTypeInference,
-    PreLowerStripPhis,
-)
-from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from graphengine.backends.native.intrinsics import INTRINSICS
 from graphengine.backends.native.machine import target_machine
 from graphengine.backends.native.microkernel import MICROKERNEL
+from graphengine.backends.native.translation import llvm_module
 from graphengine.backends.native.vocabulary import functions
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, is_shared
@@ -57,7 +45,7 @@ def assembly(symbol: str, kernel: Kernel, signature: Sequence[str]) -> str:
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
-    module, inner = _llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
+    module, inner = llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
     _wrap(module, inner, symbol, shared)
     _close(module, symbol)
     return str(normalize_ir_text(str(module)))
@@ -76,64 +64,6 @@ def optimized(text: str) -> llvm.ModuleRef:
     builder = llvm.create_pass_builder(target_machine(), tuning)
     builder.getModulePassManager().run(module, builder)
     return module
-
-
-def _llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[ir.Module, str]:
-    """The LLVM module of `function` for parameters of these types, and the function's name in it."""
-    typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
-    _make_known(functions.cache_info().currsize)
-    flags = compiler.Flags()
-    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    flags.noalias = noalias
-    flags.nrt = flags.release_gil = False
-    flags.error_model = "numpy"
-    library = _Unoptimized(target_context.codegen(), function.__name__)
-    result = compiler.compile_extra(
-        typing_context, target_context, function, tuple(kinds), types.void, flags, {}, library, _Compiler
-    )
-    return library.module, result.fndesc.llvm_func_name
-
-
-@cache
-def _make_known(dtypes: int) -> None:
-    """Let numba look for names it does not know yet, of which there are more for each dtype that kernels have."""
-    cpu_target.typing_context.refresh()
-    cpu_target.target_context.refresh()
-
-
-class _Unoptimized(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
-    """Keeps a module as it is, which numba would optimize: that is done once, for all of a kernel."""
-
-    module: ir.Module
-
-    def add_ir_module(self, ir_module: ir.Module) -> None:
-        """Keep what a function has become."""
-        self.module = ir_module
-
-
-class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no types
-    """Those of numba's passes that a kernel needs, which has no closures, no arrays of numba's and no exceptions.
-
-    What numba does is most of the time to compile a kernel, and its other passes find nothing to do in one.
-    """
-
-    def define_pipelines(self) -> list[PassManager]:
-        """The passes, in order."""
-        passes = PassManager("kernel")
-        for made in (
-            TranslateByteCode,
-            FixupArgs,
-            IRProcessing,
-            ReconstructSSA,
-            NopythonTypeInference,
-            PreLowerStripPhis,
-            IRLegalization,
-            NativeLowering,
-            NoPythonBackend,
-        ):
-            passes.add_pass(made, made.__name__)
-        passes.finalize()
-        return [passes]
 
 
 def _close(module: ir.Module, symbol: str) -> None:

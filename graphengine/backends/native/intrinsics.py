@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from graphengine.backends.native.intrinsic import Typed, intrinsic
 
 __all__ = ["INTRINSICS"]
 
@@ -17,12 +17,8 @@ _WORDS = types.CPointer(types.int64)
 
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # as CBLAS has them
 
-# numba gives an intrinsic its typing context and takes back a signature and a function that emits code
-Emitter = tuple[Any, Callable[..., Any]]
-
-
 @intrinsic
-def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Emitter:
+def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Typed:
     """Run the kernel at the address `function`."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -34,7 +30,7 @@ def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Emitte
 
 
 @intrinsic
-def load(_: Any, words: Any, place: Any) -> Emitter:
+def load(_: Any, words: Any, place: Any) -> Typed:
     """The word at `place`, with all that was written before it was."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -44,7 +40,7 @@ def load(_: Any, words: Any, place: Any) -> Emitter:
 
 
 @intrinsic
-def store(_: Any, words: Any, place: Any, value: Any) -> Emitter:
+def store(_: Any, words: Any, place: Any, value: Any) -> Typed:
     """Write a word for other threads to see after all that was written before."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -55,7 +51,7 @@ def store(_: Any, words: Any, place: Any, value: Any) -> Emitter:
 
 
 @intrinsic
-def add(_: Any, words: Any, place: Any, value: Any) -> Emitter:
+def add(_: Any, words: Any, place: Any, value: Any) -> Typed:
     """Add to a word in one step; returns what it was."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -65,7 +61,7 @@ def add(_: Any, words: Any, place: Any, value: Any) -> Emitter:
 
 
 @intrinsic
-def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Emitter:
+def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Typed:
     """Write `value` if the word is `expected`, in one step; whether it was."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -77,7 +73,7 @@ def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Emitt
 
 
 @intrinsic
-def pause(_: Any, waited: Any, give_way: Any) -> Emitter:
+def pause(_: Any, waited: Any, give_way: Any) -> Typed:
     """Wait a moment: for a time on this core, and from then on, now and again, by the function at `give_way`."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -106,7 +102,7 @@ def _relax() -> str:
 
 
 @intrinsic
-def get_threads(_: Any, function: Any) -> Emitter:
+def get_threads(_: Any, function: Any) -> Typed:
     """The number that `int function(void)` gives."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -117,7 +113,7 @@ def get_threads(_: Any, function: Any) -> Emitter:
 
 
 @intrinsic
-def set_threads(_: Any, function: Any, count: Any) -> Emitter:
+def set_threads(_: Any, function: Any, count: Any) -> Typed:
     """Call `void function(int)`."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -146,7 +142,7 @@ def gemm(
     b_turned: Any,
     factor: Any,
     kept: Any,
-) -> Emitter:
+) -> Typed:
     """C = factor op(A) op(B) + kept C by the `cblas_?gemm` at `function`, whose sizes have 32 bits if `narrow`."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -171,7 +167,7 @@ def gemm(
 
 
 @intrinsic
-def behind(_: Any, x: Any, offset: Any) -> Emitter:
+def behind(_: Any, x: Any, offset: Any) -> Typed:
     """The array that begins `offset` elements behind the beginning of `x`."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -181,7 +177,7 @@ def behind(_: Any, x: Any, offset: Any) -> Emitter:
 
 
 INTRINSICS: dict[str, Any] = {
-    function._name: function
+    function.name: function
     for function in (call, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
 }
 """By name."""

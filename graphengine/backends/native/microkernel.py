@@ -7,13 +7,12 @@ find this form for, do not reach it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from graphengine.backends.native.intrinsic import Typed, intrinsic
 from graphengine.backends.native.machine import vector_bytes
 from graphengine.backends.native.packed import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
 
@@ -21,36 +20,32 @@ __all__ = ["MICROKERNEL"]
 
 _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
-# numba gives an intrinsic its typing context and takes back a signature and a function that emits code
-Emitter = tuple[Any, Callable[..., Any]]
-
-
 @intrinsic
-def lanes(_: Any, x: Any) -> Emitter:
+def lanes(_: Any, x: Any) -> Typed:
     """How many numbers of the dtype of `x` are a vector."""
     return types.int64(x), lambda *_: _WORD(_lanes(x.dtype))
 
 
 @intrinsic
-def tile_columns(_: Any, x: Any) -> Emitter:
+def tile_columns(_: Any, x: Any) -> Typed:
     """How many columns a tile has, for the dtype of `x`."""
     return types.int64(x), lambda *_: _WORD(TILE_VECTORS * _lanes(x.dtype))
 
 
 @intrinsic
-def tile_rows(_: Any, x: Any) -> Emitter:
+def tile_rows(_: Any, x: Any) -> Typed:
     """How many rows a tile has."""
     return types.int64(x), lambda *_: _WORD(TILE_ROWS)
 
 
 @intrinsic
-def short_tile_rows(_: Any, x: Any) -> Emitter:
+def short_tile_rows(_: Any, x: Any) -> Typed:
     """How many rows a short tile has."""
     return types.int64(x), lambda *_: _WORD(SHORT_TILE_ROWS)
 
 
 @intrinsic
-def turn(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Emitter:
+def turn(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Typed:
     """out[i, j] = x[j, i] for a square of as many rows as a vector has lanes; rows are contiguous."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -94,7 +89,7 @@ def _tile_of(height: int) -> Any:
         columns: Any,
         factor: Any,
         kept: Any,
-    ) -> Emitter:
+    ) -> Typed:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
             _Tile(builder, _vector(context, c.dtype), height, values).emit()
             return context.get_dummy_value()
@@ -107,7 +102,7 @@ def _tile_of(height: int) -> Any:
 tile, short_tile = _tile_of(TILE_ROWS), _tile_of(SHORT_TILE_ROWS)
 
 MICROKERNEL: dict[str, Any] = {
-    **{function._name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, turn)},
+    **{function.name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, turn)},
     "tile": tile,
     "short_tile": short_tile,
 }

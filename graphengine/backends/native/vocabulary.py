@@ -9,7 +9,6 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from graphengine.backends.native import (
     arithmetic,
@@ -22,6 +21,7 @@ from graphengine.backends.native import (
     trigonometric,
 )
 from graphengine.backends.native.formula import Value
+from graphengine.backends.native.intrinsic import Intrinsic, Typed
 
 __all__ = ["functions"]
 
@@ -42,9 +42,6 @@ _OF_A_NUMBER = (arithmetic.absolute, arithmetic.sign)
 _OF_TWO_NUMBERS = (arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
 _DTYPES = ("uint8", "uint32", "uint64", "int32", "int64", "float32", "float64")
 
-# What numba makes a call of: the types of the result and the operands, and what writes the code. None is another try.
-_Typed = tuple[Any, Callable[..., Any]]
-
 
 @cache
 def functions(floats: str) -> dict[str, Any]:
@@ -62,25 +59,20 @@ def functions(floats: str) -> dict[str, Any]:
     }
 
 
-def _of_one(form: Callable[[Value], Value], kind_of: Callable[[Any], Any]) -> Any:
-    def typed(typing_context: Any, x: Any) -> _Typed:
-        kind = kind_of(types.unliteral(x))
+def _of_one(form: Callable[[Value], Value], kind_of: Callable[[Any], Any]) -> Intrinsic:
+    def typed(typing_context: Any, x: Any) -> Typed:
+        kind = kind_of(x)
         return kind(kind), _writer(form)
 
-    return _named(typed, form)
+    return Intrinsic(form.__name__, typed)
 
 
-def _of_two(form: Callable[[Value, Value], Value], kind_of: Callable[[Any, Any], Any]) -> Any:
-    def typed(typing_context: Any, a: Any, b: Any) -> _Typed:
-        kind = kind_of(types.unliteral(a), types.unliteral(b))
+def _of_two(form: Callable[[Value, Value], Value], kind_of: Callable[[Any, Any], Any]) -> Intrinsic:
+    def typed(typing_context: Any, a: Any, b: Any) -> Typed:
+        kind = kind_of(a, b)
         return kind(kind, kind), _writer(form)
 
-    return _named(typed, form)
-
-
-def _named(typed: Callable[..., _Typed], form: Callable[..., Any]) -> Any:
-    typed.__name__ = form.__name__
-    return intrinsic(typed)
+    return Intrinsic(form.__name__, typed)
 
 
 def _writer(form: Callable[..., Value]) -> Callable[..., ir.Value]:
@@ -105,7 +97,7 @@ def _common(a: Any, b: Any) -> Any:
     return max(_as_number(a), _as_number(b), key=lambda kind: (isinstance(kind, types.Float), kind.bitwidth))
 
 
-def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> _Typed:
+def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> Typed:
     """range(n * rank // ranks, n * (rank + 1) // ranks), of a large n in steps of a cache line of float32."""
     word = types.int64
 
@@ -127,4 +119,4 @@ def _bound(n: Value, rank: Value, ranks: Value) -> Value:
 
 
 _LINE = 16  # elements
-_SHARE = intrinsic(_share)
+_SHARE = Intrinsic("share", _share)
