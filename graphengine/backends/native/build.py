@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -17,6 +19,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.cgutils import normalize_ir_text
+from numba.core.errors import NumbaError
 
 from graphengine.backends.native.intrinsics import INTRINSICS
 from graphengine.backends.native.machine import target_machine
@@ -26,9 +29,49 @@ from graphengine.backends.native.vocabulary import functions
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, is_shared
 
-__all__ = ["assembly", "build", "machine_code", "optimized"]
+__all__ = ["assembly", "build", "build_all", "machine_code", "optimized"]
 
 _WORD = ir.IntType(64)
+
+
+def build_all(
+    requests: Mapping[str, tuple[Kernel, Sequence[str]]], keep: Callable[[str, bytes], None]
+) -> dict[str, bytes]:
+    """What `build` makes of the requests, by symbol, each given to `keep` as soon as it is there.
+
+    LLVM has a thread of its own, and makes machine code of one kernel while this thread writes the text of the next.
+    When this returns or raises, that thread has ended; after an error it begins no other kernel.
+    """
+
+    def finish(symbol: str, text: str) -> bytes:
+        code = machine_code(text)
+        keep(symbol, code)
+        return code
+
+    with _switching_often(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="graphengine-llvm") as llvm_thread:
+        try:
+            codes = {
+                symbol: llvm_thread.submit(finish, symbol, assembly(symbol, *request))
+                for symbol, request in requests.items()
+            }
+            return {symbol: code.result() for symbol, code in codes.items()}
+        finally:
+            llvm_thread.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _switching_often() -> Iterator[None]:
+    """Inside, a thread that has done waiting for LLVM waits less for Python, as it has but to begin the next wait."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+_SWITCH = 0.0005
+"""Seconds."""
 
 
 def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
@@ -45,7 +88,10 @@ def assembly(symbol: str, kernel: Kernel, signature: Sequence[str]) -> str:
     floats = _float_dtype(signature)
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
-    module, inner = llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
+    try:
+        module, inner = llvm_module(_function(kernel, floats), kinds, noalias=not kernel.may_overlap)
+    except (NumbaError, NotImplementedError) as error:
+        raise CompileError(f"no machine code can be made of the kernel {kernel.name}: {error}") from error
     _wrap(module, inner, symbol, shared)
     _close(module, symbol)
     return str(normalize_ir_text(str(module)))

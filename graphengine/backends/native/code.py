@@ -29,16 +29,18 @@ def addresses(requests: Iterable[Request]) -> dict[Request, int]:
 
 
 def _load(requests: list[Request]) -> dict[Request, int]:
-    symbols = {request: store.key(*request) for request in requests}
-    objects = {symbol: store.read(symbol) or _compile(symbol, request) for request, symbol in symbols.items()}
+    symbols = {store.key(*request): request for request in requests}
+    stored = {symbol: store.read(symbol) for symbol in symbols}
+    objects = {symbol: code for symbol, code in stored.items() if code is not None}
+    missing = {symbol: request for symbol, request in symbols.items() if symbol not in objects}
+    if missing:
+        objects.update(_compile(missing))
     found = load(objects)
-    return {request: found[symbol] for request, symbol in symbols.items()}
+    return {request: found[symbol] for symbol, request in symbols.items()}
 
 
-def _compile(symbol: str, request: Request) -> bytes:
+def _compile(requests: dict[str, Request]) -> dict[str, bytes]:
     """Machine code that no process has stored. Only here is numba imported, which takes a while."""
-    from graphengine.backends.native.build import build
+    from graphengine.backends.native.build import build_all
 
-    code = build(symbol, *request)
-    store.write(symbol, code)
-    return code
+    return build_all(requests, store.write)

@@ -26,6 +26,10 @@ class Intrinsic:
         self.name = name
         self.type = IntrinsicType(name, typed)
 
+    def __call__(self, *arguments: Any) -> Any:
+        """Kernels, which alone call it, are compiled."""
+        raise NotImplementedError(f"{self.name} is a name of kernels alone")
+
 
 def intrinsic(typed: Callable[..., Typed]) -> Intrinsic:
     """An intrinsic with the name of the function that types it."""
@@ -60,7 +64,7 @@ class IntrinsicType(types.Callable, types.Opaque):  # type: ignore[misc]  # numb
     def writer(self, context: Any, signature: Any) -> Callable[[ir.IRBuilder, Any, Any], Any]:
         """What writes the code of a call for its values."""
         _, write = self._typed(context.typing_context, *signature.args)
-        return lambda builder, values, place: write(context, builder, signature, values)
+        return lambda builder, values, _: write(context, builder, signature, values)
 
 
 @typeof_impl.register(Intrinsic)

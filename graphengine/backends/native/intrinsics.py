@@ -17,6 +17,7 @@ _WORDS = types.CPointer(types.int64)
 
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # as CBLAS has them
 
+
 @intrinsic
 def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Typed:
     """Run the kernel at the address `function`."""

@@ -20,6 +20,7 @@ __all__ = ["MICROKERNEL"]
 
 _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
+
 @intrinsic
 def lanes(_: Any, x: Any) -> Typed:
     """How many numbers of the dtype of `x` are a vector."""

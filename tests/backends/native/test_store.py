@@ -70,11 +70,3 @@ def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "_known", {})
     monkeypatch.setattr(code, "load", lambda objects: dict.fromkeys(objects, 1))
     assert code.addresses([request]) == {request: 1}
-
-
-def test_a_kernel_may_call_only_what_machine_code_has() -> None:
-    from graphengine.errors import CompileError
-
-    kernel = Kernel("lesser", "def lesser(x, n):\n    x[0] = x[min(n, 3)]\n")
-    with pytest.raises(CompileError, match="calls what machine code has not"):
-        code.addresses([(kernel, SIGNATURE)])

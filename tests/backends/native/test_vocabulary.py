@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
-from graphengine.backends.native.build import optimized
+from graphengine.backends.native.build import assembly, optimized
 from graphengine.backends.native.machine import target_machine
 from graphengine.backends.native.vocabulary import functions
 from graphengine.ir.kernel import VOCABULARY, Kernel, kernel_of
@@ -165,11 +165,12 @@ def test_a_number_has_the_same_bits_in_a_vector_and_alone(name: str) -> None:
 
 
 def machine_code(kernel: Kernel, *signature: str) -> str:
-    return str(target_machine().emit_assembly(optimized("looked_at", kernel, signature)))
+    return str(target_machine().emit_assembly(optimized(assembly("looked_at", kernel, signature))))
 
 
 def assert_vectors_without_calls(kernel: Kernel, *signature: str, dtype: str = "float") -> None:
-    lanes = [int(n) for n in re.findall(rf"<(\d+) x {dtype}>", str(optimized("looked_at", kernel, signature)))]
+    code = str(optimized(assembly("looked_at", kernel, signature)))
+    lanes = [int(n) for n in re.findall(rf"<(\d+) x {dtype}>", code)]
     assert max(lanes, default=1) >= (4 if dtype == "float" else 2)
     assert not re.search(r"^\s+(call\w*|bl)\s", machine_code(kernel, *signature), re.MULTILINE)
 
