@@ -108,10 +108,12 @@ def team() -> Team:
 
 
 def runtime_address(name: str) -> int:
-    """Where the machine code of a function of runtime.py is."""
-    function, signature = _RUNTIME[name]
-    request = Kernel(name, kernel_of(function).source, may_overlap=True), signature
-    return addresses([request])[request]
+    """Where the machine code of a function of runtime.py is; all are compiled together."""
+    requests = {
+        each: (Kernel(each, kernel_of(function).source, may_overlap=True), signature)
+        for each, (function, signature) in _RUNTIME.items()
+    }
+    return addresses(requests.values())[requests[name]]
 
 
 _RUNTIME: dict[str, tuple[Any, tuple[str, ...]]] = {
