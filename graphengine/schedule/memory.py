@@ -259,7 +259,7 @@ class _Planner:
         return None
 
     def _memories(self, number: int) -> Sequence[Buffer]:
-        """The buffers that an instruction reads; the item of a bundle, where one sees all of it and so is that memory."""
+        """What an instruction reads; of what sees all of a bundle's item, and so is that memory, the item."""
         node, _, _, operands = self.steps[number]
         if Item not in [type(parent.op) for parent in node.parents]:
             return operands
