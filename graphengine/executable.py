@@ -326,7 +326,7 @@ class Executable:
         """The inputs that a program reads, and those that only tell it the size of a named dim."""
         updates = self._recipe.graph.updates.values() if kind == "step" else ()
         nodes = needed_nodes([*self._results(kind, outputs), *updates])
-        inputs = {node.name: node.type for node in nodes if isinstance(node.op, leaf.Input)}
+        inputs = {node.name: node.type for node in nodes if type(node.op) is leaf.Input}
         unknown = {name for node in nodes for name in node.dim_names()} if self._dim_names() else set()
         unknown -= {name for type_ in inputs.values() for name in type_.names()}
         for node in self.graph.inputs:
@@ -451,9 +451,11 @@ def bind_dims(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> d
 def _first_values(graph: Graph, seed: int, shared: Mapping[str, Array]) -> dict[str, Array]:
     values: dict[str, Array] = {}
     for node in graph.nodes:
-        if isinstance(node.op, leaf.Parameter | leaf.State) and node.name in shared:
+        if not isinstance(node.op, leaf.Parameter | leaf.State):
+            continue
+        if node.name in shared:
             values[node.name] = shared[node.name]
-        elif isinstance(node.op, leaf.Parameter | leaf.State):
+        else:
             shape = tuple(dims.bind(dim, {}) for dim in node.shape)
             values[node.name] = node.op.init.draw(seed, node.name, shape, node.dtype)
     return values

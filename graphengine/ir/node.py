@@ -75,7 +75,7 @@ class Node:
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self.type.ndim
+        return len(self.type.shape)
 
     @property
     def is_leaf(self) -> bool:

@@ -30,9 +30,9 @@ class TensorType:
     dtype: DType
 
     def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True  # as it is mostly
-        if not isinstance(other, TensorType) or self.__class__ is not other.__class__:
+        if self is other:  # as it is mostly
+            return True
+        if type(other) is not TensorType:
             return NotImplemented
         return self.dtype == other.dtype and self.shape == other.shape
 
