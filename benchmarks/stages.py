@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
@@ -56,7 +56,9 @@ def main(kind: str = "layers", nodes: str = "10000") -> None:
         whole = exe._recipe.graph
         part = timed("extract the program's graph", lambda: extract(whole, [whole.outputs[loss]], whole.updates))
         for name, rewrite in REWRITES.items():
-            part = timed(f"rewrite: {name}", partial(rewrite, part))
+            copies = [part.copy() for _ in range(ROUNDS)]  # as a rewrite changes what it is given
+            part = copies[-1]
+            timed(f"rewrite: {name}", partial(_next, rewrite, iter(copies)))
         nodes_needed = needed_nodes([*part.outputs.values(), *part.updates.values()])
         timed("order (part of the next)", lambda: schedule(nodes_needed, part.updates))
         program = timed("plan instructions and memory", lambda: plan("step", part.outputs, part.updates, {}))
@@ -65,6 +67,10 @@ def main(kind: str = "layers", nodes: str = "10000") -> None:
         }
         loaded = timed("bind kernels to arrays", lambda: NumpyBackend().load(program, leaves))
         timed("run once", lambda: loaded.run(0, len(program.instructions)))
+
+
+def _next(rewrite: Callable[[ge.Graph], bool], graphs: Iterator[ge.Graph]) -> None:
+    rewrite(next(graphs))
 
 
 if __name__ == "__main__":
