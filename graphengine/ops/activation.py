@@ -18,6 +18,7 @@ from graphengine.ops.compare import Bounded, mask, maximum_into, where
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import Erf, erf, erf_into
 from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
+from graphengine.ops.run_all import run_all
 
 __all__ = [
     "elu",
@@ -77,7 +78,10 @@ class Sigmoid(Activation):
         return xp.where(x < 0, small, xp.ones((), x.dtype)) / (1 + small)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _sigmoid, (*operands, out)
+        return run_all, (self.calls(out, *operands),)
+
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        return _sigmoid(*operands, out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * (y * (1.0 - y)),)
@@ -183,7 +187,11 @@ class SiLU(Activation):
         return (y,)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _silu, (*operands, out, *scratch)
+        return run_all, (self.calls(out, *operands, scratch=scratch),)
+
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        (x,), (work,) = operands, scratch
+        return [*_sigmoid(x, work), (np.multiply, (x, work, out))]
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * (y + sigmoid(x) * (1.0 - y)),)
@@ -315,11 +323,14 @@ class LogSoftmax(_AlongAxis):
 # The kernels. Each may write over its operand: `x` is not read after `out` is first written.
 
 
-def _sigmoid(x: Array, out: Array) -> None:
-    np.negative(x, out)
-    np.exp(out, out)
-    np.add(out, 1, out)
-    np.reciprocal(out, out)
+def _sigmoid(x: Array, out: Array) -> list[Call]:
+    one = np.ones((), out.dtype)
+    return [
+        (np.negative, (x, out)),
+        (np.exp, (out, out)),
+        (np.add, (out, one, out)),
+        (np.divide, (one, out, out)),  # it takes less time than np.reciprocal
+    ]
 
 
 def _leaky_relu(x: Array, slope: Array, out: Array, work: Array) -> None:
@@ -333,11 +344,6 @@ def _elu(x: Array, alpha: Array, out: Array, work: Array) -> None:
     np.multiply(work, alpha, work)
     np.maximum(x, 0, out=out)
     np.add(out, work, out)
-
-
-def _silu(x: Array, out: Array, work: Array) -> None:
-    _sigmoid(x, work)
-    np.multiply(x, work, out)
 
 
 def _softplus(x: Array, out: Array, work: Array) -> None:

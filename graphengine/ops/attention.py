@@ -28,7 +28,8 @@ from graphengine.ops.elementwise import exp, sqrt
 from graphengine.ops.kernels.attention import adjoint_block, attention_block
 from graphengine.ops.linalg import transpose
 from graphengine.ops.position import arange
-from graphengine.ops.scores import Scores, run_all, turned
+from graphengine.ops.run_all import run_all
+from graphengine.ops.scores import Scores, turned
 from graphengine.ops.shape import expand_dims
 
 __all__ = ["attention"]

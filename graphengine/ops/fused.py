@@ -19,7 +19,7 @@ from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType
 from graphengine.ops import fused_loops
 from graphengine.ops.fused_body import Body
-from graphengine.ops.scores import run_all
+from graphengine.ops.run_all import run_all
 
 __all__ = ["Fused"]
 

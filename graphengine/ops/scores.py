@@ -21,7 +21,7 @@ from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.kernels.attention import Sight
 
-__all__ = ["Block", "Scores", "run_all", "turned"]
+__all__ = ["Block", "Scores", "turned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +189,3 @@ def _triangle(queries: int, keys: int, dtype: np.dtype[Any]) -> Array:
 def turned(x: Array) -> Array:
     """x with its last two axes exchanged."""
     return x.swapaxes(-1, -2)
-
-
-def run_all(calls: Sequence[Call]) -> None:
-    """Run one kernel after the other."""
-    for function, arguments in calls:
-        function(*arguments)
