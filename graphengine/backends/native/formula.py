@@ -12,7 +12,19 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = ["Value", "absolute", "call", "copysign", "floor", "fma", "polynomial", "power_of_two", "select", "sqrt"]
+__all__ = [
+    "Value",
+    "absolute",
+    "call",
+    "copysign",
+    "floor",
+    "fma",
+    "polynomial",
+    "power_of_two",
+    "select",
+    "sqrt",
+    "whole",
+]
 
 _INTEGERS = {ir.FloatType(): ir.IntType(32), ir.DoubleType(): ir.IntType(64)}
 _FLOATS = {integer: real for real, integer in _INTEGERS.items()}
@@ -181,6 +193,11 @@ def floor(x: Value) -> Value:
 def sqrt(x: Value) -> Value:
     """The square root."""
     return call("llvm.sqrt", x)
+
+
+def whole(x: Value) -> Value:
+    """The whole number next to x, of two the even one."""
+    return call("llvm.rint", x)
 
 
 def call(name: str, *arguments: Value) -> Value:
