@@ -81,7 +81,8 @@ class Sigmoid(Activation):
         return run_all, (self.calls(out, *operands),)
 
     def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
-        return _sigmoid(*operands, out)
+        (x,) = operands
+        return _sigmoid(x, out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * (y * (1.0 - y)),)

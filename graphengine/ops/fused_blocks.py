@@ -21,6 +21,7 @@ from graphengine.ir.op import Array, Call
 from graphengine.ir.types import DType, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.compare import maximum_into, minimum_into
+from graphengine.ops.fused_parts import as_blocks, likely_parts
 from graphengine.ops.fused_registers import Registers, width
 
 __all__ = ["REDUCTIONS", "Blocks"]
@@ -62,11 +63,12 @@ class Blocks:
         self._indices = list(_indices(space, BLOCK_BYTES // touched))
         sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
         self._ends = [0, *accumulate(sizes)]
+        self._parts = likely_parts(body, space) if len(self._indices) == 1 else []
 
     @property
     def scratch_bytes(self) -> int:
-        """The size of the registers together."""
-        return self._ends[-1]
+        """The size of the registers together, and of the operands that may be copied."""
+        return self._ends[-1] + sum(node.type.nbytes for node in self._parts)
 
     def calls(self, outs: Sequence[Array], operands: Sequence[Array], scratch: Array) -> Iterator[Call]:
         """The calls that compute `outs`; `scratch` is a block of `scratch_bytes` bytes."""
@@ -74,6 +76,10 @@ class Blocks:
         results = dict(zip(self._body.outputs.values(), outs, strict=True))
         given = dict(zip(self._inputs, operands, strict=True))
         if len(self._indices) == 1:
+            if self._parts:
+                blocks, copy = as_blocks({node: given[node] for node in self._parts}, scratch[self._ends[-1] :])
+                yield from copy
+                given |= blocks
             yield from self._at_once(results, given, memory)
         else:
             given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}

@@ -69,6 +69,28 @@ def test_sum_keeps_the_op_contract(x: np.ndarray, axis: tuple[int, ...] | None, 
     check_op(Sum(axis=axis, keepdims=keepdims), x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [(0,), (1, 0)])
+def test_rows_are_summed_as_exactly_as_one_after_the_other(axis: tuple[int, ...], keepdims: bool, dtype: str) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 50, 3)).astype(dtype)
+    expected = x.astype(np.longdouble).sum(axis, keepdims=keepdims)
+    out = np.full(expected.shape, np.nan, dtype)
+    function, arguments = Sum(axis=axis, keepdims=keepdims).bind(out, x)
+    function(*arguments)
+    assert function is np.dot
+    assert np.abs(out - expected).max() <= np.abs(x.sum(axis, keepdims=keepdims) - expected).max() + np.finfo(dtype).eps
+
+
+def test_a_sum_of_rows_is_inf_or_nan_as_numpys_is() -> None:
+    x = np.array([[1.0, np.inf, np.inf, np.nan, -np.inf], [2.0, 1.0, -np.inf, 1.0, -np.inf]])
+    out = np.empty(5)
+    function, arguments = Sum(axis=(0,)).bind(out, x)
+    with np.errstate(invalid="ignore"):
+        function(*arguments)
+    np.testing.assert_array_equal(out, [3.0, np.inf, np.nan, np.nan, -np.inf])
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
 def test_a_sum_of_integers_keeps_their_dtype(dtype: str) -> None:
     check_op(Sum(axis=(1,)), i64(3, 4, high=200).astype(dtype))

@@ -135,6 +135,41 @@ def test_a_region_that_fits_the_cache_is_the_calls_of_its_ops() -> None:
     assert calls[-1][1][-1] is out or calls[-1][1][-1].base is out
 
 
+def cell(i: Node, f: Node, g: Node, c: Node) -> tuple[Node, ...]:
+    after = ge.sigmoid(f) * c + ge.sigmoid(i) * ge.tanh(g)
+    return ge.tanh(after), after
+
+
+def test_parts_of_one_array_are_copied_together_in_any_order() -> None:
+    i, f, g = np.split(f64(6, 15), 3, axis=1)
+    for parts in ((i, f, g), (g, i, f), (f[:, ::-1], g[:, ::-1], i[:, ::-1])):
+        op, outs = region(cell, *parts, f64(6, 5)), [np.empty((6, 5)), np.empty((6, 5))]
+        scratch = [np.full(op.scratch(None)[0].static_shape, 77, np.uint8)]
+        first, *others = op.calls(tuple(outs), *parts, f64(6, 5), scratch=scratch)
+        assert first[0] is np.copyto
+        assert first[1][0].shape == (3, 6, 5)
+        assert all(argument.flags.c_contiguous for _, arguments in others for argument in arguments)
+    check(cell, i, f, g, f64(6, 5))
+    check(cell, g, i, f, f64(6, 5))
+
+
+def test_what_does_not_lie_at_equal_distances_is_not_copied() -> None:
+    z, c = f64(6, 20), f64(6, 5)
+    apart = z[:, :5], z[:, 5:10], z[:, 15:]
+    of_two = z[:, :5], z[:, 5:10], f64(6, 20, seed=1)[:, 10:15]
+    turned = z[:, :5], z[:, 5:10], z[::-1, 10:15]
+    blocks = f64(3, 6, 5)
+    one_block = z[:, :5], z[:, 5:10], c
+    alone = check(cell, *blocks, c)
+    for parts in (apart, of_two, turned, one_block):
+        assert check(cell, *parts, c) == alone
+
+
+def test_parts_with_long_rows_are_read_where_they_lie() -> None:
+    parts = np.split(f64(2, 3 * 512), 3, axis=1)
+    assert check(cell, *parts, f64(2, 512)) == check(cell, *f64(3, 2, 512), f64(2, 512))
+
+
 def unfused(x: Array, b: Array) -> Graph:
     graph = ge.Graph("unfused", "float64")
     graph.output("y", ge.relu(ge.tanh(graph.input("x", x.shape) + graph.input("b", b.shape))))
