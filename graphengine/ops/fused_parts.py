@@ -1,7 +1,7 @@
 """Parts of one array that a fused region reads, brought into blocks of their own by one copy.
 
 The gates of a cell lie in the columns of one array. NumPy calls its loop once for each row of such a part, in every op
-that reads one; copying all of them together takes less time than a single op loses by that.
+that reads one. To copy them all together takes about the time that a single op loses by that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def likely_parts(body: Graph, space: tuple[int, ...]) -> list[Node]:
 
 
 def as_blocks(parts: Mapping[Node, Array], memory: Array) -> tuple[dict[Node, Array], Sequence[Call]]:
-    """Blocks in `memory` that get the values of `parts`, and the call that copies them; none if there is no such."""
+    """Blocks in `memory` that get the values of `parts`, and the call that copies them; none if they lie otherwise."""
     if any(array.flags.c_contiguous for array in parts.values()):
         return {}, ()
     places = {node: array.__array_interface__["data"][0] for node, array in parts.items()}
