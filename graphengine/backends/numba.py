@@ -6,10 +6,8 @@ program is a table of calls, and a run of calls that all are machine code is one
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import groupby, pairwise
 from typing import Any, NoReturn
 
@@ -17,8 +15,10 @@ import numpy as np
 
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.bound import BoundProgram, numpy_use
+from graphengine.backends.native.arguments import kind, overlap, word
 from graphengine.backends.native.blas import find_blas
 from graphengine.backends.native.code import Request, addresses
+from graphengine.backends.native.epilogues import NO_EPILOGUE, RUN_BLOCK, Epilogue, find_epilogue
 from graphengine.backends.native.packed import Workspace
 from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
@@ -51,13 +51,56 @@ class NumbaBackend:
 
 
 @dataclass(frozen=True, slots=True)
+class _Task:
+    """An op, with the arrays that it is bound to."""
+
+    op: Op
+    out: Any
+    operands: Sequence[Array]
+    scratch: Sequence[Array]
+
+    def loops(self) -> Sequence[LoopCall] | None:
+        """Its kernels; None if it has none."""
+        loops = self.op.loops(self.out, *self.operands, scratch=self.scratch)
+        if loops is None and type(self.op).scalar is not Op.scalar:
+            return pointwise_loops(self.op, self.out, self.operands)
+        return loops
+
+    def reference(self) -> list[Call]:
+        """The calls by which NumPy does it, and says what is wrong if a kernel refuses."""
+        return list(self.op.calls(self.out, *self.operands, scratch=self.scratch))
+
+
+@dataclass(frozen=True, slots=True)
 class _Native:
-    """A call of machine code, and NumPy's calls, which say what is wrong if it refuses."""
+    """A call of machine code, of a kernel that is part of a task.
+
+    It may be that of a product with an epilogue, or be made `within` such a kernel, whose name this is.
+    """
 
     request: Request
     arguments: tuple[Any, ...]
     shared: bool
-    reference: Callable[[], Sequence[Call]]
+    task: _Task
+    epilogue: Epilogue | None = None
+    within: str = ""
+
+    @property
+    def takes_epilogue(self) -> bool:
+        """Whether its kernel is one of a product that may have an epilogue."""
+        return any(argument is NO_EPILOGUE for argument in self.arguments)
+
+    @property
+    def requests(self) -> list[Request]:
+        """The kernels that are needed for the call."""
+        return [self.request, *([self.epilogue.request, RUN_BLOCK] if self.epilogue else [])]
+
+    def given(self, found: Mapping[Request, int], threads: int) -> Sequence[Any]:
+        """The arguments, with the epilogue among them if there is one, for kernels at the addresses `found`."""
+        if self.epilogue is None:
+            return self.arguments
+        epilogue = self.epilogue.array(found, threads)
+        return [epilogue if argument is NO_EPILOGUE else argument for argument in self.arguments]
 
 
 class NativeProgram:
@@ -74,6 +117,7 @@ class NativeProgram:
             isinstance(call, _Native) and call.shared and owner.flops + owner.bytes_moved >= WORTH_SHARING
             for call, owner in zip(self._bound.calls, self._bound.owners, strict=True)
         ]
+        self._find_epilogues()
         self._table = self._tabulate()
         self._pieces: dict[tuple[int, int], list[_Piece]] = {}
 
@@ -97,29 +141,42 @@ class NativeProgram:
 
     def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
         """The calls of an op: machine code if it gives loops, and NumPy's kernel if not."""
-        loops = op.loops(out, *operands, scratch=scratch)
-        if loops is None and type(op).scalar is not Op.scalar:
-            loops = pointwise_loops(op, out, operands)
+        task = _Task(op, out, operands, scratch)
+        loops = task.loops()
         calls = None if loops is None else _kernels(loops, self._workspace)
-        reference = partial(op.calls, out, *operands, scratch=scratch)
         if calls is None:
-            return list(reference())
-        return [self._native(kernel, arguments, reference) for kernel, arguments in calls]
+            return list(task.reference())
+        return [self._native(kernel, arguments, task) for kernel, arguments in calls]
 
-    def _native(self, kernel: Kernel, arguments: Sequence[Any], reference: Callable[[], Sequence[Call]]) -> _Native:
+    def _native(self, kernel: Kernel, arguments: Sequence[Any], task: _Task) -> _Native:
         names = parameters(kernel)
         if "fault" in names:
             arguments = [*arguments, self._sync[_FAULT : _FAULT + 1]]
-        if not kernel.may_overlap and _overlap(arguments):
+        if not kernel.may_overlap and overlap(arguments):
             kernel = replace(kernel, may_overlap=True)
-        request = kernel, tuple(map(_kind, arguments))
-        return _Native(request, tuple(arguments), is_shared(kernel), reference)
+        request = kernel, tuple(map(kind, arguments))
+        return _Native(request, tuple(arguments), is_shared(kernel), task)
+
+    def _find_epilogues(self) -> None:
+        """Let large products run what directly follows them as their epilogues, but not across the end of FORWARD."""
+        calls = self._bound.calls
+        _, seam = self._bound.calls_of(0, self._bound.program.forward_length)
+        for place, (call, after) in enumerate(pairwise(calls)):
+            if self._shared[place] and call.takes_epilogue and isinstance(after, _Native) and place + 1 != seam:
+                epilogue = find_epilogue(call.arguments, after.task.op, after.task.out, after.task.operands)
+                if epilogue is not None:
+                    calls[place] = replace(call, epilogue=epilogue)
+                    calls[place + 1] = replace(after, within=call.request[0].name)
+                    self._shared[place + 1] = False
 
     def _tabulate(self) -> Array:
-        """A row of the runtime's table for each call; those of NumPy's kernels stay empty."""
-        native = {place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native)}
-        found = addresses(call.request for call in native.values())
-        words = [[_word(argument) for argument in call.arguments] for call in native.values()]
+        """A row of the runtime's table for each call; those of NumPy's kernels, and of epilogues, stay empty."""
+        native = {
+            place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native) and not call.within
+        }
+        found = addresses(request for call in native.values() for request in call.requests)
+        self._given = [call.given(found, 1 + self._team.workers) for call in native.values()]
+        words = [[word(argument) for argument in arguments] for arguments in self._given]
         self._words = np.array([word for row in words for word in row], np.int64)
         offsets = np.cumsum([0, *map(len, words)])
         table = np.zeros((len(self._bound.calls), ROW), np.int64)
@@ -144,7 +201,7 @@ class NativeProgram:
         """Let NumPy's kernel of a call that has refused say what is wrong."""
         call = self._bound.calls[place]
         try:
-            for function, arguments in call.reference():
+            for function, arguments in call.task.reference():
                 function(*arguments)
         except ExecutionError as error:
             self._bound.quote(error, place)
@@ -166,7 +223,8 @@ def _use(call: _Native | Call, instruction: str) -> KernelUse:
     if not isinstance(call, _Native):
         return numpy_use(call, instruction)
     kernel, _ = call.request
-    return KernelUse(instruction, NumbaBackend.name, kernel.name, kernel.source)
+    name = f"{kernel.name} in {call.within}" if call.within else kernel.name
+    return KernelUse(instruction, NumbaBackend.name, name, kernel.source)
 
 
 def _kernels(loops: Sequence[LoopCall], workspace: Workspace) -> list[tuple[Kernel, Sequence[Any]]] | None:
@@ -182,30 +240,3 @@ def _kernels(loops: Sequence[LoopCall], workspace: Workspace) -> list[tuple[Kern
             function, arguments = loop
             calls.append((function if isinstance(function, Kernel) else kernel_of(function), arguments))
     return calls
-
-
-def _kind(argument: Any) -> str:
-    """What a parameter is, as `build` has it."""
-    if isinstance(argument, np.ndarray):
-        return f"{argument.dtype.name}*"
-    return "int" if isinstance(argument, int | np.integer) else "float"
-
-
-def _word(argument: Any) -> int:
-    if isinstance(argument, np.ndarray):
-        return int(argument.ctypes.data)
-    if isinstance(argument, int | np.integer):
-        return int(argument)
-    return int(struct.unpack("q", struct.pack("d", argument))[0])
-
-
-def _overlap(arguments: Sequence[Any]) -> bool:
-    """Whether memory between the first and the last element of an array is also another's."""
-    spans = sorted(_span(argument) for argument in arguments if isinstance(argument, np.ndarray))
-    return any(before[1] > after[0] for before, after in pairwise(spans))
-
-
-def _span(array: Array) -> tuple[int, int]:
-    begin = int(array.ctypes.data)
-    reach = sum((size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True) if stride > 0)
-    return begin, begin + reach + array.itemsize

@@ -31,6 +31,31 @@ def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Typed:
 
 
 @intrinsic
+def finish(_: Any, epilogue: Any, rank: Any, corner: Any, row: Any, rows: Any, column: Any, columns: Any) -> Typed:
+    """Run the epilogue, if there is one, on the block of C that begins at `corner`, in this row and column."""
+
+    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        epilogue, rank, corner, *block = values
+        function = builder.load(epilogue)
+        with builder.if_then(builder.icmp_signed("!=", function, _WORD(0))):
+            line = builder.gep(epilogue, [builder.mul(builder.add(rank, _WORD(1)), _WORD(8))])
+            for place, value in enumerate([builder.ptrtoint(corner, _WORD), *block]):
+                builder.store(value, builder.gep(line, [_WORD(place)]))
+            kernel = ir.FunctionType(ir.VoidType(), [_WORD] * 3)
+            words = builder.ptrtoint(line, _WORD)
+            builder.call(builder.inttoptr(function, kernel.as_pointer()), [words, _WORD(0), _WORD(1)])
+        return context.get_dummy_value()
+
+    return types.none(_WORDS, types.int64, corner, *[types.int64] * 4), emit
+
+
+@intrinsic
+def address(_: Any, x: Any) -> Typed:
+    """Where the array `x` begins."""
+    return types.int64(x), lambda _, builder, __, values: builder.ptrtoint(values[0], _WORD)
+
+
+@intrinsic
 def load(_: Any, words: Any, place: Any) -> Typed:
     """The word at `place`, with all that was written before it was."""
 
@@ -179,6 +204,6 @@ def behind(_: Any, x: Any, offset: Any) -> Typed:
 
 INTRINSICS: dict[str, Any] = {
     function.name: function
-    for function in (call, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
+    for function in (call, finish, address, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
 }
 """By name."""

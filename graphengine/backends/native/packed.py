@@ -16,7 +16,7 @@ from graphengine.backends.native.machine import vector_bytes
 from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
-    from graphengine.backends.native.intrinsics import behind
+    from graphengine.backends.native.intrinsics import behind, finish
     from graphengine.backends.native.microkernel import (
         lanes,
         short_tile,
@@ -85,6 +85,7 @@ def packed_product(
     scale: Array,
     work: Array,
     sizes: Array,
+    epilogue: Array,
     factor: float,
     kept: float,
     rank: int,
@@ -185,3 +186,6 @@ def packed_product(
                                 alpha,
                                 keep,
                             )
+                    if p0 + deep == k:
+                        j0, j1 = left * columns, right * columns if right < panels else n
+                        finish(epilogue, rank, behind(c_part, i0 * c_row + j0), i0, high, j0, j1 - j0)

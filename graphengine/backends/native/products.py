@@ -9,25 +9,35 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.native.blas import Blas
+from graphengine.backends.native.epilogues import NO_EPILOGUE
 from graphengine.backends.native.packed import Workspace, packed_product, pays, plan_of
 from graphengine.ir.kernel import Kernel, Product, kernel_of
 from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
-    from graphengine.backends.native.intrinsics import behind, gemm
+    from graphengine.backends.native.intrinsics import behind, finish, gemm
     from graphengine.ir.vocabulary import plus
 
 __all__ = ["product_calls"]
 
 
 def blas_product(
-    c: Array, a: Array, b: Array, scale: Array, sizes: Array, factor: float, kept: float, rank: int, ranks: int
+    c: Array,
+    a: Array,
+    b: Array,
+    scale: Array,
+    sizes: Array,
+    epilogue: Array,
+    factor: float,
+    kept: float,
+    rank: int,
+    ranks: int,
 ) -> None:
     """Products dealt out to the threads, if there are as many; or each one cut where C is longest."""
     function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
     begin, end = 0, sizes[10]
-    a_from, b_from, c_from = 0, 0, 0
+    row, column = 0, 0
     if end >= ranks:
         begin, end = end * rank // ranks, end * (rank + 1) // ranks
     else:
@@ -36,11 +46,11 @@ def blas_product(
         first = part * rank if part * rank < length else length
         size = part if first + part < length else length - first
         if m >= n:
-            m = size
-            a_from, c_from = first * (1 if a_turned != 0 else lda), first * ldc
+            row, m = first, size
         else:
-            n = size
-            b_from, c_from = first * (ldb if b_turned != 0 else 1), first
+            column, n = first, size
+    a_from, b_from = row * (1 if a_turned != 0 else lda), column * (ldb if b_turned != 0 else 1)
+    c_from = row * ldc + column
     alpha = factor * scale[0]
     if m > 0 and n > 0:
         for i in range(begin, end):
@@ -50,6 +60,7 @@ def blas_product(
             a_part = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
             b_part = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
             gemm(function, narrow, c_part, a_part, b_part, m, n, k, lda, ldb, ldc, a_turned, b_turned, alpha, kept)
+            finish(epilogue, rank, c_part, row, m, column, n)
 
 
 def small_product(
@@ -148,12 +159,22 @@ def _call(
     if pays(m, n, k, c.itemsize):
         strides = [*((1, lda) if a_turned else (lda, 1)), *((1, ldb) if b_turned else (ldb, 1)), ldc]
         plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
-        return kernel_of(packed_product), [c, a, b, scale, workspace.array(c.dtype.name), plan, factor, kept]
+        return kernel_of(packed_product), [
+            c,
+            a,
+            b,
+            scale,
+            workspace.array(c.dtype.name),
+            plan,
+            NO_EPILOGUE,
+            factor,
+            kept,
+        ]
     if blas is None:
         return None
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
     words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, outer * inner, inner, *nexts]
-    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), factor, kept]
+    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), NO_EPILOGUE, factor, kept]
 
 
 _FEW = 4096

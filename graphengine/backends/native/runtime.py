@@ -27,7 +27,10 @@ ASLEEP, IDLE, RESERVED, BUSY = range(4)
 """What the state of a worker says: it waits in Python; it looks for work; it is to wait for a job; it has one."""
 
 ROW = 4
-"""Words to a row of a table of calls: the kernel, its arguments, whether all threads run it, and meet after it."""
+"""Words to a row of a table of calls: the kernel, its arguments, whether all threads run it, and meet after it.
+
+The kernel of a call that is made within another is 0.
+"""
 
 
 def run(table: Array, count: int, sync: Array, give_way: int, rank: int, ranks: int) -> None:
@@ -37,7 +40,7 @@ def run(table: Array, count: int, sync: Array, give_way: int, rank: int, ranks: 
     """
     met = 0
     for row in range(count):
-        if load(sync, 8) == 0:
+        if table[4 * row] != 0 and load(sync, 8) == 0:
             if table[4 * row + 2] != 0:
                 call(table[4 * row], table[4 * row + 1], rank, ranks)
             elif rank == 0:
