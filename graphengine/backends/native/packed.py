@@ -187,5 +187,6 @@ def packed_product(
                                 keep,
                             )
                     if p0 + deep == k:
-                        j0, j1 = left * columns, right * columns if right < panels else n
-                        finish(epilogue, rank, behind(c_part, i0 * c_row + j0), i0, high, j0, j1 - j0)
+                        beside = left * columns
+                        broad = right * columns - beside if right < panels else n - beside
+                        finish(epilogue, rank, behind(c_part, i0 * c_row + beside), i0, high, beside, broad)
