@@ -34,7 +34,8 @@ def run_block(corner: int, row: int, rows: int, column: int, columns: int, table
     """Call the kernel of an epilogue on the block of C that begins at `row` and `column`, whose address is `corner`.
 
     The table gives the kernel, how many words it takes, and which of them are `corner`, `rows` and `columns`. Then, for
-    each word: what it is at the first place of C, and by how much more from row to row and from column to column.
+    each word: what it is at the first place of C, and by how much more from row to row and from column to column. C is
+    found by `corner` and not by its own address: so the compiler sees that the product's memory is written.
     """
     for place in range(table[1]):
         words[place] = table[3 * place + 5] + row * table[3 * place + 6] + column * table[3 * place + 7]
@@ -91,9 +92,9 @@ def find_epilogue(product: Sequence[Any], op: Op, out: Any, operands: Sequence[A
     The op has to be pointwise, and to read the matrix C place by place as the product writes it. What it writes may be
     C, but nothing that the product reads: other threads are still reading that.
     """
-    c, *read = product[:4]
+    c, *read = product[:4]  # a stack of matrices: only if it is of one can all of it be a matrix of the op
     outs = out if isinstance(out, tuple) else (out,)
-    if c.shape[:2] != (1, 1) or outs[0].size != c.size or min(c.shape[2:]) < _LEAST:
+    if outs[0].size != c.size or min(c.shape[2:]) < _LEAST:
         return None
     if any(overlap([written, other]) for written in outs for other in read):
         return None
@@ -131,7 +132,7 @@ def _loops(op: Op, outs: Sequence[Array], operands: Sequence[Array]) -> tuple[Ke
         reduces = any(isinstance(node.op, Reduction) for node in op.body.graph.outputs.values())
         loops = None if reduces else op.loops(tuple(outs), *operands)
     else:
-        loops = pointwise_loops(op, outs[0], operands) if type(op).loops is Op.loops else None
+        loops = pointwise_loops(op, outs[0], operands)
     if not loops:
         return None
     (call,) = loops

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from graphengine.backends.native.packed import Workspace
 from graphengine.backends.native.products import product_calls
 from graphengine.ir.graph import Graph
 from graphengine.ir.kernel import Kernel, Product
-from graphengine.ir.node import Node
+from graphengine.ir.node import Node, Phase
 from graphengine.ops.activation import ReLU
 from graphengine.ops.compare import mask
 from graphengine.ops.fused import Fused
@@ -201,7 +202,8 @@ def test_a_reduction_is_no_epilogue() -> None:
 
 def test_a_stack_of_products_and_a_narrow_one_have_no_epilogue() -> None:
     a, b, c = draw(0, (3, 32, 8), "float32"), draw(1, (3, 8, 32), "float32"), np.zeros((3, 32, 32), "float32")
-    assert epilogue_for(lambda c: c + 1.0, c, (c, a, b), c) is None
+    for part in (c, c[0]):
+        assert epilogue_for(lambda c: c + 1.0, part, (c, a, b), part) is None
     assert epilogue_for(lambda c: c + 1.0, c[0], (c[0], a[0], b[0]), c[0]) is not None
     narrow = np.zeros((32, 3), "float32")
     assert epilogue_for(lambda c: c + 1.0, narrow, (narrow, a[0], b[0, :, :3].copy()), narrow) is None
@@ -253,6 +255,20 @@ def test_forward_and_backward_run_apart_with_epilogues() -> None:
     expected = reference.backward()
     for name, gradient in ours.backward().items():
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_no_epilogue_reaches_from_forward_into_backward() -> None:
+    graph = ge.Graph("layer")
+    leaves = {"a": (128, 256), "w": (256, 256), "b": (256,)}
+    a, w, b = (graph.parameter(name, shape) for name, shape in leaves.items())
+    graph.output("y", ge.relu(a @ w + b))
+    program = ge.compile(graph).plan("forward")
+    product, relu = program.instructions
+    apart = replace(program, instructions=(product, replace(relu, phase=Phase.BACKWARD)))
+    for merged, seen in ((True, program), (False, apart)):
+        arrays = {name: np.ones(shape, "float32") for name, shape in leaves.items()}
+        kernels = numba.NumbaBackend().load(seen, arrays).kernels
+        assert any(" in " in use.kernel for use in kernels) is merged
 
 
 def test_a_refusal_ahead_of_a_product_leaves_it_out() -> None:
