@@ -167,7 +167,6 @@ class NativeProgram:
                 if epilogue is not None:
                     calls[place] = replace(call, epilogue=epilogue)
                     calls[place + 1] = replace(after, within=call.request[0].name)
-                    self._shared[place + 1] = False
 
     def _tabulate(self) -> Array:
         """A row of the runtime's table for each call; those of NumPy's kernels, and of epilogues, stay empty."""

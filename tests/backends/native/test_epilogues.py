@@ -246,6 +246,7 @@ def test_explain_says_in_which_product_a_region_runs() -> None:
     wide = "packed_product" if vector_bytes() == 64 else "blas_product"
     kernels = [use.kernel for use in uses if use.instruction.startswith("relu_")]
     assert kernels == [f"fused_add_relu in {product}" for product in (wide, wide, "blas_product")]
+    assert not any(" in " in use.kernel for use in exe.explain(batch=2).kernels)  # too small to be shared by threads
 
 
 def test_forward_and_backward_run_apart_with_epilogues() -> None:
