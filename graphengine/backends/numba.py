@@ -176,7 +176,7 @@ class NativeProgram:
         found = addresses(request for call in native.values() for request in call.requests)
         self._given = [call.given(found, 1 + self._team.workers) for call in native.values()]
         words = [[word(argument) for argument in arguments] for arguments in self._given]
-        self._words = np.array([word for row in words for word in row], np.int64)
+        self._words = np.array([number for row in words for number in row], np.int64)
         offsets = np.cumsum([0, *map(len, words)])
         table = np.zeros((len(self._bound.calls), ROW), np.int64)
         for (place, call), offset in zip(native.items(), offsets, strict=False):

@@ -48,7 +48,7 @@ def run_block(corner: int, row: int, rows: int, column: int, columns: int, table
 RUN_BLOCK: Request = (kernel_of(run_block), ("int", "int", "int", "int", "int", "int64*", "int64*"))
 
 _LINE = 8
-"""Words to a cache line. What one thread writes shares none with what another does."""
+"""Words to a cache line, as the intrinsic `finish` has it. No two threads write to the same."""
 
 NO_EPILOGUE: Array = np.zeros(_LINE, np.int64)
 """What a product is given in the place of an epilogue if it has none."""
@@ -94,7 +94,7 @@ def find_epilogue(product: Sequence[Any], op: Op, out: Any, operands: Sequence[A
     """
     c, *read = product[:4]  # a stack of matrices: only if it is of one can all of it be a matrix of the op
     outs = out if isinstance(out, tuple) else (out,)
-    if outs[0].size != c.size or min(c.shape[2:]) < _LEAST:
+    if outs[0].size != c.size or min(c.shape[2:]) < _LEAST or not _is_pointwise(op):
         return None
     if any(overlap([written, other]) for written in outs for other in read):
         return None
@@ -107,6 +107,13 @@ def find_epilogue(product: Sequence[Any], op: Op, out: Any, operands: Sequence[A
 _ROWS, _COLUMNS, _LEAST = 2, 3, 4
 """The sizes of the block for which a kernel is made, any two that differ; and those that C has at least, so that the
 rows of a block are not merged to one."""
+
+
+def _is_pointwise(op: Op) -> bool:
+    """Whether an op is computed place by place, so that its operands broadcast to its value."""
+    if isinstance(op, Fused):
+        return not any(isinstance(node.op, Reduction) for node in op.body.graph.outputs.values())
+    return type(op).scalar is not Op.scalar
 
 
 def _matrices(c: Array, arrays: Sequence[Array], space: tuple[int, ...]) -> list[Array] | None:
@@ -128,11 +135,7 @@ def _is_same(x: Array, y: Array) -> bool:
 
 def _loops(op: Op, outs: Sequence[Array], operands: Sequence[Array]) -> tuple[Kernel, Sequence[Any]] | None:
     """The one kernel that computes a pointwise op on blocks, and its arguments."""
-    if isinstance(op, Fused):
-        reduces = any(isinstance(node.op, Reduction) for node in op.body.graph.outputs.values())
-        loops = None if reduces else op.loops(tuple(outs), *operands)
-    else:
-        loops = pointwise_loops(op, outs[0], operands)
+    loops = op.loops(tuple(outs), *operands) if isinstance(op, Fused) else pointwise_loops(op, outs[0], operands)
     if not loops:
         return None
     (call,) = loops

@@ -159,17 +159,8 @@ def _call(
     if pays(m, n, k, c.itemsize):
         strides = [*((1, lda) if a_turned else (lda, 1)), *((1, ldb) if b_turned else (ldb, 1)), ldc]
         plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
-        return kernel_of(packed_product), [
-            c,
-            a,
-            b,
-            scale,
-            workspace.array(c.dtype.name),
-            plan,
-            NO_EPILOGUE,
-            factor,
-            kept,
-        ]
+        memory = workspace.array(c.dtype.name)
+        return kernel_of(packed_product), [c, a, b, scale, memory, plan, NO_EPILOGUE, factor, kept]
     if blas is None:
         return None
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32

@@ -30,6 +30,7 @@ from graphengine.ops.compare import mask
 from graphengine.ops.fused import Fused
 from graphengine.ops.fused_body import Body
 from graphengine.ops.kernels.products import products
+from graphengine.ops.linalg import MatMul
 from tests.backends.native.compiled import run_on
 
 THREADS = 3
@@ -200,6 +201,12 @@ def test_a_reduction_is_no_epilogue() -> None:
         assert made is None
 
 
+def test_another_product_is_no_epilogue() -> None:
+    a, b, c, out = draw(0, (64, 8), "float32"), draw(1, (8, 16), "float32"), *np.zeros((2, 64, 16), "float32")
+    _, arguments = product_of(c, a, b, by_tiles=False)
+    assert find_epilogue(arguments, MatMul(), out, (draw(2, (64, 40), "float32"), draw(3, (40, 16), "float32"))) is None
+
+
 def test_a_stack_of_products_and_a_narrow_one_have_no_epilogue() -> None:
     a, b, c = draw(0, (3, 32, 8), "float32"), draw(1, (3, 8, 32), "float32"), np.zeros((3, 32, 32), "float32")
     for part in (c, c[0]):
@@ -283,3 +290,12 @@ def test_a_refusal_ahead_of_a_product_leaves_it_out() -> None:
     with pytest.raises(ge.errors.ExecutionError, match="77"):
         exe.forward({"y": np.where(labels == 3, 77, labels)})
     np.testing.assert_array_equal(exe.forward({"y": labels})["z"], expected)
+
+
+def test_a_refusal_behind_an_epilogue_is_that_of_its_own_node() -> None:
+    exe = trained()
+    before = {name: value.copy() for name, value in exe.parameters.items()}
+    with pytest.raises(ge.errors.ValueRangeError, match=r"77[\s\S]*node  cross_entropy"):
+        exe.step({**FEEDS, "y": np.full(150, 77)})
+    for name, value in before.items():
+        np.testing.assert_array_equal(exe.parameters[name], value)
