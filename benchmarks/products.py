@@ -39,7 +39,7 @@ SIZES = (
 )
 """Rows, depth, columns, and which operand is transposed."""
 
-LAYERS = ((128, 784, 512), (512, 1024, 1024), (16384, 64, 256), (65536, 16, 64))
+LAYERS = ((512, 1024, 1024), (2048, 256, 256), (16384, 64, 256), (65536, 16, 64))
 """Rows, depth and columns of products with a bias and an activation."""
 
 MLPS = {"wide": ((784, 512, 512, 10), 128), "gemm": ((1024, 1024, 1024, 1024, 10), 512)}

@@ -216,6 +216,12 @@ def test_a_stack_of_products_and_a_narrow_one_have_no_epilogue() -> None:
     assert epilogue_for(lambda c: c + 1.0, narrow, (narrow, a[0], b[0, :, :3].copy()), narrow) is None
 
 
+@pytest.fixture
+def all_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives small products epilogues, too."""
+    monkeypatch.setattr(numba, "WORTH_MERGING", 0)
+
+
 def mlp() -> ge.Graph:
     graph = ge.Graph("mlp")
     x, y = graph.input("x", ("batch", 96)), graph.input("y", ("batch",), dtype="int64")
@@ -237,6 +243,7 @@ def trained() -> ge.Executable:
     return exe
 
 
+@pytest.mark.usefixtures("all_sizes")
 def test_a_network_trains_the_same_with_epilogues_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
     merged = trained()
     monkeypatch.setattr(numba, "find_epilogue", lambda *_: None)
@@ -247,6 +254,7 @@ def test_a_network_trains_the_same_with_epilogues_as_without(monkeypatch: pytest
     assert not any(" in " in use.kernel for use in apart.explain(batch=150).kernels)
 
 
+@pytest.mark.usefixtures("all_sizes")
 def test_explain_says_in_which_product_a_region_runs() -> None:
     exe = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.1), backend="numba")
     uses = exe.explain(batch=150).kernels
@@ -256,6 +264,16 @@ def test_explain_says_in_which_product_a_region_runs() -> None:
     assert not any(" in " in use.kernel for use in exe.explain(batch=2).kernels)  # too small to be shared by threads
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(1024, True), (1000, False)])
+def test_only_a_large_matrix_is_given_to_an_epilogue(rows: int, expected: bool) -> None:
+    graph = ge.Graph("layer")
+    x, w = graph.input("x", (rows, 64)), graph.parameter("w", (64, 256))
+    graph.output("y", ge.relu(x @ w + graph.parameter("b", (256,))))
+    uses = ge.compile(graph, backend="numba").explain().kernels
+    assert any(" in " in use.kernel for use in uses) is expected
+
+
+@pytest.mark.usefixtures("all_sizes")
 def test_forward_and_backward_run_apart_with_epilogues() -> None:
     ours, reference = (ge.compile(mlp(), loss="loss", backend=backend, seed=1) for backend in ("numba", "numpy"))
     for exe in (ours, reference):
@@ -265,6 +283,7 @@ def test_forward_and_backward_run_apart_with_epilogues() -> None:
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.usefixtures("all_sizes")
 def test_no_epilogue_reaches_from_forward_into_backward() -> None:
     graph = ge.Graph("layer")
     leaves = {"a": (128, 256), "w": (256, 256), "b": (256,)}
@@ -279,6 +298,7 @@ def test_no_epilogue_reaches_from_forward_into_backward() -> None:
         assert any(" in " in use.kernel for use in kernels) is merged
 
 
+@pytest.mark.usefixtures("all_sizes")
 def test_a_refusal_ahead_of_a_product_leaves_it_out() -> None:
     graph = ge.Graph("refused")
     y = graph.input("y", (64,), dtype="int64")
@@ -292,6 +312,7 @@ def test_a_refusal_ahead_of_a_product_leaves_it_out() -> None:
     np.testing.assert_array_equal(exe.forward({"y": labels})["z"], expected)
 
 
+@pytest.mark.usefixtures("all_sizes")
 def test_a_refusal_behind_an_epilogue_is_that_of_its_own_node() -> None:
     exe = trained()
     before = {name: value.copy() for name, value in exe.parameters.items()}
