@@ -141,7 +141,7 @@ def _type_of(array: Array) -> TensorType:
 
 
 def _types_of(value: Value) -> TensorType:
-    return BundleType.of(tuple(map(_type_of, value))) if isinstance(value, tuple) else _type_of(value)
+    return BundleType(tuple(map(_type_of, value))) if isinstance(value, tuple) else _type_of(value)
 
 
 def _evaluate(op: Op, operands: Sequence[Array]) -> Value:

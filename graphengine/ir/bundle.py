@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -17,16 +16,21 @@ __all__ = ["BundleType", "Item"]
 _SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class BundleType(TensorType):
     """The types of several results. A bundle is taken apart by `item` nodes; no other op has a use for it."""
 
-    items: tuple[TensorType, ...] = ()
+    __slots__ = ("items",)
+    items: tuple[TensorType, ...]
 
-    @staticmethod
-    def of(items: tuple[TensorType, ...]) -> BundleType:
+    def __new__(cls, items: tuple[TensorType, ...]) -> BundleType:
         """The bundle of results of these types."""
-        return BundleType((), "uint8", items)
+        made = object.__new__(cls)
+        for slot, value in (("shape", ()), ("dtype", "uint8"), ("items", items)):
+            object.__setattr__(made, slot, value)
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return BundleType, (self.items,)
 
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, BundleType) and self.items == other.items)
@@ -60,7 +64,7 @@ class BundleType(TensorType):
 
     def bind(self, binding: Mapping[str, int]) -> BundleType:
         """The type with its names given sizes."""
-        return BundleType.of(tuple(item.bind(binding) for item in self.items))
+        return BundleType(tuple(item.bind(binding) for item in self.items))
 
 
 class Item(Op):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
+from weakref import KeyedRef
 
 import numpy as np
 
@@ -22,22 +22,44 @@ INTEGERS: frozenset[str] = frozenset({"uint8", "int32", "int64"})
 _ITEM_BYTES = {dtype: np.dtype(dtype).itemsize for dtype in DTYPES}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class TensorType:
-    """A shape (ints and names) and a dtype; written float32[batch, 784]."""
+    """A shape (ints and names) and a dtype; written float32[batch, 784].
 
+    Equal types are one object as long as somebody holds it, so that to compare and to hash them takes no time, and what
+    follows from them is found once. A large network has few types and asks for them all the time.
+    """
+
+    __slots__ = ("__weakref__", "_names", "_nbytes", "dtype", "shape")
     shape: Shape
     dtype: DType
+    _names: frozenset[str]
+    _nbytes: int | None
 
-    def __eq__(self, other: object) -> bool:
-        if self is other:  # as it is mostly
-            return True
-        if type(other) is not TensorType:
-            return NotImplemented
-        return self.dtype == other.dtype and self.shape == other.shape
+    def __new__(cls, shape: Shape, dtype: DType) -> TensorType:
+        """The type of this shape and dtype: one that is there, or a new one."""
+        known = _known.get((shape, dtype))
+        found = None if known is None else known()
+        return found or cls._new((shape, dtype), shape, dtype)
 
-    def __hash__(self) -> int:
-        return hash((self.shape, self.dtype))
+    @classmethod
+    def _new(cls, key: Hashable, shape: Shape, dtype: DType) -> Self:
+        """A new type, to be found by `key`."""
+        made = object.__new__(cls)
+        names = frozenset(name for dim in shape if isinstance(dim, str) for name in dims.names(dim))
+        nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]
+        for slot, value in (("shape", shape), ("dtype", dtype), ("_names", names), ("_nbytes", nbytes)):
+            object.__setattr__(made, slot, value)
+        _known[key] = KeyedRef(made, _forget, key)
+        return made
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a type never changes")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.shape, self.dtype)
+
+    def __repr__(self) -> str:
+        return f"TensorType({self})"
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -55,55 +77,39 @@ class TensorType:
     @property
     def size(self) -> int:
         """The number of elements; for a type whose dims are bound."""
-        size = _product(self.shape)
-        if size is None:
-            dim = next(dim for dim in self.shape if not isinstance(dim, int))
-            raise ShapeError(f"the size of {self} is known only when {dim} is")
-        return size
+        return self.nbytes // _ITEM_BYTES[self.dtype]
 
     @property
     def nbytes(self) -> int:
         """The bytes that an array of this type takes; for a type whose dims are bound."""
-        nbytes = _nbytes(self.shape, self.dtype)
-        return self.size if nbytes is None else nbytes  # in the first case, the size says what is not known
+        if self._nbytes is None:
+            dim = next(dim for dim in self.shape if not isinstance(dim, int))
+            raise ShapeError(f"the size of {self} is known only when {dim} is")
+        return self._nbytes
 
     @property
     def static_shape(self) -> tuple[int, ...]:
         """The shape as ints; for a type whose dims are bound."""
-        return self.shape if _product(self.shape) is not None else (self.size,)  # type: ignore[return-value]  # all ints
+        return self.shape if self.nbytes >= 0 else ()  # type: ignore[return-value]  # all are ints, or it has raised
 
     def names(self) -> frozenset[str]:
         """The names that stand in the shape."""
-        return _names(self.shape)
+        return self._names
 
     def bind(self, binding: Mapping[str, int]) -> TensorType:
         """The type with its names given sizes."""
-        if not _names(self.shape):
+        if not self._names:
             return self
         return TensorType(tuple(dims.bind(dim, binding) for dim in self.shape), self.dtype)
 
 
-@lru_cache(maxsize=4096)
-def _product(shape: Shape) -> int | None:
-    """The product of the sizes; None if one is a name."""
-    total = 1
-    for dim in shape:
-        if not isinstance(dim, int):
-            return None
-        total *= dim
-    return total
+_known: dict[Hashable, KeyedRef[Hashable, Any]] = {}
+"""The types that somebody holds."""
 
 
-@lru_cache(maxsize=4096)
-def _nbytes(shape: Shape, dtype: DType) -> int | None:
-    size = _product(shape)
-    return None if size is None else size * _ITEM_BYTES[dtype]
-
-
-@lru_cache(maxsize=4096)
-def _names(shape: Shape) -> frozenset[str]:
-    """The names that stand in the sizes."""
-    return frozenset(name for dim in shape if isinstance(dim, str) for name in dims.names(dim))
+def _forget(gone: KeyedRef[Hashable, Any]) -> None:
+    if _known.get(gone.key) is gone:
+        del _known[gone.key]
 
 
 def check_dtype(dtype: object) -> DType:

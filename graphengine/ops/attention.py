@@ -50,7 +50,7 @@ class Attention(Scores):
     def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None) -> BundleType:
         self.check(q, k, v, mask)
         y = TensorType((*q.shape[:-1], v.shape[-1]), q.dtype)
-        return BundleType.of((y, TensorType(q.shape[:-1], q.dtype)))
+        return BundleType((y, TensorType(q.shape[:-1], q.dtype)))
 
     def eval(self, xp: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
         z = self.scores(xp, q, k, mask)
@@ -141,7 +141,7 @@ class AttentionAdjoint(Scores):
         row = TensorType(q.shape[:-1], q.dtype)
         if y_bar != TensorType((*row.shape, v.shape[-1]), q.dtype) or not log_sum == delta == row:
             raise ShapeError(f"{y_bar}, {log_sum} and {delta} are not of the attention of {q} to {k} and {v}")
-        return BundleType.of((q, k, v))
+        return BundleType((q, k, v))
 
     def eval(self, xp: Any, y_bar: Any, q: Any, k: Any, v: Any, log_sum: Any, delta: Any, mask: Any = None) -> Any:
         p = xp.exp(self.scores(xp, q, k, mask) - log_sum[..., None])

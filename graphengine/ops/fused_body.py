@@ -53,7 +53,7 @@ class Body:
     def type(self) -> TensorType:
         """That of the result, or a bundle of those of the results."""
         items = tuple([node.type for node in self.results])
-        return items[0] if len(items) == 1 else BundleType.of(items)
+        return items[0] if len(items) == 1 else BundleType(items)
 
     @cached_property
     def members(self) -> list[Node]:

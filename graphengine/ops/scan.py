@@ -61,7 +61,7 @@ class Scan(Op):
         length = self.steps(types)
         carries = [node.type for node in self.body.inputs[: self.carries]]
         stacked = [TensorType((length, *node.shape), node.dtype) for node in self.items[self.carries :]]
-        return BundleType.of((*carries, *stacked))
+        return BundleType((*carries, *stacked))
 
     def eval(self, xp: Any, *values: Any) -> Any:
         stepped = self.carries + self.sequences

@@ -36,7 +36,7 @@ class Split(Op):
         if total != x.shape[axis]:
             raise ShapeError(f"axis {axis} of {x} is not split into {' + '.join(map(str, self.sizes))} = {total}")
         parts = (TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in self.sizes)
-        return BundleType.of(tuple(parts))
+        return BundleType(tuple(parts))
 
     def eval(self, xp: Any, x: Any) -> Any:
         ends = np.cumsum([dims.bind(size, {}) for size in self.sizes])

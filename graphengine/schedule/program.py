@@ -202,7 +202,7 @@ class Program:
         for step in self.instructions:
             place = step.out.place + (" in place" if step.in_place else "")
             parts = tuple(part.type for _, part in sorted(step.out.parts.items()))
-            type_ = BundleType.of(parts) if parts else step.out.type
+            type_ = BundleType(parts) if parts else step.out.type
             yield step.phase.name, str(step), str(type_), place, "0" if step.is_view else f"{type_.nbytes:,}"
             if step.loop:
                 yield "", f"  {len(step.loop.order)} times:", "", f"in {step.loop.memory.place}", ""
