@@ -24,7 +24,7 @@ from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
 from graphengine.backends.native.team import GIVE_WAY, Job, team
 from graphengine.errors import ExecutionError
-from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters
+from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ops.fused_loops import pointwise_loops
 from graphengine.schedule.program import Program
@@ -159,7 +159,7 @@ class NativeProgram:
         names = parameters(kernel)
         if "fault" in names:
             arguments = [*arguments, self._sync[_FAULT : _FAULT + 1]]
-        if not kernel.may_overlap and overlap(arguments):
+        if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):
             kernel = replace(kernel, may_overlap=True)
         request = kernel, tuple(map(kind, arguments))
         return _Native(request, tuple(arguments), is_shared(kernel), task)

@@ -17,7 +17,8 @@ it for the dtypes of its arrays, and call it; a backend that compiles nothing ne
   `fault` is an array of one int64, which backends provide (an op leaves it out of the arguments). The kernel sets
   `fault[0] = 1` and may leave its result as it likes, but not what `bind` would check. No other call is made after it;
   the op's kernel of `bind` is called on the same arrays, and raises the error.
-- Different array parameters may be the same memory only where the op declares that it overwrites that operand.
+- Different array parameters may be the same memory only where the op declares that it overwrites that operand, or where
+  both are only read. One that is annotated `Read` is; so is one of which nothing but elements is read.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ from typing import Any
 
 import numpy.typing as npt
 
-__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "is_shared", "kernel_of", "parameters"]
+__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "Read", "is_shared", "kernel_of", "parameters", "written"]
+
+Read = npt.NDArray[Any]
+"""An array that a kernel hands on to others and that none of them writes to."""
 
 _WHOLE = ("uint8", "uint32", "uint64", "int32", "int64")
 
@@ -105,9 +109,26 @@ def kernel_of(function: Callable[..., None]) -> Kernel:
 @cache
 def parameters(kernel: Kernel) -> tuple[str, ...]:
     """The names of a kernel's parameters."""
+    return tuple([argument.arg for argument in _function(kernel).args.args])
+
+
+@cache
+def written(kernel: Kernel) -> frozenset[int]:
+    """Which of a kernel's parameters may be arrays that it writes to, by place."""
+    function = _function(kernel)
+    read = [id(x.value) for x in ast.walk(function) if isinstance(x, ast.Subscript) and isinstance(x.ctx, ast.Load)]
+    used = {x.id for x in ast.walk(function) if isinstance(x, ast.Name) and id(x) not in read}
+    return frozenset(
+        place
+        for place, argument in enumerate(function.args.args)
+        if argument.arg in used and not (isinstance(argument.annotation, ast.Name) and argument.annotation.id == "Read")
+    )
+
+
+def _function(kernel: Kernel) -> ast.FunctionDef:
     function = ast.parse(kernel.source).body[0]
     assert isinstance(function, ast.FunctionDef)  # what a kernel is
-    return tuple([argument.arg for argument in function.args.args])
+    return function
 
 
 def is_shared(kernel: Kernel) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,19 @@ def word(argument: Any) -> int:
     return int(struct.unpack("q", struct.pack("d", argument))[0])
 
 
-def overlap(arguments: Sequence[Any]) -> bool:
-    """Whether memory between the first and the last element of an array is also another's."""
-    spans = sorted(span(argument) for argument in arguments if isinstance(argument, np.ndarray))
-    return any(before[1] > after[0] for before, after in pairwise(spans))
+def overlap(arguments: Sequence[Any], written: Collection[int] | None = None) -> bool:
+    """Whether memory between the first and the last element of an array is also another's.
+
+    If it is said which of the arguments are `written`, one of both has to be among these.
+    """
+    arrays = [(place, argument) for place, argument in enumerate(arguments) if isinstance(argument, np.ndarray)]
+    end = end_of_written = 0
+    for begin, stop, is_written in sorted((*span(x), written is None or place in written) for place, x in arrays):
+        if begin < (end if is_written else end_of_written):
+            return True
+        end = max(end, stop)
+        end_of_written = max(end_of_written, stop) if is_written else end_of_written
+    return False
 
 
 def span(array: Array) -> tuple[int, int]:

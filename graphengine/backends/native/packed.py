@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphengine.backends.native.machine import vector_bytes
+from graphengine.ir.kernel import Read
 from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
@@ -80,11 +81,11 @@ def plan_of(m: int, n: int, k: int, strides: Sequence[int], count: int, inner: i
 
 def packed_product(
     c: Array,
-    a: Array,
-    b: Array,
-    scale: Array,
+    a: Read,
+    b: Read,
+    scale: Read,
     work: Array,
-    sizes: Array,
+    sizes: Read,
     epilogue: Array,
     factor: float,
     kept: float,

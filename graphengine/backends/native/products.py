@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphengine.backends.native.blas import Blas
 from graphengine.backends.native.epilogues import NO_EPILOGUE
 from graphengine.backends.native.packed import Workspace, packed_product, pays, plan_of
-from graphengine.ir.kernel import Kernel, Product, kernel_of
+from graphengine.ir.kernel import Kernel, Product, Read, kernel_of
 from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
@@ -23,10 +23,10 @@ __all__ = ["product_calls"]
 
 def blas_product(
     c: Array,
-    a: Array,
-    b: Array,
-    scale: Array,
-    sizes: Array,
+    a: Read,
+    b: Read,
+    scale: Read,
+    sizes: Read,
     epilogue: Array,
     factor: float,
     kept: float,
