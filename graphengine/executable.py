@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -102,8 +103,11 @@ class Executable:
         self._last_binding: dict[str, int] = {}
         self.seed = seed
         self._inference: Executable | None = None
-        self.parameters = Held(owner or self, recipe.graph.parameters, "parameter")
-        self.state = Held(owner or self, recipe.graph.states, "state")
+        # Nothing here leads back to the executable, so that its memory is free as soon as nobody holds it.
+        self._assigned: Counter[str] = owner._assigned if owner else Counter()
+        self._assigned_before = 0
+        self.parameters = Held(self._held, self._assigned, recipe.graph.parameters, "parameter")
+        self.state = Held(self._held, self._assigned, recipe.graph.states, "state")
 
     @property
     def graph(self) -> Graph:
@@ -117,13 +121,17 @@ class Executable:
 
         It only runs forward. What a step changes, or an assignment on either side, both see.
         """
+        if not self._trains_otherwise:
+            return self
         if self._inference is None:
-            self._inference = self
-            if trains_otherwise(self.graph):
-                kept = self._recipe
-                recipe = Recipe(for_inference(self.graph), rewrites=kept.rewrites, memory_budget=kept.memory_budget)
-                self._inference = Executable(recipe, self._backend, self.seed, owner=self)
+            kept = self._recipe
+            recipe = Recipe(for_inference(self.graph), rewrites=kept.rewrites, memory_budget=kept.memory_budget)
+            self._inference = Executable(recipe, self._backend, self.seed, owner=self)
         return self._inference
+
+    @cached_property
+    def _trains_otherwise(self) -> bool:
+        return trains_otherwise(self.graph)
 
     @property
     def unreached(self) -> dict[str, str]:
@@ -158,13 +166,14 @@ class Executable:
         self._last_forward = None
         loaded.runnable.run(0, loaded.forward_length)
         self._last_forward = loaded if keeps else None
+        self._assigned_before = self._assigned.total()
         self._residuals_stand = keeps
         return {name: loaded.runnable.results[node.name].copy() for name, node in nodes.items()}
 
     def backward(self) -> dict[str, Array]:
         """dL/dw of the last `forward`, by name, for every leaf that the graph was compiled with respect to."""
         self._need_loss("backward")
-        if self._last_forward is None:
+        if self._last_forward is None or self._assigned.total() != self._assigned_before:
             raise ExecutionError(
                 "backward needs a forward that computed the loss, with nothing run or set since; call forward first"
             )
@@ -373,14 +382,16 @@ class Executable:
 class Held(MutableMapping[str, Array]):
     """Parameters or states by name. Reading gives a read-only copy; assignment checks shape and dtype, and sets."""
 
-    def __init__(self, executable: Executable, nodes: Sequence[Node], what: str) -> None:
-        self._executable = executable
+    def __init__(self, arrays: Mapping[str, Array], assigned: Counter[str], nodes: Sequence[Node], what: str) -> None:
+        """`assigned` counts the assignments."""
+        self._arrays = arrays
+        self._assigned = assigned
         self._types = {node.name: node.type for node in nodes}
         self._what = what
 
     def __getitem__(self, name: str) -> Array:
         self._type(name)
-        array = self._executable._held[name].copy()
+        array = self._arrays[name].copy()
         array.flags.writeable = False
         return array
 
@@ -391,8 +402,8 @@ class Held(MutableMapping[str, Array]):
             raise ShapeError(f"{self._what} {name!r} is {type_}, and the value has shape {list(array.shape)}")
         if not np.can_cast(array.dtype, type_.dtype, "same_kind"):
             raise DTypeError(f"{self._what} {name!r} is {type_}, and the value is {array.dtype}")
-        np.copyto(self._executable._held[name], array, casting="same_kind")
-        self._executable._last_forward = None
+        np.copyto(self._arrays[name], array, casting="same_kind")
+        self._assigned[name] += 1
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default` if there is none."""

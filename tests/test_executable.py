@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -527,3 +528,20 @@ def shallow_stack():
     yield
     sys.setrecursionlimit(limit)
     gc.unfreeze()
+
+
+def test_an_executable_is_gone_as_soon_as_nobody_holds_it() -> None:
+    g = ge.Graph("line")
+    g.output("loss", ge.sum(ge.square(g.input("x", ("batch", 3)) @ g.parameter("w", (3, 1)))))
+    exe = ge.compile(g, loss="loss", optimizer=ge.SGD(learning_rate=0.1))
+    exe.step({"x": np.ones((2, 3))})
+    assert exe.inference is exe
+    parameters, gone = exe.parameters, weakref.ref(exe)
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        del exe
+        assert gone() is None
+    finally:
+        (gc.enable if was_on else gc.disable)()
+    assert parameters["w"].shape == (3, 1)

@@ -1,4 +1,4 @@
-"""The graph: an append-only set of named, typed nodes, parents before children."""
+"""The graph: a set of named, typed nodes, parents before children. What a user declares is only added to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphengine.ir.names import check_name, did_you_mean
 from graphengine.ir.node import Node, Phase, check_arity, context
 from graphengine.ir.op import Op
 from graphengine.ir.training import Training
-from graphengine.ir.types import DType, check_dtype
+from graphengine.ir.types import DType, TensorType, check_dtype
 from graphengine.ir.where import Where, caller
 
 if TYPE_CHECKING:
@@ -109,7 +109,20 @@ class Graph:
         except GraphError as error:
             error.quote(*context(name or op.kind, op, parents, where))
             raise
-        node = Node(self, len(self.nodes), name, op, tuple(parents), type_, phase, where, of)
+        return self.append(op, tuple(parents), type_, name, phase, where, of)
+
+    def append(
+        self,
+        op: Op,
+        parents: tuple[Node, ...],
+        type_: TensorType,
+        name: str,
+        phase: Phase,
+        where: Where,
+        of: str | None,
+    ) -> Node:
+        """Append a node of which all is known, and nothing is checked."""
+        node = Node(self, len(self.nodes), name, op, parents, type_, phase, where, of)
         self.nodes.append(node)
         self._by_name[name] = node
         return node
@@ -134,7 +147,15 @@ class Graph:
                 self.nodes.append(node)
             else:
                 del self._by_name[node.name]
-        self._scalars = {key: node for key, node in self._scalars.items() if node.name in self._by_name}
+        self.forget(())
+
+    def forget(self, gone: Iterable[Node]) -> None:
+        """Let nodes that are no longer among `nodes` not be found by their names or values either."""
+        by_name = self._by_name
+        for node in gone:
+            if by_name.get(node.name) is node:
+                del by_name[node.name]
+        self._scalars = {key: node for key, node in self._scalars.items() if by_name.get(node.name) is node}
 
     def own(self, node: Node) -> Node:
         """`node`, if it belongs to this graph, or what captures it from the one around; raise GraphError otherwise."""
@@ -223,21 +244,14 @@ class Graph:
         inferred again, and the name is not checked.
         """
         name, phase, of = name or node.name, node.phase if phase is None else phase, of or node.of
-        copy = Node(self, len(self.nodes), name, node.op, parents, node.type, phase, node.where, of)
-        self.nodes.append(copy)
-        self._by_name[name] = copy
-        return copy
+        return self.append(node.op, parents, node.type, name, phase, node.where, of)
 
     def append_copies(self, nodes: Iterable[Node]) -> dict[Node, Node]:
         """Append what `nodes` of another graph are, among which are all their parents, and return the copies."""
         copies: dict[Node, Node] = {}
-        own, by_name = self.nodes, self._by_name
         for node in nodes:
             parents = tuple([copies[parent] for parent in node.parents])
-            name = node.name
-            copy = Node(self, len(own), name, node.op, parents, node.type, node.phase, node.where, node.of)
-            own.append(copy)
-            copies[node] = by_name[name] = copy
+            copies[node] = self.append(node.op, parents, node.type, node.name, node.phase, node.where, node.of)
         return copies
 
     def copy(self) -> Graph:

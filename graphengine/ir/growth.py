@@ -33,8 +33,8 @@ def growing(*, anew: bool = False) -> Iterator[None]:
         yield
     finally:
         if was_on:
-            _unseen += gc.get_count()[0]
             if gc.get_freeze_count() == 0:  # or what somebody has frozen would be thawed
+                _unseen += gc.get_count()[0]
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -11,7 +11,7 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 from graphengine.ir.where import Where
 
-__all__ = ["Rebuild", "drop_unneeded"]
+__all__ = ["Rebuild", "drop_unneeded", "is_held"]
 
 
 class Rebuild:
@@ -52,26 +52,23 @@ class Rebuild:
         of: str | None,
     ) -> Node:
         """Append a new node. Its name may be that of one for which it stands in; nothing is checked."""
-        node = Node(self.graph, len(self.graph.nodes), name, op, parents, type_, phase, where, of)
-        self.graph.nodes.append(node)
-        self.graph._by_name[name] = node
-        return node
+        return self.graph.append(op, parents, type_, name, phase, where, of)
 
     def finish(self, keep: Iterable[Node] = ()) -> None:
         """Let results be what stands in for them, and drop what nothing needs, but for what is in `keep`."""
         graph, stand_ins = self.graph, self.stand_ins
         graph.outputs = {name: stand_ins.get(node, node) for name, node in graph.outputs.items()}
         graph.updates = {leaf: stand_ins.get(node, node) for leaf, node in graph.updates.items()}
-        for node in stand_ins:
-            if graph._by_name.get(node.name) is node:
-                del graph._by_name[node.name]
+        graph.forget(stand_ins)
         drop_unneeded(graph, keep)
 
 
 def drop_unneeded(graph: Graph, keep: Iterable[Node] = ()) -> None:
-    """Take out of `graph` what its outputs and updates do not need, nor what is in `keep`.
+    """Take out of `graph` what neither its outputs and updates nor `keep` need. What `is_held` stays."""
+    held = [node for node in graph.nodes if is_held(node)]
+    graph.discard(0, keep=[*held, *keep, *graph.updates.values()])
 
-    Leaves stay, but for constants: they are the operands of a scan's body, and what an executable holds.
-    """
-    leaves = [node for node in graph.nodes if node.op.is_leaf and type(node.op) is not Constant]
-    graph.discard(0, keep=[*leaves, *keep, *graph.updates.values()])
+
+def is_held(node: Node) -> bool:
+    """Whether a node is a leaf, but no constant: an operand of a scan's body, or what an executable holds."""
+    return node.op.is_leaf and type(node.op) is not Constant

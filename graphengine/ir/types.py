@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Literal, Self, get_args
-from weakref import KeyedRef
+from operator import index
+from threading import RLock
+from typing import Literal, get_args
+from weakref import ref
 
 import numpy as np
 
@@ -38,19 +40,7 @@ class TensorType:
     def __new__(cls, shape: Shape, dtype: DType) -> TensorType:
         """The type of this shape and dtype: one that is there, or a new one."""
         known = _known.get((shape, dtype))
-        found = None if known is None else known()
-        return found or cls._new((shape, dtype), shape, dtype)
-
-    @classmethod
-    def _new(cls, key: Hashable, shape: Shape, dtype: DType) -> Self:
-        """A new type, to be found by `key`."""
-        made = object.__new__(cls)
-        names = frozenset(name for dim in shape if isinstance(dim, str) for name in dims.names(dim))
-        nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]
-        for slot, value in (("shape", shape), ("dtype", dtype), ("_names", names), ("_nbytes", nbytes)):
-            object.__setattr__(made, slot, value)
-        _known[key] = KeyedRef(made, _forget, key)
-        return made
+        return (known and known()) or _made(shape, dtype)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a type never changes")
@@ -59,7 +49,7 @@ class TensorType:
         return type(self), (self.shape, self.dtype)
 
     def __repr__(self) -> str:
-        return f"TensorType({self})"
+        return f"{type(self).__name__}({self})"
 
     def __str__(self) -> str:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
@@ -103,13 +93,42 @@ class TensorType:
         return TensorType(tuple(dims.bind(dim, binding) for dim in self.shape), self.dtype)
 
 
-_known: dict[Hashable, KeyedRef[Hashable, Any]] = {}
-"""The types that somebody holds."""
+class _Held(ref[TensorType]):
+    """A type that somebody holds, and what it is found by."""
+
+    __slots__ = ("key",)
+    key: tuple[Shape, DType]
 
 
-def _forget(gone: KeyedRef[Hashable, Any]) -> None:
-    if _known.get(gone.key) is gone:
-        del _known[gone.key]
+_known: dict[tuple[Shape, DType], _Held] = {}
+
+_lock = RLock()
+"""Held by who changes `_known`; a type may go while another is made, in the same thread too."""
+
+
+def _made(shape: Shape, dtype: DType) -> TensorType:
+    """The type of this shape and dtype: a new one, unless another thread has just made it."""
+    with _lock:
+        shape = tuple([dim if isinstance(dim, str) else index(dim) for dim in shape])  # 4 == np.int64(4) == 4.0
+        known = _known.get((shape, dtype))
+        there = known and known()
+        if there:
+            return there
+        made = object.__new__(TensorType)
+        names = frozenset(name for dim in shape if isinstance(dim, str) for name in dims.names(dim))
+        nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]
+        for slot, value in (("shape", shape), ("dtype", dtype), ("_names", names), ("_nbytes", nbytes)):
+            object.__setattr__(made, slot, value)
+        held = _known[shape, dtype] = _Held(made, _forget)
+        held.key = shape, dtype
+        return made
+
+
+def _forget(gone: ref[TensorType]) -> None:
+    assert isinstance(gone, _Held)  # as it is made above
+    with _lock:
+        if _known.get(gone.key) is gone:
+            del _known[gone.key]
 
 
 def check_dtype(dtype: object) -> DType:

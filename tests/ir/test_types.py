@@ -1,4 +1,11 @@
-"""Types: broadcasting, dtypes, axes, binding."""
+"""Types: broadcasting, dtypes, axes, binding; one object for all that are equal."""
+
+import copy
+import pickle
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -77,3 +84,43 @@ def test_axes_count_from_either_end() -> None:
             check_axis(wrong, 3)
     with pytest.raises(ShapeError, match="named twice"):
         check_axes((0, -3), 3)
+
+
+def test_equal_types_are_one_object_that_goes_when_nobody_holds_it() -> None:
+    first = TensorType((3, "never_seen"), "float32")
+    assert TensorType((3, "never_seen"), "float32") is first
+    assert TensorType((3, "never_seen"), "float64") != first
+    assert pickle.loads(pickle.dumps(first)) is copy.deepcopy(first) is first
+    gone = weakref.ref(first)
+    del first
+    assert gone() is None
+    assert TensorType((3, "never_seen"), "float32").shape == (3, "never_seen")
+
+
+@pytest.mark.parametrize("size", [np.int64(4111), 4111])
+def test_sizes_are_ints_whoever_asks_first(size: object) -> None:
+    type_ = TensorType((size, True), "float32")
+    assert [type(dim) for dim in type_.shape] == [int, int]
+    assert [type(dim) for dim in TensorType((4111, 1), "float32").shape] == [int, int]
+
+
+def test_threads_that_make_a_type_at_once_have_the_same() -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for trial in range(200):
+                start = threading.Barrier(4)
+
+                def made(_: int, start: threading.Barrier = start, trial: int = trial) -> TensorType:
+                    start.wait()
+                    return TensorType((trial, 77), "float32")
+
+                assert len({id(type_) for type_ in list(pool.map(made, range(4)))}) == 1
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_type_never_changes() -> None:
+    with pytest.raises(AttributeError, match="never changes"):
+        TensorType((3,), "float32").shape = (4,)

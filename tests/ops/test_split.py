@@ -7,6 +7,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, ShapeError
+from graphengine.ir.node import apply
 from graphengine.ops.split import Split
 from graphengine.testing import check_op
 from tests.arrays import f64
@@ -72,3 +73,10 @@ def test_parts_that_do_not_add_up_are_refused() -> None:
         ge.split(x, 0)
     with pytest.raises(ShapeError, match="axis 2"):
         ge.split(x, 2, axis=2)
+
+
+def test_a_bundle_is_taken_apart_before_anything_is_computed_of_it() -> None:
+    g = ge.Graph("g")
+    bundle = apply(Split(axis=0, sizes=(1, 1)), g.input("x", (2, 3)))
+    with pytest.raises(ShapeError, match=r"add takes values, and bundle\(.*\) is several"):
+        bundle + bundle

@@ -40,7 +40,7 @@ def build_all(
     """What `build` makes of the requests, by symbol, each given to `keep` as soon as it is there.
 
     LLVM has a thread of its own, and makes machine code of one kernel while this thread writes the text of the next.
-    When this returns or raises, that thread has ended; after an error it begins no other kernel.
+    When this returns or raises, that thread has ended; after an error of this thread it begins no other kernel.
     """
 
     def finish(symbol: str, text: str) -> bytes:

@@ -113,7 +113,7 @@ def _is_pointwise(op: Op) -> bool:
     """Whether an op is computed place by place, so that its operands broadcast to its value."""
     if isinstance(op, Fused):
         return not any(isinstance(node.op, Reduction) for node in op.body.graph.outputs.values())
-    return type(op).scalar is not Op.scalar
+    return type(op).scalar is not Op.scalar and type(op).loops is Op.loops  # or it would be computed by these
 
 
 def _matrices(c: Array, arrays: Sequence[Array], space: tuple[int, ...]) -> list[Array] | None:

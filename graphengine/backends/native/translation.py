@@ -111,7 +111,7 @@ class _Lowering(LoweringPass):  # type: ignore[misc]  # numba has no types
 
     _name = "kernel_lowering"
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # which numba has every pass declare
         super().__init__()
 
     def run_pass(self, state: Any) -> bool:

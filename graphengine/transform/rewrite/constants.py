@@ -65,8 +65,12 @@ class _Folding:
     def values(self) -> dict[Node, Array]:
         """The nodes that become constants, each with its value."""
         for node in self.graph.nodes if self.folded else ():
-            if node in self.folded and self.fixed.issuperset(node.parents):
+            if node not in self.folded:
+                continue
+            if self.fixed.issuperset(node.parents):
                 self._compute(node)
+            else:  # one of them was refused
+                self.fixed.discard(node)
         return self._values
 
     def _compute(self, node: Node) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.node import Node
-from graphengine.ir.rebuild import drop_unneeded
+from graphengine.ir.rebuild import drop_unneeded, is_held
 from graphengine.ops.scan import Scan
 from graphengine.transform.narrow import Narrow, live_nodes
 
@@ -27,7 +26,7 @@ def drop_dead(graph: Graph) -> bool:
         return False
     live, scans = live_nodes(results, 0)
     narrowed = {node: narrow for node, narrow in scans.items() if _is_less(narrow, node)}
-    if not narrowed and all(node in live or _is_given(node) for node in graph.nodes):
+    if not narrowed and all(node in live or is_held(node) for node in graph.nodes):
         return False
     for node in graph.nodes:
         if isinstance(node.op, Item) and node.parents[0] in narrowed:
@@ -38,10 +37,6 @@ def drop_dead(graph: Graph) -> bool:
         node.type = narrow.op.infer(*(parent.type for parent in node.parents))
     drop_unneeded(graph)
     return True
-
-
-def _is_given(node: Node) -> bool:
-    return isinstance(node.op, Leaf) and not isinstance(node.op, Constant)
 
 
 def _is_less(narrow: Narrow, node: Node) -> bool:

@@ -47,7 +47,7 @@ def fuse(graph: Graph) -> bool:
         walk.visit(node)
     regions = {node: region for node, region in walk.region_of.items() if len(region.members) > 1}
     if regions:
-        _Fusion(graph, [*leaves, *order], regions)
+        _Fusion(graph, regions).run([*leaves, *order])
     return bool(regions) or has_changed
 
 
@@ -167,17 +167,22 @@ class _Walk:
 class _Fusion:
     """A graph as its nodes are laid out anew, those of a region as one."""
 
-    def __init__(self, graph: Graph, order: Sequence[Node], regions: dict[Node, _Region]) -> None:
+    def __init__(self, graph: Graph, regions: dict[Node, _Region]) -> None:
+        self._regions = regions
+        self._rebuild = Rebuild(graph)
         self._bodies = _Bodies()
         self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
+
+    def run(self, order: Sequence[Node]) -> None:
+        """Lay out the nodes in this order."""
+        regions = self._regions
         for node in order:
             own = regions.get(node)
             for parent in node.parents:
                 region = regions.get(parent)
                 if region is not None and region is not own:
                     self._read_outside.add(parent)
-        self._rebuild = Rebuild(graph)
         for node in order:
             region = regions.get(node)
             if region is None:

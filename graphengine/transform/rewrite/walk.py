@@ -109,6 +109,7 @@ class _Walk:
         self._scalars: dict[tuple[str, DType], Node] = {}
         self._numbers: dict[str, int] = defaultdict(int)
         self._readers: dict[Node, list[Op]] | None = None
+        self.rebuild: Rebuild
 
     def match(self, node: Node) -> Expression | None:
         """What rules give for a node of the graph."""

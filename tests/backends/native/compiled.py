@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import struct
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import numpy as np
 import pytest
 
 from graphengine.ir.kernel import Kernel, is_shared, kernel_of
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
+from graphengine.backends.native.arguments import kind, word
 from graphengine.backends.native.build import build
 from graphengine.backends.native.machine import load
 
@@ -25,8 +24,8 @@ _numbers = itertools.count()
 def run(kernel: Kernel | Callable[..., None], *arguments: Any, rank: int = 0, ranks: int = 1) -> None:
     """Calls the kernel as this thread of `ranks`: arrays are written in place, an int is a size, a float a number."""
     kernel = kernel if isinstance(kernel, Kernel) else kernel_of(kernel)
-    words = (ctypes.c_int64 * len(arguments))(*map(_word, arguments))
-    function(kernel, tuple(map(_kind, arguments)))(words, rank, ranks)
+    words = (ctypes.c_int64 * len(arguments))(*map(word, arguments))
+    function(kernel, tuple(map(kind, arguments)))(words, rank, ranks)
 
 
 def run_on(threads: int, kernel: Kernel | Callable[..., None], *arguments: Any) -> None:
@@ -42,17 +41,3 @@ def function(kernel: Kernel, signature: tuple[str, ...]) -> Callable[..., None]:
     symbol = f"tried_{next(_numbers)}_{kernel.name}"
     address = load({symbol: build(symbol, kernel, signature)})[symbol]
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)
-
-
-def _kind(argument: Any) -> str:
-    if isinstance(argument, np.ndarray):
-        return f"{argument.dtype}*"
-    return "int" if isinstance(argument, int) else "float"
-
-
-def _word(argument: Any) -> int:
-    if isinstance(argument, np.ndarray):
-        return int(argument.ctypes.data)
-    if isinstance(argument, int):
-        return argument
-    return int(struct.unpack("q", struct.pack("d", argument))[0])

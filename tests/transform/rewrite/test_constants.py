@@ -82,3 +82,12 @@ def test_the_body_of_a_scan_is_folded_too() -> None:
     exe = ge.compile(g, rewrites=["constants", "algebra"])
     assert exe.cost(time=4).total_flops == 4 * 2
     np.testing.assert_array_equal(exe.forward({"x": np.ones((4, 2)), "h": np.zeros(2)})["last"], [4.0, 4.0])
+
+
+def test_what_hangs_on_a_fault_by_several_steps_is_left_to_the_run_too() -> None:
+    g = ge.Graph("g")
+    hot = ge.one_hot(g.constant("labels", np.array([0, 7])), 3)
+    g.output("y", ge.exp(ge.exp(hot * 2.0)) * g.input("x", (2, 3)))
+    exe = ge.compile(g)
+    with pytest.raises(ge.ValueRangeError, match="label 7"):
+        exe.forward({"x": np.ones((2, 3))})

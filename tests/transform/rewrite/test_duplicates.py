@@ -133,3 +133,11 @@ def test_an_op_with_an_attribute_that_has_no_hash_is_only_equal_to_itself() -> N
         assert kinds(rewritten("duplicates", before)).count("scaled_by_list") == 2
     finally:
         del ge.Op.registry["scaled_by_list"]
+
+
+def test_a_number_that_is_asked_for_later_is_the_one_that_stayed() -> None:
+    g = ge.Graph("g")
+    one = g.constant("one", 1.0)
+    g.output("y", g.input("x", (2,)) * one + 1.0)
+    after = on_copy(REWRITES["duplicates"], g)
+    assert after.copy().scalar(1.0, "float32").op.value == 1.0
