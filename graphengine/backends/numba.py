@@ -22,7 +22,7 @@ from graphengine.backends.native.epilogues import NO_EPILOGUE, RUN_BLOCK, Epilog
 from graphengine.backends.native.packed import Workspace
 from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
-from graphengine.backends.native.team import GIVE_WAY, Job, team
+from graphengine.backends.native.team import GIVE_WAY, WORTH_SHARING, Job, team
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op
@@ -30,12 +30,6 @@ from graphengine.ops.fused_loops import pointwise_loops
 from graphengine.schedule.program import Program
 
 __all__ = ["NumbaBackend"]
-
-WORTH_SHARING = 650_000
-"""From how many FLOPs and bytes together the threads share a kernel: what takes one of them some 5 microseconds.
-
-The MLP 64-128-64-10 at batch 32 takes 29 us by one thread, and 48 where its smaller products are shared.
-"""
 
 WORTH_MERGING = 2**20
 """From how many bytes of a product on what reads it runs as its epilogue. Less is in the cache until it is read.

@@ -13,6 +13,7 @@ pytest.importorskip("numba", reason="the backend compiles by numba")
 
 import graphengine as ge
 from graphengine import zoo
+from graphengine.backends.native.team import team
 from graphengine.backends.numba import NativeProgram
 from graphengine.errors import CompileError, ValueRangeError
 from tests.random_graphs import SEED, SEEDS, grow
@@ -90,6 +91,26 @@ def test_the_same_input_gives_the_same_bits() -> None:
         losses = [executable.step(feeds) for _ in range(5)]
         runs.append((losses, {name: value.tobytes() for name, value in executable.parameters.items()}))
     assert runs[0] == runs[1] == runs[2]
+
+
+def test_a_run_that_goes_alone_gives_the_bits_of_all_threads() -> None:
+    g = ge.Graph("layer")
+    x = g.input("x", ("batch", 96))
+    h = ge.tanh(ge.layers.dense(ge.tanh(ge.layers.dense(x, 256, name="first")), 40, name="second"))
+    g.output("loss", ge.mean(ge.square(h)))
+    feeds = {"x": np.random.default_rng(0).standard_normal((300, 96)).astype(np.float32)}
+
+    def trained() -> dict[str, np.ndarray]:
+        exe = ge.compile(g, loss="loss", optimizer=ge.SGD(learning_rate=0.5), backend="numba", seed=3)
+        for _ in range(3):
+            exe.step(feeds)
+        return dict(exe.parameters)
+
+    together = trained()
+    with team()._taken:  # as if another run had the threads
+        alone = trained()
+    for name, value in together.items():
+        np.testing.assert_array_equal(alone[name], value, err_msg=name)
 
 
 def test_a_program_whose_ops_all_have_loops_is_one_call() -> None:

@@ -42,14 +42,14 @@ class Workspace:
     """Where the products of one program pack, one after the other: a part for each thread, allocated on first use."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        self.threads = threads
         self._memory: Array | None = None
 
     def array(self, dtype: str) -> Array:
         """All parts, as elements of `dtype`."""
         if self._memory is None:
             line = vector_bytes()
-            block = np.empty(self._threads * _DEPTH * (_WIDTH + _SLAB) * 8 + line, np.uint8)
+            block = np.empty(self.threads * _DEPTH * (_WIDTH + _SLAB) * 8 + line, np.uint8)
             start = -block.ctypes.data % line
             self._memory = block[start : block.size - line + start]
         return self._memory.view(dtype)

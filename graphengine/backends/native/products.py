@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphengine.backends.native.blas import Blas
 from graphengine.backends.native.epilogues import NO_EPILOGUE
 from graphengine.backends.native.packed import Workspace, packed_product, pays, plan_of
+from graphengine.backends.native.team import WORTH_SHARING
 from graphengine.ir.kernel import Kernel, Product, Read, kernel_of
 from graphengine.ir.op import Array
 
@@ -33,34 +34,57 @@ def blas_product(
     rank: int,
     ranks: int,
 ) -> None:
-    """Products dealt out to the threads, if there are as many; or each one cut where C is longest."""
+    """Products in parts, cut where C is longest, or whole if there are many: dealt out to the threads.
+
+    BLAS computes other bits of a part than of the whole, so that how many parts there are is fixed, whoever is there to
+    compute them.
+    """
     function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
-    begin, end = 0, sizes[10]
-    row, column = 0, 0
-    if end >= ranks:
+    begin, end, parts = 0, sizes[10], sizes[18]
+    part, last = parts * rank // ranks, parts * (rank + 1) // ranks
+    if parts == 1:
+        part, last = 0, 1
         begin, end = end * rank // ranks, end * (rank + 1) // ranks
-    else:
-        length = m if m >= n else n
-        part = (length + 16 * ranks - 1) // (16 * ranks) * 16
-        first = part * rank if part * rank < length else length
-        size = part if first + part < length else length - first
-        if m >= n:
-            row, m = first, size
-        else:
-            column, n = first, size
-    a_from, b_from = row * (1 if a_turned != 0 else lda), column * (ldb if b_turned != 0 else 1)
-    c_from = row * ldc + column
+    length = m if m >= n else n
+    most = (length + 16 * parts - 1) // (16 * parts) * 16
     alpha = factor * scale[0]
-    if m > 0 and n > 0:
-        for i in range(begin, end):
+    while part < last:
+        first = most * part if most * part < length else length
+        size = most if first + most < length else length - first
+        row, rows, column, columns = 0, m, 0, n
+        if m >= n:
+            row, rows = first, size
+        else:
+            column, columns = first, size
+        a_from, b_from = row * (1 if a_turned != 0 else lda), column * (ldb if b_turned != 0 else 1)
+        c_from = row * ldc + column
+        stop = end if size > 0 else begin
+        for i in range(begin, stop):
             outer = i // sizes[11]
             inner = i - outer * sizes[11]
             c_part = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
             a_part = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
             b_part = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
-            gemm(function, narrow, c_part, a_part, b_part, m, n, k, lda, ldb, ldc, a_turned, b_turned, alpha, kept)
-            finish(epilogue, rank, c_part, row, m, column, n)
+            gemm(
+                function,
+                narrow,
+                c_part,
+                a_part,
+                b_part,
+                rows,
+                columns,
+                k,
+                lda,
+                ldb,
+                ldc,
+                a_turned,
+                b_turned,
+                alpha,
+                kept,
+            )
+            finish(epilogue, rank, c_part, row, rows, column, columns)
+        part += 1
 
 
 def small_product(
@@ -164,7 +188,10 @@ def _call(
     if blas is None:
         return None
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
-    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, outer * inner, inner, *nexts]
+    count = outer * inner
+    work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
+    parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
+    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, count, inner, *nexts, parts]
     return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), NO_EPILOGUE, factor, kept]
 
 

@@ -18,7 +18,13 @@ from graphengine.backends.native.code import addresses
 from graphengine.ir.kernel import Kernel, kernel_of
 from graphengine.ir.op import Array
 
-__all__ = ["GIVE_WAY", "Job", "Team", "count_threads", "runtime_address", "team"]
+__all__ = ["GIVE_WAY", "WORTH_SHARING", "Job", "Team", "count_threads", "runtime_address", "team"]
+
+WORTH_SHARING = 650_000
+"""From how many FLOPs and bytes together the threads share a kernel: what takes one of them some 5 microseconds.
+
+The MLP 64-128-64-10 at batch 32 takes 29 us by one thread, and 48 where its smaller products are shared.
+"""
 
 _LINE = 8
 """Words to a cache line."""

@@ -183,3 +183,20 @@ def test_without_a_blas_and_tiles_only_small_products_have_a_kernel(monkeypatch:
     small, large = np.zeros((4, 4)), np.zeros((64, 64))
     assert product_calls(Product(small, small + 1, small + 2), None, Workspace(3)) is not None
     assert product_calls(Product(large, large + 1, large + 2), None, Workspace(3)) is None
+
+
+@pytest.mark.parametrize(("count", "m", "n"), [(1, 150, 96), (1, 40, 300), (2, 90, 70), (5, 64, 64), (1, 17, 4000)])
+def test_blas_computes_the_same_bits_whoever_is_there(count: int, m: int, n: int) -> None:
+    a, b = (matrix(*sizes, False, (count,), "float32", seed) for seed, sizes in enumerate([(m, 230), (230, n)]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "pays", lambda *_: False)
+        found = []
+        for threads in (1, 2, 3):
+            out = np.zeros((count, m, n), np.float32)
+            ((kernel, arguments),) = product_calls(Product(out, a, b), find_blas(), Workspace(3)) or ()
+            assert kernel.name == "blas_product"
+            run_on(threads, kernel, *arguments)
+            found.append(out)
+    np.testing.assert_allclose(found[0], a @ b, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
