@@ -6,10 +6,7 @@ from collections.abc import Iterable
 
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Op
-from graphengine.ir.types import TensorType
-from graphengine.ir.where import Where
+from graphengine.ir.node import Node
 
 __all__ = ["Rebuild", "drop_unneeded", "is_held"]
 
@@ -17,7 +14,8 @@ __all__ = ["Rebuild", "drop_unneeded", "is_held"]
 class Rebuild:
     """The nodes of `graph` from place `start` on, given back one by one, in any order that has parents first.
 
-    Each of `old` is kept, or something that is there by then stands in for it. `finish` ends it.
+    Each of `old` is kept, or something that is there by then stands in for it: a node from before, or a new one that has
+    been appended to the graph, and may bear its name. `finish` ends it.
     """
 
     def __init__(self, graph: Graph, start: int = 0) -> None:
@@ -40,19 +38,6 @@ class Rebuild:
         nodes = self.graph.nodes
         node.index = len(nodes)
         nodes.append(node)
-
-    def add(
-        self,
-        op: Op,
-        parents: tuple[Node, ...],
-        type_: TensorType,
-        name: str,
-        phase: Phase,
-        where: Where,
-        of: str | None,
-    ) -> Node:
-        """Append a new node. Its name may be that of one for which it stands in; nothing is checked."""
-        return self.graph.append(op, parents, type_, name, phase, where, of)
 
     def finish(self, keep: Iterable[Node] = ()) -> None:
         """Let results be what stands in for them, and drop what nothing needs, but for what is in `keep`."""

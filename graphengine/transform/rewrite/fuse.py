@@ -168,6 +168,7 @@ class _Fusion:
     """A graph as its nodes are laid out anew, those of a region as one."""
 
     def __init__(self, graph: Graph, regions: dict[Node, _Region]) -> None:
+        self._graph = graph
         self._regions = regions
         self._rebuild = Rebuild(graph)
         self._bodies = _Bodies()
@@ -203,13 +204,13 @@ class _Fusion:
         last, stand_ins = members[-1], self._rebuild.stand_ins
         parents = tuple([stand_ins.get(node, node) for node in inputs])
         name = outputs[0].name if len(outputs) == 1 else next(self._names)
-        fused = self._rebuild.add(op, parents, op.body.type, name, last.phase, last.where, last.of)
+        fused = self._graph.append(op, parents, op.body.type, name, last.phase, last.where, last.of)
         stand_ins.update(dict.fromkeys(members, fused))
         for index, node in enumerate(outputs if len(outputs) > 1 else ()):
             like = node if node.phase is last.phase else last
             item = Item(index=index)
             type_ = item.infer(fused.type)
-            stand_ins[node] = self._rebuild.add(item, (fused,), type_, node.name, like.phase, like.where, like.of)
+            stand_ins[node] = self._graph.append(item, (fused,), type_, node.name, like.phase, like.where, like.of)
 
 
 def _turn(node: Node) -> tuple[Phase, int]:

@@ -186,7 +186,7 @@ class _Walk:
 
     def _append(self, op: Op, parents: tuple[Node, ...], type_: TensorType, like: Node, name: str) -> Node:
         self.uses.append(0)
-        return self.rebuild.add(op, parents, type_, name, like.phase, like.where, like.of)
+        return self.graph.append(op, parents, type_, name, like.phase, like.where, like.of)
 
     def _free_name(self, kind: str) -> str:
         while True:
