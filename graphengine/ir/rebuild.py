@@ -14,8 +14,8 @@ __all__ = ["Rebuild", "drop_unneeded", "is_held"]
 class Rebuild:
     """The nodes of `graph` from place `start` on, given back one by one, in any order that has parents first.
 
-    Each of `old` is kept, or something that is there by then stands in for it: a node from before, or a new one that was
-    appended to the graph, and may bear its name. `finish` ends it.
+    Each of `old` is kept, or something that is there by then stands in for it: a node from before, or a new one, which
+    has been appended to the graph and may bear its name. `finish` ends it.
     """
 
     def __init__(self, graph: Graph, start: int = 0) -> None:
