@@ -73,14 +73,19 @@ class TensorType:
     def nbytes(self) -> int:
         """The bytes that an array of this type takes; for a type whose dims are bound."""
         if self._nbytes is None:
-            dim = next(dim for dim in self.shape if not isinstance(dim, int))
-            raise ShapeError(f"the size of {self} is known only when {dim} is")
+            raise self._open()
         return self._nbytes
 
     @property
     def static_shape(self) -> tuple[int, ...]:
         """The shape as ints; for a type whose dims are bound."""
-        return self.shape if self.nbytes >= 0 else ()  # type: ignore[return-value]  # all are ints, or it has raised
+        if self._nbytes is None:
+            raise self._open()
+        return self.shape  # type: ignore[return-value]  # all are ints
+
+    def _open(self) -> ShapeError:
+        dim = next(dim for dim in self.shape if not isinstance(dim, int))
+        return ShapeError(f"the size of {self} is known only when {dim} is")
 
     def names(self) -> frozenset[str]:
         """The names that stand in the shape."""
