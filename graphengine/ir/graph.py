@@ -358,9 +358,10 @@ class _Emission(AbstractContextManager[None]):
     __slots__ = ("_before", "_graph", "_inside")
 
     def __init__(self, graph: Graph, inside: tuple[Phase, Where | None, str | None]) -> None:
-        self._graph, self._inside, self._before = graph, inside, graph._emission
+        self._graph, self._inside = graph, inside
 
     def __enter__(self) -> None:
+        self._before = self._graph._emission
         self._graph._emission = self._inside
 
     def __exit__(self, *_: object) -> None:
