@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
+import numpy as np
+
 from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
 from graphengine.errors import CompileError, NamingError
@@ -79,6 +81,8 @@ def compile(
     chosen_backend = installed_backends()[-1] if backend == "auto" else backend
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
+    if not isinstance(seed, int | np.integer):
+        raise CompileError(f"seed is an int, not {seed!r}")
     if memory_budget is not None and memory_budget < 0:
         raise CompileError(f"memory_budget is a number of bytes, not {memory_budget}")
     if loss is None and not graph.outputs:
@@ -92,7 +96,7 @@ def compile(
             if STABLE in recipe.rewrites:
                 node = _make_safe(recipe, graph, node)
             _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
-        executable = Executable(recipe, BACKENDS[chosen_backend](), seed)
+        executable = Executable(recipe, BACKENDS[chosen_backend](), int(seed))
     if memory_budget is not None and not _open_dims(graph):
         executable.plan()  # which raises if it does not fit
     return executable

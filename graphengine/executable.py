@@ -15,6 +15,7 @@ from graphengine.backends.backend import Backend, Runnable
 from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
 from graphengine.explanation import Explanation, rewritten
 from graphengine.ir import dims, leaf
+from graphengine.ir.array import fitted
 from graphengine.ir.graph import Graph
 from graphengine.ir.growth import growing
 from graphengine.ir.names import did_you_mean
@@ -325,7 +326,7 @@ class Executable:
         else:
             self._loaded.move_to_end(key)
         for name, held in loaded.feeds.items():
-            np.copyto(held, arrays[name], casting="same_kind")
+            held[...] = arrays[name]
         self._last_binding = loaded.program.binding
         if len(loaded.feeds) == len(needs):  # no feed that only tells a size
             self._latest[kind, outputs] = loaded
@@ -360,7 +361,7 @@ class Executable:
             return _Loaded(program, runnable, feeds, len(program.instructions), program.forward_length)
 
     def _checked(self, feeds: Feeds, needs: Mapping[str, TensorType]) -> dict[str, Array]:
-        """The feeds as arrays, in the order of `needs`; raises FeedError for a name or a dtype that does not fit."""
+        """The feeds as arrays of the types in `needs`, in their order; raises FeedError for what does not fit."""
         for name in feeds:
             if name not in needs and not (name in self.graph and isinstance(self.graph[name].op, leaf.Input)):
                 inputs = [node.name for node in self.graph.inputs]
@@ -375,7 +376,10 @@ class Executable:
                     f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence; "
                     f"feed array.astype({type_.dtype!r}) if that is meant"
                 )
-            arrays[name] = array
+            try:
+                arrays[name] = fitted(array, type_.dtype)
+            except ValueError as error:
+                raise FeedError(f"input {name!r} is {type_}, and {error}") from None
         return arrays
 
 
@@ -402,7 +406,10 @@ class Held(MutableMapping[str, Array]):
             raise ShapeError(f"{self._what} {name!r} is {type_}, and the value has shape {list(array.shape)}")
         if not np.can_cast(array.dtype, type_.dtype, "same_kind"):
             raise DTypeError(f"{self._what} {name!r} is {type_}, and the value is {array.dtype}")
-        np.copyto(self._arrays[name], array, casting="same_kind")
+        try:
+            self._arrays[name][...] = fitted(array, type_.dtype)
+        except ValueError as error:
+            raise DTypeError(f"{self._what} {name!r} is {type_}, and {error}") from None
         self._assigned[name] += 1
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -24,6 +24,20 @@ def neuron() -> ge.Graph:
 SGD = ge.SGD(learning_rate=0.1)
 
 
+@pytest.mark.parametrize("seed", [1.5, "1", None])
+def test_a_seed_that_is_no_int_is_refused(seed: object) -> None:
+    graph = ge.Graph("seeded")
+    graph.output("y", ge.identity(graph.parameter("w", (2,))))
+    with pytest.raises(CompileError, match="seed is an int, not"):
+        ge.compile(graph, seed=seed)
+
+
+def test_a_seed_of_numpy_is_a_seed() -> None:
+    graph = ge.Graph("seeded")
+    graph.output("y", ge.dropout(graph.input("x", (2,)), 0.5))
+    assert ge.compile(graph, seed=np.int64(-3)).state["random.seed"] == ge.compile(graph, seed=-3).state["random.seed"]
+
+
 def test_the_declared_graph_is_unchanged() -> None:
     graph = neuron()
     before, size, names = graph.copy(), len(graph), [node.name for node in graph.nodes]

@@ -107,6 +107,53 @@ def test_floats_never_enter_an_integer_input() -> None:
     np.testing.assert_array_equal(exe.forward({"n": np.array([1, 2], np.int32)})["y"], [2, 3])
 
 
+UNFITTING = [
+    (
+        "int32",
+        np.array([0, 2**32 + 1]),
+        r"4294967297 does not fit int32.*-2147483648 to 2147483647; .* at \[1\]",
+    ),
+    ("int32", [2**40, 0], r"1099511627776 does not fit int32.*stands at \[0\]"),
+    ("int64", np.array([7, 2**63 + 3], "uint64"), r"9223372036854775811 does not fit int64.*stands at \[1\]"),
+    ("int32", np.array([-(2**31) - 1, 0]), r"-2147483649 does not fit int32.*stands at \[0\]"),
+    ("uint8", np.array([3, 300], "uint16"), r"300 does not fit uint8.*from 0 to 255; it stands at \[1\]"),
+    ("float32", [1.0, -1e300], r"-1e\+300 does not fit float32.*up to 3.4028235e\+38; it stands at \[1\]"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "value", "message"), UNFITTING)
+def test_a_number_that_a_dtype_does_not_hold_is_neither_fed_nor_assigned(dtype: str, value, message: str) -> None:
+    graph = ge.Graph("narrow")
+    held = graph.parameter("p", (2,), dtype=dtype, init=ge.init.Zeros()), graph.state("s", (2,), dtype=dtype)
+    graph.output("y", held[0] + held[1] + graph.input("x", (2,), dtype=dtype))
+    exe = ge.compile(graph)
+    with pytest.raises(FeedError, match=f"input 'x' is .*{message}"):
+        exe.forward({"x": value})
+    for mapping, name in ((exe.parameters, "p"), (exe.state, "s")):
+        with pytest.raises(DTypeError, match=f"{name!r} is .*{message}"):
+            mapping[name] = value
+    with pytest.raises(DTypeError, match=message):
+        ge.collapse(graph, {"p": value, "s": value})
+    np.testing.assert_array_equal(exe.forward({"x": np.zeros(2, dtype)})["y"], [0, 0])
+
+
+def test_integers_of_another_dtype_are_fed_where_they_fit() -> None:
+    graph = ge.Graph("narrow")
+    graph.output("y", graph.input("x", (2,), dtype="int32") + 0)
+    exe = ge.compile(graph)
+    for dtype in ("uint8", "int64", "uint32", ">i8"):
+        np.testing.assert_array_equal(exe.forward({"x": np.array([200, 3], dtype)})["y"], [200, 3])
+    extremes = np.array([-(2**31), 2**31 - 1])
+    np.testing.assert_array_equal(exe.forward({"x": extremes})["y"], extremes)
+
+
+def test_infinities_and_nan_are_fed_to_float32() -> None:
+    graph = ge.Graph("narrow")
+    graph.output("y", ge.identity(graph.input("x", (3,))))
+    extremes = np.array([np.inf, -np.inf, np.nan])
+    np.testing.assert_array_equal(ge.compile(graph).forward({"x": extremes})["y"], extremes)
+
+
 def test_float64_rounds_into_a_float32_input() -> None:
     graph = ge.Graph("rounding")
     graph.output("y", graph.input("x", (1,)) + 0.0)

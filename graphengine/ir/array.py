@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from graphengine.ir.op import Array
 
@@ -15,6 +16,16 @@ _ELEMENTS: dict[str, tuple[str, set[type]]] = {
     "u": ("ints", {int}),
     "b": ("true or false", {bool}),
 }
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, int) and 53 < value.bit_length() < 1024 and float(value) != value:
+        raise ValueError(f"{value} does not fit float64, which holds not every integer beyond 2^53")
+    return value
+
+
+ExactFloat = Annotated[float, BeforeValidator(_exact)]
+"""A number for elements of any dtype: an int is not rounded."""
 
 
 def to_json_value(array: Array) -> Any:
@@ -44,17 +55,40 @@ def from_json_value(value: Any, dtype: str) -> Array:
 
 def cast(array: Array, dtype: str) -> Array:
     """`array` in `dtype`: a copy in C order, with one kind of NaN; ValueError where more changes than by rounding."""
+    result = np.array(fitted(array, dtype), order="C")
+    if result.dtype.kind == "f":
+        np.copyto(result, np.nan, where=np.isnan(result))
+    return result
+
+
+def fitted(array: Array, dtype: str) -> Array:
+    """`array` in `dtype`, itself if it has that; ValueError, which names an element, where one is not just rounded."""
+    if array.dtype == dtype:
+        return array
     if array.dtype.kind not in "biuf":
         raise ValueError("numbers or booleans are needed")
     with np.errstate(over="ignore", invalid="ignore"):
-        result = np.array(array, dtype=dtype, order="C")
-    is_float = result.dtype.kind == "f"
-    lost = np.isinf(result) & np.isfinite(array) if is_float else result != array
+        result = array.astype(dtype)
+    if np.can_cast(array.dtype, result.dtype):
+        return result
+    lost = np.isinf(result) if result.dtype.kind == "f" else result != array
+    if lost.any() and result.dtype.kind == "f":
+        lost &= np.isfinite(array)
     if lost.any():
-        raise ValueError(f"{array[lost][0].item()!r} does not fit {dtype}")
-    if is_float:
-        np.copyto(result, np.nan, where=np.isnan(result))
+        place = tuple(np.argwhere(lost)[0].tolist())
+        at = f"; it stands at {list(place)}" if place else ""
+        raise ValueError(f"{array[place].item()!r} does not fit {dtype}, which holds {_bounds(result.dtype)}{at}")
     return result
+
+
+def _bounds(dtype: np.dtype[Any]) -> str:
+    """What arrays of `dtype` hold, for people."""
+    if dtype.kind == "b":
+        return "False and True"
+    if dtype.kind == "f":
+        return f"numbers up to {np.finfo(dtype).max!s}"
+    info = np.iinfo(dtype)
+    return f"the integers from {info.min} to {info.max}"
 
 
 def _number(element: np.floating[Any]) -> float | str:

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from graphengine.errors import AttributeValueError
+from graphengine.ir.array import ExactFloat, fitted
 from graphengine.ir.op import Array
 from graphengine.ir.tagged import Tagged
 
@@ -29,7 +30,10 @@ class Initializer(Tagged):
         """The array that this rule gives the parameter `name` under `seed`."""
         digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
-        return np.array(self.sample(generator, shape), dtype=dtype, order="C")
+        try:
+            return np.array(fitted(self.sample(generator, shape), dtype), order="C")
+        except ValueError as error:
+            raise AttributeValueError(f"the first value of {name!r}, by {self!r}: {error}") from None
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         """A float64 array of `shape`."""
@@ -61,7 +65,7 @@ class Constant(Initializer):
     """All elements `value`."""
 
     kind: Literal["constant"] = "constant"
-    value: float
+    value: ExactFloat
 
     def __init__(self, value: float, **fields: Any) -> None:
         super().__init__(**{"value": value, **fields})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphengine.errors import DTypeError, GraphError
+from graphengine.ir.array import fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Array, Op
@@ -221,18 +222,16 @@ def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Nod
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
     target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
-    with np.errstate(over="ignore"):
-        cast = array.astype(target)
-    if not _same_numbers(array, cast):
-        raise DTypeError(f"{op.kind}: {operand!r} does not fit {target}; cast the node, or write a {target} number")
+    try:
+        if not _is_of_kind(array, target):
+            raise ValueError(f"{operand!r} does not fit {target}")
+        cast = fitted(array, target)
+    except ValueError as error:
+        raise DTypeError(f"{op.kind}: {error}; cast the node, or write a {target} number") from None
     return graph.add(Constant(value=cast, dtype=target)) if cast.ndim else graph.scalar(cast.item(), target)
 
 
-def _same_numbers(array: Array, cast: Array) -> bool:
-    """Whether `cast` holds the numbers of `array`, rounded as floats are, but nothing cut off, wrapped or overflown."""
-    if cast.dtype == array.dtype:
-        return True
-    if cast.dtype.kind == "f":
-        return bool(np.all(np.isfinite(cast) == np.isfinite(array)))
-    same_kind = (array.dtype.kind in "iu") == (cast.dtype.kind in "iu") or array.dtype.kind == "b"
-    return array.dtype.kind != "f" and same_kind and bool(np.all(cast == array))
+def _is_of_kind(array: Array, target: DType) -> bool:
+    """Whether `target` is for numbers such as these: integers may be written where floats are meant, not 2.0 for 2."""
+    kinds = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}
+    return array.dtype.kind in kinds[np.dtype(target).kind]

@@ -9,11 +9,12 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
+from graphengine.ir.array import ExactFloat, fitted
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Dims, Op
-from graphengine.ir.types import FLOATS, DType, TensorType, check_axes, check_axis, common_dtype
+from graphengine.ir.types import TensorType, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes
 from graphengine.ops.index import slice as part
 from graphengine.ops.kernels.copies import copies_of, placed
@@ -95,15 +96,17 @@ class Pad(Op):
     kind: Literal["pad"] = "pad"
     before: Dims
     after: Dims
-    value: float = 0.0
+    value: ExactFloat = 0.0
 
     def infer(self, x: TensorType) -> TensorType:
         if not len(self.before) == len(self.after) == x.ndim:
             raise ShapeError(f"pad takes widths before and after each axis of {x}, not {self.before} and {self.after}")
         if any(isinstance(width, int) and width < 0 for width in (*self.before, *self.after)):
             raise ShapeError(f"widths before {self.before} and after {self.after} are not all at least 0")
-        if not _holds(x.dtype, self.value):
-            raise DTypeError(f"{x} is not padded with {self.value}, which {x.dtype} does not hold")
+        try:
+            fitted(np.array(self.value), x.dtype)
+        except ValueError as error:
+            raise DTypeError(f"{x} is not padded with {self.value}: {error}") from None
         padded = zip(self.before, x.shape, self.after, strict=True)
         return TensorType(tuple(dims.add(dims.add(ahead, size), behind) for ahead, size, behind in padded), x.dtype)
 
@@ -240,14 +243,6 @@ def squeeze(x: Node, axis: int | Sequence[int] | None = None, *, name: str | Non
     """`x` without `axis`, which have size 1; for None, without all axes of size 1. A named axis always stays."""
     ones = tuple(place for place, size in enumerate(x.shape) if size == 1)
     return apply(Squeeze(axis=ones if axis is None else as_axes(axis)), x, name=name)
-
-
-def _holds(dtype: DType, value: float) -> bool:
-    """Whether arrays of `dtype` can hold `value` as it is, or rounded if they hold floats."""
-    if dtype in FLOATS:
-        return True
-    low, high = (0, 1) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return value.is_integer() and low <= value <= high
 
 
 def _block(x: Array, start: Sequence[Dim], shape: Sequence[Dim]) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import DTypeError, NamingError, ShapeError
+from graphengine.ir.array import fitted
 from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
@@ -81,7 +82,10 @@ def _fitting(node: Node, array: Array) -> Array:
         raise ShapeError(f"{node.name!r} is {node.type}, and the value has shape {list(array.shape)}")
     if not np.can_cast(array.dtype, node.dtype, "same_kind"):
         raise DTypeError(f"{node.name!r} is {node.type}, and the value is {array.dtype}")
-    return array.astype(node.dtype)
+    try:
+        return fitted(array, node.dtype)
+    except ValueError as error:
+        raise DTypeError(f"{node.name!r} is {node.type}, and {error}") from None
 
 
 def _maps(graph: Graph, known: dict[Node, Array]) -> dict[Node, _Map]:

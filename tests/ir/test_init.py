@@ -134,3 +134,24 @@ def test_the_bias_of_an_lstm_is_one_for_its_forget_gate() -> None:
     for shape in ((6,), (2, 4), ()):
         with pytest.raises(AttributeValueError, match="a vector of four equal parts is needed"):
             draw(ge.init.LSTMBias(), shape)
+
+
+@pytest.mark.parametrize(
+    ("rule", "dtype", "message"),
+    [
+        (ge.init.Constant(300), "uint8", "300.0 does not fit uint8"),
+        (ge.init.Constant(-1), "uint8", "-1.0 does not fit uint8"),
+        (ge.init.Constant(0.5), "int32", "0.5 does not fit int32"),
+        (ge.init.Constant(2**31), "int32", "2147483648.0 does not fit int32"),
+        (ge.init.Constant(1e300), "float32", r"1e\+300 does not fit float32"),
+        (ge.init.Uniform(low=0.0, high=9.0), "int64", "does not fit int64"),
+    ],
+)
+def test_a_first_value_that_the_dtype_does_not_hold_is_refused(rule: Initializer, dtype: str, message: str) -> None:
+    with pytest.raises(AttributeValueError, match=f"the first value of 'w', by .*{message}"):
+        rule.draw(0, "w", (2,), dtype)
+
+
+def test_a_constant_that_is_no_float64_is_refused() -> None:
+    with pytest.raises(AttributeValueError, match="9007199254740993 does not fit float64"):
+        ge.init.Constant(2**53 + 1)
