@@ -118,13 +118,16 @@ def check_op(
     """Hold an op to its contract on these operands; floats are given in float64, away from kinks.
 
     Checked: the type that `infer` gives is that of what `eval` returns; the kernel gives what `eval` gives, into memory
-    full of garbage, over each operand that it may overwrite, from operands of other layouts, and in float32; attributes
-    survive JSON; FLOPs are a count; named dims give types that agree with the sizes; every backend agrees with `eval`;
-    the vjp agrees with central differences, and its own vjp does too. `differentiable=False` is for ops without a path.
+    full of garbage, over each operand that it may overwrite, from operands of other layouts, and in float32; an op that
+    is elementwise sees no places; attributes survive JSON; FLOPs are a count; named dims give types that agree with the
+    sizes; every backend agrees with `eval`; the vjp agrees with central differences, and its own vjp does too.
+    `differentiable=False` is for ops without a path.
     """
     check_arity(op, len(operands))
     _check_json(op)
     _check_types(op, operands)
+    if op.is_elementwise:
+        _check_elementwise(op, operands)
     for dtype in ("float64", "float32"):
         cast = [operand.astype(dtype) if _is_float(operand) else operand for operand in operands]
         _check_kernel(op, cast)
@@ -166,6 +169,13 @@ def _check_types(op: Op, operands: Sequence[Array]) -> None:
     assert flops >= 0, f"FLOPs are a count, not {flops}"
     for axis in range(max((type.ndim for type in types), default=0)):
         _check_named(op, types, inferred, axis)
+
+
+def _check_elementwise(op: Op, operands: Sequence[Array]) -> None:
+    """Elements in another order, along one axis, give the same values in that order."""
+    expected = np.asarray(_evaluate(op, operands))
+    turned = [np.broadcast_to(operand, expected.shape).reshape(-1)[::-1] for operand in operands]
+    _same(_evaluate(op, turned), expected.reshape(-1)[::-1], f"{op.kind}, which is no elementwise op,")
 
 
 def _check_named(op: Op, types: Sequence[TensorType], inferred: TensorType, axis: int) -> None:

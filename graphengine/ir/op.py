@@ -84,6 +84,10 @@ class Op(Tagged):
     is_leaf: ClassVar[bool] = False
     """Whether the value is given, not computed."""
 
+    is_elementwise: ClassVar[bool] = False
+    """Whether each element of the value is computed from those of the operands at its place, and from nothing else,
+    where operands of any shapes broadcast as NumPy does. An op along an axis, or one that draws by place, is not."""
+
     def may_overwrite(self, item: int = 0) -> Collection[int]:
         """Like `overwrites`, of result number `item`, where there are several in a bundle."""
         return self.overwrites
@@ -120,9 +124,9 @@ class Op(Tagged):
     def scalar(self, *operands: str) -> str | None:
         """The value at one place, as a Python expression of the operands' values there; None if there is no such form.
 
-        An op has one if it computes each element of its value from the elements of its operands at the same place,
-        broadcast as NumPy does, and refuses none. The expression uses operators, `a if c else b`, and the VOCABULARY of
-        ir/kernel.py; each operand is a name, so that it may stand there twice.
+        Only an op that computes each element of its value from the elements of its operands at the same place,
+        broadcast as NumPy does, and refuses none, has one. The expression uses operators, `a if c else b`, and the
+        VOCABULARY of ir/kernel.py; each operand is a name, so that it may stand there twice.
         """
         return None
 

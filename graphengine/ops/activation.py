@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from graphengine.errors import DTypeError
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Array, Call
+from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axis
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import Bounded, mask, maximum_into, where
@@ -263,12 +264,19 @@ class GELU(Activation):
         return (9 if self.approximate == "tanh" else self.cost) * y.size
 
 
-class _AlongAxis(Activation):
+class _AlongAxis(Op):
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    kind: str
     axis: int = -1
 
     def infer(self, x: TensorType) -> TensorType:
         check_axis(self.axis, x.ndim)
-        return super().infer(x)
+        if not x.is_float:
+            raise DTypeError(f"{self.kind} takes floats, not {x}")
+        return x
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return 5 * y.size
 
     def _reduced(self, x: TensorType) -> TensorType:
         return TensorType(reduced(x.shape, (self.axis,), keepdims=True), x.dtype)
@@ -278,7 +286,6 @@ class Softmax(_AlongAxis):
     """y_i = exp(x_i) / sum_j exp(x_j) along `axis`, the greatest taken from all x first, so that nothing overflows."""
 
     kind: Literal["softmax"] = "softmax"
-    cost: ClassVar[int] = 5
 
     def eval(self, xp: Any, x: Any) -> Any:
         powers = xp.exp(x - xp.max(x, axis=self.axis, keepdims=True, initial=-xp.inf))
@@ -302,7 +309,6 @@ class LogSoftmax(_AlongAxis):
     """y_i = x_i - ln sum_j exp(x_j) along `axis`, the greatest taken from all x first, so that nothing overflows."""
 
     kind: Literal["log_softmax"] = "log_softmax"
-    cost: ClassVar[int] = 5
 
     def eval(self, xp: Any, x: Any) -> Any:
         shifted = x - xp.max(x, axis=self.axis, keepdims=True, initial=-xp.inf)

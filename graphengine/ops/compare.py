@@ -147,6 +147,7 @@ class Where(Op):
     """y = a where the condition (of bools) holds, else b; all three broadcast."""
 
     overwrites: ClassVar[tuple[int, ...]] = (1, 2)
+    is_elementwise: ClassVar[bool] = True
     kind: Literal["where"] = "where"
 
     def infer(self, condition: TensorType, a: TensorType, b: TensorType) -> TensorType:
@@ -177,6 +178,7 @@ class Mask(Op):
     """y = x where the condition (of bools) holds, else 0, be x infinite or NaN; both broadcast."""
 
     overwrites: ClassVar[tuple[int, ...]] = (0,)
+    is_elementwise: ClassVar[bool] = True
     kind: Literal["mask"] = "mask"
 
     def infer(self, x: TensorType, condition: TensorType) -> TensorType:

@@ -93,6 +93,7 @@ class Elementwise(Op):
     """An op on each element: the NumPy ufunc of the name `ufunc`, unless `eval` and `bind` say otherwise."""
 
     overwrites: ClassVar[tuple[int, ...]] = (0, 1, 2)
+    is_elementwise: ClassVar[bool] = True
     ufunc: ClassVar[str]
     form: ClassVar[str | None] = None
     """The scalar form, {0} and {1} standing for the operands."""
@@ -335,6 +336,7 @@ class Cast(Op):
     The adjoint passes from float to float, in the operand's dtype; through any other cast none does.
     """
 
+    is_elementwise: ClassVar[bool] = True
     kind: Literal["cast"] = "cast"
     dtype: DType
 
@@ -358,6 +360,7 @@ class StopGradient(Op):
     """y = x, through which no gradient passes. A view."""
 
     is_view: ClassVar[bool] = True
+    is_elementwise: ClassVar[bool] = True
     kind: Literal["stop_gradient"] = "stop_gradient"
 
     def infer(self, x: TensorType) -> TensorType:
@@ -376,6 +379,7 @@ class StopGradient(Op):
 class Copy(Op):
     """y = x, in memory of its own. The planner moves values with it; a graph has no need of it."""
 
+    is_elementwise: ClassVar[bool] = True
     kind: Literal["copy"] = "copy"
 
     def infer(self, x: TensorType) -> TensorType:

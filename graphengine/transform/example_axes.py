@@ -12,28 +12,25 @@ from typing import Any
 
 from graphengine.ir import dims
 from graphengine.ir.node import Node
+from graphengine.ir.op import Op
 from graphengine.ir.types import check_axes, check_axis
 
-__all__ = ["ALIGNED", "Axes", "example_axes"]
+__all__ = ["Axes", "example_axes", "is_aligned"]
 
 Axes = list[int | None]
 Rule = Callable[[Any, int], Axes | None]
 """The node is an Any, as rules read the attributes of the one kind that they are for."""
 
-ALIGNED = frozenset(
-    """
-    abs add broadcast_to cast clip copy cos divide dropout elu erf exp expm1 gelu hard_tanh identity leaky_relu log
-    log1p mask maximum minimum multiply negative normalize power reciprocal relu sigmoid silu sin softplus sqrt square
-    subtract tanh where
-    """.split()  # noqa: SIM905  # a list would put a word on a line
-)
-"""The kinds whose every element is computed from those at its place, the operands broadcast as NumPy does."""
-
 
 def example_axes(node: Node, axis: int) -> Axes | None:
     """For each parent of `node` the axis of its examples, if those of `node` lie along `axis`; None for no answer."""
-    rule = _aligned if node.op.kind in ALIGNED else RULES.get(node.op.kind)
+    rule = _aligned if is_aligned(node.op) else RULES.get(node.op.kind)
     return None if rule is None else rule(node, axis)
+
+
+def is_aligned(op: Op) -> bool:
+    """Whether examples stand at the same places in the value as in the operands, counted from the last axis."""
+    return op.is_elementwise or RULES.get(op.kind) is _aligned
 
 
 def _aligned(y: Any, axis: int) -> Axes:
@@ -149,6 +146,7 @@ RULES: dict[str, Rule] = {
     "squeeze": _squeeze,
     "stack": _stack,
     "transpose": _transpose,
+    **dict.fromkeys(["broadcast_to", "dropout", "normalize"], _aligned),
     **dict.fromkeys(["softmax", "log_softmax"], _along_axis),
     **dict.fromkeys(["layer_norm", "rms_norm"], _last_axes),
     **dict.fromkeys(["conv2d", "conv2d_transpose", "max_pool2d", "avg_pool2d", "group_norm"], _of_images),

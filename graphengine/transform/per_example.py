@@ -23,7 +23,7 @@ from graphengine.ops.loss import Loss
 from graphengine.ops.reduce import Mean
 from graphengine.ops.scan import scan
 from graphengine.transform.adjoint import grad
-from graphengine.transform.example_axes import ALIGNED, Axes, example_axes
+from graphengine.transform.example_axes import Axes, example_axes, is_aligned
 from graphengine.transform.linear import pull
 from graphengine.transform.tangent import check_floats
 
@@ -185,7 +185,7 @@ class _Batch:
         places = [place for place, parent in enumerate(y.parents) if axes[place] is None and parent in self.active]
         if not places:
             return {}
-        if y.op.kind in ALIGNED:
+        if is_aligned(y.op):
             return _of_aligned(y, y_bar, axis, axes, places)
         if y.op.kind == "matmul" and places == [1] and y.parents[1].ndim <= 2:
             return {1: _of_dense(y_bar, axis, axes[0] or 0, *y.parents)}

@@ -176,6 +176,13 @@ def test_sigmoid_and_its_mirror_sum_to_1_and_softplus_differs_by_x(x: float) -> 
     np.testing.assert_allclose(evaluate(sums, np.array(x)), 1, rtol=1e-14)
 
 
+def test_an_op_along_an_axis_may_not_say_that_it_is_elementwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Softmax.is_elementwise
+    monkeypatch.setattr(Softmax, "is_elementwise", True)
+    with pytest.raises(AssertionError, match="softmax, which is no elementwise op"):
+        check_op(Softmax(), f64(2, 3))
+
+
 def test_softmax_rows_sum_to_one() -> None:
     x = f64(5, 7, low=-30, high=30)
     value = evaluate(ge.softmax, x)

@@ -10,7 +10,7 @@ from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan, scan
-from graphengine.transform.example_axes import ALIGNED, RULES, example_axes
+from graphengine.transform.example_axes import RULES, example_axes
 from tests.arrays import f64, i64
 from tests.random_graphs import BATCH, SEEDS, evaluate, grow
 from tests.transform.values import N, compiled, mlp, parameters, recurrent, values
@@ -253,4 +253,4 @@ def test_an_example_stays_as_it_is_when_all_others_become_like_it(seed: int) -> 
 
 def test_every_kind_with_a_rule_is_held_to_it() -> None:
     grown = set.union(*(grow(seed).kinds for seed in SEEDS))
-    assert set(RULES) | ALIGNED <= grown
+    assert set(RULES) <= grown

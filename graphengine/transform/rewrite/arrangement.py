@@ -89,14 +89,14 @@ def narrow_operands(y: Site) -> Expression | None:
 
     The latter only where all that reads it reads a repeated value as fast as another.
     """
-    if not any(isinstance(parent.op, BroadcastTo) for parent in y.parents):
+    if not y.op.is_elementwise or not any(isinstance(parent.op, BroadcastTo) for parent in y.parents):
         return None
     narrow = [parent.parents[0] if isinstance(parent.op, BroadcastTo) else parent for parent in y.parents]
     shape = broadcast_shapes(*(node.shape for node in narrow))
     if shape == y.type.shape:
         return Apply.to(y.op, *narrow)
     readers = y.readers()
-    if readers is not None and all(isinstance(op, _READS_REPEATED) for op in readers):
+    if readers is not None and all(map(_reads_repeated, readers)):
         return Apply.to(BroadcastTo(shape=y.type.shape), Apply.to(y.op, *narrow))
     return _with_one_wide(y, narrow)
 
@@ -107,7 +107,8 @@ def axis_order(op: Op, ndim: int) -> tuple[int, ...]:
     return tuple(range(ndim))[::-1] if op.axes is None else tuple(axis % ndim for axis in op.axes)
 
 
-_READS_REPEATED = (Elementwise, Where, Mask, Reduction, BroadcastTo)
+def _reads_repeated(op: Op) -> bool:
+    return op.is_elementwise or isinstance(op, Reduction | BroadcastTo)
 
 
 def _with_one_wide(y: Site, narrow: Sequence[Node]) -> Expression | None:

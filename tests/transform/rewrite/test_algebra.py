@@ -116,6 +116,8 @@ STAYS: list[tuple[str, Write]] = [
     ("a transposed product of two that are not", lambda t: ge.transpose(t.a @ t.b) + t.a),
     ("a copy, which is there for its order in memory", lambda t: t.x @ apply(Copy(), t.a.T)),
     ("a broadcast product", lambda t: ge.exp(ge.broadcast_to(t.v, ("batch", 3))) @ t.a),
+    ("a softmax along a repeated axis", lambda t: ge.softmax(ge.broadcast_to(t.v, ("batch", 3)), axis=0) * 2.0),
+    ("a softmax along an axis that is kept", lambda t: ge.log_softmax(ge.broadcast_to(t.v, ("batch", 3))) * 2.0),
     ("the extreme of extremes", lambda t: ge.max(ge.max(t.x, 1), 0)),
 ]  # fmt: skip
 
