@@ -24,7 +24,7 @@ from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes, dim_size, reduced, reshape, sum_to
 from graphengine.ops.compare import maximum
-from graphengine.ops.elementwise import reciprocal, sqrt
+from graphengine.ops.elementwise import moved, reciprocal, sqrt
 from graphengine.ops.kernels.moments import variances
 from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
 
@@ -205,7 +205,7 @@ def _carry(running: Node, value: Node, momentum: float, count: Dim | None) -> No
         if count is not None:
             n = dim_size(graph, count, value.dtype)
             value = value * (n / maximum(n - 1.0, 1.0))
-        graph.update(running, running + momentum * (value - running))
+        graph.update(running, moved(running, value, 1.0 - momentum))
 
 
 def _variance(

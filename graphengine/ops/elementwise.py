@@ -418,6 +418,13 @@ cos = unary(Cos)
 stop_gradient = unary(StopGradient)
 
 
+def moved(old: Node, new: Node, decay: float) -> Node:
+    """decay * old + (1 - decay) * new: no term is lost to the other; at 0 and 1 it is one of them, be the other inf."""
+    if decay in (0.0, 1.0):
+        return old if decay else new
+    return old * decay + new * (1.0 - decay)
+
+
 def cast(x: Operand, dtype: object, *, name: str | None = None) -> Node:
     """`x` in `dtype`: its name, a NumPy dtype or a NumPy scalar type."""
     return apply(Cast(dtype=check_dtype(dtype)), x, name=name)

@@ -17,7 +17,7 @@ from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Optimizer
 from graphengine.ir.types import DType
 from graphengine.ops.compare import maximum
-from graphengine.ops.elementwise import sqrt, square
+from graphengine.ops.elementwise import moved, sqrt, square
 from graphengine.optim.clip import AnyClip
 from graphengine.optim.emission import Emission
 from graphengine.optim.positional import Positional
@@ -212,10 +212,7 @@ def accumulate(slot: Node, new: Node, decay: float = 1.0) -> Node:
 
 
 def advance(slot: Node, new: Node, decay: float) -> Node:
-    """Register decay * slot + (1 - decay) * new as the next value of `slot`, and return it.
-
-    It is emitted as slot + (1 - decay) (new - slot), which needs one work array and is written where the slot stands.
-    """
-    value = slot + (new - slot) * (1.0 - decay)
+    """Register decay * slot + (1 - decay) * new as the next value of `slot`, and return it."""
+    value = moved(slot, new, decay)
     slot.graph.update(slot, value)
     return value

@@ -10,7 +10,7 @@ import math
 from bisect import bisect_right
 from itertools import pairwise
 from numbers import Real
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from graphengine.ir.node import Node
 from graphengine.ir.training import Schedule
 from graphengine.ops.compare import maximum, minimum, where
-from graphengine.ops.elementwise import cos, floor
+from graphengine.ops.elementwise import floor, sin, square
 from graphengine.optim.positional import Positional
 
 __all__ = [
@@ -44,6 +44,7 @@ def _rate(value: Any) -> float | Schedule:
 
 
 LearningRate = Annotated[float | SerializeAsAny[Schedule], BeforeValidator(_rate)]
+_Step = TypeVar("_Step", Node, float)
 Rate = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
@@ -118,12 +119,17 @@ class CosineDecay(Positional, Schedule):
     final: Rate = 0.0
 
     def at(self, step: Node) -> Node:
-        angle = minimum(step, self.steps) * (math.pi / self.steps)
-        return self.final + (self.initial - self.final) / 2 * (1.0 + cos(angle))
+        since, ahead = self._parts(minimum(step, self.steps))
+        return self.initial * square(sin(ahead)) + self.final * square(sin(since))
 
     def value(self, t: int) -> float:
-        angle = min(t, self.steps) * (math.pi / self.steps)
-        return self.final + (self.initial - self.final) / 2 * (1.0 + math.cos(angle))
+        since, ahead = self._parts(min(t, self.steps))
+        return self.initial * math.sin(ahead) ** 2 + self.final * math.sin(since) ** 2
+
+    def _parts(self, step: _Step) -> tuple[_Step, _Step]:
+        """The angles of (1 - cos) / 2 = sin^2 of half the angle, and of (1 + cos) / 2, neither of which cancels."""
+        quarter = math.pi / 2 / self.steps
+        return step * quarter, (self.steps - step) * quarter
 
 
 class Warmup(Positional, Schedule):

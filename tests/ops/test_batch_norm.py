@@ -213,3 +213,24 @@ def test_operands_of_normalize_that_differ_are_refused() -> None:
         g.add(Normalize(), [g.input(f"n{i}", (3,), "int64") for i in range(5)])
     with pytest.raises(ShapeError, match="the statistic of a batch is float32"):
         g.add(BatchStatistic(), [c, d])
+
+
+@pytest.mark.parametrize("momentum", [1.0, 0.999])
+def test_running_statistics_take_a_small_value_after_a_large_one(momentum: float) -> None:
+    graph = ge.Graph("after", dtype="float32")
+    graph.output("loss", ge.sum(ge.layers.batch_norm(graph.input("x", ("n", 1)), name="bn", momentum=momentum)))
+    exe = ge.compile(graph, loss="loss", optimizer=ge.GD(0.0))
+    exe.state["bn.running_mean"] = [1e8]
+    for _ in range(3):
+        exe.step({"x": [[1.0], [3.0]]})
+    assert float(exe.state["bn.running_mean"][0]) == pytest.approx(2.0, rel=0.1)
+
+
+def test_momentum_of_1_forgets_what_was_infinite_and_0_keeps_what_was_there() -> None:
+    for momentum, kept, left in ((1.0, np.inf, 2.0), (0.0, 5.0, 5.0)):
+        graph = ge.Graph("ends", dtype="float32")
+        graph.output("loss", ge.sum(ge.layers.batch_norm(graph.input("x", ("n", 1)), name="bn", momentum=momentum)))
+        exe = ge.compile(graph, loss="loss", optimizer=ge.GD(0.0))
+        exe.state["bn.running_mean"] = [kept]
+        exe.step({"x": [[1.0], [3.0 if momentum else np.inf]]})
+        assert float(exe.state["bn.running_mean"][0]) == left

@@ -116,3 +116,18 @@ def test_every_schedule_is_tried() -> None:
 def test_value_that_a_schedule_cannot_have_is_refused(make: Callable[[], Schedule], message: str) -> None:
     with pytest.raises(AttributeValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("before_the_end", [1, 10])
+def test_last_rates_of_a_long_wave_are_as_exact_as_the_first(before_the_end: int) -> None:
+    steps = 10**6
+    schedule = ge.CosineDecay(1.0, steps=steps)
+    expected = math.sin(math.pi / 2 * before_the_end / steps) ** 2
+    for rate in (schedule.value, emitted(schedule)):
+        assert rate(steps - before_the_end) == pytest.approx(expected, rel=1e-12)
+
+
+def test_wave_that_rises_begins_at_a_rate_that_the_last_one_swallows() -> None:
+    schedule = ge.CosineDecay(1e-20, steps=10, final=1.0)
+    assert schedule.value(0) == emitted(schedule)(0) == 1e-20
+    assert schedule.value(10) == emitted(schedule)(10) == 1.0
