@@ -59,7 +59,7 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "maximum": "the greater of two; NaN if one is NaN",
         "minimum": "the lesser of two; NaN if one is NaN",
         "real": "a number in the dtype of the kernel's floats",
-        **{name: f"a number as {name}, cast as NumPy casts it" for name in _WHOLE},
+        **{name: f"a number as {name}, cast as `Cast` says" for name in _WHOLE},
         **{name: f"a number as {name}, rounded" for name in ("float32", "float64")},
         "bool": "whether a number is not 0",
         "plus": "a + b, of a sum whose terms may be added in any order",

@@ -331,7 +331,11 @@ class Cos(UnaryOp):
 
 
 class Cast(Op):
-    """y = x in another dtype: floats to integers drop the fraction, anything but 0 is True.
+    """y = x in another dtype: floats to integers drop the fraction, anything but 0 is True, and so is NaN.
+
+    What does not fit wraps around: of an integer the lowest bits are kept. A float goes by way of int32, to int64 by
+    way of that; one that does not fit there, infinite or NaN, is the least number of that dtype, which as uint8 is 0.
+    So NumPy has it on x86, too.
 
     The adjoint passes from float to float, in the operand's dtype; through any other cast none does.
     """

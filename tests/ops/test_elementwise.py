@@ -1,6 +1,7 @@
 """Arithmetic, functions of one operand, casts, and the operators on nodes."""
 
 import math
+import platform
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import graphengine as ge
+from graphengine.compile import installed_backends
 from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.op import Op
 from graphengine.ops.elementwise import (
@@ -179,6 +181,47 @@ def test_a_cast_to_integers_drops_the_fraction_and_the_gradient() -> None:
     x = np.array([-1.9, 0.4, 2.6])
     np.testing.assert_array_equal(evaluate(lambda x: ge.cast(x, "int64"), x), [-1, 0, 2])
     np.testing.assert_array_equal(derivatives(lambda x: x * ge.cast(ge.cast(x, int), x.dtype), x), [[-1, 0, 2]])
+
+
+FITS_NOT = [
+    300.0,
+    -1.9,
+    256.5,
+    1000.0,
+    2.0**31,
+    -(2.0**31) - 4096,
+    2.0**32 + 512,
+    2.0**63,
+    1e30,
+    math.inf,
+    -math.inf,
+    math.nan,
+]
+WRAPPED = {
+    "bool": [True] * 12,
+    "uint8": [44, 255, 0, 232, *[0] * 8],
+    "int32": [300, -1, 256, 1000, *[-(2**31)] * 8],
+    "int64": [300, -1, 256, 1000, 2**31, -(2**31) - 4096, 2**32 + 512, *[-(2**63)] * 5],
+}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="NumPy casts as the processor does")
+@pytest.mark.parametrize("backend", installed_backends())
+@pytest.mark.parametrize("source", ["float32", "float64"])
+@pytest.mark.parametrize("target", WRAPPED)
+def test_a_float_that_does_not_fit_is_one_number_at_every_place(target: str, source: str, backend: str) -> None:
+    for number, expected in zip(FITS_NOT, WRAPPED[target], strict=True):
+        y = evaluate(lambda x: ge.cast(x, target), np.full(37, number, source), backend=backend)
+        np.testing.assert_array_equal(y, np.full(37, expected, target), err_msg=str(number))
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+@pytest.mark.parametrize("source", ["uint8", "int32", "int64"])
+@pytest.mark.parametrize("target", ["bool", "uint8", "int32", "int64", "float32", "float64"])
+def test_an_integer_that_does_not_fit_wraps_around(target: str, source: str, backend: str) -> None:
+    numbers = [0, 1, -1, 255, 256, 300, 2**31 - 1, 2**31, -(2**31) - 1, 2**32 + 1, 2**63 - 1, -(2**63)]
+    x = np.repeat(np.array(numbers).astype(source), 37)
+    np.testing.assert_array_equal(evaluate(lambda x: ge.cast(x, target), x, backend=backend), x.astype(target))
 
 
 def test_functions_at_extremes_give_infinity_and_nan_without_a_warning() -> None:

@@ -7,7 +7,7 @@ from llvmlite import ir
 from graphengine.backends.native import formula
 from graphengine.backends.native.formula import Value, call, select
 
-__all__ = ["absolute", "maximum", "minimum", "multiply_high", "plus", "sign"]
+__all__ = ["absolute", "maximum", "minimum", "multiply_high", "plus", "sign", "whole"]
 
 
 def maximum(a: Value, b: Value) -> Value:
@@ -46,6 +46,17 @@ def multiply_high(a: Value, b: Value) -> Value:
     wide = ir.IntType(2 * kind.width)
     product = code.mul(code.zext(a.llvm, wide), code.zext(b.llvm, wide))
     return Value(code, code.trunc(code.lshr(product, wide(kind.width)), kind))
+
+
+def whole(x: Value, width: int) -> Value:
+    """A float without its fraction, as an int32 or, if `width` is 64, an int64; the least of these if it is none.
+
+    The instruction of x86 gives that, the one of ARM something else, and LLVM, on both, another number in a vector.
+    """
+    kind, limit = ir.IntType(width), 2.0 ** (width - 1)
+    least = Value(x.code, ir.Constant(kind, -(2 ** (width - 1))))
+    inside = (x < limit) & x.compared(">=", -limit)
+    return select(inside, Value(x.code, x.code.fptosi(x.llvm, kind)), least)
 
 
 def _outermost(comparison: str, intrinsic: str, a: Value, b: Value) -> Value:

@@ -40,7 +40,8 @@ _OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
 )
 _OF_A_NUMBER = (arithmetic.absolute, arithmetic.sign)
 _OF_TWO_NUMBERS = (arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
-_DTYPES = ("uint8", "uint32", "uint64", "int32", "int64", "float32", "float64")
+_DTYPES = ("uint32", "uint64", "float32", "float64")
+_CASTS = ("uint8", "int32", "int64")
 
 
 @cache
@@ -56,6 +57,7 @@ def functions(floats: str) -> dict[str, Any]:
         "share": _SHARE,
         "real": real,
         **{dtype: getattr(types, dtype) for dtype in _DTYPES},
+        **{dtype: _cast(dtype) for dtype in _CASTS},
     }
 
 
@@ -95,6 +97,23 @@ def _as_number(kind: Any) -> Any:
 def _common(a: Any, b: Any) -> Any:
     """The dtype of a result of both: that of the wider float, or int64 where neither is a float."""
     return max(_as_number(a), _as_number(b), key=lambda kind: (isinstance(kind, types.Float), kind.bitwidth))
+
+
+def _cast(dtype: str) -> Intrinsic:
+    """A number as a whole one: of a float by way of an int32 or int64, whose lowest bits are taken."""
+    kind = getattr(types, dtype)
+    way = types.int64 if kind is types.int64 else types.int32
+
+    def typed(typing_context: Any, x: Any) -> Typed:
+        def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+            (number,), source = arguments, x
+            if isinstance(x, types.Float):
+                number, source = arithmetic.whole(Value(code, number), way.bitwidth).llvm, way
+            return context.cast(code, number, source, kind)
+
+        return kind(x), write
+
+    return Intrinsic(dtype, typed)
 
 
 def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> Typed:

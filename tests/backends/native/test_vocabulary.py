@@ -257,6 +257,19 @@ def test_numbers_are_cast_as_numpy_casts_them() -> None:
     np.testing.assert_array_equal(value("uint8(x)", x[[0, 1, 5]], dtype="uint8"), [0, 1, 200])
 
 
+@pytest.mark.parametrize("source", ["float32", "float64"])
+@pytest.mark.parametrize(("dtype", "way"), [("uint8", "int32"), ("int32", "int32"), ("int64", "int64")])
+def test_a_float_that_is_no_such_integer_is_the_same_number_in_a_vector_and_alone(
+    dtype: str, way: str, source: str
+) -> None:
+    least = np.iinfo(way).min
+    for number, whole in [(300.0, 300), (-1.9, -1), (-300.0, -300), (2.0**63, least), (INF, least), (NAN, least)]:
+        expected = np.array(whole).astype(dtype)
+        for size in (1, 37):
+            y = value(f"{dtype}(x)", np.full(size, number, source), dtype=dtype)
+            np.testing.assert_array_equal(y, np.full(size, expected))
+
+
 @pytest.mark.parametrize(("dtype", "bits"), [("uint32", 32), ("uint64", 64)])
 def test_multiply_high_is_the_upper_half_of_the_product(dtype: str, bits: int) -> None:
     x = np.random.default_rng(7).integers(0, 2**bits - 1, 50, dtype)
