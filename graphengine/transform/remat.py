@@ -25,7 +25,7 @@ def repeated(graph: Graph, order: Iterable[Node], views: Collection[Node] = ()) 
 
     A node that stands there for the second time is computed again, as `name.again`, and bears the phase of what it is
     computed for: once `order` has come to BACKWARD nodes, that phase. `views` need not stand in `order`: they are made
-    when they are read, and again when what they show has been computed again.
+    when they are read, and again when what they show has been computed again. Outputs are what is computed first.
     """
     copier = _Copier(graph, set(views))
     for node in order:
@@ -41,29 +41,38 @@ class _Copier:
         self._views = views
         self._result = Repeated(Graph(graph.name, graph.dtype))
         self._latest: dict[Node, Node] = {}
+        self._first: dict[Node, Node] = {}
         self._phase = Phase.FORWARD
         for node in graph.nodes:
             if node.is_leaf:
-                self._latest[node] = self._result.graph.append_copy(node, ())
+                self._first[node] = self._latest[node] = self._result.graph.append_copy(node, ())
 
     def compute(self, node: Node) -> None:
         if node.phase is not Phase.UPDATE:
             self._phase = max(self._phase, node.phase)
-        self._append(node, tuple([self._current(parent) for parent in node.parents]))
+        self._append(node, tuple([self._current(parent) for parent in node.parents]), self._phase)
 
     def finished(self) -> Repeated:
         """The copy, with the outputs and the updates of the graph."""
         source, copy = self._source, self._result.graph
-        copy.outputs = {name: self._current(node) for name, node in source.outputs.items()}
         copy.updates = {self._latest[leaf]: self._current(node) for leaf, node in source.updates.items()}
+        copy.outputs = {name: self._as_first_computed(node) for name, node in source.outputs.items()}
         return self._result
+
+    def _as_first_computed(self, node: Node) -> Node:
+        """`node` from its first computation, which FORWARD makes, and keeps: another may be left to BACKWARD."""
+        for view in self._views_in(node):
+            parents = tuple([self._first[parent] for parent in view.parents])
+            if view not in self._first or self._first[view].parents != parents:
+                self._first[view] = self._append(view, parents, view.phase)
+        return self._first[node]
 
     def _current(self, node: Node) -> Node:
         """The latest value of `node`; where that is a view of what has been computed again since, a new view."""
         for view in self._views_in(node):
             parents = tuple([self._latest[parent] for parent in view.parents])
             if view not in self._latest or self._latest[view].parents != parents:
-                self._append(view, parents)
+                self._append(view, parents, self._phase)
         return self._latest[node]
 
     def _views_in(self, node: Node) -> list[Node]:
@@ -77,15 +86,17 @@ class _Copier:
                 pending.extend(node.parents)
         return sorted(found, key=lambda view: view.index)
 
-    def _append(self, node: Node, parents: tuple[Node, ...]) -> None:
+    def _append(self, node: Node, parents: tuple[Node, ...], again: Phase) -> Node:
+        """Compute `node`; if that has been done before, in the phase `again`."""
         copy = self._result.graph
-        if node not in self._latest:
+        if node not in self._first:
             phase = max(node.phase, *(parent.phase for parent in parents), Phase.FORWARD)
-            self._latest[node] = copy.append_copy(node, parents, phase=phase)
-            return
-        name = _free(f"{node.name}.again", copy, self._source)
-        self._latest[node] = copy.append_copy(node, parents, name=name, phase=self._phase, of=node.name)
-        self._result.again.add(name)
+            self._first[node] = self._latest[node] = copy.append_copy(node, parents, phase=phase)
+        else:
+            name = _free(f"{node.name}.again", copy, self._source)
+            self._latest[node] = copy.append_copy(node, parents, name=name, phase=again, of=node.name)
+            self._result.again.add(name)
+        return self._latest[node]
 
 
 def _free(name: str, *graphs: Graph) -> str:
