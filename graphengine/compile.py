@@ -10,7 +10,7 @@ import numpy as np
 
 from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
-from graphengine.errors import CompileError, NamingError
+from graphengine.errors import CompileError, GraphError, NamingError
 from graphengine.executable import Executable, Recipe
 from graphengine.ir.graph import Graph
 from graphengine.ir.growth import growing
@@ -19,10 +19,11 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Optimizer
 from graphengine.transform.adjoint import check_loss, differentiate, unreached
+from graphengine.transform.phases import settle_phases
 from graphengine.transform.rewrite.passes import STABLE, chosen
 from graphengine.transform.rewrite.stable import make_stable
 
-__all__ = ["BACKENDS", "UnreachedParameterWarning", "compile", "installed_backends"]
+__all__ = ["BACKENDS", "UnreachedParameterWarning", "compile", "installed_backends", "trains_itself"]
 
 
 def _numba() -> Backend:
@@ -66,7 +67,9 @@ def compile(
 
     Without `loss` the executable only runs forward. With it, it also has the gradients of `loss` (the name of an output
     or a node, a float scalar) with respect to `wrt`: leaves that hold floats, all trainable parameters if left out.
-    With `optimizer` it also has `step`, which trains all trainable parameters. `seed` fixes the first parameters.
+    With `optimizer` it also has `step`, which trains all trainable parameters. A graph that has updates of trainable
+    parameters, as the `graph` of an executable that trains and its document have, is trained by these: it has `step`
+    without an optimizer, and one beside them is refused. `seed` fixes the first parameters.
     `backend` is "numpy", "numba" (which needs the extra `fast`), or "auto": numba where it is installed.
     `rewrites` names the rewrites that are made (see `ge.rewrites()`), all of them if left out.
     `memory_budget` is how many bytes the arena of each program may take: all values, adjoints and work memory of a run,
@@ -74,7 +77,7 @@ def compile(
     bit for bit the same; `cost()` says for how many FLOPs. Where named dims leave sizes open, that it is too little is
     found when they are known, by `cost(...)` or the first run.
 
-    Raises CompileError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
+    Raises CompileError, GraphError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """
     if backend not in (*BACKENDS, "auto"):
         raise CompileError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}, and auto")
@@ -90,9 +93,10 @@ def compile(
     _check_dim_names(graph)
     with growing(anew=True):
         recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
-        if loss is not None:
+        node = None if loss is None else recipe.graph.nodes[_output_or_node(graph, loss).index]
+        settle_phases(recipe.graph, [*recipe.graph.outputs.values(), *([] if node is None else [node])])
+        if node is not None:
             asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
-            node = recipe.graph.nodes[_output_or_node(graph, loss).index]
             if STABLE in recipe.rewrites:
                 node = _make_safe(recipe, graph, node)
             _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
@@ -100,6 +104,15 @@ def compile(
     if memory_budget is not None and not _open_dims(graph):
         executable.plan()  # which raises if it does not fit
     return executable
+
+
+def trains_itself(graph: Graph) -> bool:
+    """Whether updates of trainable parameters stand in the graph, so that it needs no optimizer."""
+    return any(node in graph.updates for node in _trainable(graph))
+
+
+def _trainable(graph: Graph) -> list[Node]:
+    return [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
 
 
 def _make_safe(recipe: Recipe, declared: Graph, loss: Node) -> Node:
@@ -116,11 +129,17 @@ def _make_safe(recipe: Recipe, declared: Graph, loss: Node) -> Node:
 def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:
     graph = recipe.graph
     check_loss(loss)
-    trainable = [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
+    trainable = _trainable(graph)
     asked = trainable if wrt is None else wrt
     if not asked:
         raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
     trained = trainable if optimizer else []
+    for node in trained:
+        if node in graph.updates:
+            raise GraphError(
+                f"{node.name!r} has an update already, declared at {graph.updates[node].where}; "
+                "leave the optimizer out to train by the updates that stand in the graph"
+            )
     start = len(graph)
     derivative = differentiate(loss, list(dict.fromkeys([*asked, *trained])), Phase.BACKWARD)
     recipe.loss = loss
@@ -130,8 +149,8 @@ def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optim
     graph.discard(start, keep=list(derivative.adjoints.values()))
     with graph.emitting(Phase.BACKWARD, loss):
         recipe.gradients = {node.name: derivative.of(node) for node in asked}
+    recipe.trains = optimizer is not None or trains_itself(graph)
     if optimizer:
-        recipe.trains = True
         reached = {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints}
         optimizer.emit(graph, reached)
 

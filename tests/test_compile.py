@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import graphengine as ge
+from graphengine.compile import installed_backends
 from graphengine.errors import CompileError, DTypeError, GraphError, NamingError, ShapeError
+from graphengine.ir.training import Optimizer
+from graphengine.view import summarize
 
 
 def neuron() -> ge.Graph:
@@ -243,3 +246,39 @@ def test_an_update_of_a_parameter_that_the_optimizer_trains_too_is_refused() -> 
     graph.update(graph["w"], graph["w"] * 0.5)
     with pytest.raises(GraphError, match="'w' has an update already"):
         ge.compile(graph, loss="loss", optimizer=SGD)
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+@pytest.mark.parametrize("rewrites", [None, []])
+@pytest.mark.parametrize("optimizer", [ge.SGD(learning_rate=0.1, momentum=0.9), ge.Adam()], ids=["sgd", "adam"])
+def test_the_graph_of_an_executable_is_trained_by_the_updates_that_stand_in_it(
+    optimizer: Optimizer, rewrites: list[str] | None, backend: str
+) -> None:
+    graph = ge.Graph("g")
+    x = graph.input("x", ("batch", 6))
+    hidden = ge.dropout(ge.layers.batch_norm(ge.layers.dense(x, 8, name="one"), name="norm"), 0.3)
+    chances = ge.exp(ge.layers.dense(hidden, 3, name="two"))  # a form that is made safe before it is differentiated
+    graph.output("loss", -ge.mean(ge.log((chances / ge.sum(chances, axis=1, keepdims=True))[:, 0])))
+    options = {"loss": "loss", "rewrites": rewrites, "backend": backend, "seed": 3}
+    first = ge.compile(graph, optimizer=optimizer, **options)
+    for again in (first.graph, ge.Graph.from_json(first.graph.to_json())):
+        whole, exe = ge.compile(graph, optimizer=optimizer, **options), ge.compile(again, **options)
+        for seed in range(3):
+            feeds = {"x": np.random.default_rng(seed).normal(size=(5, 6)).astype("float32")}
+            assert exe.step(feeds) == whole.step(feeds)
+            exe.forward(feeds), whole.forward(feeds)
+            assert all(np.array_equal(found, exe.backward()[name]) for name, found in whole.backward().items())
+        held = {**whole.parameters, **whole.state}
+        assert all(np.array_equal({**exe.parameters, **exe.state}[name], value) for name, value in held.items())
+        with pytest.raises(GraphError, match=r"has an update already, .* leave the optimizer out"):
+            ge.compile(again, optimizer=optimizer, **options)
+
+
+def test_a_graph_that_trains_itself_is_cross_validated_and_summed_up_by_its_own_updates() -> None:
+    graph = neuron()
+    graph.training = ge.Training(loss="loss", optimizer=SGD)
+    data = {"x": np.random.default_rng(0).normal(size=(8, 3)), "y": np.ones((8, 1))}
+    whole = ge.cross_validate(graph, data, folds=2, epochs=2, progress=False)
+    again = ge.Graph.from_json(ge.compile(graph, loss="loss", optimizer=SGD).graph.to_json())
+    assert ge.cross_validate(again, data, folds=2, epochs=2, progress=False).scores == whole.scores
+    assert summarize(again).step == summarize(graph).step

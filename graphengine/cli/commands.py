@@ -19,7 +19,7 @@ from graphengine.cli.faults import Commands
 from graphengine.cli.files import check_apart, check_writable, read_arrays, write_arrays
 from graphengine.cli.options import sizes_of, training_of, validation_of
 from graphengine.cli.reproduce import reproduce
-from graphengine.compile import compile
+from graphengine.compile import compile, trains_itself
 from graphengine.executable import Executable
 from graphengine.ir.array import to_json_value
 from graphengine.ir.spec import json_schema, load
@@ -136,7 +136,8 @@ def train(
     check_writable(target)
     check_apart(target, graph, spec)
     training = training_of(graph, learning_rate, epochs=epochs, batch_size=batch_size, seed=seed)
-    exe = compile(graph, loss=training.loss, optimizer=training.optimizer, seed=training.seed)
+    rule = None if trains_itself(graph) and learning_rate is None else training.optimizer
+    exe = compile(graph, loss=training.loss, optimizer=rule, seed=training.seed)
     history = fit(
         exe,
         read_arrays(data),

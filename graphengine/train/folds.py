@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphengine.compile import compile
+from graphengine.compile import compile, trains_itself
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
@@ -134,9 +134,9 @@ def _builder(
             )
         return network
     training = network.training
-    if optimizer is None and training is None:
+    if optimizer is None and training is None and not trains_itself(network):
         raise TrainingError(f"graph {network.name!r} has no training section: give cross_validate an optimizer")
-    rule = optimizer or (training.optimizer if training else None)
+    rule = optimizer or (training.optimizer if training and not trains_itself(network) else None)
     name = loss or (training.loss if training else "loss")
     return lambda _: compile(network, loss=name, optimizer=rule, seed=seed)
 

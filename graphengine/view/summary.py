@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from graphengine.compile import compile
+from graphengine.compile import compile, trains_itself
 from graphengine.errors import FeedError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
@@ -75,7 +75,8 @@ def summarize(graph: Graph, **sizes: int) -> Summary:
     computed = {step.name: step for step in forward.plan("forward", **sizes).instructions}
     step = None
     if graph.training is not None:
-        trainer = compile(graph, loss=graph.training.loss, optimizer=graph.training.optimizer)
+        rule = None if trains_itself(graph) else graph.training.optimizer
+        trainer = compile(graph, loss=graph.training.loss, optimizer=rule)
         step = trainer.cost(**sizes)
     return Summary(
         graph=graph.name,
