@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,10 @@ from graphengine.errors import ShapeError
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import TensorType
 
-__all__ = ["BundleType", "Item"]
+if TYPE_CHECKING:
+    from graphengine.ir.node import Node
+
+__all__ = ["BundleType", "Item", "check_operands", "check_single"]
 
 _SHOWN = 3
 
@@ -89,3 +92,18 @@ class Item(Op):
 
     def keeps_layout(self) -> bool:
         return True
+
+
+def check_operands(op: Op, types: Iterable[TensorType]) -> None:
+    """Raise ShapeError if one of the operands is a bundle, unless `op` takes it apart."""
+    for type_ in types:
+        if isinstance(type_, BundleType) and not isinstance(op, Item):
+            raise ShapeError(f"{op.kind} takes values, and {type_} is several; take it apart by its items")
+
+
+def check_single(what: str, node: Node) -> None:
+    """Raise ShapeError, with the items that might be meant, if `node` is a bundle; `what` is to be one value."""
+    if isinstance(node.type, BundleType):
+        items = [other.name for other in node.graph.nodes if isinstance(other.op, Item) and other.parents[0] is node]
+        remedy = f"name one of its items: {', '.join(items)}" if items else 'take one out by a node of the op "item"'
+        raise ShapeError(f"{what} is one value, and {node.name!r} is several, {node.type}; {remedy}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphengine.errors import GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
+from graphengine.ir.bundle import check_operands, check_single
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.init import Initializer, Zeros, usual
 from graphengine.ir.names import check_name, did_you_mean
@@ -84,6 +85,7 @@ class Graph:
         check_name(name)
         if name in self.outputs:
             raise NamingError(f"output {name!r} is declared twice")
+        check_single(f"output {name!r}", self.own(node))
         self.outputs[name] = self.own(node)
         return node
 
@@ -93,7 +95,8 @@ class Graph:
             raise GraphError(f"only parameters and states have updates, and {target.name!r} is a {target.op.kind}")
         if self.own(target) in self.updates:
             raise GraphError(f"{target.name!r} has an update already")
-        if self.own(node).type != target.type:
+        check_single(f"the next value of {target.name!r}", self.own(node))
+        if node.type != target.type:
             raise ShapeError(f"the next value of {target.name!r} is {node.type}, but it is {target.type}")
         self.updates[target] = node
 
@@ -104,6 +107,7 @@ class Graph:
         types = [parent.type for parent in parents]
         try:
             check_arity(op, len(types))
+            check_operands(op, types)
             type_ = op.infer(*types)
             name = self._new_name(op.kind) if name is None else self._free_name(name)
         except GraphError as error:
@@ -282,7 +286,8 @@ class Graph:
         Names are put behind `prefix` and a dot (no dot if it ends in one, or in an underscore). `inputs` names inputs
         of `other`, and nodes of this graph that stand in their place; a named dim becomes that of the node given. A
         parameter named there is shared instead of copied, and its update, if it has one, stays behind. Other inputs,
-        parameters, states, constants and updates are copied. Calling this twice gives two copies.
+        parameters, states, constants and updates are copied. Calling this twice gives two copies; what draws in one, as
+        dropout does, draws otherwise than in the other: a node that gets a new name gets a stream of its own by it.
 
         Raises NamingError for an unknown input or a name that is taken, ShapeError or DTypeError for a node that does
         not fit; this graph then stays as it was.

@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 
 from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
+from graphengine.ir.bundle import check_single
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
-from graphengine.ir.names import did_you_mean
+from graphengine.ir.names import did_you_mean, stream_of
 from graphengine.ir.node import Node
 
 __all__ = ["import_graph"]
@@ -37,6 +38,7 @@ def _copy(
     graph: Graph, nodes: list[Node], prefix: str, given: Mapping[str, Node], binding: Mapping[str, Dim]
 ) -> dict[Node, Node]:
     copies: dict[Node, Node] = {}
+    streams: dict[int, int] = {}
     for node in nodes:
         if node.name in given and isinstance(node.op, Input | Parameter):
             copies[node] = given[node.name]
@@ -51,6 +53,9 @@ def _copy(
             copy = graph.add(op, [copies[parent] for parent in node.parents], _name(graph, node, prefix))
         source = node.graph[node.of] if node.of is not None and node.of in node.graph else None
         copy.of = copies[source].name if source in copies else None
+        for stream in sorted(op.streams()):
+            streams.setdefault(stream, stream if copy.name == node.name else stream_of(f"{copy.name}.{stream}"))
+        copy.op = op.with_streams(streams)
         copies[node] = copy
     return copies
 
@@ -76,6 +81,7 @@ def _unify(other: Graph, given: Mapping[str, Node]) -> dict[str, Dim]:
     said_by: dict[str, str] = {}
     for name, node in given.items():
         leaf = _replaceable(other, name)
+        check_single(f"{name!r} of {other.name!r}", node)
         if leaf.dtype != node.dtype:
             raise DTypeError(f"{name!r} of {other.name!r} is {leaf.type}, and is given {node!r}")
         if leaf.ndim != node.ndim:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
 from graphengine.errors import NamingError
 
-__all__ = ["NAME", "NAME_LENGTH", "check_name", "did_you_mean"]
+__all__ = ["NAME", "NAME_LENGTH", "check_name", "did_you_mean", "stream_of"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 NAME_LENGTH = 128
@@ -31,3 +32,8 @@ def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def stream_of(name: str) -> int:
+    """The number of the stream from which a node of this name draws; below 2^48, so that two are hardly ever equal."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6])

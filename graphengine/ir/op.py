@@ -173,6 +173,14 @@ class Op(Tagged):
                 found |= dims.names(dim)
         return frozenset(found)
 
+    def streams(self) -> frozenset[int]:
+        """The numbers of the streams from which it draws; what has the same number draws the same."""
+        return frozenset()
+
+    def with_streams(self, new: Mapping[int, int]) -> Op:
+        """This op, with other streams in the place of those that `new` names."""
+        return self
+
     @classmethod
     def arity(cls) -> tuple[int, int | None]:
         """The least and the greatest number of operands, as `infer` takes them; None for any number."""

@@ -8,8 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 
-from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.bundle import BundleType
+from graphengine.errors import DTypeError
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
@@ -101,8 +100,6 @@ class Elementwise(Op):
     kind: str
 
     def infer(self, *types: Any, **_: Any) -> TensorType:
-        if isinstance(types[0], BundleType):
-            raise ShapeError(f"{self.kind} takes values, and {types[0]} is several; take it apart by its items")
         dtype = common_dtype(types)
         if dtype == "bool" or (self.floats_only and not types[0].is_float):
             wanted = "floats" if self.floats_only else "numbers"

@@ -7,8 +7,7 @@ first needed, saved in a checkpoint like all states, and the step is counted by 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.init import Seed
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.leaf import State
+from graphengine.ir.names import stream_of
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType
@@ -76,6 +76,12 @@ class Dropout(Op):
     def flops(self, y: TensorType, *types: TensorType) -> int:
         return 3 * y.size
 
+    def streams(self) -> frozenset[int]:
+        return frozenset({self.stream})
+
+    def with_streams(self, new: Mapping[int, int]) -> Op:
+        return self.model_copy(update={"stream": new.get(self.stream, self.stream)})
+
     def _scale(self, dtype: Any) -> Array:
         return np.array(1 / (1 - self.rate), dtype)
 
@@ -125,7 +131,7 @@ def _stream(graph: Graph, name: str) -> int:
     while graph.outer is not None:
         name = f"{len(graph.outer)}.{graph.name}.{name}"
         graph = graph.outer
-    return int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:6])
+    return stream_of(str(name))
 
 
 def _seed_and_step(graph: Graph) -> tuple[Node, Node]:

@@ -20,7 +20,7 @@ from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
-from graphengine.ir.node import Node, apply, context
+from graphengine.ir.node import Node, Phase, apply, context
 from graphengine.ir.op import OneDim, Op
 from graphengine.ir.spec.attributes import InnerGraph
 from graphengine.ir.subgraph import evaluate
@@ -94,6 +94,17 @@ class Scan(Op):
         """The names of dims that stand in the attributes, the nodes of the body included."""
         return super().dim_names().union(*(node.dim_names() for node in self.body.nodes))
 
+    def streams(self) -> frozenset[int]:
+        return super().streams().union(*(node.op.streams() for node in self.body.nodes))
+
+    def with_streams(self, new: Mapping[int, int]) -> Op:
+        if not self.streams():
+            return self
+        body = self.body.copy()
+        for node in body.nodes:
+            node.op = node.op.with_streams(new)
+        return self.model_copy(update={"body": body})
+
     @cached_property
     def opened(self) -> Graph:
         """The body, with an `item` for every result of each scan in it: all that this scan can yield stands there."""
@@ -138,6 +149,10 @@ class Scan(Op):
         for node in self.body.nodes:
             if node.is_leaf and not isinstance(node.op, Input | Constant):
                 raise GraphError(f"the body of a scan has no {node.op.kind} of its own, as {node.name} is; capture it")
+            if any(parent.phase > node.phase and not parent.is_leaf for parent in node.parents):
+                raise GraphError(f"in the body of the scan {node.name} reads what is of a later phase")
+            if node.phase is Phase.UPDATE:
+                raise GraphError(f"the body of a scan updates nothing, and {node.name} in it is of the phase update")
         for name, node in self.body.outputs.items():
             if isinstance(node.type, BundleType):
                 raise GraphError(f"a body yields arrays, and its output {name} is {node.type}")

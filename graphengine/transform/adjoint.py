@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import DTypeError, ShapeError
+from graphengine.ir.bundle import check_single
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.pullback import Pullback, pullback
 from graphengine.ir.scaffold import scaffold
@@ -51,6 +52,7 @@ def differentiate(loss: Node, wrt: Sequence[Node], phase: Phase = Phase.FORWARD)
     graph = loss.graph
     check_loss(loss)
     for node in wrt:
+        check_single("each of wrt", graph.own(node))
         if not graph.own(node).type.is_float:
             raise DTypeError(f"no derivative with respect to {node!r}: it does not hold floats")
     with graph.emitting(phase, loss):
@@ -60,6 +62,7 @@ def differentiate(loss: Node, wrt: Sequence[Node], phase: Phase = Phase.FORWARD)
 
 def check_loss(loss: Node) -> None:
     """Raise unless `loss` is one float."""
+    check_single("a loss", loss)
     if loss.type.shape != ():
         raise ShapeError(f"a loss is a scalar, and {loss!r} is not; reduce it by ge.sum or ge.mean")
     if not loss.type.is_float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphengine.errors import DTypeError, GraphError, ShapeError
+from graphengine.ir.bundle import check_single
 from graphengine.ir.node import Node
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
@@ -38,6 +39,7 @@ def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) 
 def check_floats(nodes: Sequence[Node]) -> None:
     """Raise DTypeError for a node that there is no derivative of or by."""
     for node in nodes:
+        check_single("what a derivative is of or by", node)
         if not node.type.is_float:
             raise DTypeError(f"no derivative of or by {node!r}: it does not hold floats")
 

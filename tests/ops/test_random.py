@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import graphengine as ge
+from graphengine.compile import installed_backends
 from graphengine.errors import AttributeValueError, DTypeError, GraphError
 from graphengine.executable import Executable
 from graphengine.ops.random import Dropout
@@ -218,3 +219,42 @@ def test_a_step_allocates_no_array() -> None:
     finally:
         tracemalloc.stop()
     assert peak < ONES["x"].nbytes / 2
+
+
+def with_dropout_in_a_scan() -> ge.Graph:
+    """A graph that drops places of its input, of each step of a scan and of the gradient of what it dropped."""
+    graph = ge.Graph("sub", dtype="float64")
+    x = graph.input("x", ("batch", 64))
+    dropped = ge.dropout(x, 0.5)
+    _, steps = ge.scan(lambda carry, _: (carry, ge.dropout(carry, 0.5)), dropped * 0.0 + 1.0, length=2)
+    graph.output("y", dropped)
+    graph.output("steps", steps)
+    graph.output("slope", ge.grad(ge.sum(dropped), [x])[0])
+    return graph
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+@pytest.mark.parametrize("prefixes", [("first", "second"), ("", "second"), ("first", "")])
+def test_what_is_imported_twice_draws_twice(prefixes: tuple[str, str], backend: str) -> None:
+    graph = ge.Graph("g", dtype="float64")
+    x = graph.input("x", ("batch", 64))
+    for number, prefix in enumerate(prefixes):
+        for name, node in graph.import_graph(with_dropout_in_a_scan(), prefix, {"x": x}).items():
+            graph.output(f"{name}{number}", node)
+    graph.output("own", ge.dropout(x, 0.5))
+    exe = ge.compile(ge.Graph.from_json(graph.to_json()), backend=backend)
+    values = exe.forward({"x": np.ones((16, 64))})
+    drawn = [values["own"], *(values[f"{name}{number}"] for name in ("y", "steps") for number in range(2))]
+    drawn = [part for value in drawn for part in value.reshape(-1, 16, 64)[:1]]
+    for place, one in enumerate(drawn):
+        assert all(0.4 < np.mean((one != 0) == (other != 0)) < 0.6 for other in drawn[:place])
+    for number in range(2):  # the gradient drops what its own copy dropped
+        np.testing.assert_array_equal(values[f"slope{number}"], values[f"y{number}"])
+
+
+def test_the_import_of_a_graph_under_its_own_names_draws_as_it_does() -> None:
+    whole = with_dropout_in_a_scan()
+    graph = ge.Graph("sub", dtype="float64")
+    for name, node in graph.import_graph(whole).items():
+        graph.output(name, node)
+    assert graph.hash() == whole.hash()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.errors import AttributeValueError, ShapeError
-from graphengine.ir.node import apply
+from graphengine.errors import AttributeValueError, DTypeError, ShapeError
+from graphengine.ir.node import Node, apply
 from graphengine.ops.split import Split
 from graphengine.testing import check_op
 from tests.arrays import f64
@@ -80,3 +83,64 @@ def test_a_bundle_is_taken_apart_before_anything_is_computed_of_it() -> None:
     bundle = apply(Split(axis=0, sizes=(1, 1)), g.input("x", (2, 3)))
     with pytest.raises(ShapeError, match=r"add takes values, and bundle\(.*\) is several"):
         bundle + bundle
+
+
+def bundled(dtype: str = "float32") -> tuple[ge.Graph, Node]:
+    graph = ge.Graph("g")
+    return graph, apply(Split(axis=0, sizes=(1, 1)), graph.input("x", (2,), dtype=dtype), name="s")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda s: ge.reshape(s, (1,)),
+        lambda s: ge.cast(s, "float32"),
+        lambda s: ge.broadcast_to(s, (3,)),
+        lambda s: ge.concat([ge.reshape(s, (1,)), s]),
+        lambda s: ge.where(s > 1, 1.0, 0.0),
+        lambda s: ge.dropout(s, 0.5),
+        lambda s: ge.scan(lambda c, _: (c, None), s, length=2),
+        lambda s: ge.scan(lambda c, _: (c + ge.cast(s, "float32"), None), s.graph.state("t", ()), length=2),
+        lambda s: ge.grad(s, [s.graph["x"]]),
+        lambda s: ge.grad(ge.sum(s.graph["x"]), [s]),
+        lambda s: ge.jvp([s], [s.graph["x"]], [s.graph["x"]]),
+        lambda s: ge.jacobian(s, s.graph["x"]),
+        lambda s: ge.compile(s.graph, loss=s),
+        lambda s: ge.compile(s.graph, loss="s"),
+        lambda s: s.graph.update(s.graph.state("t", (), dtype="uint8"), s),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_a_bundle_stands_for_no_value(use: Callable[[Node], object], dtype: str) -> None:
+    _, bundle = bundled(dtype)
+    with pytest.raises((ShapeError, DTypeError)):
+        use(bundle)
+
+
+def test_a_bundle_is_no_output_and_the_refusal_names_its_items() -> None:
+    graph, bundle = bundled()
+    with pytest.raises(ShapeError, match=r"output 'y' is one value, and 's' is several, .* a node of the op \"item\""):
+        graph.output("y", bundle)
+    parts = ge.split(graph["x"], 2)
+    with pytest.raises(ShapeError, match="name one of its items: item_1, item_2"):
+        graph.output("y", parts[0].parents[0])
+    assert not graph.outputs
+
+
+@pytest.mark.parametrize(
+    "op", [{"op": "split", "inputs": ["x"], "sizes": [2, 2]}, {"op": "attention", "inputs": ["x", "x", "x"]}]
+)
+def test_a_document_whose_output_is_a_bundle_is_refused(op: dict[str, object]) -> None:
+    nodes = [{"name": "x", "op": "input", "shape": [4, 4, 8]}, {"name": "n", **op}]
+    head = {"format": "graphengine", "version": 1, "name": "d", "dtype": "float32"}
+    with pytest.raises(ge.SpecError, match="output 'y' is one value, and 'n' is several") as caught:
+        ge.Graph.from_json(json.dumps({**head, "nodes": nodes, "outputs": {"y": "n"}}))
+    assert "/outputs/y" in str(caught.value)
+
+
+def test_a_bundle_is_not_imported_in_the_place_of_an_input() -> None:
+    graph, bundle = bundled()
+    other = ge.Graph("other")
+    other.output("y", other.input("z", (), dtype="uint8"))
+    with pytest.raises(ShapeError, match="'z' of 'other' is one value"):
+        graph.import_graph(other, "m", {"z": bundle})
