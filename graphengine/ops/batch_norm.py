@@ -22,7 +22,7 @@ from graphengine.ir.leaf import State
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
-from graphengine.ops.broadcast import as_axes, dim_size, reduced, reshape, sum_to
+from graphengine.ops.broadcast import as_axes, dim_size, full, reduced, reshape, sum_to
 from graphengine.ops.compare import maximum
 from graphengine.ops.elementwise import moved, reciprocal, sqrt
 from graphengine.ops.kernels.moments import variances
@@ -65,7 +65,11 @@ class Variance(NonEmptyReduction):
 
 
 class BatchStatistic(Op):
-    """y = the batch's own statistic, the first operand, seen as it is; `for_inference` puts the second in its place."""
+    """y = the batch's own statistic, the first operand, seen as it is; `for_inference` puts the second in its place.
+
+    Adjoints choose likewise: in training y_bar goes to the first operand, in inference to the second. So derivatives
+    that stand in a graph are those of what it computes, before and after.
+    """
 
     is_view: ClassVar[bool] = True
     kind: Literal["batch_statistic"] = "batch_statistic"
@@ -85,7 +89,8 @@ class BatchStatistic(Op):
         return True
 
     def vjp(self, y: Node, y_bar: Node, value: Node, running: Node) -> tuple[Node | None, ...]:
-        return y_bar, None
+        nothing = full(y.graph, 0.0, y.shape, y.dtype)
+        return apply(self, y_bar, nothing), apply(self, nothing, y_bar)
 
 
 class Normalize(Op):

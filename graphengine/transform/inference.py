@@ -1,13 +1,22 @@
-"""The graph of what is trained, rewritten for use: nothing in it draws, updates, or looks at the rest of the batch."""
+"""The graph of what is trained, rewritten for use: nothing in it draws, updates, or looks at the rest of the batch.
+
+Derivatives that stand in the graph become those of what it then computes: the adjoint of dropout is dropout, and that
+of a batch statistic goes to the batch or to the running statistic, whichever is used.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.activation import Identity
 from graphengine.ops.batch_norm import BatchStatistic
+from graphengine.ops.broadcast import BroadcastTo, Reshape, Sum
+from graphengine.ops.elementwise import Divide, Multiply, Negative
 from graphengine.ops.random import Dropout
 from graphengine.ops.scan import Scan
 from graphengine.transform.fold import fold_normalizations
@@ -21,17 +30,19 @@ def for_inference(graph: Graph) -> Graph:
 
     Dropout is gone; batch normalization takes its running statistics instead of those of the batch, and is folded into
     a dense layer or a conv2d right before it (see `fold_normalizations`); updates, the training section and all that no
-    output needs are left out, inputs too. Leaves, outputs and nodes keep their names, and errors quote the lines that
-    declared them.
+    output needs are left out, inputs too. Derivatives among the outputs are then those of what is inferred. Leaves,
+    outputs and nodes keep their names, and errors quote the lines that declared them.
     """
     twin = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}
-    for node in needed_nodes(graph.outputs.values()):
-        parents = [copies[parent] for parent in _still_read(node)]
+    nodes = needed_nodes(graph.outputs.values())
+    zeros = _adjoints_of_nothing(nodes, set(filter(_is_zero, nodes)))
+    for node in nodes:
+        parents = [copies[parent] for parent in _still_read(node, zeros)]
         if isinstance(node.op, Dropout | BatchStatistic):
             (copies[node],) = parents
         else:
-            copies[node] = add_copy(twin, node, _without_dropout(node.op), parents)
+            copies[node] = add_copy(twin, node, _in_inference(node, zeros), parents)
     return fold_normalizations(finish(twin, graph, copies))
 
 
@@ -46,38 +57,85 @@ def _is_training(op: Op) -> bool:
     return isinstance(op, Dropout | BatchStatistic)
 
 
-def _still_read(node: Node) -> list[Node]:
-    """The parents of `node` that it reads when nothing is being trained."""
+def _adjoints_of_nothing(nodes: Collection[Node], zero: Collection[Node]) -> set[Node]:
+    """Those of `nodes` that are adjoints of a batch statistic, which is no longer computed, or linear in one.
+
+    They are zero. `zero` are the nodes that stand for it where an adjoint does not go.
+    """
+    found: set[Node] = set()
+    for node in nodes:
+        if isinstance(node.op, BatchStatistic):
+            is_nothing = node.parents[1] in zero
+        elif isinstance(node.op, Multiply):
+            is_nothing = not found.isdisjoint(node.parents)
+        else:
+            is_nothing = isinstance(node.op, _LINEAR) and node.parents[0] in found
+        if is_nothing:
+            found.add(node)
+    return found
+
+
+_LINEAR = (BroadcastTo, Divide, Negative, Reshape, Sum)
+"""With products: what lies between a batch statistic and the batch in an adjoint."""
+
+
+def _is_zero(node: Node) -> bool:
+    if isinstance(node.op, BroadcastTo):
+        (node,) = node.parents
+    return isinstance(node.op, Constant) and node.ndim == 0 and node.op.value == 0
+
+
+def _still_read(node: Node, zeros: Collection[Node]) -> list[Node]:
+    """The parents of `node` that it reads when nothing is being trained, where `zeros` are adjoints of nothing."""
     op = node.op
     if isinstance(op, Dropout):
         return [node.parents[0]]
     if isinstance(op, BatchStatistic):
         return [node.parents[1]]
     if isinstance(op, Scan):
-        return [parent for parent, kept in zip(node.parents, _inputs_kept(op).values(), strict=True) if kept]
+        return [parent for parent, kept in zip(node.parents, _inputs_kept(node).values(), strict=True) if kept]
+    if node in zeros:  # only the zero of a product, as the other factor may be infinite
+        return [next(parent for parent in node.parents if parent in zeros)]
     return list(node.parents)
 
 
-def _inputs_kept(scan: Scan) -> dict[Node, bool]:
+def _in_inference(node: Node, zeros: Collection[Node]) -> Op:
+    """What is applied to what `node` still reads: its own op, or what spreads a zero, or a scan with another body."""
+    if isinstance(node.op, Multiply | Divide) and node in zeros:
+        return BroadcastTo(shape=node.shape)
+    return _scan_in_inference(node) if isinstance(node.op, Scan) and _is_training(node.op) else node.op
+
+
+def _inputs_kept(scan: Node) -> dict[Node, bool]:
     """For every input of the body whether it stays: of what all steps read, only what they still read."""
-    read = {parent for node in scan.body.nodes for parent in _still_read(node)} | set(scan.body.outputs.values())
-    stepped = scan.carries + scan.sequences
-    return {node: place < stepped or node in read for place, node in enumerate(scan.body.inputs)}
+    assert isinstance(scan.op, Scan)
+    body, zeros = scan.op.body, _zeros_in_body(scan)
+    read = {parent for node in body.nodes for parent in _still_read(node, zeros)} | set(body.outputs.values())
+    stepped = scan.op.carries + scan.op.sequences
+    return {node: place < stepped or node in read for place, node in enumerate(body.inputs)}
 
 
-def _without_dropout(op: Op) -> Op:
-    """`op` itself, or a scan with an identity in the place of every dropout in its body.
+def _zeros_in_body(scan: Node) -> set[Node]:
+    """The adjoints of nothing in the body of a scan, which captures the zero that stands for them."""
+    assert isinstance(scan.op, Scan)
+    body, stepped = scan.op.body, scan.op.carries + scan.op.sequences
+    captured = zip(body.inputs[stepped:], scan.parents[stepped:], strict=True)
+    zero = {node for node, operand in captured if _is_zero(operand)}
+    return _adjoints_of_nothing(body.nodes, zero.union(filter(_is_zero, body.nodes)))
+
+
+def _scan_in_inference(scan: Node) -> Op:
+    """The scan with an identity in the place of every dropout and every batch statistic in its body.
 
     An identity takes no time either, and a scan's items are counted by the nodes of its body.
     """
-    if not isinstance(op, Scan) or not _is_training(op):
-        return op
-    body = Graph(op.body.name, op.body.dtype)
+    assert isinstance(scan.op, Scan)
+    source, zeros, kept = scan.op.body, _zeros_in_body(scan), _inputs_kept(scan)
+    body = Graph(source.name, source.dtype)
     copies: dict[Node, Node] = {}
-    kept = _inputs_kept(op)
-    for node in op.body.nodes:
+    for node in source.nodes:
         if kept.get(node, True):
-            new = Identity() if isinstance(node.op, Dropout) else _without_dropout(node.op)
-            copies[node] = add_copy(body, node, new, [copies[parent] for parent in _still_read(node)])
-    body.outputs = {name: copies[node] for name, node in op.body.outputs.items()}
-    return op.model_copy(update={"body": body})
+            new = Identity() if isinstance(node.op, Dropout | BatchStatistic) else _in_inference(node, zeros)
+            copies[node] = add_copy(body, node, new, [copies[parent] for parent in _still_read(node, zeros)])
+    body.outputs = {name: copies[node] for name, node in source.outputs.items()}
+    return scan.op.model_copy(update={"body": body})

@@ -1,5 +1,6 @@
 """What is left of a graph when nothing is being trained."""
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -10,6 +11,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.scan import scan
+from graphengine.transform import derivatives
 from tests.arrays import f64
 
 layers = ge.layers
@@ -297,3 +299,97 @@ def test_a_long_chain_is_rewritten() -> None:
         x = ge.dropout(-x, 0.5, name=f"d{n}")
     g.output("y", x)
     assert len(ge.for_inference(g)) == 5_001
+
+
+def normalized(channels: int = 3) -> tuple[Graph, Node, Node]:
+    """A graph, its input, and what batch norms, a dropout and a product make of that."""
+    g = ge.Graph(dtype="float64")
+    x = g.input("x", ("batch", channels))
+    h = ge.tanh(layers.batch_norm(x, name="first", epsilon=0.1))
+    h = ge.dropout(layers.batch_norm(layers.dense(h, 2, name="dense"), name="second"), 0.5)
+    return g, x, h
+
+
+def gradients(x: Node, h: Node) -> list[Node]:
+    g = x.graph
+    return ge.grad(ge.sum(h * h), [x, *g.parameters, g["first.running_mean"], g["second.running_variance"]])
+
+
+def second_derivatives(x: Node, h: Node) -> list[Node]:
+    slope, moved = ge.grad(ge.sum(h * h), [x, x.graph["second.running_mean"]])
+    return ge.grad(ge.sum(ge.square(slope)) + ge.sum(ge.sin(moved)), [x, *x.graph.parameters])
+
+
+def products(x: Node, h: Node) -> list[Node]:
+    ones = ge.broadcast_to(x.graph.constant(None, 1.0), x.shape)
+    return [*ge.jvp([h], [x], [ones * 0.5]), *ge.hvp(ge.sum(h * h), [x], [ones])]
+
+
+def fixed(x: Node, h: Node) -> list[Node]:
+    """Jacobians and a Hessian by parameters, step by step, and gradients of examples row by row."""
+    w, scale = x.graph["dense.weight"], x.graph["first.weight"]
+    total = ge.sum(h, axis=0)
+    jacobians = [ge.jacobian(total, w, mode=mode) for mode in ("forward", "reverse")]
+    return [*jacobians, ge.hessian(ge.sum(h * h), scale), *ge.per_example_grad(ge.sum(h * h, axis=1), [w, scale])]
+
+
+@pytest.mark.parametrize("unrolled", [256, 0])
+@pytest.mark.parametrize("derive", [gradients, second_derivatives, products, fixed])
+def test_derivatives_in_a_graph_become_those_of_what_is_inferred(
+    derive: Callable[[Node, Node], list[Node]], unrolled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derivatives, "UNROLLED", unrolled)
+
+    def outputs(before: bool) -> tuple[Graph, dict[str, np.ndarray]]:
+        g, _, h = normalized()
+        g.output("h", h)
+        if not before:
+            g = ge.for_inference(g)
+        for place, node in enumerate(derive(g["x"], g.outputs["h"])):
+            g.output(f"bar_{place}", node)
+        return g, held(normalized()[0])
+
+    feeds = {"x": f64(4, 3)}
+    g, arrays = outputs(before=True)
+    again = ge.Graph.from_json(g.to_json())
+    rows = values(*outputs(before=False), feeds)
+    for graph in (ge.for_inference(g), ge.for_inference(again)):
+        found = values(graph, arrays, feeds)
+        for name in rows:
+            np.testing.assert_allclose(found[name], rows[name], rtol=1e-9, atol=1e-12, err_msg=name)
+    trained = values(g, arrays, feeds)
+    assert any(not np.allclose(trained[name], rows[name]) for name in rows)
+
+
+def saliency() -> Graph:
+    g, x, h = normalized()
+    score = g.output("score", ge.sum(h * h))
+    g.output("slope", ge.grad(score, [x])[0])
+    return g
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_an_example_that_is_not_finite_leaves_the_slopes_of_the_others_alone(bad: float) -> None:
+    g, feed = saliency(), f64(4, 3)
+    spoilt = feed.copy()
+    spoilt[1, 2] = bad
+    for rewrites in ((), None):
+        exe = ge.compile(g, rewrites=rewrites)
+        expected, found = (exe.inference.forward({"x": rows})["slope"] for rows in (feed, spoilt))
+        np.testing.assert_allclose(found[[0, 2, 3]], expected[[0, 2, 3]], rtol=1e-12)
+
+
+def test_slopes_by_the_executable_of_a_trained_graph_and_of_its_collapsed_one_are_those_of_inference() -> None:
+    g, feeds = saliency(), {"x": f64(4, 3)}
+    arrays = held(g)
+    inferring = ge.for_inference(g)
+    right = ge.grad(inferring.outputs["score"], [inferring["x"]])[0]
+    inferring.outputs["slope"] = right
+    expected = values(inferring, arrays, feeds)["slope"]
+    exe = ge.compile(g, loss="score", optimizer=ge.SGD(learning_rate=0.1))
+    for name, array in arrays.items():
+        (exe.parameters if name in exe.parameters else exe.state)[name] = array
+    np.testing.assert_allclose(exe.inference.forward(feeds)["slope"], expected, rtol=1e-10)
+    np.testing.assert_allclose(ge.predict(exe, feeds, batch_size=2, outputs=["slope"])["slope"], expected, rtol=1e-10)
+    collapsed = ge.collapse(g, {**exe.parameters, **exe.state})
+    np.testing.assert_allclose(ge.compile(collapsed).forward(feeds)["slope"], expected, rtol=1e-10)
