@@ -98,6 +98,11 @@ def divide(a: Dim, b: Dim) -> Dim | None:
     return _write(quotient)
 
 
+def is_positive(dim: Dim) -> bool:
+    """Whether every term of `dim` is positive, so that it is at least 1: names stand for sizes of at least 1."""
+    return min(_read(dim).values(), default=0) > 0
+
+
 def product(shape: Iterable[Dim]) -> Dim:
     """The number of elements of `shape`."""
     sizes = tuple(shape)

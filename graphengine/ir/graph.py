@@ -36,6 +36,14 @@ class Graph:
         self.name = check_name(name)
         self.outer = outer
         """For the body of a scan under declaration: the graph around it, whose nodes it captures when it reads them."""
+        self.root: Graph = self if outer is None else outer.root
+        """The graph around it all."""
+        self.bodies = 0
+        """How many bodies are under declaration in this graph around it all: each was begun within the one before."""
+        self.level = 0
+        """Which of these bodies this is, the outermost being the first; 0 for any other graph."""
+        if outer is not None:
+            self.root.bodies = self.level = self.root.bodies + 1
         self.captures: dict[Node, Node] = {}
         self.dtype: DType = check_dtype(dtype)
         self.nodes: list[Node] = []
@@ -167,20 +175,25 @@ class Graph:
             raise GraphError(f"a node is needed, not {node!r}")
         if node.graph is self:
             return node
-        if self.outer is None:
+        if self.outer is None or node.graph.root is not self.root or node.graph.level >= self.level:
             raise GraphError(f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}")
+        if node.graph.level > self.outer.level:
+            self._move_into(node.graph)
         node = self.outer.own(node)
         if node not in self.captures:
             name = None if node.name in self else node.name
             self.captures[node] = self.add(leaf.Input(shape=node.shape, dtype=node.dtype), name=name)
         return self.captures[node]
 
-    def lies_in(self, other: Graph) -> bool:
-        """Whether this is `other`, or the body of a scan in it."""
-        graph: Graph | None = self
-        while graph is not None and graph is not other:
-            graph = graph.outer
-        return graph is not None
+    def _move_into(self, outer: Graph) -> None:
+        """Be a body in `outer`, which lies in the graph around: what a body reads tells how far inside it stands."""
+        self.outer = outer
+        self.captures = {outer.own(node): inside for node, inside in self.captures.items()}
+
+    def end_declaration(self) -> None:
+        """Let the nodes of this body be no operands from here on."""
+        self.root.bodies -= 1
+        self.outer, self.root, self.level = None, self, 0
 
     def scalar(self, value: float | int | bool, dtype: DType) -> Node:
         """The constant node of this scalar; one node for all uses of the same value."""

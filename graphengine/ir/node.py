@@ -20,7 +20,7 @@ from graphengine.ir.where import Where
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
 
-__all__ = ["Node", "Operand", "Phase", "apply", "check_arity", "context", "signature"]
+__all__ = ["Node", "Operand", "Phase", "apply", "check_arity", "context", "innermost", "signature"]
 
 
 class Phase(IntEnum):
@@ -169,9 +169,7 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
     graph = nodes[0].graph
     if len(nodes) == len(operands) and not [node for node in nodes if node.graph is not graph]:
         return graph.add(op, nodes, name)
-    for node in nodes:
-        if node.graph.lies_in(graph):
-            graph = node.graph
+    graph = innermost(nodes)
     dtype = next((node.type.dtype for node in nodes if node.type.dtype != "bool"), None)
     start = len(graph)
     try:
@@ -179,6 +177,11 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
     except GraphError:
         graph.discard(start, keep=list(graph.captures.values()))  # the constants that numbers had become
         raise
+
+
+def innermost(nodes: Sequence[Node]) -> Graph:
+    """The graph of `nodes`; if they are of several, bodies in each other, the innermost, which captures the others."""
+    return max((node.graph for node in nodes), key=lambda graph: graph.level)
 
 
 def signature(name: str, op: Op, parents: Sequence[Node]) -> str:

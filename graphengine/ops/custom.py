@@ -15,7 +15,7 @@ from pydantic import PlainSerializer
 from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.node import Node, apply
+from graphengine.ir.node import Node, apply, innermost
 from graphengine.ir.op import Array, Op
 from graphengine.ir.scaffold import scaffold
 from graphengine.ir.types import TensorType
@@ -139,8 +139,4 @@ def _graph(function: str, operands: Sequence[Node]) -> Graph:
             raise GraphError(f"{function} takes nodes by place, and settings by name; {operand!r} is no node")
     if not operands:
         raise GraphError(f"{function} needs at least one node for an operand")
-    graph = operands[0].graph
-    for operand in operands:
-        if operand.graph.lies_in(graph):
-            graph = operand.graph
-    return graph
+    return innermost(operands)

@@ -20,7 +20,7 @@ from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
-from graphengine.ir.node import Node, Phase, apply, context
+from graphengine.ir.node import Node, Phase, apply, context, innermost
 from graphengine.ir.op import OneDim, Op
 from graphengine.ir.spec.attributes import InnerGraph
 from graphengine.ir.subgraph import evaluate
@@ -214,7 +214,11 @@ def scan(
         after, results = body(_like(carry, stepped[: len(carries)]), _like(xs, stepped[len(carries) :]))
         nexts, stacked = _owned(inner, after), _owned(inner, results)
         _check(inner, stepped, carries, nexts)
+        if inner.outer is not outer and inner.outer is not None:
+            outer, start = inner.outer, len(inner.outer)
         outputs = {f"next_{i}": node for i, node in enumerate(nexts)} | {f"y_{i}": y for i, y in enumerate(stacked)}
+        if not outputs:
+            return _like(carry, ()), _like(results, ())
         captured = {inside: node for node, inside in inner.captures.items()}
         part, shared = cut_body(f"{name or 'scan'}_body", stepped, captured, outer, outputs)
         op = Scan(body=part, carries=len(carries), sequences=len(sequences), length=length or 0, reverse=reverse)
@@ -223,7 +227,7 @@ def scan(
         outer.discard(start, keep=list(outer.captures.values()))
         raise
     finally:
-        inner.outer = None  # from here on its nodes are no operands
+        inner.end_declaration()
     items = [apply(Item(index=i), bundle) for i in range(len(outputs))]
     return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
 
@@ -239,10 +243,7 @@ def _check_length(carries: Sequence[Node], sequences: Sequence[Node], length: Di
 
 def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph, Graph, list[Node]]:
     """The graph in which the body is declared, the one around it, and its inputs: carries, and steps of sequences."""
-    outer = (*carries, *sequences)[0].graph
-    for node in (*carries, *sequences):
-        if node.graph.lies_in(outer):
-            outer = node.graph
+    outer = innermost((*carries, *sequences))
     inner = Graph("body", outer.dtype, outer=outer)
     types = {f"carry_{i}": node.type for i, node in enumerate(carries)}
     types |= {f"x_{i}": step_type(node.type) for i, node in enumerate(sequences)}

@@ -96,6 +96,8 @@ class AdjointScan:
         self.y_bars = {place: bar for place, bar in enumerate(y_bars) if bar is not None}
         floats = [place for place, parent in enumerate(self.parents) if parent in wanted and parent.type.is_float]
         self.step = Step(op, self.y_bars, floats)
+        if not dims.is_positive(op.steps([parent.type for parent in self.parents])):
+            self._let_carries_stay()
         stepped = op.carries + op.sequences
         self.sequences = range(op.carries, stepped)
         self.shared = dict(zip(self.step.inputs[stepped:], self.parents[stepped:], strict=True))
@@ -131,6 +133,13 @@ class AdjointScan:
             return stacks[self.step.adjoints[place]]
         parts = [ends[place]] if place in ends else []
         return _sum([*parts, *(total(term, stacks) for term in later)])
+
+    def _let_carries_stay(self) -> None:
+        """Give each carry an adjoint, be it 0 after a step: without any step the last value is the first one."""
+        for place in self.step.bars:
+            if place < self.op.carries and place not in self.step.adjoints:
+                node = self.step.inputs[place]
+                self.step.adjoints[place] = full(self.step.graph, 0.0, node.shape, node.dtype)
 
     def _find_sequences(self) -> None:
         for place, bar in self.step.bars.items():
@@ -189,6 +198,8 @@ class AdjointScan:
         reached = {*after, *new, *(parent for node in read for parent in node.parents)}
         sequences = [node for node in self.per_step if node in reached]
         outputs = {f"next_{i}": node for i, node in enumerate(after)} | {f"y_{i}": node for i, node in enumerate(new)}
+        if not outputs:  # every adjoint is there already, as that of a sequence which the scan yields unchanged
+            return {}, {node: self._operand(node) for node in results}
         name = f"{self.op.body.name}_bar"
         body, shared = cut_body(name, [*before, *sequences], self.shared, self.y.graph, outputs)
         adjoint = type(self.op)(

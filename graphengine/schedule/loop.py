@@ -73,10 +73,12 @@ class Layout:
     def _place_carries(self) -> None:
         read, written = (1, 0) if self._scan.reverse else (0, 1)
         stacks: dict[int, Buffer] = {}
+        stacked = self._kept.keys() & self._inputs[: self._scan.carries]
         for place in self._live_carries():
             before, after = self._inputs[place], self._items[place]
             self.firsts[before.name] = self._operands[place]
-            if before in self._kept or after in self._kept:
+            if before in self._kept or (after in self._kept and after not in stacked):
+                stacked.add(after)
                 stack = stacks[place] = self._stack(before, self._count + 1)
                 self.rows[before.name] = self._stack_of[before] = self._ends[place] = Rows(stack, read)
             else:

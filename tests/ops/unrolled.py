@@ -30,6 +30,8 @@ def unroll(
     assert name is None
     sequences = [xs] if isinstance(xs, Node) else list(xs or ())
     count = sequences[0].shape[0] if sequences else length
+    if count == 0:
+        return carry, None
     rows: list[Any] = [None] * count
     for t in reversed(range(count)) if reverse else range(count):
         step = None if xs is None else xs[t] if isinstance(xs, Node) else tuple(x[t] for x in xs)

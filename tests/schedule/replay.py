@@ -149,11 +149,13 @@ def carried(step: Instruction) -> list[tuple[int, str]]:
 
 
 def place_of(buffer: Buffer) -> Place:
-    """The memory that a buffer, or what it is a view of, stands in."""
+    """The memory that a buffer, or what it is a view of, stands in; what has no bytes is nowhere else."""
     while buffer.source is not None:
         buffer = buffer.source
     if buffer.slot is None:
         return "leaf", str(buffer.leaf), 0
+    if not buffer.type.nbytes:
+        return "leaf", f"nothing, at {id(buffer)}", 0
     return "slot", buffer.slot.offset, buffer.type.nbytes
 
 
