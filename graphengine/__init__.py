@@ -8,6 +8,8 @@ import types
 import typing
 
 from graphengine import optim as optim
+from graphengine.backends.threads import get_threads as get_threads
+from graphengine.backends.threads import set_threads as set_threads
 from graphengine.compile import UnreachedParameterWarning as UnreachedParameterWarning
 from graphengine.compile import compile as compile
 from graphengine.errors import *

@@ -22,7 +22,8 @@ from graphengine.backends.native.epilogues import NO_EPILOGUE, RUN_BLOCK, Epilog
 from graphengine.backends.native.packed import Workspace
 from graphengine.backends.native.products import product_calls
 from graphengine.backends.native.runtime import ROW
-from graphengine.backends.native.team import GIVE_WAY, WORTH_SHARING, Job, team
+from graphengine.backends.native.team import WORTH_SHARING, Job, team
+from graphengine.backends.threads import get_threads
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op
@@ -38,7 +39,7 @@ Where the small products of an LSTM (32-64, batch 32) have epilogues, its step t
 loop otherwise, and in a block one a row.
 """
 
-_FAULT, _FAULTY = 8, 16  # words of `sync`, as runtime.py has them
+_FAULT, _FAULTY = 0, 8  # words of what runtime.py calls `fault`
 
 
 class NumbaBackend:
@@ -109,8 +110,9 @@ class NativeProgram:
 
     def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
         self._team = team()
-        self._sync = np.zeros(24, np.int64)
-        self._workspace = Workspace(1 + self._team.workers)
+        self._fault = np.zeros(16, np.int64)
+        self._threads = get_threads()
+        self._workspace = Workspace(self._threads)
         self._bound = BoundProgram(program, leaves, self._bind)
         self.arena = self._bound.arena
         self.results = self._bound.results
@@ -137,8 +139,8 @@ class NativeProgram:
                 self._bound.run(piece.first, piece.last)
             else:
                 self._team.run(piece.job, piece.shared)
-                if self._sync[_FAULTY]:
-                    self._refuse(piece.first + int(self._sync[_FAULTY]) - 1)
+                if self._fault[_FAULTY]:
+                    self._refuse(piece.first + int(self._fault[_FAULTY]) - 1)
 
     def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
         """The calls of an op: machine code if it gives loops, and NumPy's kernel if not."""
@@ -152,7 +154,7 @@ class NativeProgram:
     def _native(self, kernel: Kernel, arguments: Sequence[Any], task: _Task) -> _Native:
         names = parameters(kernel)
         if "fault" in names:
-            arguments = [*arguments, self._sync[_FAULT : _FAULT + 1]]
+            arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
         if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):
             kernel = replace(kernel, may_overlap=True)
         request = kernel, tuple(map(kind, arguments))
@@ -175,14 +177,14 @@ class NativeProgram:
             place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native) and not call.within
         }
         found = addresses(request for call in native.values() for request in call.requests)
-        self._given = [call.given(found, 1 + self._team.workers) for call in native.values()]
+        self._given = [call.given(found, self._threads) for call in native.values()]
         words = [[word(argument) for argument in arguments] for arguments in self._given]
         self._words = np.array([number for row in words for number in row], np.int64)
         offsets = np.cumsum([0, *map(len, words)])
         table = np.zeros((len(self._bound.calls), ROW), np.int64)
         for (place, call), offset in zip(native.items(), offsets, strict=False):
-            meet = any(self._shared[place : place + 2])
-            table[place] = found[call.request], self._words.ctypes.data + 8 * offset, self._shared[place], meet
+            parts = self._threads if self._shared[place] else 1
+            table[place] = found[call.request], self._words.ctypes.data + 8 * offset, parts
         return table
 
     def _cut(self, first: int, last: int) -> Iterator[_Piece]:
@@ -194,8 +196,7 @@ class NativeProgram:
 
     def _job(self, first: int, last: int) -> Job:
         """The calls of machine code from `first` up to `last`."""
-        words = np.array([self._table[first:].ctypes.data, last - first, self._sync.ctypes.data, GIVE_WAY], np.int64)
-        return self._team.job(words)
+        return self._team.job(self._table[first:last], self._fault)
 
     def _refuse(self, place: int) -> NoReturn:
         """Let NumPy's kernel of a call that has refused say what is wrong."""

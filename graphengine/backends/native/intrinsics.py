@@ -84,16 +84,6 @@ def store(_: Any, words: Any, place: Any, value: Any) -> Typed:
 
 
 @intrinsic
-def add(_: Any, words: Any, place: Any, value: Any) -> Typed:
-    """Add to a word in one step; returns what it was."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        return builder.atomic_rmw("add", builder.gep(values[0], [values[1]]), values[2], "acq_rel")
-
-    return types.int64(_WORDS, types.int64, types.int64), emit
-
-
-@intrinsic
 def exchange(_: Any, words: Any, place: Any, expected: Any, value: Any) -> Typed:
     """Write `value` if the word is `expected`, in one step; whether it was."""
 
@@ -123,8 +113,11 @@ def pause(_: Any, waited: Any, give_way: Any) -> Typed:
     return types.none(types.int64, types.int64), emit
 
 
-_PATIENCE = 1024
-"""How many pauses go between two offers of the core to other threads; a power of two."""
+_PATIENCE = 4096
+"""How many pauses go between two offers of the core to other threads, a tenth of a millisecond or more; a power of two.
+
+Whoever needs the core then has it for milliseconds, while most waits are over in microseconds.
+"""
 
 
 def _relax() -> str:
@@ -211,6 +204,6 @@ def behind(_: Any, x: Any, offset: Any) -> Typed:
 
 INTRINSICS: dict[str, Any] = {
     function.name: function
-    for function in (call, finish, address, load, store, add, exchange, pause, get_threads, set_threads, gemm, behind)
+    for function in (call, finish, address, load, store, exchange, pause, get_threads, set_threads, gemm, behind)
 }
 """By name."""

@@ -1,0 +1,129 @@
+"""How many threads compute: by the environment, by affinity, by the quotas of control groups, or as told."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphengine as ge
+from graphengine.backends import threads
+from graphengine.backends.native.blas import find_blas
+
+
+@pytest.fixture(autouse=True)
+def nothing_told() -> Iterator[None]:
+    """The setting is the process's: a test puts it back, and so that of BLAS."""
+    blas = find_blas()
+    before = threads.call_blas(blas.get_threads) if blas and blas.get_threads else None
+    yield
+    threads._told.clear()
+    threads._at_first.cache_clear()
+    if before is not None:
+        threads.call_blas(blas.set_threads, before)
+
+
+def test_the_number_of_threads_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> int:
+        threads._at_first.cache_clear()
+        return ge.get_threads()
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert count() == 3
+    monkeypatch.setenv("GRAPHENGINE_THREADS", "2")
+    assert count() == 2
+    monkeypatch.setenv("GRAPHENGINE_THREADS", "many")
+    assert count() == 3
+    monkeypatch.setenv("GRAPHENGINE_THREADS", "100000")
+    assert count() == threads.MOST_THREADS
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("GRAPHENGINE_THREADS")
+    assert 1 <= count() <= (os.cpu_count() or 1)
+
+
+def test_what_is_told_stands_above_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHENGINE_THREADS", "5")
+    ge.set_threads(3)
+    assert ge.get_threads() == 3
+    ge.set_threads(1)
+    assert ge.get_threads() == 1
+
+
+def test_blas_is_told_too() -> None:
+    blas = find_blas()
+    if blas is None or not blas.get_threads:
+        pytest.skip("NumPy's BLAS is none whose threads can be set")
+    ge.set_threads(1)
+    assert threads.call_blas(blas.get_threads) == 1
+
+
+@pytest.mark.parametrize("count", [0, -1, 257, 10**9, 2.0, "2", None, True])
+def test_another_number_is_refused(count: object) -> None:
+    with pytest.raises(ge.ValueRangeError, match=r"an int from 1 to 256, not "):
+        ge.set_threads(count)
+    assert not threads._told
+
+
+def test_integers_of_numpy_are_taken() -> None:
+    ge.set_threads(np.int64(2))
+    assert ge.get_threads() == 2
+
+
+def system(root: Path, cgroup: str, files: dict[str, str]) -> Path:
+    for name, text in {"proc/self/cgroup": cgroup, **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+
+
+@pytest.mark.usefixtures("eight_cores")
+@pytest.mark.parametrize(
+    ("cgroup", "files", "cores"),
+    [
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "350000 100000\n"}, 3),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "1600000 100000\n"}, 8),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/cpu.max": "400000 100000\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, 4),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/cpu.max": "max 100000\n", "sys/fs/cgroup/a/b/cpu.max": "300000 100000\n"}, 3),
+        ("0::/of/the/host\n", {"sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2),
+        (
+            "5:cpu,cpuacct:/docker/1\n3:memory:/docker/1\n0::/\n",
+            {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "250000\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"},
+            2,
+        ),
+        (
+            "5:cpu,cpuacct:/\n",
+            {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"},
+            8,
+        ),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "not what the kernel writes\n"}, 8),
+        ("no groups here\n", {}, 8),
+        ("0::/\n", {}, 8),
+    ],
+)
+def test_quotas_of_control_groups_limit_the_cores(
+    tmp_path: Path, cgroup: str, files: dict[str, str], cores: int
+) -> None:
+    assert threads.available_cores(system(tmp_path, cgroup, files)) == cores
+
+
+@pytest.mark.usefixtures("eight_cores")
+def test_a_system_without_control_groups_gives_all_its_cores(tmp_path: Path) -> None:
+    assert threads.available_cores(tmp_path) == 8
+
+
+def test_a_system_without_affinity_gives_all_its_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert threads.available_cores(tmp_path) == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert threads.available_cores(tmp_path) == 1
