@@ -40,7 +40,7 @@ def set_threads(count: int) -> None:
 
 def call_blas(address: int, *count: int) -> int:
     """Call what gets the number of BLAS's threads, or sets it to `count`."""
-    return ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * len(count))(address)(*count)
+    return int(ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * len(count))(address)(*count))
 
 
 def get_threads() -> int:

@@ -17,7 +17,7 @@ from graphengine.bench.frame.team import PeerError, Team
 from graphengine.bench.frame.text import ABSENT, conditions, ratio_text, seconds_text
 from graphengine.bench.peers_goals import OTHERS, best_other, mean_speed, speed, spread, verdicts
 from graphengine.bench.worker.case import Case, write_case
-from graphengine.bench.worker.peers import BLAS, PEERS
+from graphengine.bench.worker.peers import ALONE, BLAS, PEERS
 from graphengine.bench.workloads import WORKLOADS
 
 __all__ = ["PEERS_BENCHMARK", "measure_cases"]
@@ -90,15 +90,16 @@ class _Row:
         if peer in self.out:
             return Record(row=self.row, peer=peer, note=self.out[peer])
         samples, losses = self.samples[peer], self.losses[peer]
-        figures = {"minimum": min(samples), "median": statistics.median(samples), "samples": len(samples)}
+        late = statistics.quantiles(samples, n=100, method="inclusive")[98] if len(samples) > 1 else samples[0]
+        figures = {"minimum": min(samples), "median": statistics.median(samples), "p99": late, "samples": len(samples)}
         if peer != BLAS:
             figures |= {"first_loss": losses[0], "last_loss": losses[-1]}
         return Record(row=self.row, peer=peer, figures=figures)
 
 
 def tables(result: Result) -> Sequence[Table]:
-    """Seconds a step, and how these compare."""
-    return [_seconds(result), _ratios(result)]
+    """Seconds a step, how late steps come, and how these compare."""
+    return [_seconds(result), _late(result), _ratios(result)]
 
 
 def _seconds(result: Result) -> Table:
@@ -112,18 +113,35 @@ def _seconds(result: Result) -> Table:
     return Table("One training step: median (minimum)", ("row", *peers), tuple(rows), tuple(conditions(result)))
 
 
+def _late(result: Result) -> Table:
+    """The time that one step in a hundred exceeds."""
+    peers = [peer for peer, facts in result.peers.items() if not facts.missing]
+    rows = [(row, *(seconds_text(result.figure(row, peer, "p99")) for peer in peers)) for row in result.rows()]
+    return Table("One training step: 99th percentile", ("row", *peers), tuple(rows))
+
+
 def _ratios(result: Result) -> Table:
     """How many times as fast this engine is as others."""
-    columns = ("row", "numpy : torch", "numba : torch", "best other", "numba : best other", "losses within")
+    columns = (
+        "row",
+        "numpy : torch",
+        "numba : torch",
+        "best other",
+        "numba : best other",
+        "numba : with one thread",
+        "losses within",
+    )
 
     def cells(row: str) -> tuple[str, ...]:
         best, apart = best_other(result, row), spread(result, row)
         pairs = (("graphengine-numpy", "torch"), ("graphengine-numba", "torch"), ("graphengine-numba", best))
         numpy, numba, against_best = (ratio_text(speed(result, row, *pair)) for pair in pairs)
-        return (row, numpy, numba, best or ABSENT, against_best, ABSENT if apart is None else f"{apart:.0e}")
+        against_one = ratio_text(speed(result, row, "graphengine-numba", ALONE))
+        within = ABSENT if apart is None else f"{apart:.0e}"
+        return (row, numpy, numba, best or ABSENT, against_best, against_one, within)
 
     numpy, numba = (ratio_text(mean_speed(result, f"graphengine-{name}", ["torch"])) for name in ("numpy", "numba"))
-    mean = ("geometric mean", numpy, numba, "", ratio_text(mean_speed(result, "graphengine-numba", OTHERS)), "")
+    mean = ("geometric mean", numpy, numba, "", ratio_text(mean_speed(result, "graphengine-numba", OTHERS)), "", "")
     return Table("How many times as fast", columns, (*map(cells, result.rows()), mean), _NOTES)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from graphengine.bench.frame.result import Result
 from graphengine.bench.frame.verdict import Verdict
-from graphengine.bench.worker.peers import BLAS, ENGINE, PEERS
+from graphengine.bench.worker.peers import ALONE, BLAS, ENGINE, PEERS
 
 __all__ = ["GOALS", "OTHERS", "Goal", "best_other", "mean_speed", "speed", "spread", "verdicts"]
 
@@ -19,6 +19,8 @@ _AGREE = 1e-3
 """By how much losses after ten steps may differ, relative to the greatest: float32, summed in other orders."""
 _PRODUCTS = 1.1
 """How many times as long as its products alone the step may take that is nearly all products."""
+_SHARED = 1.1
+"""How many times as long a step may take with all threads as with one, however busy the machine is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def verdicts(result: Result) -> list[Verdict]:
     return [
         *(verdict for goal in GOALS for verdict in _of_speed(result, goal)),
         *_of_products(result),
+        *_of_threads(result),
         *_of_losses(result),
     ]
 
@@ -98,6 +101,14 @@ def _of_products(result: Result) -> Iterator[Verdict]:
     if row in result.rows() and backend in result.peers and BLAS in result.peers:
         value, why = speed(result, row, BLAS, backend), _why(result, row, backend, BLAS)
         yield Verdict(f"{backend} against its matrix products alone", row, value, _PRODUCTS, at_least=False, why=why)
+
+
+def _of_threads(result: Result) -> Iterator[Verdict]:
+    if "graphengine-numba" not in result.peers or ALONE not in result.peers:
+        return
+    for row in result.rows():
+        value, why = speed(result, row, ALONE, "graphengine-numba"), _why(result, row, "graphengine-numba", ALONE)
+        yield Verdict("all threads against one", row, value, _SHARED, at_least=False, why=why)
 
 
 def _of_losses(result: Result) -> Iterator[Verdict]:

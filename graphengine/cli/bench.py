@@ -13,6 +13,7 @@ import typer
 
 from graphengine.bench import BENCHMARKS
 from graphengine.bench.frame.benchmark import Benchmark, Request
+from graphengine.bench.frame.busy import others_computing
 from graphengine.bench.frame.draw import check_can_draw, draw
 from graphengine.bench.frame.result import Result, read_result
 from graphengine.bench.frame.table import markdown
@@ -41,6 +42,9 @@ def bench(
     ] = None,
     seconds: Annotated[float | None, typer.Option(min=0.01, help="To spend on a peer and row.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores that a peer may use; all if left out.")] = None,
+    busy: Annotated[
+        int, typer.Option(min=0, metavar="K", help="Other processes that compute without end meanwhile.")
+    ] = 0,
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep results and tables here, as NAME.json and NAME.md.")
     ] = None,
@@ -59,7 +63,7 @@ def bench(
         return
     kept = [_kept(name) for name in names or [] if name.endswith(".json")]
     chosen = [_benchmark(name) for name in names or BENCHMARKS if not name.endswith(".json")]
-    requests = _requests(chosen, rows, peers, _pythons(python or []), seconds, threads)
+    requests = _requests(chosen, rows, peers, _pythons(python or []), seconds, threads, busy)
     _prepare(save, plot)
     results = []
     for result in (*kept, *_measured(requests)):
@@ -97,6 +101,7 @@ def _requests(
     pythons: dict[str, str],
     seconds: float | None,
     threads: int | None,
+    busy: int,
 ) -> list[tuple[Benchmark, Request]]:
     """What each is asked for; a benchmark that has none of the rows or none of the peers is left out."""
     all_rows = [row for benchmark in benchmarks for row in benchmark.rows]
@@ -110,6 +115,7 @@ def _requests(
             peers=tuple(peer for peer in benchmark.peers if peer in wanted_peers),
             seconds=seconds if seconds and benchmark.seconds else benchmark.seconds,
             threads=threads,
+            busy=busy,
             pythons=pythons,
         )
         if request.rows and request.peers:
@@ -156,7 +162,7 @@ def _prepare(save: Path | None, plot: Path | None) -> None:
 
 def _measured(requests: Sequence[tuple[Benchmark, Request]]) -> Iterator[Result]:
     for benchmark, request in requests:
-        with telling(benchmark.name) as say:
+        with telling(benchmark.name) as say, others_computing(request.busy):
             result = benchmark.measure(replace(request, say=say))
         yield result
 

@@ -26,6 +26,7 @@ def steps(row: str, seconds: Mapping[str, float], losses: Mapping[str, float] | 
             figures={
                 "minimum": 0.9 * median,
                 "median": median,
+                "p99": 2.0 * median,
                 "samples": 10,
                 "first_loss": 2.0,
                 "last_loss": (losses or {}).get(peer, 1.0),

@@ -76,6 +76,13 @@ def test_a_goal_that_is_missed_is_found(changes: dict[str, float], missed: tuple
     assert met(result("peers", fast(**changes)))[missed] is False
 
 
+def test_a_step_that_takes_longer_with_all_threads_than_with_one_is_found() -> None:
+    goal = "all threads against one"
+    for alone, reached in ((0.95, True), (0.9, False)):
+        verdicts = met(result("peers", steps("wide", {NUMBA: 1.0, "graphengine-numba-alone": alone})))
+        assert verdicts["wide", goal] is reached
+
+
 def test_losses_that_differ_are_found() -> None:
     records = steps("tiny", {NUMPY: 1.0, "torch": 1.0}, losses={NUMPY: 1.0, "torch": 1.01})
     measured = result("peers", records)
@@ -112,7 +119,8 @@ def test_speeds_are_ratios_of_medians() -> None:
 
 
 def test_tables_have_every_row_and_the_mean() -> None:
-    seconds, ratios = PEERS.tables(result("peers", fast()))
+    seconds, late, ratios = PEERS.tables(result("peers", fast()))
+    assert ("tiny", "4.00 s", "2.00 s", "8.00 s", "6.00 s", "-") in late.rows
     assert [row[0] for row in seconds.rows] == ["tiny", "gemm"]
     assert seconds.columns == ("row", NUMPY, NUMBA, "torch", "jax", "numpy-products")
     assert seconds.rows[0][1] == "2.00 s (1.80 s)"

@@ -42,14 +42,14 @@ def test_the_list_has_all_that_can_be_asked_for() -> None:
 
 def test_a_run_is_shown_kept_and_told_as_json(tmp_path: Path) -> None:
     arguments = ("bench", "peers", "--rows", "tiny", "--peers", f"{NUMPY},torch", "--seconds", 0.02)
-    elsewhere = ("--python", f"torch={sys.executable}", "--threads", 1)
+    elsewhere = ("--python", f"torch={sys.executable}", "--threads", 1, "--busy", 1)
     done = run(*arguments, *elsewhere, "--save", tmp_path / "new" / "folder", "--json")
     assert done.exit_code == 0
     told = json.loads(done.stdout)
     measured = read_result(tmp_path / "new" / "folder" / "peers.json")
     assert told["results"] == [measured.model_dump(mode="json")]
     assert measured.rows() == ("tiny",)
-    assert measured.threads == 1
+    assert (measured.threads, measured.busy) == (1, 1)
     assert measured.figure("tiny", NUMPY, "median") > 0
     assert "One training step" in (tmp_path / "new" / "folder" / "peers.md").read_text()
 

@@ -30,6 +30,8 @@ class Request:
     """To be spent on one peer and row, warming up not counted."""
     threads: int | None = None
     """What every peer is limited to; None for its own default."""
+    busy: int = 0
+    """How many other processes compute without end meanwhile."""
     pythons: Mapping[str, str] = field(default_factory=dict)
     """The interpreter of a peer that lives in another environment."""
     say: Say = _in_silence

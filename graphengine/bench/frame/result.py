@@ -62,6 +62,8 @@ class Result(_Document):
     """What was to be spent on one peer and row."""
     threads: int | None = None
     """What every peer was limited to; None for its own default."""
+    busy: int = 0
+    """How many other processes computed without end meanwhile."""
     peers: dict[str, PeerFacts] = Field(default_factory=dict)
     """All that were asked for."""
     records: tuple[Record, ...] = ()

@@ -20,6 +20,7 @@ def result_of(benchmark: str, request: Request, peers: Mapping[str, PeerFacts], 
         machine=this_machine(),
         seconds=request.seconds,
         threads=request.threads,
+        busy=request.busy,
         peers=dict(peers),
         records=tuple(records),
     )

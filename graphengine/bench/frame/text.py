@@ -39,9 +39,10 @@ def conditions(result: Result) -> list[str]:
     """On what machine, when, and by which versions, a sentence each."""
     machine = result.machine
     threads = "every engine with its own number of threads" if result.threads is None else f"{result.threads} core(s)"
+    busy = f"; {result.busy} other process(es) that compute without end" if result.busy else ""
     lines = [
         f"{result.day}, {machine.processor}, {machine.cores} cores, {bytes_text(machine.memory_bytes)} of memory, "
-        f"{machine.system}; {threads}{f'; {result.seconds:g} s for a peer and row' if result.seconds else ''}."
+        f"{machine.system}{busy}; {threads}{f'; {result.seconds:g} s for a peer and row' if result.seconds else ''}."
     ]
     for peer, facts in result.peers.items():
         if not facts.missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["BLAS", "ENGINE", "PEERS", "Peer"]
+__all__ = ["ALONE", "BLAS", "ENGINE", "PEERS", "Peer"]
 
 
 class Peer(NamedTuple):
@@ -17,6 +17,7 @@ class Peer(NamedTuple):
 
 
 BLAS = "numpy-products"
+ALONE = "graphengine-numba-alone"
 
 PEERS = {
     "graphengine-numpy": Peer("with_graphengine", "graphengine", "numpy", "this engine, its NumPy backend"),
@@ -26,6 +27,7 @@ PEERS = {
     "jax": Peer("with_jax", "jax", "jit", "JAX, jax.jit with donated buffers"),
     "autograd": Peer("with_autograd", "autograd", "", "HIPS autograd"),
     BLAS: Peer("with_numpy", "numpy", "", "the matrix products of the step alone, by NumPy's BLAS"),
+    ALONE: Peer("with_graphengine", "graphengine", "numba-alone", "this engine, its numba backend, with one thread"),
 }
 
 ENGINE = tuple(name for name, peer in PEERS.items() if peer.package == "graphengine")

@@ -25,12 +25,15 @@ __all__ = ["facts", "graph_of", "load", "predicted_peak", "prepare"]
 
 
 def facts(variant: str) -> dict[str, Any]:
-    """Who this is. Raises Missing."""
-    if variant not in installed_backends():
-        raise Missing(f"{variant} is not installed")
-    needed = ["numpy"] if variant == "numpy" else ["numpy", "numba"]
+    """Who this is; "numba-alone" has one thread from now on. Raises Missing."""
+    backend = variant.removesuffix("-alone")
+    if backend not in installed_backends():
+        raise Missing(f"{backend} is not installed")
+    if variant != backend:
+        ge.set_threads(1)
+    needed = ["numpy"] if backend == "numpy" else ["numpy", "numba"]
     versions = {"graphengine": _own_version(), **{name: version(name) for name in needed}}
-    return {"versions": versions, "blas": blas(), "threads": cores()}
+    return {"versions": versions, "blas": blas(), "threads": cores() if variant == backend else 1}
 
 
 def _own_version() -> str:
@@ -66,7 +69,7 @@ def graph_of(family: str, settings: Mapping[str, Any], feeds: Mapping[str, Any])
 
 
 def _compiled(graph: ge.Graph, rate: float, variant: str) -> ge.Executable:
-    return ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=rate), backend=variant)
+    return ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=rate), backend=variant.removesuffix("-alone"))
 
 
 def _inputs(graph: ge.Graph, feeds: Mapping[str, Any]) -> list[ge.Node]:
