@@ -62,6 +62,8 @@ class Recipe:
 class _Loaded:
     """A planned program, bound, with the arrays that feeds are copied into."""
 
+    key: tuple[object, ...]
+    """The kind of program, the outputs, and the shapes of the feeds: by this it is found."""
     program: Program
     runnable: Runnable
     feeds: dict[str, Array]
@@ -81,11 +83,24 @@ class _Loaded:
         return True
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What is known of the program of one kind for some outputs, whatever the sizes of named dims."""
+
+    needs: dict[str, TensorType]
+    """The inputs that are asked for."""
+    graph: Graph | None = None
+    """What it computes, rewritten, once it has been planned."""
+    latest: _Loaded | None = None
+    """The program that ran last, if it reads all that it is fed."""
+
+
 class Executable:
     """A compiled graph. It holds parameters and state, and runs up to three programs over them.
 
     `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run.
-    A program is planned when it is first run, once for every size of its named dims; the last 16 plans are kept.
+    A program is planned when it is first run, once for the outputs asked for and every size of named dims; the 16 used
+    last are kept.
     One executable serves one thread at a time.
     """
 
@@ -96,12 +111,10 @@ class Executable:
         self._held: dict[str, Array] = _first_values(recipe.graph, seed, owner._held if owner else {})
         self._loaded: OrderedDict[tuple[object, ...], _Loaded] = OrderedDict()
         self._plans: OrderedDict[tuple[object, ...], Program] = OrderedDict()
-        self._needs: dict[tuple[object, ...], dict[str, TensorType]] = {}
-        self._graphs: dict[tuple[object, ...], Graph] = {}
-        self._latest: dict[tuple[object, ...], _Loaded] = {}
+        self._asked: OrderedDict[tuple[ProgramName, tuple[str, ...]], _Asked] = OrderedDict()
+        self._last: _Loaded | None = None
         self._last_forward: _Loaded | None = None
         self._residuals_stand = False
-        self._last_binding: dict[str, int] = {}
         self.seed = seed
         self._inference: Executable | None = None
         # Nothing here leads back to the executable, so that its memory is free as soon as nobody holds it.
@@ -198,7 +211,7 @@ class Executable:
 
         Before any run, every named dim has size 1. `str` of it is the listing.
         """
-        return self.plan(**{name: self._last_binding.get(name, 1) for name in self._dim_names()})
+        return self.plan(**self._last_sizes())
 
     def plan(self, which: ProgramName | None = None, /, **sizes: int) -> Program:
         """The program `which` (the fullest one if left out) for these sizes of the named dims."""
@@ -227,7 +240,7 @@ class Executable:
         Costs are for these sizes of the named dims, those of the last run if left out, and 1 before any. With `source`
         the text ends with that of the kernels which were generated. `print(exe.explain())` shows it all.
         """
-        binding = sizes or {name: self._last_binding.get(name, 1) for name in self._dim_names()}
+        binding = sizes or self._last_sizes()
         program = self.plan(which, **binding)
         kind = which or self._fullest()
         outputs, declared = self._outputs_of(kind), self._recipe.declared
@@ -275,19 +288,21 @@ class Executable:
 
     def _plan(self, kind: ProgramName, outputs: tuple[str, ...], binding: Mapping[str, int]) -> Program:
         key = (kind, outputs, *sorted(binding.items()))
-        if key not in self._plans:
+        program = self._plans.get(key)
+        if program is None:
             with growing():
                 graph = self._rewritten(kind, outputs)
-                self._plans[key] = plan_within(self._recipe.memory_budget, kind, graph, binding)
-            if len(self._plans) > _PLANS_KEPT:
-                self._plans.popitem(last=False)
-        return self._plans[key]
+                program = self._plans[key] = plan_within(self._recipe.memory_budget, kind, graph, binding)
+        self._plans.move_to_end(key)
+        self._forget_the_oldest()
+        return program
 
     def _rewritten(self, kind: ProgramName, outputs: tuple[str, ...]) -> Graph:
         """The graph of one program, rewritten."""
-        if (kind, outputs) not in self._graphs:
-            self._graphs[kind, outputs] = rewrite(self._part(kind, outputs), self._recipe.rewrites)
-        return self._graphs[kind, outputs]
+        asked = self._ask(kind, outputs)
+        if asked.graph is None:
+            asked.graph = rewrite(self._part(kind, outputs), self._recipe.rewrites)
+        return asked.graph
 
     def _part(self, kind: ProgramName, outputs: tuple[str, ...]) -> Graph:
         """The graph of one program, with its results as outputs under the names of their nodes."""
@@ -302,35 +317,58 @@ class Executable:
         """The program bound for these sizes: one that is there, or a new one."""
         there = (loaded for key, loaded in self._loaded.items() if key[:2] == (kind, outputs))
         found = next((loaded for loaded in there if loaded.program.binding == binding), None)
-        return found or self._make(kind, outputs, binding)
+        return found or self._make(kind, outputs, binding, (kind, outputs))
+
+    def _last_sizes(self) -> dict[str, int]:
+        """The sizes of the named dims in the last run; 1 of those that it had none of."""
+        binding = self._last.program.binding if self._last else {}
+        return {name: binding.get(name, 1) for name in self._dim_names()}
 
     def _dim_names(self) -> set[str]:
         return {name for node in self._recipe.graph.inputs for name in node.type.names()}
 
     def _load(self, kind: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> _Loaded:
         """The bound program for feeds of these shapes, with the feeds copied in."""
-        last = self._latest.get((kind, outputs))
-        if last is not None and last.takes(feeds):
-            self._last_binding = last.program.binding
-            return last
-        needs = self._needs.get((kind, outputs))
-        if needs is None:
-            needs = self._needs[kind, outputs] = self._inputs_of(kind, outputs)
-        arrays = self._checked(feeds, needs)
+        asked = self._asked.get((kind, outputs)) or self._ask(kind, outputs)
+        loaded = asked.latest
+        if loaded is None or not loaded.takes(feeds):
+            loaded = self._fed(kind, outputs, asked, feeds)
+        if loaded is not self._last:
+            self._last = loaded
+            self._asked.move_to_end((kind, outputs))
+            self._loaded.move_to_end(loaded.key)
+            self._forget_the_oldest()
+        return loaded
+
+    def _fed(self, kind: ProgramName, outputs: tuple[str, ...], asked: _Asked, feeds: Feeds) -> _Loaded:
+        arrays = self._checked(feeds, asked.needs)
         key = (kind, outputs, *(array.shape for array in arrays.values()))
         loaded = self._loaded.get(key)
         if loaded is None:
-            loaded = self._loaded[key] = self._make(kind, outputs, bind_dims(arrays, needs))
-            if len(self._loaded) > _PLANS_KEPT:
-                self._loaded.popitem(last=False)
-        else:
-            self._loaded.move_to_end(key)
+            loaded = self._loaded[key] = self._make(kind, outputs, bind_dims(arrays, asked.needs), key)
         for name, held in loaded.feeds.items():
             held[...] = arrays[name]
-        self._last_binding = loaded.program.binding
-        if len(loaded.feeds) == len(needs):  # no feed that only tells a size
-            self._latest[kind, outputs] = loaded
+        if len(loaded.feeds) == len(asked.needs):  # no feed that only tells a size
+            asked.latest = loaded
         return loaded
+
+    def _ask(self, kind: ProgramName, outputs: tuple[str, ...]) -> _Asked:
+        """What is known of a program, with its place among the 16 asked for last."""
+        key = kind, outputs
+        asked = self._asked[key] = self._asked.get(key) or _Asked(self._inputs_of(kind, outputs))
+        self._asked.move_to_end(key)
+        self._forget_the_oldest()
+        return asked
+
+    def _forget_the_oldest(self) -> None:
+        """Keep what is known of programs, the plans and the bound programs to so many of each."""
+        for kept in (self._asked, self._plans):
+            if len(kept) > _PLANS_KEPT:
+                kept.popitem(last=False)
+        if len(self._loaded) > _PLANS_KEPT:
+            _, gone = self._loaded.popitem(last=False)
+            for asked in self._asked.values():
+                asked.latest = None if asked.latest is gone else asked.latest
 
     def _inputs_of(self, kind: ProgramName, outputs: tuple[str, ...]) -> dict[str, TensorType]:
         """The inputs that a program reads, and those that only tell it the size of a named dim."""
@@ -345,7 +383,9 @@ class Executable:
                 unknown -= node.type.names()
         return inputs
 
-    def _make(self, kind: ProgramName, outputs: tuple[str, ...], binding: dict[str, int]) -> _Loaded:
+    def _make(
+        self, kind: ProgramName, outputs: tuple[str, ...], binding: dict[str, int], key: tuple[object, ...]
+    ) -> _Loaded:
         with growing():
             program = self._plan(kind, outputs, binding)
             feeds = {
@@ -358,7 +398,7 @@ class Executable:
                 if isinstance(node.op, leaf.Constant)
             }
             runnable = self._backend.load(program, {**self._held, **constants, **feeds})
-            return _Loaded(program, runnable, feeds, len(program.instructions), program.forward_length)
+            return _Loaded(key, program, runnable, feeds, len(program.instructions), program.forward_length)
 
     def _checked(self, feeds: Feeds, needs: Mapping[str, TensorType]) -> dict[str, Array]:
         """The feeds as arrays of the types in `needs`, in their order; raises FeedError for what does not fit."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import sys
 import tracemalloc
 import weakref
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 import graphengine as ge
+from graphengine.compile import installed_backends
 from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
 from graphengine.executable import Executable
 from graphengine.ir.node import Node
+from graphengine.schedule.program import Program
 
 FEATURES, HIDDEN = 4, 8
 
@@ -592,3 +595,42 @@ def test_an_executable_is_gone_as_soon_as_nobody_holds_it() -> None:
     finally:
         (gc.enable if was_on else gc.disable)()
     assert parameters["w"].shape == (3, 1)
+
+
+def alive(name: str) -> int:
+    gc.collect()
+    return sum(type(thing) is Program and thing.name == name for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("backend", installed_backends())
+def test_whatever_outputs_and_sizes_are_asked_for_few_programs_are_kept(backend: str) -> None:
+    graph = ge.Graph("g")
+    value = graph.input("x", ("batch", 8)) * graph.parameter("w", (8,))
+    for number in range(8):
+        value = ge.tanh(value + 0.5)
+        graph.output(f"o{number}", value)
+    graph.output("loss", ge.mean(value))
+    exe = ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.1), backend=backend)
+    before = {name: alive(name) for name in ("forward", "gradient", "step")}
+    subsets = [list(names) for names in itertools.combinations([f"o{i}" for i in range(8)], 3)]
+    for size, names in enumerate(subsets[:40], 1):
+        feeds = {"x": np.ones((1 + size % 20, 8), np.float32)}
+        first = exe.forward(feeds, names)
+        assert all(np.array_equal(first[name], value) for name, value in exe.forward(feeds, names).items())
+        exe.step(feeds)
+        exe.forward(feeds, [*names, "loss"])
+        exe.cost(batch=size)
+        exe.plan("forward", batch=size)
+    assert sum(alive(name) - count for name, count in before.items()) <= 2 * 16 + 1
+    assert len(exe._asked) == len(exe._loaded) == len(exe._plans) == 16
+
+
+def test_a_program_that_runs_time_and_again_is_not_forgotten_for_others() -> None:
+    exe = trained()
+    exe.step(feeds(1))
+    (often,) = exe._loaded.values()
+    for batch in range(2, 30):
+        exe.step(feeds(batch))
+        exe.step(feeds(1))
+    assert often in exe._loaded.values()
+    assert exe.plan("step", batch=1) is exe.plan(batch=1)

@@ -123,6 +123,7 @@ class NativeProgram:
         self._find_epilogues()
         self._table = self._tabulate()
         self._pieces: dict[tuple[int, int], list[_Piece]] = {}
+        """By what is run: all, or what is before or behind the end of FORWARD."""
 
     @property
     def kernels(self) -> tuple[KernelUse, ...]:

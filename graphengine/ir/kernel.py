@@ -27,7 +27,7 @@ import ast
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -100,19 +100,19 @@ LoopCall = tuple[Callable[..., None] | Kernel, Sequence[Any]] | Product
 """A kernel with its arguments: an array for an array, an int for a size, a float for a number."""
 
 
-@cache
+@cache  # functions of this package
 def kernel_of(function: Callable[..., None]) -> Kernel:
     """The source of a function of module level."""
     return Kernel(function.__name__, inspect.getsource(function))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def parameters(kernel: Kernel) -> tuple[str, ...]:
     """The names of a kernel's parameters."""
     return tuple([argument.arg for argument in _function(kernel).args.args])
 
 
-@cache
+@lru_cache(maxsize=4096)
 def written(kernel: Kernel) -> frozenset[int]:
     """Which of a kernel's parameters may be arrays that it writes to, by place."""
     function = _function(kernel)

@@ -212,7 +212,7 @@ def _emit(kind: str, *operands: Operand, **attributes: Any) -> Node:
     return apply(Op.registry[kind](**attributes) if attributes else _plain(kind), *operands)
 
 
-@cache
+@cache  # by kinds of ops
 def _plain(kind: str) -> Op:
     """The op of a kind that has no attributes: one for all nodes."""
     return Op.registry[kind]()  # type: ignore[no-any-return]  # the registry holds no types

@@ -205,7 +205,7 @@ def _bound(value: Dim | Shape, binding: Mapping[str, Dim]) -> Dim | Shape:
     return dims.substitute(value, binding)
 
 
-@cache
+@cache  # by classes
 def _arity(cls: type[Op]) -> tuple[int, int | None]:
     parameters = list(inspect.signature(cls.infer).parameters.values())[1:]
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
@@ -213,7 +213,7 @@ def _arity(cls: type[Op]) -> tuple[int, int | None]:
     return sum(parameter.default is parameter.empty for parameter in parameters), len(parameters)
 
 
-@cache
+@cache  # by classes
 def _dim_fields(cls: type[Op]) -> tuple[str, ...]:
     return tuple(
         name for name, field in cls.model_fields.items() if any(isinstance(mark, HoldsDims) for mark in field.metadata)

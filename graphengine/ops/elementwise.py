@@ -72,7 +72,7 @@ def binary(op: type[Op]) -> Binary:
     return _as_public(function, op)
 
 
-@cache
+@cache  # by classes
 def _bare(op: type[Op]) -> Op:
     return op(kind=_kind(op))
 

@@ -15,6 +15,7 @@ Request = tuple[Kernel, tuple[str, ...]]
 """A kernel, and what its parameters are (see `build`)."""
 
 _known: dict[Request, int] = {}
+"""Of all that has been loaded: LLVM unloads nothing, and to forget an address would be to load the same code again."""
 _lock = threading.Lock()
 
 

@@ -44,7 +44,7 @@ _DTYPES = ("uint32", "uint64", "float32", "float64")
 _CASTS = ("uint8", "int32", "int64")
 
 
-@cache
+@cache  # by two dtypes
 def functions(floats: str) -> dict[str, Any]:
     """Each name of the VOCABULARY, for kernels whose numbers with a point have the dtype `floats`."""
     real = getattr(types, floats)

@@ -51,7 +51,7 @@ class EmptyConstant(Configuration):
     value: tuple[()]
 
 
-@cache
+@cache  # by classes
 def graph_fields(kind: type[Configuration]) -> tuple[str, ...]:
     """The attributes that are graphs."""
     return tuple(name for name, field in kind.model_fields.items() if field.annotation is Graph)
@@ -89,13 +89,13 @@ def read_fields(
         raise _first_fault(error, values, place, what) from None
 
 
-@cache
+@cache  # by classes
 def _bare(kind: type[Op]) -> Op:
     """The instance of a kind that has no attributes, which all its nodes share."""
     return kind.from_json_text("{}")
 
 
-@cache
+@cache  # by classes
 def _field_names(kind: type[Configuration]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     fields = {
         name: field for name, field in kind.model_fields.items() if name != "kind" or not issubclass(kind, Tagged)

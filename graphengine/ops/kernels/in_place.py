@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def _is_same(a: Array, b: Array) -> bool:
     return bool(a.ctypes.data == b.ctypes.data and a.strides == b.strides and np.shares_memory(a, b))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _written_over(kernel: Kernel, operands: tuple[str, ...]) -> Kernel:
     tree = _Renamed(operands).visit(ast.parse(kernel.source))
     (function,) = tree.body

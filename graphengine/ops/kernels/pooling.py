@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
 from graphengine.ir import dims
 from graphengine.ir.kernel import Kernel, LoopCall
@@ -138,7 +138,7 @@ def _places(moves: Sweeps) -> tuple[int, int, int]:
     return moves[0].stride, moves[0].before, moves[1].before
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _reduction(of: Reduction, form: _Form) -> Kernel:
     name = f"{of.name}_{form.name}"
     elements = [(t, f"x[at + {k} * x_row + {form.stride} * p + {j}]") for t, k, j in form.elements]
@@ -157,7 +157,7 @@ def _reduction(of: Reduction, form: _Form) -> Kernel:
     return Kernel(name, text)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _spread(of: Share, form: _Form) -> Kernel:
     name = f"{of.name}_{form.name}"
     written = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 
 from graphengine.ir.kernel import Kernel, LoopCall, kernel_of
 from graphengine.ir.op import Array
@@ -39,7 +39,7 @@ def probabilities(x: Array) -> list[LoopCall] | None:
     return [(kernel_of(check_probabilities), (x, x.size))] if x.flags.c_contiguous else None
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _kernel(term: str, arity: int) -> Kernel:
     """Writes the sums of `width` terms each, the last perhaps of fewer, into `parts`."""
     arrays = [f"a{place}" for place in range(arity)]

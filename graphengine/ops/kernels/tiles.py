@@ -8,7 +8,7 @@ buffer a thread writes its places, few enough to stay in the nearest cache, to w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from graphengine.ir.kernel import Kernel
 from graphengine.ops.kernels.images import LINE
@@ -52,7 +52,7 @@ def tile_of(filters: int, itemsize: int) -> Tile:
 _FILTERS = (8, 10, 12)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def tile_sums(tile: Tile) -> Kernel:
     """The kernel for tiles of this size.
 

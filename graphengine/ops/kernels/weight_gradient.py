@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -102,7 +102,7 @@ def weight_gradient(x: tuple[int, ...], values: tuple[int, ...], groups: int, mo
     )
 
 
-@cache
+@lru_cache(maxsize=1024)
 def dots(f: int, t: int, vector: int) -> Kernel:
     """The kernel for tiles of so many filters and taps. They are kept in registers, as tiles.py says."""
     cells = [f"buffer[cell + {number * vector}]" for number in range(f * t)]
