@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,13 @@ import numpy.typing as npt
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array
+from graphengine.ops.activation import Identity, Sigmoid
+from graphengine.ops.broadcast import Reshape
+from graphengine.ops.elementwise import Sign
+from graphengine.ops.loss import BinaryCrossEntropy, Hinge, PerceptronLoss
+from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.train.data import batch_axis, has_examples
 
 __all__ = ["Metric", "accuracy", "confusion_matrix", "mean_absolute_error", "mean_squared_error"]
@@ -58,9 +65,11 @@ def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike, threshold: floa
     """The fraction of examples whose predicted class is the true one.
 
     Scores with one more axis than the labels: the class is the argmax over that last axis. One-hot targets of the shape
-    of the scores: both by argmax. Integer predictions: taken as labels. One number an example: against targets of -1
-    and 1 its sign decides; against 0 and 1 whether it is above `threshold`, by default 0.5, as befits a probability.
-    Numbers outside [0, 1] are no probabilities, and then the threshold must be given: 0 for logits.
+    of the scores: both by argmax. Integer predictions: taken as labels. One number an example: it is of the class 1 if
+    it is above `threshold`, and exactly there it is of neither of -1 and 1. Left out, the threshold is 0 for targets
+    of -1 and 1, and 0.5 for 0 and 1, as befits a probability. It must be given for numbers outside [0, 1], which are
+    no probabilities, and where all targets are 1, which tells nothing: 0 for logits. `evaluate` and `fit` take it from
+    the graph, where the output is that of a sigmoid or a sign, or goes into a loss of logits.
     """
     predicted, true = _classes(np.asarray(predictions), np.asarray(targets), threshold)
     return float(np.mean(predicted == true))
@@ -82,14 +91,16 @@ def confusion_matrix(
 ) -> npt.NDArray[np.int64]:
     """How often class i (the row) was predicted as class j (the column); predicted classes are as in `accuracy`.
 
-    `classes` is their number; left out, it is that of the scores, or one more than the greatest label met.
+    `classes` is their number; left out, it is that of the scores of an example, or 2 for one number an example.
+    Predictions that are labels do not tell: then it must be given.
     """
-    scores = np.asarray(predictions)
-    predicted, true = (part.astype(np.int64).ravel() for part in _classes(scores, np.asarray(targets), threshold))
+    scores, labels = np.asarray(predictions), np.asarray(targets)
+    predicted, true = (part.astype(np.int64).ravel() for part in _classes(scores, labels, threshold))
     both = np.concatenate([predicted, true])
     if classes is None:
-        many = scores.dtype.kind == "f" and scores.ndim > 1
-        classes = max(scores.shape[-1] if many else 2, int(both.max(initial=0)) + 1)
+        if scores.dtype.kind != "f":
+            raise TrainingError("predictions that are labels do not tell how many classes there are: say classes=...")
+        classes = 2 if _flat(scores).shape == _flat(labels).shape == predicted.shape else scores.shape[-1]
     if both.size and not 0 <= both.min() <= both.max() < classes:
         raise TrainingError(
             f"labels of {classes} classes lie in [0, {classes}), and there are {both.min()}..{both.max()}"
@@ -139,7 +150,29 @@ def _bind(exe: Executable, names: Collection[str], metric: Metric) -> BoundMetri
         raise TrainingError(
             f"metric {metric.name!r}: the data has no array {target!r}{did_you_mean(target, list(names))}"
         )
-    return BoundMetric(metric.name, metric.function, output, target)
+    function, threshold = metric.function, _threshold(exe.graph.outputs[output])
+    if function is accuracy and threshold is not None:
+        function = partial(accuracy, threshold=threshold)
+    return BoundMetric(metric.name, function, output, target)
+
+
+def _threshold(output: Node) -> float | None:
+    """Above which the numbers of an output, one an example, speak for the class 1; None if the graph does not tell."""
+    source = _shown(output)
+    if isinstance(source.op, Sigmoid):
+        return 0.5
+    of_logits = (
+        isinstance(node.op, BinaryCrossEntropy | Hinge | PerceptronLoss) and _shown(node.parents[0]) is source
+        for node in output.graph.nodes
+    )
+    return 0.0 if isinstance(source.op, Sign) or any(of_logits) else None
+
+
+def _shown(node: Node) -> Node:
+    """The node whose elements `node` shows, in another shape."""
+    while isinstance(node.op, Reshape | ExpandDims | Squeeze | Identity):
+        node = node.parents[0]
+    return node
 
 
 def _only_output(exe: Executable, metric: Metric) -> str:
@@ -200,6 +233,12 @@ def _two_classes(scores: Array, labels: Array, threshold: float | None) -> tuple
     if np.any(labels == -1):
         return np.sign(scores - (threshold or 0)), labels
     if threshold is None:
+        if labels.size and np.all(labels == 1):
+            raise TrainingError(
+                "all targets are 1, and do not tell whether the others would be 0 or -1: "
+                "give a threshold, 0.5 for probabilities and 0 for logits: "
+                'ge.Metric("accuracy", functools.partial(ge.metrics.accuracy, threshold=0.5))'
+            )
         if np.any((scores < 0) | (scores > 1)):
             raise TrainingError(
                 "predictions outside [0, 1] are no probabilities: give the output after the sigmoid, "

@@ -55,9 +55,10 @@ def test_mean_errors_are_over_all_elements_and_never_broadcast():
 
 
 def test_a_confusion_matrix_counts_true_rows_and_predicted_columns():
-    assert ge.confusion_matrix([0, 1, 1, 2], [0, 0, 1, 1]).tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
+    assert ge.confusion_matrix([0, 1, 1, 2], [0, 0, 1, 1], classes=3).tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
     assert ge.confusion_matrix(SCORES, [1, 0, 1]).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
-    assert ge.confusion_matrix([0.9, 0.2], [1, 1]).tolist() == [[0, 0], [1, 1]]
+    assert ge.confusion_matrix([0.9, 0.2], [1, 1], threshold=0.5).tolist() == [[0, 0], [1, 1]]
+    assert ge.confusion_matrix([[0.9], [0.2]], [[1], [0]]).tolist() == [[1, 0], [0, 1]]
     assert ge.confusion_matrix([0, 1], [0, 1], classes=3).shape == (3, 3)
     with pytest.raises(TrainingError, match=r"labels of 2 classes lie in \[0, 2\)"):
         ge.confusion_matrix([0, 5], [0, 1], classes=2)
@@ -112,3 +113,63 @@ def test_a_metric_that_fails_names_its_output_and_its_target():
     with pytest.raises(TrainingError) as caught:
         ge.evaluate(line(), points(), "accuracy")
     assert "metric 'accuracy' of output 'prediction' and target 'y'" in str(caught.value)
+
+
+def test_a_confusion_matrix_has_as_many_classes_whatever_part_of_the_data_it_is_of():
+    labels = np.array([1, 0, 1])
+    for rows in ([0], [1], [0, 1, 2]):
+        assert ge.confusion_matrix(SCORES[rows], labels[rows]).shape == (3, 3)
+        assert ge.confusion_matrix(SCORES[rows, 0], labels[rows], threshold=0.5).shape == (2, 2)
+    with pytest.raises(TrainingError, match=r"do not tell how many classes there are: say classes="):
+        ge.confusion_matrix([0, 1], [0, 1])
+    with pytest.raises(TrainingError, match=r"labels of 3 classes lie in \[0, 3\)"):
+        ge.confusion_matrix(SCORES, [0, 1, 3])
+
+
+def test_targets_that_are_all_1_do_not_tell_where_the_threshold_is():
+    with pytest.raises(TrainingError, match=r"all targets are 1, .* give a threshold, 0\.5 for probabilities"):
+        ge.metrics.accuracy([0.4, 0.6], [1, 1])
+    assert ge.metrics.accuracy([0.4, 0.6], [1, 1], threshold=0.5) == 0.5
+    assert ge.metrics.accuracy([0.4, 0.6], [1.0, 1.0], threshold=0) == 1.0
+
+
+def binary(kind: str) -> tuple[ge.Graph, np.ndarray]:
+    """A classifier of two classes, which `kind` says how it is trained, and the two labels."""
+    graph = ge.Graph(kind, dtype="float64")
+    x, y = graph.input("x", ("batch", 3)), graph.input("y", ("batch", 1))
+    z = x @ graph.parameter("w", (3, 1), init=ge.init.Normal())
+    if kind == "probability":
+        prediction, loss, labels = ge.sigmoid(z), ge.half_squared_error(ge.sigmoid(z), y), (0.0, 1.0)
+    elif kind == "logits":
+        prediction, loss, labels = z, ge.binary_cross_entropy(z, y), (0.0, 1.0)
+    elif kind == "margin":
+        prediction, loss, labels = ge.reshape(z, ("batch",)), ge.hinge(z, y), (-1.0, 1.0)
+    else:
+        prediction, loss, labels = ge.sign(z), ge.perceptron_loss(z, y), (-1.0, 1.0)
+    graph.output("prediction", prediction)
+    graph.output("loss", loss)
+    return graph, np.array(labels)
+
+
+@pytest.mark.parametrize("kind", ["probability", "logits", "margin", "sign"])
+def test_accuracy_is_the_same_in_batches_of_any_size_and_of_parts_with_one_class_only(kind: str):
+    graph, labels = binary(kind)
+    random = np.random.default_rng(0)
+    data = {"x": random.normal(size=(30, 3)), "y": labels[np.sort(random.integers(0, 2, (30, 1)), axis=0)]}
+    exe = ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.1))
+    whole = ge.evaluate(exe, data, "accuracy")
+    assert 0 < whole["accuracy"] < 1
+    for size in (1, 7, 30):
+        parts = [{name: array[start : start + size] for name, array in data.items()} for start in range(0, 30, size)]
+        counts = [len(part["x"]) for part in parts]
+        for found in (
+            ge.evaluate(exe, data, "accuracy", batch_size=size),
+            ge.evaluate(exe, parts, "accuracy"),
+            {"accuracy": np.average([ge.evaluate(exe, part, "accuracy")["accuracy"] for part in parts], weights=counts)}
+            | {"loss": np.average([ge.evaluate(exe, part)["loss"] for part in parts], weights=counts)},
+        ):
+            assert found == pytest.approx(whole, rel=1e-12)
+    folds = ge.cross_validate(
+        graph, data, folds=30, epochs=1, optimizer=ge.SGD(learning_rate=0.0), metrics="accuracy", progress=False
+    )
+    assert folds.mean == pytest.approx(whole, rel=1e-12)
