@@ -16,7 +16,7 @@ _CLEARLY = 1.25
 """A trial whose runs take so many times as long as usual is over after two."""
 
 _STAKE = 0.002
-"""Seconds that help may cost beyond what it has saved, before the job goes without; or four runs, if these are more."""
+"""Seconds that help may cost beyond what it has saved, before the job goes without; or two runs, if these are more."""
 
 _BANK = 4
 """How many times as much may count of what it has saved: what is long ago says nothing of now."""
@@ -56,8 +56,10 @@ class Pace:
         self._means[self.together] += (seconds - self._means[self.together]) / _RECENT
         self._due -= seconds
         if self.together:
-            stake = max(_STAKE, 4 * self._means[False])
-            self._saved = min(self._saved + self._means[False] - seconds, _BANK * stake)
+            stake = max(_STAKE, 2 * self._means[False])
+            self._saved += self._means[False] - seconds
+            if self._saved > _BANK * stake:
+                self._saved, self._rest = _BANK * stake, _REST
             if self._saved < -stake:
                 self._settle(False, cost=0.0)
                 return
@@ -82,9 +84,7 @@ class Pace:
 
     def _settle(self, together: bool, cost: float) -> None:
         """Run so until a trial of the other way is due; to learn this has cost so many seconds."""
-        if together and not self.together:  # a trial without help has shown that help still pays
-            self._rest = _REST
-        else:
-            self._rest, self._saved = min(2 * self._rest, _LONGEST_REST), 0.0
+        if not together or self.together:  # and not a trial without help which has shown that help still pays
+            self._rest, self._saved = min(4 * self._rest, _LONGEST_REST), 0.0
         self._due = max(_STEADY if together else self._rest, _SHARE * cost)
         self._tried, self.together = None, together
