@@ -75,7 +75,7 @@ def test_help_is_left_soon_after_it_has_ceased_to_pay() -> None:
 
 def test_one_interruption_does_not_end_what_has_paid_for_long() -> None:
     pace = Pace()
-    run(pace, 1.0, always(1e-3), always(0.6e-3))
+    run(pace, 1.2, always(1e-3), always(0.6e-3))
     pace.note(8e-3)
     _, helped = run(pace, 1.0, always(1e-3), always(0.6e-3))
     assert helped > 0.95
