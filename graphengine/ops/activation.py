@@ -15,7 +15,7 @@ from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axis
 from graphengine.ops.broadcast import reduced, sum
-from graphengine.ops.compare import Bounded, mask, maximum_into, where
+from graphengine.ops.compare import Bounded, at_least, at_most, mask, maximum_into, not_equal, where
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import Erf, erf, erf_into
 from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
@@ -102,10 +102,10 @@ class Tanh(UnaryOp):
 
 
 class ReLU(Activation):
-    """y = max(x, 0); relu'(0) = 0."""
+    """y = max(x, 0); relu'(0) = 0, and relu'(NaN) = 1, as in PyTorch: a NaN is not hidden behind a gradient of 0."""
 
     kind: Literal["relu"] = "relu"
-    form: ClassVar[str | None] = "maximum({0}, 0.0)"
+    form: ClassVar[str | None] = at_least("{0}", 0.0)
     cost: ClassVar[int] = 1
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -115,11 +115,11 @@ class ReLU(Activation):
         return maximum_into, (*operands, np.zeros((), out.dtype), out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (mask(y_bar, y > 0.0),)
+        return (mask(y_bar, not_equal(y, 0.0)),)
 
 
 class HardTanh(Bounded):
-    """y = x, not below -1 and not above 1; hard_tanh' = 0 at +-1 and beyond."""
+    """y = x, not below -1 and not above 1; hard_tanh' = 0 at +-1 and beyond, 1 at NaN."""
 
     kind: Literal["hard_tanh"] = "hard_tanh"
 
@@ -128,27 +128,34 @@ class HardTanh(Bounded):
 
 
 class LeakyReLU(Activation):
-    """y = x for x > 0, slope * x elsewhere, where 0 <= slope <= 1; leaky_relu'(0) = slope (Maas et al. 2013)."""
+    """y = x for x > 0, slope * x elsewhere, where 0 <= slope <= 1 (Maas et al. 2013).
+
+    leaky_relu'(0) = slope, and leaky_relu'(NaN) = 1. With slope 0 it is relu, at infinity too.
+    """
 
     kind: Literal["leaky_relu"] = "leaky_relu"
     cost: ClassVar[int] = 2
     slope: float = Field(default=0.01, ge=0, le=1)
 
     def eval(self, xp: Any, x: Any) -> Any:
-        return xp.maximum(x, self.slope * x)
+        return xp.maximum(x, self.slope * x if self.slope else 0)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
         return (y,)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        if not self.slope:
+            return ReLU().bind(out, *operands)
         return _leaky_relu, (*operands, np.array(self.slope, out.dtype), out, *scratch)
 
     def scalar(self, *operands: str) -> str:
         (x,) = operands
-        return f"maximum({x}, {self.slope!r} * {x})"
+        return f"maximum({x}, {self.slope!r} * {x})" if self.slope else at_least(x, 0.0)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (where(y > 0.0, y_bar, y_bar * self.slope),)
+        if not self.slope:
+            return ReLU().vjp(y, y_bar, x)
+        return (where(y <= 0.0, y_bar * self.slope, y_bar),)
 
 
 class ELU(Activation):
@@ -169,10 +176,12 @@ class ELU(Activation):
 
     def scalar(self, *operands: str) -> str:
         (x,) = operands
-        return f"maximum({x}, 0.0) + {self.alpha!r} * expm1(minimum({x}, 0.0))"
+        return f"{at_least(x, 0.0)} + {self.alpha!r} * expm1({at_most(x, 0.0)})"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (y_bar * where(y > 0.0, 1.0, y + self.alpha),)
+        if not self.alpha:
+            return ReLU().vjp(y, y_bar, x)
+        return (where(x <= 0.0, y_bar * (y + self.alpha), y_bar),)
 
 
 class SiLU(Activation):

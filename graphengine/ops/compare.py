@@ -14,9 +14,10 @@ from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.broadcast import sum_to
-from graphengine.ops.elementwise import BinaryOp, Elementwise, UnaryOp, binary, unary
+from graphengine.ops.elementwise import BinaryOp, Elementwise, UnaryOp, binary, sign, unary
 
 __all__ = [
+    "abs",
     "clip",
     "equal",
     "greater",
@@ -242,39 +243,60 @@ def minimum_into(a: Array, b: Array, out: Array) -> None:
 
 
 class Maximum(BinaryOp):
-    """y = the greater of a and b, NaN if either is. The adjoint goes to a where they are equal."""
+    """y = the greater of a and b, NaN if either is; of 0.0 and -0.0 it is b.
+
+    The adjoint goes to a where they are equal, and to both where one is NaN.
+    """
 
     kind: Literal["maximum"] = "maximum"
     ufunc: ClassVar[str] = "maximum"
-    form: ClassVar[str | None] = "maximum({0}, {1})"
+    form: ClassVar[str | None] = "{0} if ({0} > {1}) | ({0} != {0}) else {1}"
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return maximum_into, (*operands, out)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-        return _share(y_bar, a >= b, a, b)
+        return _share(y_bar, a < b, a >= b, a, b)
 
 
 class Minimum(BinaryOp):
-    """y = the lesser of a and b, NaN if either is. The adjoint goes to a where they are equal."""
+    """y = the lesser of a and b, NaN if either is; of 0.0 and -0.0 it is b.
+
+    The adjoint goes to a where they are equal, and to both where one is NaN.
+    """
 
     kind: Literal["minimum"] = "minimum"
     ufunc: ClassVar[str] = "minimum"
-    form: ClassVar[str | None] = "minimum({0}, {1})"
+    form: ClassVar[str | None] = "{0} if ({0} < {1}) | ({0} != {0}) else {1}"
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return minimum_into, (*operands, out)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-        return _share(y_bar, a <= b, a, b)
+        return _share(y_bar, a > b, a <= b, a, b)
 
 
-def _share(y_bar: Node, is_first: Node, a: Node, b: Node) -> tuple[Node, Node]:
-    return sum_to(mask(y_bar, is_first), a.shape), sum_to(mask(y_bar, logical_not(is_first)), b.shape)
+def _share(y_bar: Node, second: Node, first: Node, a: Node, b: Node) -> tuple[Node, Node]:
+    """The adjoints of a and b, where it is known which of them counts; neither is known beside NaN."""
+    return sum_to(mask(y_bar, logical_not(second)), a.shape), sum_to(mask(y_bar, logical_not(first)), b.shape)
+
+
+class Abs(UnaryOp):
+    """y = |x|; |x|' = 0 at 0, NaN at NaN."""
+
+    kind: Literal["abs"] = "abs"
+    ufunc: ClassVar[str] = "abs"
+    form: ClassVar[str | None] = "absolute({0})"
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        return (mask(y_bar * sign(x), not_equal(x, 0.0)),)
 
 
 class Bounded(UnaryOp):
-    """y = x, kept between `bounds`, at least one of which is given; the derivative is 0 at the bounds and beyond."""
+    """y = x, kept between `bounds`, at least one of which is given.
+
+    The derivative is 0 at the bounds and beyond, and 1 at NaN, which so reaches who looks at the gradient.
+    """
 
     floats_only: ClassVar[bool] = True
 
@@ -297,18 +319,25 @@ class Bounded(UnaryOp):
     def scalar(self, *operands: str) -> str:
         (form,), (low, high) = operands, self.bounds()
         if low is not None:
-            form = f"maximum({form}, {low!r})"
-        return form if high is None else f"minimum({form}, {high!r})"
+            form = at_least(form, low)
+        return form if high is None else at_most(form, high)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        low, high = self.bounds()
-        inside = [] if low is None else [y > low]
-        if high is not None:
-            inside.append(y < high)
+        inside = [not_equal(y, bound) for bound in self.bounds() if bound is not None]
         return (mask(y_bar, reduce(logical_and, inside)),)
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         return y.size * sum(bound is not None for bound in self.bounds())
+
+
+def at_least(form: str, low: float) -> str:
+    """The scalar form of the greater of `form` and `low`: of 0.0 and -0.0 it is `low`, as in NumPy."""
+    return f"maximum({form}, {low!r})" if low else f"({low!r} if {form} <= {low!r} else {form})"
+
+
+def at_most(form: str, high: float) -> str:
+    """That of the lesser, likewise."""
+    return f"minimum({form}, {high!r})" if high else f"({high!r} if {form} >= {high!r} else {form})"
 
 
 def _clip(x: Array, low: Array, high: Array, out: Array) -> None:
@@ -318,7 +347,10 @@ def _clip(x: Array, low: Array, high: Array, out: Array) -> None:
 
 
 class Clip(Bounded):
-    """y = x, not below `low` and not above `high`; one of them may be None. clip' = 0 at the bounds and beyond."""
+    """y = x, not below `low` and not above `high`; one of them may be None. clip' = 0 at the bounds and beyond.
+
+    clip'(NaN) = 1: a NaN is not hidden. A bound of -0.0 counts as 0.0, and so does an x of -0.0 that meets it.
+    """
 
     kind: Literal["clip"] = "clip"
     low: float | None = None
@@ -333,9 +365,11 @@ class Clip(Bounded):
         return self
 
     def bounds(self) -> tuple[float | None, float | None]:
-        return self.low, self.high
+        low, high = (None if bound is None else bound + 0.0 for bound in (self.low, self.high))  # -0.0 + 0.0 is 0.0
+        return low, high
 
 
+abs = unary(Abs)
 equal = binary(Equal)
 not_equal = binary(NotEqual)
 less = binary(Less)

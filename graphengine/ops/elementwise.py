@@ -17,7 +17,6 @@ from graphengine.ops.broadcast import sum_to
 from graphengine.ops.kernels.copies import copies
 
 __all__ = [
-    "abs",
     "add",
     "cast",
     "cos",
@@ -190,17 +189,6 @@ class Negative(UnaryOp):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (-y_bar,)
-
-
-class Abs(UnaryOp):
-    """y = |x|; |x|' = 0 at 0."""
-
-    kind: Literal["abs"] = "abs"
-    ufunc: ClassVar[str] = "abs"
-    form: ClassVar[str | None] = "absolute({0})"
-
-    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (y_bar * sign(x),)
 
 
 class Sign(UnaryOp):
@@ -405,7 +393,6 @@ multiply = binary(Multiply)
 divide = binary(Divide)
 negative = unary(Negative)
 exp = unary(Exp)
-abs = unary(Abs)
 sign = unary(Sign)
 floor = unary(Floor)
 square = unary(Square)

@@ -20,7 +20,7 @@ from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, common_dtype
 from graphengine.ops.activation import sigmoid
 from graphengine.ops.broadcast import dim_size, reshape
-from graphengine.ops.compare import clip, mask
+from graphengine.ops.compare import clip, logical_not, mask, not_equal
 from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
 from graphengine.ops.kernels.reductions import sums
@@ -189,7 +189,7 @@ class AbsoluteError(ErrorLoss):
         np.abs(terms, terms)
 
     def slope(self, error: Node, weight: Node) -> Node:
-        return sign(error) * weight
+        return mask(sign(error) * weight, not_equal(error, 0.0))
 
 
 class Huber(ErrorLoss):
@@ -267,7 +267,7 @@ class BinaryCrossEntropy(TermwiseLoss):
 
 
 class Hinge(TermwiseLoss):
-    """l(z, y) = max(0, 1 - y z), for labels y of -1 and +1; the derivative at y z = 1 is 0."""
+    """l(z, y) = max(0, 1 - y z), for labels y of -1 and +1; the derivative is 0 at y z = 1, and -y where y z is NaN."""
 
     kind: Literal["hinge"] = "hinge"
     flops_of_term: ClassVar[int] = 3
@@ -285,12 +285,14 @@ class Hinge(TermwiseLoss):
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
         weight = self.weight(y_bar, target, target.ndim)
-        active = mask(-weight, prediction * target < 1.0)
+        active = mask(-weight, logical_not(prediction * target >= 1.0))
         return active * target, active * prediction
 
 
 class PerceptronLoss(TermwiseLoss):
-    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative at y z = 0 is 0 (Rosenblatt 1958).
+    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative is 0 at y z = 0, -y where y z is NaN.
+
+    Source: Rosenblatt 1958.
 
     At w = 0 all z are 0, and so is the derivative: start from weights that are small, but not 0.
     """
@@ -311,7 +313,7 @@ class PerceptronLoss(TermwiseLoss):
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
         weight = self.weight(y_bar, target, target.ndim)
-        active = mask(-weight, prediction * target < 0.0)
+        active = mask(-weight, logical_not(prediction * target >= 0.0))
         return active * target, active * prediction
 
 

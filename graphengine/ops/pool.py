@@ -18,6 +18,7 @@ from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import DType, TensorType, common_dtype
+from graphengine.ops.compare import Mask
 from graphengine.ops.kernels.pooling import Reduction, Share, reduced, spread_out
 from graphengine.ops.pool_calls import reduce_calls, spread_calls
 from graphengine.ops.reduce import max as maximum
@@ -43,7 +44,7 @@ __all__ = ["avg_pool1d", "avg_pool2d", "global_avg_pool", "global_max_pool", "ma
 Ints = int | Sequence[int]
 
 _GREATEST = Reduction("max_pool", "y = nearest", "y = a if a > y or a != a else y")
-_PLACE = Reduction("max_pool_place", "y = size", "y = # if a == o else y", has_other=True)
+_PLACE = Reduction("max_pool_place", "y = size", "y = # if a == o or a != a else y", has_other=True)
 _AT_PLACE = Reduction("max_pool_gather", "y = 0.0", "y = a if # == o else y", has_other=True)
 _MEAN = Reduction("avg_pool", "y = 0.0", "y = y + a", "y / real(count)")
 _MEAN_OF_ALL = Reduction("avg_pool_of_all", "y = 0.0", "y = y + a", "y / real(size)")
@@ -103,7 +104,7 @@ class PoolOfImages(Pool):
 class MaxPool2D(PoolOfImages):
     """y[n, c, i, j] = the greatest element of x[n, c] in the window at place i, j; NaN if one is.
 
-    The adjoint goes to the first of equals, row by row.
+    The adjoint goes to the first of equals, row by row, and of a window that holds NaN to the first of these.
     """
 
     kind: Literal["max_pool2d"] = "max_pool2d"
@@ -128,7 +129,7 @@ class MaxPool2D(PoolOfImages):
 class MaxPool2DPlace(Pool):
     """Which element of a window of x is `greatest`, its maximum: how many of them are ahead of it, row by row.
 
-    Of equal ones it is the first; of a window that holds NaN none, and the number is that of all elements.
+    Of equal ones it is the first; of a window that holds NaN it is the first NaN.
     """
 
     kind: Literal["max_pool2d_place"] = "max_pool2d_place"
@@ -141,7 +142,9 @@ class MaxPool2DPlace(Pool):
         return TensorType(greatest.shape, _counting(self.window))
 
     def eval(self, xp: Any, x: Any, greatest: Any) -> Any:
-        others = xp.stack([part != greatest for part in windows(xp, x, self.moves(x.shape), xp.nan)])
+        moves = self.moves(x.shape)
+        parts = zip(windows(xp, x, moves, xp.nan), windows(xp, x, moves, 0.0), strict=True)
+        others = xp.stack([(part != greatest) & (inside == inside) for part, inside in parts])
         return xp.sum(xp.cumprod(others, axis=0), axis=0).astype(_counting(self.window))
 
     def scratch(self, y: TensorType, x: TensorType, greatest: TensorType) -> tuple[TensorType, ...]:
@@ -157,6 +160,8 @@ class MaxPool2DPlace(Pool):
             calls.append((np.not_equal, (x[met], greatest[places], other[places])))
             calls.append((np.logical_and, (ahead, other, ahead)))
             calls.append((np.add, (out, ahead.view(np.uint8), out)))
+        parts = [(k, x[met], out[places]) for k, places, met in meetings(moves)]
+        calls.append((_first_nans, (out, self.window[0] * self.window[1], parts)))
         return in_turn(calls)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
@@ -181,22 +186,23 @@ class MaxPool2DScatter(Pool):
         return TensorType(images, dtype)
 
     def eval(self, xp: Any, x: Any, place: Any) -> Any:
-        shares = [x * (place == k) for k in range(self.window[0] * self.window[1])]
+        zero = xp.zeros((), x.dtype)
+        shares = [xp.where(place == k, x, zero) for k in range(self.window[0] * self.window[1])]
         return spread(xp, shares, self.moves((*x.shape[:2], *self.size)))
 
     def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(place.shape, "bool"), x
+        return TensorType(place.shape, "bool"), x, *Mask().scratch(x, x, place)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, place), (here, share) = operands, scratch
+        (x, place), (here, share, bits) = operands, scratch
         moves = self.moves(out.shape)
         calls: list[Call] = [(out.fill, (0,))]
         for k, places, met in meetings(moves):
             calls.append((np.equal, (place, np.asarray(k, place.dtype), here)))
             if all(sweep.is_disjoint for sweep in moves):
-                calls.append((np.multiply, (x[places], here[places], out[met])))
+                calls.append(Mask().bind(out[met], x[places], here[places], scratch=(bits[places],)))
             else:
-                calls.append((np.multiply, (x, here, share)))
+                calls.append(Mask().bind(share, x, here, scratch=(bits,)))
                 calls.append((np.add, (out[met], share[places], out[met])))
         return in_turn(calls)
 
@@ -223,18 +229,18 @@ class MaxPool2DGather(Pool):
         return TensorType(place.shape, dtype)
 
     def eval(self, xp: Any, x: Any, place: Any) -> Any:
-        parts = windows(xp, x, self.moves(x.shape), 0.0)
-        return sum(part * (place == k) for k, part in enumerate(parts))
+        parts, zero = windows(xp, x, self.moves(x.shape), 0.0), xp.zeros((), x.dtype)
+        return sum(xp.where(place == k, part, zero) for k, part in enumerate(parts))
 
     def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(place.shape, "bool"), y
+        return TensorType(place.shape, "bool"), y, *Mask().scratch(y, x, place)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, place), (here, part) = operands, scratch
+        (x, place), (here, part, bits) = operands, scratch
         calls: list[Call] = [(out.fill, (0,))]
         for k, places, met in meetings(self.moves(x.shape)):
             calls.append((np.equal, (place, np.asarray(k, place.dtype), here)))
-            calls.append((np.multiply, (x[met], here[places], part[places])))
+            calls.append(Mask().bind(part[places], x[met], here[places], scratch=(bits[places],)))
             calls.append((np.add, (out[places], part[places], out[places])))
         return in_turn(calls)
 
@@ -421,6 +427,13 @@ def _met(y: TensorType, moves: Sweeps) -> int:
 def _between(pooled: TensorType, images: TensorType) -> TensorType:
     """The type of what is pooled along the height alone."""
     return TensorType((*pooled.shape[:3], images.shape[3]), images.dtype)
+
+
+def _first_nans(out: Array, size: int, parts: Sequence[tuple[int, Array, Array]]) -> None:
+    """Where no element was the greatest, as one is NaN, write the number of the first of these into `out`."""
+    if out.size and np.maximum.reduce(out, None) == size:
+        for k, elements, places in reversed(parts):
+            np.copyto(places, k, "unsafe", np.isnan(elements))
 
 
 def _maximum(a: Array, b: Array, out: Array) -> None:

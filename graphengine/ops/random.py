@@ -23,6 +23,7 @@ from graphengine.ir.names import stream_of
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType
+from graphengine.ops.compare import Mask
 from graphengine.ops.kernels.dropout import drops
 
 __all__ = ["dropout"]
@@ -33,7 +34,7 @@ _COUNT = TensorType((), "int64")
 
 
 class Dropout(Op):
-    """y = x * m / (1 - rate), with m = 0 at a fraction `rate` of the places, drawn anew in every step, and 1 elsewhere.
+    """y = 0 at a fraction `rate` of the places, drawn anew in every step, and x / (1 - rate) elsewhere.
 
     The mask is a function of seed, step and `stream`, a number that tells nodes apart, and not of x: y is linear in x,
     and the adjoint is the same op on y_bar, which draws the mask again instead of keeping it. Scaling by 1 / (1 - rate)
@@ -56,15 +57,17 @@ class Dropout(Op):
     def eval(self, xp: Any, x: Any, seed: Any, step: Any) -> Any:
         uniform = np.empty(x.shape, np.float32)
         _Draws(self.stream, np.asarray(seed), np.asarray(step)).fill(uniform)
-        return x * self._scale(x.dtype) * xp.asarray(uniform >= np.float32(self.rate))
+        kept = xp.asarray(uniform >= np.float32(self.rate))
+        return xp.where(kept, x * self._scale(x.dtype), xp.zeros((), x.dtype))
 
     def scratch(self, y: TensorType, x: TensorType, seed: TensorType, step: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(x.shape, "float32"), TensorType(x.shape, "bool")
+        return TensorType(x.shape, "float32"), TensorType(x.shape, "bool"), *Mask().scratch(y, x, y)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, seed, step), (uniform, kept) = operands, scratch
+        (x, seed, step), (uniform, kept, *work) = operands, scratch
         rate, scale = np.array(self.rate, np.float32), self._scale(x.dtype)
-        return _drop, (_Draws(self.stream, seed, step), x, uniform, kept, rate, scale, out)
+        hide = Mask().bind(out, out, kept, scratch=work)
+        return _drop, (_Draws(self.stream, seed, step), x, uniform, kept, rate, scale, out, hide)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         x, seed, step = operands
@@ -103,11 +106,14 @@ class _Draws:
         self._generator.random(dtype=np.float32, out=out)
 
 
-def _drop(draws: _Draws, x: Array, uniform: Array, kept: Array, rate: Array, scale: Array, out: Array) -> None:
+def _drop(
+    draws: _Draws, x: Array, uniform: Array, kept: Array, rate: Array, scale: Array, out: Array, hide: Call
+) -> None:
     draws.fill(uniform)
     np.greater_equal(uniform, rate, kept)
     np.multiply(x, scale, out)
-    np.multiply(out, kept, out)
+    function, arguments = hide
+    function(*arguments)
 
 
 def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:

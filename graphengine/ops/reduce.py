@@ -15,6 +15,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
+from graphengine.ops.compare import mask, not_equal
 from graphengine.ops.elementwise import exp, stop_gradient
 from graphengine.ops.kernels.moments import logsumexps, places
 from graphengine.ops.kernels.reductions import extremes, sums
@@ -76,7 +77,7 @@ class Extreme(NonEmptyReduction):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         first = apply(First(of=self.kind, axis=self.axis), x)
-        return (first * self.spread(y_bar, x),)
+        return (mask(self.spread(y_bar, x), not_equal(first, 0.0)),)
 
 
 class Max(Extreme):

@@ -118,11 +118,11 @@ def test_padding_is_never_the_greatest_and_counts_only_if_asked() -> None:
     assert counted[0, 0].tolist() == [[-0.25, -0.5, -0.25], [-0.5, -1.0, -0.5], [-0.25, -0.5, -0.25]]
 
 
-def test_not_a_number_is_the_greatest_and_has_no_place() -> None:
+def test_not_a_number_is_the_greatest_and_has_the_gradient() -> None:
     x = np.array([[[[1.0, np.nan, 2.0, 3.0]]]])
     assert np.isnan(evaluate(lambda x: ge.max_pool2d(x, (1, 2)), x)).tolist() == [[[[True, False]]]]
     (x_bar,) = derivatives(lambda x: ge.max_pool2d(x, (1, 2)), x)
-    assert x_bar.tolist() == [[[[0.0, 0.0, 0.0, 1.0]]]]
+    assert x_bar.tolist() == [[[[0.0, 1.0, 0.0, 1.0]]]]
 
 
 def test_windows_of_many_elements_are_counted_beyond_a_byte() -> None:

@@ -29,7 +29,7 @@ INTS = (0, 1, -1, 7, 2**31 - 1, -(2**31))
 
 UNARY = [
     elementwise.Negative(),
-    elementwise.Abs(),
+    compare.Abs(),
     elementwise.Sign(),
     elementwise.Floor(),
     elementwise.Square(),
@@ -88,7 +88,7 @@ OF_FLOATS = [
     (elementwise.Cast(dtype="int32"), ((0.0, -0.0, 1.9, -1.9, 7.0),)),
 ]
 OF_INTS = [
-    *((op, (INTS,)) for op in (elementwise.Negative(), elementwise.Abs(), elementwise.Sign(), elementwise.Square())),
+    *((op, (INTS,)) for op in (elementwise.Negative(), compare.Abs(), elementwise.Sign(), elementwise.Square())),
     *((op, (INTS, INTS)) for op in BINARY if op.kind not in ("divide", "power")),
     (elementwise.Cast(dtype="float32"), (INTS,)),
     (elementwise.Cast(dtype="uint8"), (INTS,)),

@@ -39,7 +39,7 @@ def drop(
     rank: int,
     ranks: int,
 ) -> None:
-    """out = scale * x where the draw, of 24 bits, is at least `least`, and 0 * x elsewhere; 8 draws at a time."""
+    """out = scale * x where the draw, of 24 bits, is at least `least`, and 0 elsewhere; 8 draws at a time."""
     m0, m1 = uint64(0xD2E7470EE14C6C93), uint64(0xCA5A826395121157)
     w0, w1 = uint64(0x9E3779B97F4A7C15), uint64(0xBB67AE8584CAA73B)
     low, byte, half = uint64(0xFFFFFFFF), uint64(8), uint64(32)
@@ -55,4 +55,4 @@ def drop(
         for place in range(8 if first + 8 <= n else n - first):
             word = a if place < 2 else b if place < 4 else c if place < 6 else d
             draw = (word >> half if place % 2 == 1 else word & low) >> byte
-            out[first + place] = x[first + place] * scale * (1.0 if draw >= uint64(least) else 0.0)
+            out[first + place] = x[first + place] * scale if draw >= uint64(least) else 0.0
