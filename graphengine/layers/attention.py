@@ -16,7 +16,7 @@ from graphengine.layers.dense import dense
 from graphengine.layers.norm import layer_norm
 from graphengine.layers.usual import Activation
 from graphengine.ops.activation import gelu
-from graphengine.ops.attention import Attention, attention
+from graphengine.ops.attention import Attention, attention, rows_in
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.linalg import transpose
 from graphengine.ops.random import dropout as dropped
@@ -41,7 +41,8 @@ def multi_head_attention(
     Queries, keys and values are linear maps to so many units, of which every head has an equal share, and an attention
     of its own; the result, [..., time, units], is a linear map of what all of them find. `mask`, of bools, True where a
     query sees a key, broadcasts to [..., heads, time, source]: one of padding is [batch, 1, 1, source]. For `causal`
-    and `block` see `ge.attention`.
+    and `block` see `ge.attention`. A row of the context that nobody sees is not read. A row of x that is hidden as a
+    key is still a query, with a result of its own; where it may hold infinities or NaN, give `ge.mask(x, real)` for x.
 
     The maps are `name.qkv.weight`, [units, 3 * units], queries first, then keys; with a context they are
     `name.query.weight`, [units, units], and `name.key_value.weight`, [features, 2 * units]. The last is
@@ -56,6 +57,8 @@ def multi_head_attention(
         if context is None:
             q, k, v = split(_heads(_maps(x, 3, units, f"{name}.qkv", bias), 3 * heads), 3, axis=-3)
         else:
+            if mask is not None:
+                context = rows_in(context, mask, [-3, -2])
             q = _heads(_maps(x, 1, units, f"{name}.query", bias), heads)
             k, v = split(_heads(_maps(context, 2, units, f"{name}.key_value", bias), 2 * heads), 2, axis=-3)
         found = _exchanged(attention(q, k, v, mask, causal, block=block))
@@ -78,7 +81,8 @@ def transformer_block(
 
     The norms are layer norms, ahead of what they are for (Xiong et al. 2020); `hidden` is the number of units between
     the dense layers, and `dropout` the rate at which what is added to x and to h is dropped. The parameters are those
-    of `name.attention_norm`, `name.attention`, `name.hidden_norm`, `name.hidden` and `name.output`.
+    of `name.attention_norm`, `name.attention`, `name.hidden_norm`, `name.hidden` and `name.output`. For `mask`, and
+    rows that are padding, see `multi_head_attention`.
     """
     name = name or free_name(x.graph, "transformer_block")
     with declaring("transformer_block", x, name=name):

@@ -97,7 +97,8 @@ def rnn(
     side, the way on first, so there are 2 * units features. `num_layers` puts so many layers one upon another.
 
     `mask` is [batch, time], of bools: where it is False a step is padding. The state passes it unchanged, so h after
-    the last step is that after the last real one, and h of the sequence is 0 there.
+    the last step is that after the last real one, and h of the sequence is 0 there. What x holds there is not read, be
+    it infinite or NaN.
 
     `initial` is what a pass starts from, else zeros. Of several passes it is a sequence, as the states returned are:
     the passes of the first layer, the way on before the way back, then those of the next.
@@ -185,6 +186,8 @@ def _layer(cell: _Cell, x: Node, units: int, name: str | None, options: _Options
         mask = None if options.mask is None else expand_dims(transpose(options.mask), 2)
         initial = _initial(cell, x, units, options)
         sequence, ends = transpose(x, (1, 0, 2)), list[tuple[Node, ...]]()
+        if mask is not None:
+            sequence = compare.mask(sequence, mask)  # ahead of all products, as 0 times what stands there may be NaN
         for layer in range(options.num_layers):
             head = name if options.num_layers == 1 else f"{name}.layer_{layer}"
             stacked = options.return_sequences or layer < options.num_layers - 1

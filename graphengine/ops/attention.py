@@ -24,15 +24,16 @@ from graphengine.ir.types import TensorType
 from graphengine.ops.activation import identity
 from graphengine.ops.broadcast import dim_size, full, sum
 from graphengine.ops.compare import logical_and, where
-from graphengine.ops.elementwise import exp, sqrt
+from graphengine.ops.compare import mask as masked
+from graphengine.ops.elementwise import cast, exp, sqrt
 from graphengine.ops.kernels.attention import adjoint_block, attention_block
 from graphengine.ops.linalg import transpose
 from graphengine.ops.position import arange
 from graphengine.ops.run_all import run_all
-from graphengine.ops.scores import Scores, turned
+from graphengine.ops.scores import Scores, bind_weighted, turned, weighted
 from graphengine.ops.shape import expand_dims
 
-__all__ = ["attention"]
+__all__ = ["attention", "rows_in"]
 
 _UNSEEN = -1e30
 """What stands for the exponent of a key that is not seen: exp makes 0 of it, and 0 times it is 0."""
@@ -59,7 +60,8 @@ class Attention(Scores):
         total = xp.sum(powers, axis=-1, keepdims=True)
         sees_none = total == 0
         total, greatest = xp.where(sees_none, 1.0, total), xp.where(sees_none, 0.0, greatest)
-        return xp.matmul(powers, v) / total, (greatest + xp.log(total))[..., 0]
+        sums = weighted(xp, powers, v) if self.causal or mask is not None else xp.matmul(powers, v)
+        return sums / total, (greatest + xp.log(total))[..., 0]
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         q, k, _, *mask = types
@@ -85,7 +87,7 @@ class Attention(Scores):
                 (partial(np.minimum, out=log_sums), (total, one)),
                 (np.multiply, (log_sums, greatest, log_sums)),
                 (partial(np.maximum, out=total), (total, one)),
-                (np.matmul, (turned(scores), block.keys(v), rows)),
+                bind_weighted(turned(scores), block.keys(v), rows, self.hides(*mask)),
                 (np.divide, (rows, turned(total), rows)),
                 (np.log, (total, total)),
                 (np.add, (log_sums, total, log_sums)),
@@ -94,6 +96,8 @@ class Attention(Scores):
 
     def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         (y, log_sum), (q, k, v, *mask) = out, operands
+        if q.ndim > 4:
+            return None
         calls: list[LoopCall] = []
         for sight in self.sights(q, k, *mask):
             calls += attention_block(sight, y, log_sum, q, k, v, scratch[3], self.factor(q.shape[-1]))
@@ -144,9 +148,13 @@ class AttentionAdjoint(Scores):
         return BundleType((q, k, v))
 
     def eval(self, xp: Any, y_bar: Any, q: Any, k: Any, v: Any, log_sum: Any, delta: Any, mask: Any = None) -> Any:
+        hides = self.causal or mask is not None
+        product = partial(weighted, xp) if hides else xp.matmul
         p = xp.exp(self.scores(xp, q, k, mask) - log_sum[..., None])
         s = p * (xp.matmul(y_bar, xp.swapaxes(v, -1, -2)) - delta[..., None]) * self.factor(q.shape[-1])
-        return xp.matmul(s, k), xp.matmul(xp.swapaxes(s, -1, -2), q), xp.matmul(xp.swapaxes(p, -1, -2), y_bar)
+        if hides:
+            s = xp.where(p == 0, p, s)
+        return product(s, k), product(xp.swapaxes(s, -1, -2), q), product(xp.swapaxes(p, -1, -2), y_bar)
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         _, q, k, v, _, _, *mask = types
@@ -158,6 +166,7 @@ class AttentionAdjoint(Scores):
         (q_bar, k_bar, v_bar), (y_bar, q, k, v, log_sum, delta, *mask) = out, operands
         k_share, v_share, bars, slopes, *work = scratch
         factor = np.array(self.factor(q.shape[-1]), q.dtype)
+        hides = self.hides(*mask)
         calls: list[Call] = []
         for block, scaled, powers, made in self.bind_scores(work, q, k, *mask):
             rows, rows_bar = block.queries(q_bar), block.queries(y_bar)
@@ -170,23 +179,29 @@ class AttentionAdjoint(Scores):
                 (np.matmul, (block.keys(v), columns_bar, slope)),
                 (np.subtract, (slope, block.row(delta), slope)),
                 (np.multiply, (slope, powers, slope)),
-                (np.matmul, (turned(slope), block.keys(k), rows)),
+                *([(_select, (slope, powers))] if hides else ()),
+                bind_weighted(turned(slope), block.keys(k), rows, hides),
                 (np.multiply, (rows, factor, rows)),
             ]
             more = block.stop < q.shape[-2]
-            calls += _bind_product(slope, turned(scaled), block.keys(k_bar), block.keys(k_share) if more else None)
-            calls += _bind_product(powers, rows_bar, block.keys(v_bar), block.keys(v_share) if more else None)
+            k_place, v_place = (block.keys(x) for x in ((k_share, v_share) if more else (k_bar, v_bar)))
+            calls.append(bind_weighted(slope, turned(scaled), k_place, hides))
+            calls.append(bind_weighted(powers, rows_bar, v_place, hides))
+            if more:
+                calls.append((np.add, (block.keys(k_bar), k_place, block.keys(k_bar))))
+                calls.append((np.add, (block.keys(v_bar), v_place, block.keys(v_bar))))
         return run_all, (calls,)
 
     def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         *arrays, log_sum, delta = operands[:6]
-        if not (log_sum.flags.c_contiguous and delta.flags.c_contiguous):
-            return None
         _, q, k, _ = arrays
+        if not (log_sum.flags.c_contiguous and delta.flags.c_contiguous) or q.ndim > 4:
+            return None
         calls: list[LoopCall] = []
         for sight in self.sights(q, k, *operands[6:]):
+            shares = scratch[:2] if calls else None
             work, slopes = scratch[5], scratch[3]
-            calls += adjoint_block(sight, out, operands[:6], work, slopes, self.factor(q.shape[-1]), not calls)
+            calls += adjoint_block(sight, out, operands[:6], work, slopes, self.factor(q.shape[-1]), shares)
         return calls
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
@@ -201,13 +216,16 @@ class AttentionAdjoint(Scores):
         self, y_bar: Node, q: Node, k: Node, v: Node, log_sum: Node, delta: Node, mask: Node | None = None
     ) -> tuple[Node, Node, Node]:
         """q_bar, k_bar and v_bar by other ops."""
-        size = dim_size(q.graph, q.shape[-1], q.dtype)
-        factor = 1.0 / sqrt(size) if self.scale is None else q.graph.scalar(self.scale, q.dtype)
-        exponents = factor * q @ _exchanged(k) - expand_dims(log_sum, -1)
         seen = mask
         if self.causal:
             triangle = expand_dims(arange(q.graph, q.shape[-2]), -1) >= arange(q.graph, k.shape[-2])
             seen = triangle if mask is None else logical_and(mask, triangle)
+        if seen is not None:  # a row that nobody sees, or that sees nothing, enters no product
+            q, y_bar = (rows_in(x, seen, [-1]) for x in (q, y_bar))
+            k, v = (rows_in(x, seen, [-2]) for x in (k, v))
+        size = dim_size(q.graph, q.shape[-1], q.dtype)
+        factor = 1.0 / sqrt(size) if self.scale is None else q.graph.scalar(self.scale, q.dtype)
+        exponents = factor * q @ _exchanged(k) - expand_dims(log_sum, -1)
         p = exp(exponents if seen is None else where(seen, exponents, _UNSEEN))
         s = factor * p * (y_bar @ _exchanged(v) - expand_dims(delta, -1))
         return s @ k, _exchanged(s) @ q, _exchanged(p) @ y_bar
@@ -233,7 +251,8 @@ def attention(
 
     q is [..., t, d], k [..., s, d], v [..., s, e], and the result [..., t, e]; the axes ahead, of examples and heads,
     are alike. A query sees a key if `mask`, of bools, which broadcasts to [..., t, s], is True there and, if `causal`,
-    key j is not behind query i: j <= i. One that sees none gets zeros. `scale` is 1 / sqrt(d) if left out.
+    key j is not behind query i: j <= i. One that sees none gets zeros. `scale` is 1 / sqrt(d) if left out. What a query
+    does not see adds nothing to it, nor to any gradient, be it infinite or NaN.
 
     The kernels hold the scores [..., t, s] while they run. With `block` they take so many queries at a time, and hold
     [..., block, s]; where `causal` they also skip the keys that no query of the block sees. The values and gradients
@@ -244,11 +263,18 @@ def attention(
     return apply(Item(index=0), bundle, name=name)
 
 
-def _bind_product(a: Array, b: Array, out: Array, share: Array | None) -> list[Call]:
-    """The calls that write the product into `out`, or by way of `share` add it to what stands there."""
-    if share is None:
-        return [(np.matmul, (a, b, out))]
-    return [(np.matmul, (a, b, share)), (np.add, (out, share, out))]
+def _select(slope: Array, powers: Array) -> None:
+    """Slopes of 0 where the power is 0, whatever the value was there."""
+    if not np.isfinite(np.add.reduce(slope, axis=None)):
+        np.copyto(slope, 0, where=powers == 0)
+
+
+def rows_in(x: Node, seen: Node, axes: Sequence[int]) -> Node:
+    """`x` with zeros for the rows of which, along `axes` of `seen`, no element is True."""
+    while seen.ndim < -min(axes):
+        seen = expand_dims(seen, 0)
+    count = sum(cast(seen, x.dtype), axes)
+    return masked(x, expand_dims(count > 0.0, -1))
 
 
 def _exchanged(x: Node) -> Node:

@@ -385,12 +385,20 @@ minimum = binary(Minimum)
 
 
 def where(condition: Operand, a: Operand, b: Operand, *, name: str | None = None) -> Node:
-    """`a` where `condition`, a node of bools, holds, else `b`; all broadcast."""
+    """`a` where `condition`, a node of bools, holds, else `b`; all broadcast.
+
+    What is not chosen has the adjoint 0. A function on the way to it may have an infinite or undefined derivative
+    there, which times 0 is NaN: so choose before the function as well, `where(x > 0, log(where(x > 0, x, 1)), 0)`.
+    """
     return apply(Where(), condition, a, b, name=name)
 
 
 def mask(x: Operand, condition: Operand, *, name: str | None = None) -> Node:
-    """`x` where `condition`, a node of bools, holds, else 0, even where `x` is infinite or NaN; both broadcast."""
+    """`x` where `condition`, a node of bools, holds, else 0, even where `x` is infinite or NaN; both broadcast.
+
+    Mask the operand of a function, and not its value alone, where the operand may be what it has no derivative at: see
+    `ge.where`.
+    """
     return apply(Mask(), x, condition, name=name)
 
 

@@ -21,7 +21,7 @@ from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.kernels.attention import Sight
 
-__all__ = ["Block", "Scores", "turned"]
+__all__ = ["Block", "Scores", "bind_weighted", "turned", "weighted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class Block:
 class Scores(Op):
     """An op of the scores z_ij = scale * q_i . k_j, of those keys j that query i sees; other scores are -inf.
 
-    Query i sees key j if the mask, of bools, is True there and, where `causal`, if j <= i.
+    Query i sees key j if the mask, of bools, is True there and, where `causal`, if j <= i. What it does not see has a
+    weight of 0, which takes nothing of a value, be that infinite or NaN.
     """
 
     kind: str
@@ -86,6 +87,10 @@ class Scores(Op):
         scores = TensorType((*q.shape[:-1], k.shape[-2]), dtype)
         if broadcast_shapes(mask.shape, scores.shape) != scores.shape:
             raise ShapeError(f"the mask {mask} does not broadcast to the scores, {scores}")
+
+    def hides(self, *mask: object) -> bool:
+        """Whether there may be keys that a query does not see."""
+        return self.causal or bool(mask)
 
     def factor(self, size: int) -> float:
         """The scale, for queries of this size."""
@@ -160,7 +165,7 @@ class Scores(Op):
                 rows = slice(doubtful.start, doubtful.stop)
                 bound, part = block.work(work[2])[..., rows, :], scores[..., rows, :]
                 calls += _bind_bound(block, rows, mask, triangle, bound)
-                calls.append((partial(np.minimum, out=part), (part, bound)))
+                calls.append((partial(np.fmin, out=part), (part, bound)))  # -inf also where the score is NaN
             yield block, scaled, scores, calls
 
 
@@ -184,6 +189,25 @@ def _triangle(queries: int, keys: int, dtype: np.dtype[Any]) -> Array:
     """inf where key j <= query i, else -inf, keys by queries: a view of one line, as it depends on i - j alone."""
     line = np.where(np.arange(-keys, queries) >= 0, np.inf, -np.inf).astype(dtype)
     return np.lib.stride_tricks.sliding_window_view(line, queries)[:0:-1]
+
+
+def weighted(xp: Any, weights: Any, x: Any) -> Any:
+    """weights @ x, where a weight of 0 takes nothing of x, be it infinite or NaN."""
+    zero, one = xp.zeros((), x.dtype), xp.ones((), x.dtype)
+    is_finite = xp.isfinite(x)
+    taken = xp.matmul(xp.where(weights == 0, zero, one), xp.where(is_finite, zero, one))
+    return xp.where(taken > 0, xp.matmul(weights, x), xp.matmul(weights, xp.where(is_finite, x, zero)))
+
+
+def bind_weighted(weights: Array, x: Array, out: Array, hides: bool) -> Call:
+    """The call that writes weights @ x into `out`; where something is hidden, a weight of 0 takes nothing of x."""
+    return (_weigh if hides else np.matmul), (weights, x, out)
+
+
+def _weigh(weights: Array, x: Array, out: Array) -> None:
+    np.matmul(weights, x, out)
+    if not np.isfinite(np.add.reduce(out, axis=None)):  # a check that needs no memory
+        out[...] = weighted(np, weights, x)
 
 
 def turned(x: Array) -> Array:

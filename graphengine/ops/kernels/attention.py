@@ -30,6 +30,11 @@ class Sight:
     """Of bools, [outer, inner, queries, keys], with strides of 0 where it is the same for several."""
 
     @property
+    def hides(self) -> bool:
+        """Whether there may be keys that a query does not see."""
+        return self.causal or self.mask is not None
+
+    @property
     def numbers(self) -> list[int]:
         """The parameters of the kernels: rows, keys, where queries begin, and how the mask is laid out."""
         strides = [0] * 4 if self.mask is None else list(self.mask.strides)
@@ -51,7 +56,7 @@ def attention_block(
     return [
         Product(p, q[..., queries, :], k[..., : sight.seen, :].swapaxes(-1, -2), factor),
         (kernel_of(weigh), (p, log_sum, sight.flags(_NONE), -math.inf, *sizes)),
-        Product(y[..., queries, :], p, v[..., : sight.seen, :]),
+        *_weighted(sight, y[..., queries, :], p, v[..., : sight.seen, :]),
     ]
 
 
@@ -62,23 +67,50 @@ def adjoint_block(
     work: Array,
     slopes: Array,
     factor: float,
-    is_first: bool,
+    shares: Sequence[Array] | None,
 ) -> list[LoopCall]:
-    """The calls that compute a block's rows of q_bar, and its share of k_bar and v_bar, which the first writes."""
+    """The calls that compute a block's rows of q_bar, and k_bar and v_bar, or their `shares` and add these."""
     (q_bar, k_bar, v_bar), (y_bar, q, k, v, log_sum, delta) = bars, operands
     outer, inner = _ahead(q)
     p, s = _scores(work, sight, q), _scores(slopes, sight, q)
     sizes = [outer, inner, *sight.numbers, log_sum.shape[-1]]
     queries, keys = slice(sight.start, sight.stop), slice(sight.seen)
-    kept = 0.0 if is_first else 1.0
+    q, y_bar, k, v = q[..., queries, :], y_bar[..., queries, :], k[..., keys, :], v[..., keys, :]
+    k_share, v_share = (None if shares is None else share_[..., keys, :] for share_ in shares or (None, None))
     return [
-        Product(p, q[..., queries, :], k[..., keys, :].swapaxes(-1, -2), factor),
-        Product(s, y_bar[..., queries, :], v[..., keys, :].swapaxes(-1, -2)),
+        Product(p, q, k.swapaxes(-1, -2), factor),
+        Product(s, y_bar, v.swapaxes(-1, -2)),
         (kernel_of(weigh_again), (p, s, log_sum, delta, sight.flags(_NONE), *sizes)),
-        Product(q_bar[..., queries, :], s, k[..., keys, :], factor),
-        Product(k_bar[..., keys, :], s.swapaxes(-1, -2), q[..., queries, :], factor, kept),
-        Product(v_bar[..., keys, :], p.swapaxes(-1, -2), y_bar[..., queries, :], 1.0, kept),
+        *_weighted(sight, q_bar[..., queries, :], s, k, factor),
+        *_weighted(sight, k_bar[..., keys, :], s.swapaxes(-1, -2), q, factor, k_share),
+        *_weighted(sight, v_bar[..., keys, :], p.swapaxes(-1, -2), y_bar, 1.0, v_share),
     ]
+
+
+def _weighted(
+    sight: Sight, out: Array, weights: Array, x: Array, factor: float = 1.0, share_: Array | None = None
+) -> list[LoopCall]:
+    """The calls that write factor * weights @ x into `out`, or by way of `share_` add it to what stands there.
+
+    Where something is hidden, a weight of 0 takes nothing of x, be it infinite or NaN.
+    """
+    if not sight.hides:
+        return [Product(out, weights, x, factor, 0.0 if share_ is None else 1.0)]
+    found = out if share_ is None else share_
+    sizes = [*_ahead(out), out.shape[-2], out.shape[-1]]
+    strides = [*_strides(found), *_strides(weights), *_strides(x)]
+    calls: list[LoopCall] = [
+        Product(found, weights, x, factor),
+        (kernel_of(mend), (found, weights, x, factor, *sizes, x.shape[-2], *strides)),
+    ]
+    if share_ is not None:
+        calls.append((kernel_of(add_rows), (out, share_, *sizes, *_strides(out), *_strides(share_))))
+    return calls
+
+
+def _strides(x: Array) -> list[int]:
+    """The strides of x, which has up to four axes, as those of four."""
+    return [0] * (4 - x.ndim) + [stride // x.itemsize for stride in x.strides]
 
 
 _NONE = np.zeros(1, np.uint8)
@@ -187,5 +219,82 @@ def weigh_again(
                     p[first + j] = 0.0
         for j in range(seen, keys):
             p[first + j] = 0.0
-        for j in range(keys):
-            s[first + j] = p[first + j] * (s[first + j] - less)
+        if causal != 0 or masked != 0:
+            for j in range(keys):
+                s[first + j] = 0.0 if p[first + j] == 0.0 else p[first + j] * (s[first + j] - less)
+        else:
+            for j in range(keys):
+                s[first + j] = p[first + j] * (s[first + j] - less)
+
+
+def mend(
+    out: Array,
+    weights: Array,
+    x: Array,
+    factor: float,
+    outer: int,
+    inner: int,
+    rows: int,
+    width: int,
+    count: int,
+    out_outer: int,
+    out_inner: int,
+    out_row: int,
+    out_column: int,
+    weights_outer: int,
+    weights_inner: int,
+    weights_row: int,
+    weights_column: int,
+    x_outer: int,
+    x_inner: int,
+    x_row: int,
+    x_column: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The rows of out = factor * weights @ x that are not finite, again: a weight of 0 takes nothing of x."""
+    for line in share(outer * inner * rows, rank, ranks):
+        stack = line // rows
+        row = line - stack * rows
+        place = stack // inner * out_outer + stack % inner * out_inner + row * out_row
+        wrong = 0
+        for column in range(width):
+            value = out[place + column * out_column]
+            wrong = wrong + (0 if value - value == 0.0 else 1)
+        first = stack // inner * weights_outer + stack % inner * weights_inner + row * weights_row
+        start = stack // inner * x_outer + stack % inner * x_inner
+        for column in range(width if wrong != 0 else 0):
+            total = 0.0
+            for j in range(count):
+                weight = weights[first + j * weights_column]
+                term = weight * x[start + j * x_row + column * x_column]
+                total = plus(total, 0.0 if weight == 0.0 else term)
+            out[place + column * out_column] = factor * total
+
+
+def add_rows(
+    out: Array,
+    x: Array,
+    outer: int,
+    inner: int,
+    rows: int,
+    width: int,
+    out_outer: int,
+    out_inner: int,
+    out_row: int,
+    out_column: int,
+    x_outer: int,
+    x_inner: int,
+    x_row: int,
+    x_column: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """out += x."""
+    for line in share(outer * inner * rows, rank, ranks):
+        stack = line // rows
+        row = line - stack * rows
+        place = stack // inner * out_outer + stack % inner * out_inner + row * out_row
+        start = stack // inner * x_outer + stack % inner * x_inner + row * x_row
+        for column in range(width):
+            out[place + column * out_column] += x[start + column * x_column]
