@@ -76,7 +76,7 @@ def adjoint_block(
     sizes = [outer, inner, *sight.numbers, log_sum.shape[-1]]
     queries, keys = slice(sight.start, sight.stop), slice(sight.seen)
     q, y_bar, k, v = q[..., queries, :], y_bar[..., queries, :], k[..., keys, :], v[..., keys, :]
-    k_share, v_share = (None if shares is None else share_[..., keys, :] for share_ in shares or (None, None))
+    k_share, v_share = (None, None) if shares is None else [share_[..., keys, :] for share_ in shares]
     return [
         Product(p, q, k.swapaxes(-1, -2), factor),
         Product(s, y_bar, v.swapaxes(-1, -2)),
