@@ -33,7 +33,7 @@ from graphengine.ops.run_all import run_all
 from graphengine.ops.scores import Scores, bind_weighted, turned, weighted
 from graphengine.ops.shape import expand_dims
 
-__all__ = ["attention", "rows_in"]
+__all__ = ["attention"]
 
 _UNSEEN = -1e30
 """What stands for the exponent of a key that is not seen: exp makes 0 of it, and 0 times it is 0."""
