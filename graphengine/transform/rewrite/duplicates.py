@@ -13,7 +13,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ir.rebuild import Rebuild
+from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.transform.rewrite.bodies import in_bodies
 
@@ -23,20 +23,21 @@ COMPARED_ELEMENTS = 1024
 """The size up to which constants are compared; larger ones are equal only if they are one op."""
 
 
-def merge_duplicates(graph: Graph) -> bool:
-    """Compute each value by one node, in the bodies of scans too."""
+def merge_duplicates(graph: Graph, keep_names: bool = False) -> bool:
+    """Compute each value by one node, in the bodies of scans too.
+
+    With `keep_names`, nodes stay that nothing reads any more.
+    """
     has_changed = in_bodies(graph, merge_duplicates)
     first = _first_equals(graph)
     if first == graph.nodes:
         return has_changed
-    rebuild = Rebuild(graph)
-    for node, stand_in in zip(rebuild.old, first, strict=True):
-        if node is stand_in:
-            rebuild.relink(node)
-            rebuild.keep(node)
-        else:
-            rebuild.stand_ins[node] = stand_in
-    rebuild.finish()
+    for node in graph.nodes:
+        node.parents = tuple([first[parent.index] for parent in node.parents])
+    graph.outputs = {name: first[node.index] for name, node in graph.outputs.items()}
+    graph.updates = {leaf: first[node.index] for leaf, node in graph.updates.items()}
+    if not keep_names:
+        drop_unneeded(graph)
     return True
 
 

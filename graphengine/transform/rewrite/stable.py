@@ -11,19 +11,22 @@ to 0 / 0: y_bar is divided by p, the operand of the logarithm, and multiplied by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from graphengine.ir import dims
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.types import check_axes
 from graphengine.ops.activation import LogSoftmax, Sigmoid, Softmax, Softplus
-from graphengine.ops.broadcast import BroadcastTo, Reduction, Reshape, Sum, reduced
+from graphengine.ops.broadcast import BroadcastTo, DimSize, Reduction, Reshape, Sum, reduced
 from graphengine.ops.elementwise import (
     Add,
     Divide,
     Exp,
+    Expm1,
     Log,
     Log1p,
     Multiply,
@@ -32,9 +35,15 @@ from graphengine.ops.elementwise import (
     StopGradient,
     Subtract,
 )
-from graphengine.ops.index import OneHot
+from graphengine.ops.index import Gather, OneHot, Slice
+from graphengine.ops.keys import read_key
+from graphengine.ops.linalg import Transpose
 from graphengine.ops.loss import CrossEntropy
+from graphengine.ops.power import Power
 from graphengine.ops.reduce import LogSumExp, Max, Mean
+from graphengine.ops.shape import ExpandDims, Squeeze, Stack
+from graphengine.transform.rewrite.arrangement import axis_order
+from graphengine.transform.rewrite.duplicates import merge_duplicates
 from graphengine.transform.rewrite.numbers import number
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Rules, Site, apply_rules
 
@@ -44,67 +53,154 @@ __all__ = ["make_stable"]
 def make_stable(graph: Graph, keep_names: bool = False) -> bool:
     """Put safe forms in the place of those written out, in the bodies of scans too.
 
-    With `keep_names`, nodes stay that nothing needs any more.
+    Equal nodes are made one first: exp(x) / sum(exp(x)) is the same whether exp(x) is written once or twice. With
+    `keep_names`, nodes stay that nothing needs any more.
     """
-    return apply_rules(graph, _RULES, keep_names)
+    has_merged = merge_duplicates(graph, keep_names)
+    return apply_rules(graph, _RULES, keep_names) or has_merged
 
 
-def log_of_softmax(y: Site) -> Expression | None:
-    """log softmax(x) = log_softmax(x)."""
-    (x,) = y.parents
-    return Apply.to(LogSoftmax(axis=x.op.axis), x.parents[0]) if isinstance(x.op, Softmax) else None
+def safe_log(y: Site) -> Expression | None:
+    """The logarithm of a function that under- or overflows, without taking that: see `_log`."""
+    return _log(y.parents[0])
 
 
-def log_of_sigmoid(y: Site) -> Expression | None:
-    """log sigmoid(x) = -softplus(-x); log(1 - sigmoid(x)) = -softplus(x)."""
-    (p,) = y.parents
-    if isinstance(p.op, Sigmoid):
-        return _negative_softplus(Apply.to(Negative(), p.parents[0]))
-    if isinstance(p.op, Subtract) and number(p.parents[0]) == 1:
-        q = p.parents[1]
-        return _negative_softplus(q.parents[0]) if isinstance(q.op, Sigmoid) and q.type == p.type else None
-    return None
-
-
-def log_of_exp(y: Site) -> Expression | None:
-    """log exp(x) = x; log(1 + exp(x)) = softplus(x); log sum exp(x) = logsumexp(x)."""
-    (x,) = y.parents
-    if isinstance(x.op, Exp):
-        return x.parents[0]
-    power = _one_plus(x)
-    if power is not None and isinstance(power.op, Exp):
-        return Apply.to(Softplus(), power.parents[0])
-    if isinstance(x.op, Sum) and isinstance(x.parents[0].op, Exp) and _has_elements(x.op, x.parents[0]):
-        return Apply.to(LogSumExp(axis=x.op.axis, keepdims=x.op.keepdims), x.parents[0].parents[0])
-    return None
-
-
-def log1p_of_exp(y: Site) -> Expression | None:
-    """log1p exp(x) = softplus(x); log1p(-sigmoid(x)) = -softplus(x)."""
+def safe_log1p(y: Site) -> Expression | None:
+    """log1p exp(x) = softplus(x); log1p(-sigmoid(x)) = -softplus(x); log1p expm1(x) = x."""
     (x,) = y.parents
     if isinstance(x.op, Exp):
         return Apply.to(Softplus(), x.parents[0])
+    if isinstance(x.op, Expm1):
+        return x.parents[0]
     if isinstance(x.op, Negative) and isinstance(x.parents[0].op, Sigmoid):
         return _negative_softplus(x.parents[0].parents[0])
     return None
 
 
+def _log(p: Node) -> Expression | None:
+    """The logarithm of p, where p is one of these, rearranged or not, or a quotient of them; None for any other.
+
+    log exp(x) = x; log softmax(x) = log_softmax(x); log sum exp(x) = logsumexp(x); log(1 + exp(x)) = softplus(x);
+    log sigmoid(x) = -softplus(-x); log(1 - sigmoid(x)) = -softplus(x).
+    """
+    if isinstance(p.op, Exp):
+        return p.parents[0]
+    if isinstance(p.op, Softmax):
+        return Apply.to(LogSoftmax(axis=p.op.axis), p.parents[0])
+    if isinstance(p.op, Sum | Mean) and isinstance(p.parents[0].op, Exp) and _has_elements(p.op, p.parents[0]):
+        return _log_of_powers(p.op, p.parents[0].parents[0])
+    if isinstance(p.op, Sigmoid):
+        return _negative_softplus(Apply.to(Negative(), p.parents[0]))
+    if isinstance(p.op, Add | Subtract):
+        return _log_of_two_terms(p)
+    if isinstance(p.op, _REARRANGES):
+        inner = _log(p.parents[0])
+        return None if inner is None else Apply.to(p.op, inner, *p.parents[1:])
+    if isinstance(p.op, Multiply):
+        return _log_of_two(Add(), p, *p.parents)
+    over, under = _quotient(p)
+    if under is None:
+        return None
+    if over is None or number(over) == 1:
+        inner = _log(under) if under.type == p.type else None
+        return None if inner is None else Apply.to(Negative(), inner)
+    return _log_of_two(Subtract(), p, over, under)
+
+
+def _log_of_two(op: Op, p: Node, a: Node, b: Node) -> Expression | None:
+    """The sum or difference of the logarithms of a and b, of which one may be a number."""
+    sides = []
+    for node, other in ((a, b), (b, a)):
+        value = number(node)
+        is_factor = value is not None and value > 0 and other.type == p.type
+        sides.append(math.log(value) if is_factor else _log(node))
+    if sides[0] is None or sides[1] is None or all(isinstance(side, float) for side in sides):
+        return None
+    return Apply.to(op, sides[0], sides[1])
+
+
+def _log_of_powers(op: Reduction, x: Node) -> Expression:
+    """log sum exp(x); log mean exp(x) is less by the logarithm of how many there are."""
+    total = Apply.to(LogSumExp(axis=op.axis, keepdims=op.keepdims), x)
+    if isinstance(op, Sum):
+        return total
+    count = dims.product(x.shape[axis] for axis in check_axes(op.axis, x.ndim))
+    size = Apply.to(DimSize(size=count, dtype=x.dtype))
+    log = math.log(count) if isinstance(count, int) else Apply.to(Log(), size)
+    return Apply.to(Subtract(), total, log)
+
+
+_REARRANGES = (BroadcastTo, ExpandDims, Gather, Reshape, Slice, Squeeze, Transpose)
+
+
+def _log_of_two_terms(p: Node) -> Expression | None:
+    """log(1 + exp(x)), log(1 + expm1(x)), log(1 - sigmoid(x)) and log(exp(x) + exp(y))."""
+    if isinstance(p.op, Add) and all(isinstance(term.op, Exp) and term.type == p.type for term in p.parents):
+        both = Apply.to(Stack(axis=0), *[term.parents[0] for term in p.parents])
+        return Apply.to(LogSumExp(axis=(0,)), both)
+    power = _one_plus(p)
+    if power is not None and isinstance(power.op, Expm1):
+        return power.parents[0]
+    if power is not None and isinstance(power.op, Exp):
+        return Apply.to(Softplus(), power.parents[0])
+    q = None
+    if isinstance(p.op, Subtract) and number(p.parents[0]) == 1:
+        q = p.parents[1]
+    elif power is not None and isinstance(power.op, Negative):
+        (q,) = power.parents
+    return (
+        _negative_softplus(q.parents[0]) if q is not None and isinstance(q.op, Sigmoid) and q.type == p.type else None
+    )
+
+
 def softmax_by_hand(y: Site) -> Expression | None:
-    """exp(x) / sum exp(x) = softmax(x), along one axis."""
+    """exp(x) / sum exp(x) = softmax(x), over one axis, or over several as exp(x - logsumexp(x))."""
     powers, total = y.parents
-    if isinstance(powers.op, Exp) and isinstance(total.op, Sum) and total.parents[0] is powers:
-        axis = _kept_axis(total)
-        return None if axis is None else Apply.to(Softmax(axis=axis), powers.parents[0])
-    return None
+    if powers.type != y.type:
+        return None
+    if isinstance(powers.op, Multiply):
+        shares = ((other, _softmax(power, total)) for power, other in _both_ways(powers) if power.type == y.type)
+        return next((Apply.to(Multiply(), share, other) for other, share in shares if share is not None), None)
+    return _softmax(powers, total)
+
+
+def _softmax(powers: Node, total: Node) -> Expression | None:
+    """`powers` / `total`, where those are exp(x), maybe transposed, and this is their sum."""
+    turn = powers.op if isinstance(powers.op, Transpose) else None
+    order = range(powers.ndim) if turn is None else axis_order(turn, powers.ndim)
+    power = powers if turn is None else powers.parents[0]
+    axes = _axes_of(total, Sum, power, order) if isinstance(power.op, Exp) else None
+    if axes is None or any(power.shape[axis] == 0 for axis in axes):
+        return None
+    share = _softmax_over(power.parents[0], axes)
+    return share if turn is None else Apply.to(turn, share)
+
+
+def _softmax_over(x: Node, axes: tuple[int, ...]) -> Expression:
+    """The softmax along `axes`: by one axis that they are made where they stand in a row."""
+    if len(axes) == 1:
+        return Apply.to(Softmax(axis=axes[0]), x)
+    if not axes or axes != tuple(range(axes[0], axes[-1] + 1)):
+        return Apply.to(Exp(), Apply.to(Subtract(), x, Apply.to(LogSumExp(axis=axes, keepdims=True), x)))
+    shape = (*x.shape[: axes[0]], dims.product(x.shape[axis] for axis in axes), *x.shape[axes[-1] + 1 :])
+    share = Apply.to(Softmax(axis=axes[0]), Apply.to(Reshape(shape=shape), x))
+    return Apply.to(Reshape(shape=x.shape), share)
 
 
 def log_softmax_by_hand(y: Site) -> Expression | None:
-    """x - logsumexp(x) = log_softmax(x), along one axis."""
-    x, total = y.parents
-    if isinstance(total.op, LogSumExp) and total.parents[0] is x:
-        axis = _kept_axis(total)
-        return None if axis is None else Apply.to(LogSoftmax(axis=axis), x)
-    return None
+    """x - logsumexp(x) = log_softmax(x), along one axis, in whatever order they stand."""
+    a, b = y.parents
+    if isinstance(y.op, Subtract):
+        opposite = _log_softmax(b, a, y)
+        return _log_softmax(a, b, y) if opposite is None else Apply.to(Negative(), opposite)
+    ways = (_log_softmax(x, total.parents[0], y) for x, total in _both_ways(y) if isinstance(total.op, Negative))
+    return next((log for log in ways if log is not None), None)
+
+
+def _log_softmax(x: Node, total: Node, y: Site) -> Expression | None:
+    """x - `total`, where this is the logarithm of the sum of the powers of x, in the type of y."""
+    axes = _axes_of(total, LogSumExp, x)
+    return Apply.to(LogSoftmax(axis=axes[0]), x) if axes is not None and len(axes) == 1 and x.type == y.type else None
 
 
 def shifted_softmax(y: Site) -> Expression | None:
@@ -113,24 +209,35 @@ def shifted_softmax(y: Site) -> Expression | None:
     if not isinstance(x.op, Subtract) or not isinstance(y.op, Softmax | LogSoftmax):
         return None
     source, greatest = x.parents
-    while isinstance(greatest.op, StopGradient):
-        (greatest,) = greatest.parents
-    is_shift = isinstance(greatest.op, Max) and greatest.parents[0] is source
-    return Apply.to(y.op, source) if is_shift and _kept_axis(greatest) == y.op.axis % x.ndim else None
+    axes = _axes_of(greatest, Max, source)
+    return Apply.to(y.op, source) if axes == (y.op.axis % x.ndim,) and source.type == y.type else None
 
 
 def sigmoid_by_hand(y: Site) -> Expression | None:
-    """1 / (1 + exp(-x)) = sigmoid(x); exp(x) / (1 + exp(x)) = sigmoid(x)."""
-    over, under = y.parents[0], y.parents[-1]
-    power = _one_plus(under)
-    if power is None or not isinstance(power.op, Exp) or power.type != y.type:
+    """1 / (1 + exp(-x)) = exp(x) / (1 + exp(x)) = sigmoid(x), and so with a factor above."""
+    over, under = _quotient(y)
+    power = None if under is None else _one_plus(under)
+    if power is None or not isinstance(power.op, Exp):
         return None
     (x,) = power.parents
     if over is power:
         return Apply.to(Sigmoid(), x)
-    if isinstance(y.op, Divide) and number(over) != 1:
+    if over is not None and isinstance(over.op, Multiply) and power in over.parents and over.type == power.type:
+        return Apply.to(Multiply(), over.parents[over.parents[0] is power], Apply.to(Sigmoid(), x))
+    share = Apply.to(Sigmoid(), x.parents[0] if isinstance(x.op, Negative) else Apply.to(Negative(), x))
+    sign = 1 if over is None else number(over) if power.type == y.type else None
+    if sign in (1, -1):
+        return share if sign == 1 else Apply.to(Negative(), share)
+    return None if over is None else Apply.to(Multiply(), over, share)
+
+
+def inverse_power(y: Site) -> Expression | None:
+    """1 / exp(x) = exp(-x)."""
+    over, under = _quotient(y)
+    is_one = over is None or number(over) == 1
+    if under is None or not isinstance(under.op, Exp) or not is_one or under.type != y.type:
         return None
-    return Apply.to(Sigmoid(), x.parents[0] if isinstance(x.op, Negative) else Apply.to(Negative(), x))
+    return Apply.to(Exp(), Apply.to(Negative(), under.parents[0]))
 
 
 def cross_entropy_by_hand(y: Site) -> Expression | None:
@@ -194,40 +301,158 @@ def quotient_times_divisor(y: Site) -> Expression | None:
     return None
 
 
-def power_over_sum(y: Site) -> Expression | None:
-    """(g / (1 + e)) e = g sigmoid(x), sigmoid(-x) e = sigmoid(x), and (g / sum e) e = g softmax(x), for e = exp(x).
+def power_over_one_more(y: Site) -> Expression | None:
+    """sigmoid(-x) exp(x) = sigmoid(x), also where other factors stand between the two.
 
-    So they stand in the adjoints of log(1 + exp(x)) and log sum exp(x), where e has overflown.
+    So it stands in adjoints of log(1 + exp(x)) and of 1 / (1 + exp(x)), where the power has overflown.
     """
     for share, power in _both_ways(y):
-        wide = share.parents[0] if isinstance(share.op, BroadcastTo) else share
-        quotient = wide.parents[0] if isinstance(wide.op, Reshape) else wide
-        if not isinstance(power.op, Exp) or power.type != y.type:
-            continue
-        if isinstance(quotient.op, Sigmoid) and _is_negative(quotient.parents[0], power.parents[0]):
-            return Apply.to(Sigmoid(), power.parents[0])
-        if not isinstance(quotient.op, Divide):
-            continue
-        g, under = quotient.parents
-        if _one_plus(under) is power and g.type == y.type:
-            return Apply.to(Multiply(), g, Apply.to(Sigmoid(), power.parents[0]))
-        if isinstance(under.op, Sum) and under.parents[0] is power and g.type == under.type:
-            return _over_sum(under, power, g, wide)
+        if isinstance(power.op, Exp) and power.type == share.type == y.type:
+            found = _with_sigmoid(share, power.parents[0], LOOKED_INTO)
+            if found is not None:
+                return found
     return None
 
 
-def _over_sum(total: Node, power: Node, g: Node, wide: Node) -> Expression | None:
-    """g softmax(x), for g of the type of `total`, in the shape of `wide` as it broadcasts to the power."""
-    assert isinstance(total.op, Sum)
-    axes = check_axes(total.op.axis, power.ndim)
-    if len(axes) != 1 or wide.shape != reduced(power.shape, axes, keepdims=power.ndim > 1):
+def _with_sigmoid(share: Node, x: Node, steps: int) -> Expression | None:
+    """`share`, which is linear in sigmoid(-x), with sigmoid(x) in its place."""
+    if isinstance(share.op, Sigmoid) and _are_negatives(share.parents[0], x):
+        return Apply.to(Sigmoid(), x)
+    return _inside(share, lambda node: _with_sigmoid(node, x, steps - 1) if node.type == x.type else None, steps)
+
+
+def power_over_sum(y: Site) -> Expression | None:
+    """exp(x) (1 / sum exp(x)) = softmax(x); exp(x) f(g / sum exp(x)) = softmax(x) f(g), for f that is linear.
+
+    So it stands in adjoints of log sum exp(x) and of exp(x) / sum exp(x), where the power has overflown.
+    """
+    for share, power in _both_ways(y):
+        if not isinstance(power.op, Exp) or power.type != y.type:
+            continue
+        over, under = _quotient(share.parents[0] if isinstance(share.op, BroadcastTo) else share)
+        if under is not None and (over is None or number(over) == 1):
+            found = _softmax(power, under)
+            if found is not None:
+                return found
+        total = _sum_under(share, power, LOOKED_INTO)
+        if total is not None:
+            sums = _Sums(total, power)
+            found = sums.spared(share, LOOKED_INTO) if sums.fits(share) else None
+            if found is not None:
+                return Apply.to(Multiply(), found, _softmax_over(power.parents[0], sums.axes))
+    return None
+
+
+LOOKED_INTO = 8
+"""How many nodes in a row are looked into for a factor."""
+
+
+def _sum_under(share: Node, power: Node, steps: int) -> Node | None:
+    """The sum of `power` that `share`, or what it is computed from, is divided by."""
+    if isinstance(share.op, Divide):
+        total = share.parents[1]
+        while isinstance(total.op, BroadcastTo | Reshape | ExpandDims):
+            (total,) = total.parents
+        if isinstance(total.op, Sum) and total.parents[0] is power:
+            return total
+    inside = (*_LINEAR_IN_FIRST, Multiply, Add, Subtract)
+    found = (_sum_under(node, power, steps - 1) for node in share.parents if steps and isinstance(share.op, inside))
+    return next((total for total in found if total is not None), None)
+
+
+_LINEAR_IN_FIRST = (BroadcastTo, Divide, ExpandDims, Negative, Reshape, Sum)
+
+
+class _Sums:
+    """What is divided by the sum of powers, in the shape of the powers, or with one element for each sum."""
+
+    def __init__(self, total: Node, power: Node) -> None:
+        assert isinstance(total.op, Sum)
+        self.total, self.power = total, power
+        self.axes = check_axes(total.op.axis, power.ndim)
+        self.kept = reduced(power.shape, self.axes, keepdims=True)
+        self.gone = reduced(power.shape, self.axes, keepdims=False)
+
+    def fits(self, node: Node) -> bool:
+        """Whether `node` broadcasts so that each sum meets the powers that it is of."""
+        return node.shape in (self.power.shape, self.kept[self.power.ndim - node.ndim :])
+
+    def spared(self, node: Node, steps: int) -> Expression | None:
+        """`node` times the sum, by not dividing by it."""
+        if isinstance(node.op, Divide) and node.parents[0].type == node.type and self._is_sum(node.parents[1], node):
+            return node.parents[0]
+        return _inside(
+            node, lambda parent: self.spared(parent, steps - 1) if self._leads(parent, node) else None, steps
+        )
+
+    def _is_sum(self, under: Node, node: Node) -> bool:
+        return _axes_of(under, Sum, self.power) == self.axes or (under is self.total and node.shape == self.gone)
+
+    def _leads(self, parent: Node, node: Node) -> bool:
+        if isinstance(node.op, Sum):
+            is_same = check_axes(node.op.axis, parent.ndim) == self.axes
+            return is_same and parent.shape == self.power.shape
+        if isinstance(node.op, Reshape | ExpandDims):
+            return {parent.shape, node.shape} <= {self.kept, self.gone}
+        return parent.shape == node.shape or self.fits(parent)
+
+
+def _inside(node: Node, changed: Callable[[Node], Expression | None], steps: int) -> Expression | None:
+    """`node`, with what it is linear in changed; None where that gives None."""
+    if not steps:
         return None
-    y_bar = g if g.shape == wide.shape else Apply.to(Reshape(shape=wide.shape), g)
-    return Apply.to(Multiply(), y_bar, Apply.to(Softmax(axis=axes[0]), power.parents[0]))
+    if isinstance(node.op, _LINEAR_IN_FIRST):
+        inner = changed(node.parents[0])
+        return None if inner is None else Apply.to(node.op, inner, *node.parents[1:])
+    if isinstance(node.op, Multiply):
+        for factor, other in _both_ways(node):
+            inner = changed(factor)
+            if inner is not None:
+                return Apply.to(Multiply(), inner, other)
+    if isinstance(node.op, Add | Subtract):
+        terms = [changed(parent) for parent in node.parents]
+        return Apply(node.op, (terms[0], terms[1])) if terms[0] is not None and terms[1] is not None else None
+    return None
 
 
-def _is_negative(a: Node, b: Node) -> bool:
-    return isinstance(a.op, Negative) and a.parents[0] is b
+def _quotient(y: Node | Site) -> tuple[Node | None, Node | None]:
+    """What is divided, None if that is 1, and by what; twice None if y is no quotient."""
+    if isinstance(y.op, Divide):
+        return y.parents[0], y.parents[1]
+    is_inverse = isinstance(y.op, Reciprocal)
+    if isinstance(y.op, Power):
+        is_inverse = number(y.parents[1]) == -1 and y.parents[0].type == y.type
+    return None, y.parents[0] if is_inverse else None
+
+
+def _axes_of(total: Node, kind: type[Reduction], x: Node, order: Sequence[int] | None = None) -> tuple[int, ...] | None:
+    """The axes over which `total` is x reduced by `kind`, if it has size 1 there or is repeated; None if it is not.
+
+    With `order`, it is to meet x with its axes in this order.
+    """
+    if isinstance(total.op, BroadcastTo):
+        (total,) = total.parents
+    shape = (*[1] * (x.ndim - total.ndim), *total.shape)
+    while _keeps_order(total.op) or (kind is Max and isinstance(total.op, StopGradient)):
+        (total,) = total.parents
+    if not isinstance(total.op, kind) or total.parents[0] is not x:
+        return None
+    axes = check_axes(total.op.axis, x.ndim)
+    kept = reduced(x.shape, axes, keepdims=True)
+    turned = range(x.ndim) if order is None else order
+    left = [axis for axis in turned if axis not in axes]
+    return axes if left == sorted(left) and shape == tuple(kept[axis] for axis in turned) else None
+
+
+def _keeps_order(op: Op) -> bool:
+    """Whether all elements stay, in their order, in another shape."""
+    if isinstance(op, Slice):
+        return all(key is None or key in (Ellipsis, slice(None)) for key in read_key(op.key))
+    return isinstance(op, Reshape | ExpandDims | Squeeze)
+
+
+def _are_negatives(a: Node, b: Node) -> bool:
+    return any(isinstance(x.op, Negative) and x.parents[0] is y for x, y in ((a, b), (b, a)))
 
 
 def _negative_softplus(x: Expression) -> Expression:
@@ -252,15 +477,6 @@ def _has_elements(op: Reduction, x: Node) -> bool:
     return all(x.shape[axis] != 0 for axis in check_axes(op.axis, x.ndim))
 
 
-def _kept_axis(total: Node) -> int | None:
-    """The one axis of a reduction that keeps its axes; None if there are several, or it does not."""
-    assert isinstance(total.op, Reduction)
-    axes = check_axes(total.op.axis, total.parents[0].ndim)
-    if len(axes) != 1 or (not total.op.keepdims and total.parents[0].ndim > 1):
-        return None
-    return axes[0]
-
-
 def _picks_classes(hot: Node, log: Node) -> bool:
     """Whether `hot` are one-hot rows, one for each example of a matrix of classes."""
     assert isinstance(log.op, Softmax | LogSoftmax)
@@ -279,17 +495,19 @@ def _negative_cross_entropy(y: Site, logits: Node, labels: Node) -> Expression |
 
 _TABLE: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
     {
-        Log: (log_of_softmax, log_of_sigmoid, log_of_exp, log_of_picked_probability),
-        Log1p: (log1p_of_exp,),
-        Divide: (softmax_by_hand, sigmoid_by_hand),
-        Reciprocal: (sigmoid_by_hand,),
+        Log: (safe_log, log_of_picked_probability),
+        Log1p: (safe_log1p,),
+        Divide: (softmax_by_hand, sigmoid_by_hand, inverse_power),
+        Reciprocal: (sigmoid_by_hand, inverse_power),
+        Power: (sigmoid_by_hand, inverse_power),
+        Add: (log_softmax_by_hand,),
         Subtract: (log_softmax_by_hand,),
         Softmax: (shifted_softmax,),
         LogSoftmax: (shifted_softmax,),
         Sum: (cross_entropy_by_hand, reduced_cross_entropy),
         Mean: (reduced_cross_entropy,),
         Negative: (double_negative,),
-        Multiply: (quotient_times_divisor, power_over_sum),
+        Multiply: (quotient_times_divisor, power_over_one_more, power_over_sum),
     }
 )
 _RULES = Rules(_TABLE)

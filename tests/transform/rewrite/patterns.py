@@ -324,6 +324,124 @@ def negated(d: Draw) -> Node:
     return -d.choose([-x, x - d.peer(x), scaled(d)])
 
 
+def square(d: Draw) -> Shape:
+    """A shape that another axis would fit as well."""
+    return d.choose([(2, 2), (3, 3), (1, 3), (3, 1), (2, 2, 2), (2, 1, 2), (3,), (), (1, 1)])
+
+
+def powers(d: Draw, x: Node, operate: Callable[..., Node]) -> Node:
+    """exp(x) over, or times one over, what is made of its sum; x beside what is made of its logarithm."""
+    total = d.reduced(ge.sum, ge.exp(x))
+    if operate is ge.subtract:
+        total = ge.logsumexp(x, axis=d.axes(x), keepdims=d.coin())
+    total = d.rearranged(total) if d.coin() else total
+    total = total[..., None] if d.coin() else total
+    if operate is ge.divide:
+        over = ge.exp(x) * d.any(d.narrower(x.type.static_shape)) if d.coin() else ge.exp(x)
+        return over.T / total if d.coin() else over / total
+    if operate is ge.subtract:
+        return d.choose([x - total, total - x, x + -total])
+    return ge.multiply(*d.two(ge.exp(x), d.choose([ge.reciprocal(total), 1.0 / total, total**-1.0])))
+
+
+def shifted(d: Draw) -> Node:
+    x = d.any(square(d))
+    greatest = ge.max(x, axis=d.choose((-1, 0)) if x.ndim else None, keepdims=d.coin())
+    greatest = greatest[:, None] if greatest.ndim and d.coin() else greatest
+    return d.choose([ge.softmax, ge.log_softmax])(x - ge.stop_gradient(greatest), axis=d.choose((-1, 0)))
+
+
+def one_plus(d: Draw, x: Node) -> Node:
+    return ge.add(*d.two(d.number(1.0, x), x))
+
+
+def share(d: Draw) -> Node:
+    """A number, a node, a power or a product of one, over 1 + exp(z)."""
+    x = d.any()
+    z = -x if d.coin() else x
+    under = one_plus(d, ge.exp(z))
+    over = d.choose([d.number(1.0, x), d.number(-1.0, x), d.peer(x), ge.exp(z), x * ge.exp(z), ge.exp(x)])
+    return d.choose(
+        [over / under, ge.reciprocal(under), under**-1.0, ge.exp(z) * ge.reciprocal(under), 1.0 / ge.exp(x)]
+    )
+
+
+def probability(d: Draw) -> Node:
+    x = d.any(square(d))
+    p = ge.sigmoid(x)
+    return d.choose(
+        [
+            lambda: ge.softmax(x, axis=d.choose(range(-x.ndim, x.ndim))) if x.ndim else p,
+            lambda: p,
+            lambda: ge.exp(x),
+            lambda: one_plus(d, ge.exp(x)),
+            lambda: one_plus(d, -p),
+            lambda: one_plus(d, ge.expm1(x)),
+            lambda: d.number(1.0, x) - p,
+            lambda: d.reduced(d.choose([ge.sum, ge.mean]), ge.exp(x)),
+            lambda: ge.exp(x) + ge.exp(d.peer(x)),
+        ]
+    )()
+
+
+def logarithm(d: Draw) -> Node:
+    p = probability(d)
+    p = d.rearranged(p) if d.coin() else p
+    p = p[..., :1] if p.ndim and d.coin() else p
+    other = d.choose([probability(d), d.number(2.0, p), d.number(1.0, p)])
+    return ge.log(d.choose([p, p, p * other, p / other, other / p, ge.reciprocal(p)]))
+
+
+def log1p(d: Draw) -> Node:
+    x = d.any()
+    return ge.log1p(d.choose([ge.exp(x), ge.expm1(x), -ge.sigmoid(x)]))
+
+
+def picked(d: Draw) -> Node:
+    """What is made of the logarithms of probabilities, and of one-hot rows."""
+    rows, classes = d.choose((1, 2, 3)), d.choose((2, 3))
+    x, labels = d.any((rows, classes)), d.graph.constant(None, d.random.integers(0, classes, rows))
+    hot = ge.one_hot(labels, classes, d.dtype)
+    axis = d.choose([None, 1, -1, 1, 0, (0, 1)])
+    keepdims = d.random.random() < 0.2
+    if d.coin():
+        return ge.log(ge.sum(ge.multiply(*d.two(hot, ge.softmax(x, axis=d.choose((1, -1, 0))))), axis, keepdims))
+    loss = ge.sum(ge.multiply(*d.two(hot, ge.log_softmax(x, axis=d.choose((1, -1, 0))))), axis, keepdims)
+    loss = d.choose([ge.sum, ge.mean])(-loss if d.coin() else loss) if d.coin() else loss
+    return -loss if d.coin() else loss
+
+
+def reduced_loss(d: Draw) -> Node:
+    rows = d.choose((1, 2, 3))
+    loss = ge.cross_entropy(d.any((rows, 3)), d.graph.constant(None, d.random.integers(0, 3, rows)), reduction="none")
+    loss = -loss if d.coin() else loss
+    return d.reduced(d.choose([ge.sum, ge.mean]), loss) if d.coin() else loss
+
+
+def falling(d: Draw) -> Node:
+    """A power, and what falls as it grows, or seems to."""
+    x = d.any(square(d))
+    p = ge.sigmoid(d.choose([-x, -x, x, x.T]))
+    other = d.any(d.narrower(x.type.static_shape))
+    way = d.choose(
+        [p, p * other, -(other * p), p / other, p + p * other, p + other, ge.sum(p * other, 0) if x.ndim else p]
+    )
+    return ge.multiply(*d.two(ge.exp(x), way))
+
+
+def adjoint(d: Draw) -> Node:
+    """Quotients that stand in the adjoints of logarithms of powers and of quotients of them."""
+    x = d.any(square(d))
+    e = ge.exp(x)
+    total = ge.sum(e, axis=d.axes(x), keepdims=d.coin())
+    g = d.choose([d.any(total.type.static_shape), d.any(d.narrower(x.type.static_shape))])
+    bar = d.choose([g / total, g / total, g * ge.sigmoid(-x), -(g / total) + g / total])
+    bar = ge.sum(bar * x, axis=d.axes(x), keepdims=d.coin()) if d.coin() else bar
+    bar = d.rearranged(bar) if d.coin() else bar
+    p = d.choose([ge.softmax(x, axis=0) if x.ndim else ge.sigmoid(x), ge.sigmoid(x), e])
+    return ge.multiply(*d.two(d.choose([bar, g / p]), d.choose([e, p, p * g])))
+
+
 RULES: dict[str, Pattern] = {
     "neutral_factor": one_of(neutral(ge.multiply, 1.0), neutral(ge.multiply, -1.0)),
     "neutral_divisor": neutral(ge.divide, 1.0),
@@ -353,5 +471,19 @@ RULES: dict[str, Pattern] = {
     "descent_by_product": descent,
     "sum_of_products": added_product,
     "added_slice": added_slice,
+    "safe_log": logarithm,
+    "safe_log1p": log1p,
+    "softmax_by_hand": lambda d: powers(d, d.any(square(d)), ge.divide),
+    "log_softmax_by_hand": lambda d: powers(d, d.any(square(d)), ge.subtract),
+    "shifted_softmax": shifted,
+    "sigmoid_by_hand": share,
+    "inverse_power": share,
+    "power_over_sum": one_of(adjoint, lambda d: powers(d, d.any(square(d)), ge.multiply)),
+    "power_over_one_more": falling,
+    "quotient_times_divisor": adjoint,
+    "cross_entropy_by_hand": picked,
+    "log_of_picked_probability": picked,
+    "reduced_cross_entropy": reduced_loss,
+    "double_negative": lambda d: ge.negative(-reduced_loss(d)),
 }
 """By the name of a rule, what it looks for, and what it may take for that."""
