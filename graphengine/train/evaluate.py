@@ -8,8 +8,15 @@ import numpy as np
 
 from graphengine.errors import FeedError, TrainingError
 from graphengine.executable import Executable
+from graphengine.ir.leaf import Constant
 from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Node
 from graphengine.ir.op import Array
+from graphengine.ir.types import check_axes
+from graphengine.ops.activation import Identity
+from graphengine.ops.broadcast import Sum
+from graphengine.ops.elementwise import Divide, Multiply, Negative
+from graphengine.ops.loss import Loss
 from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples
 from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics
 
@@ -27,8 +34,9 @@ def evaluate(
 ) -> dict[str, float]:
     """The loss, if the graph has one, and the metrics of `data`, by name, computed by `exe.inference`.
 
-    The loss is the mean of the batches' losses by their number of examples: that of all examples at once, for a loss
-    that is a mean over examples plus what does not depend on them. A metric is computed once, of all examples.
+    The loss is the mean of the batches' losses by their number of examples, or the sum of them where it is a sum over
+    the examples: that of all examples at once, for a loss that is such a sum, or a mean over examples plus what does
+    not depend on them. A metric is computed once, of all examples.
     """
     source, bound = prepare(exe, data, metrics)
     check_size("batch_size", batch_size)
@@ -83,15 +91,16 @@ def measure(
     targets: dict[str, list[Array]] = {metric.target: [] for metric in metrics}
     total = 0.0
     examples = 0
+    adds_up = loss is not None and is_sum(exe.graph.outputs[loss])
     for batch, count in source.batches({*needs, *targets}, batch_size):
         values = exe.forward({name: batch[name] for name in needs if name in batch}, outputs)
-        total += count * float(values[loss]) if loss else 0.0
+        total += (1 if adds_up else count) * float(values[loss]) if loss else 0.0
         examples += count
         _keep(predictions, values)
         _keep(targets, batch)
     if not examples:
         raise TrainingError("there are no examples: the data has no batches")
-    measured = {"loss": total / examples} if loss else {}
+    measured = {"loss": total / (1 if adds_up else examples)} if loss else {}
     whole = {name: _joined(arrays) for name, arrays in predictions.items()}
     true = {name: _joined(arrays) for name, arrays in targets.items()}
     return measured | {metric.name: metric(whole[metric.output], true[metric.target]) for metric in metrics}
@@ -102,6 +111,20 @@ def loss_of(exe: Executable) -> str | None:
     training = exe.graph.training
     candidates = (exe.loss, training.loss if training else None, "loss")
     return next((name for name in candidates if name in exe.graph.outputs), None)
+
+
+def is_sum(loss: Node) -> bool:
+    """Whether a loss is a sum over the examples, or that times a number, and so the sum of the losses of batches."""
+    axis = batch_axis(loss.graph)
+    while isinstance(loss.op, Multiply | Divide | Negative | Identity):
+        varying = [parent for parent in loss.parents if not isinstance(parent.op, Constant)]
+        if len(varying) != 1 or (isinstance(loss.op, Divide) and varying[0] is not loss.parents[0]):
+            return False
+        (loss,) = varying
+    if isinstance(loss.op, Sum):
+        (summed,) = loss.parents
+        return axis in [summed.shape[place] for place in check_axes(loss.op.axis, summed.ndim)]
+    return isinstance(loss.op, Loss) and loss.op.reduction == "sum" and axis is not None
 
 
 def check_measures(loss: str | None, metrics: Sequence[BoundMetric]) -> None:

@@ -105,3 +105,24 @@ def test_a_batch_without_the_target_of_a_metric_is_told():
     g.input("y", ("batch", 2))
     with pytest.raises(TrainingError, match="a batch has no array 'y', which a metric has as target"):
         ge.evaluate(ge.compile(g), [{"x": np.ones((3, 2))}], "mean_squared_error")
+
+
+@pytest.mark.parametrize("kind", ["mean", "sum", "op", "scaled", "rows", "divided"])
+def test_a_loss_is_that_of_all_examples_whatever_the_batches(kind: str) -> None:
+    graph = ge.Graph(kind, dtype="float64")
+    x, y = graph.input("x", ("batch", 3)), graph.input("y", ("batch", 3))
+    error = ge.square(x * graph.parameter("w", (3,), init=ge.init.Ones()) - y)
+    losses = {
+        "mean": lambda: ge.mean(error),
+        "sum": lambda: ge.sum(error),
+        "op": lambda: ge.squared_error(x * graph["w"], y, reduction="sum"),
+        "scaled": lambda: -(0.5 * ge.sum(error) / 3.0),
+        "rows": lambda: ge.mean(ge.sum(error, axis=1)),
+        "divided": lambda: ge.sum(ge.mean(error, axis=0)),
+    }
+    graph.output("loss", losses[kind]())
+    random = np.random.default_rng(0)
+    data = {"x": random.normal(size=(10, 3)), "y": random.normal(size=(10, 3))}
+    exe = ge.compile(graph, loss="loss")
+    for size in (1, 3, 10):
+        assert ge.evaluate(exe, data, batch_size=size)["loss"] == pytest.approx(exe.forward(data)["loss"], rel=1e-12)
