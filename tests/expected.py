@@ -1,0 +1,134 @@
+"""What a program must give, and how far off it may be: node by node in wide floats, exactly and with rounding shaken.
+
+Here it is said what is comparable. A graph is evaluated by `eval` in the widest floats of the machine, and then again
+and again with every value moved at random as rounding to its node's dtype may move it: by a unit in the last place; to
+an infinity where it overflows; by a unit where it is denormal; a zero that is computed to either sign. What sums up or
+compares operands inside of one op has these moved as well.
+
+- Where all runs are NaN, or the same infinity, a program must give just that.
+- Where all are finite, it must lie within a multiple of their spread, and of the rounding of the value itself.
+- Where they differ in kind, an intermediate value overflows, or hangs on how zero is signed or on a tie: then anything
+  goes, for rewrites may compute it by other intermediate values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphengine.errors import GraphEngineError
+from graphengine.ir.node import Node
+from graphengine.ir.op import Op
+from graphengine.ir.subgraph import needed_nodes
+from graphengine.ops.elementwise import Elementwise
+from tests.random_graphs import evaluate
+
+RUNS = 6
+"""How often rounding is shaken."""
+
+SPREAD = 8.0
+"""How many times as far from the exact value as the farthest run a program may be."""
+
+ROUNDING = 32.0
+"""How many units in the last place it may be off in any case."""
+
+
+@dataclass
+class Expected:
+    """The value of one node: what exact arithmetic gives, and what each run with shaken rounding does."""
+
+    exact: np.ndarray
+    runs: np.ndarray
+    dtype: str
+
+    def decided(self) -> np.ndarray:
+        """The elements that are comparable."""
+        if self.exact.dtype.kind != "f":
+            return np.all(self.runs == self.exact, axis=0)
+        return np.all(kind_of(self.runs) == kind_of(self.exact), axis=0)
+
+    def missed(self, actual: np.ndarray) -> np.ndarray:
+        """The elements of a program's result that are wrong."""
+        if self.exact.dtype.kind != "f":
+            return self.decided() & (actual != self.exact)
+        with np.errstate(all="ignore"):
+            return self._missed(actual)
+
+    def _missed(self, actual: np.ndarray) -> np.ndarray:
+        info = np.finfo(self.dtype)
+        wide = actual.astype(self.exact.dtype)
+        spread = np.max(np.abs(self.runs - self.exact), axis=0, initial=0.0)
+        allowed = SPREAD * spread + ROUNDING * (info.eps * np.abs(self.exact) + info.smallest_subnormal)
+        is_off = (kind_of(wide) != kind_of(self.exact)) | ~(np.isinf(wide) | (np.abs(wide - self.exact) <= allowed))
+        return self.decided() & np.where(np.isnan(self.exact), ~np.isnan(wide), is_off)
+
+
+def kind_of(values: np.ndarray) -> np.ndarray:
+    """0 for what is finite, 1 and -1 for the infinities, 2 for NaN."""
+    return np.where(np.isnan(values), 2, np.where(np.isinf(values), np.sign(values), 0)).astype(int)
+
+
+def expect(
+    nodes: Mapping[str, Node], given: Mapping[str, np.ndarray], binding: Mapping[str, int], seed: int = 0
+) -> dict[str, Expected]:
+    """What is expected of `nodes`, by name, for these values of the leaves."""
+    wide = {name: value.astype(np.longdouble) if value.dtype.kind == "f" else value for name, value in given.items()}
+    order = needed_nodes(list(nodes.values()))
+    with np.errstate(all="ignore"):
+        exact = evaluate(order, wide, binding)
+        runs = [evaluate(order, wide, binding, run=Shaken([seed, run])) for run in range(RUNS)]
+    return {
+        name: Expected(np.asarray(exact[node.name]), np.stack([run[node.name] for run in runs]), node.dtype)
+        for name, node in nodes.items()
+    }
+
+
+class Shaken:
+    """An evaluation of nodes whose values are moved as rounding may move them."""
+
+    def __init__(self, seed: Sequence[int]) -> None:
+        self.random = np.random.default_rng(seed)
+
+    def __call__(self, node: Node, op: Op, operands: list[Any]) -> Any:
+        if op.is_leaf or op.is_view:
+            return op.eval(np, *operands)
+        value = op.eval(np, *operands) if isinstance(op, Elementwise) else self.inside(node, op, operands)
+        if isinstance(value, tuple):
+            return tuple(self.rounded(part, item.dtype) for part, item in zip(value, node.type.items, strict=True))
+        return self.rounded(np.asarray(value), node.dtype)
+
+    def inside(self, node: Node, op: Op, operands: list[Any]) -> Any:
+        """The value of an op that sums up or compares, with its operands moved; infinite where a sum may be."""
+        try:
+            value = op.eval(np, *map(self.moved, operands, [parent.dtype for parent in node.parents]))
+            largest = op.eval(np, *[np.abs(operand) if is_float(operand) else operand for operand in operands])
+        except GraphEngineError:  # an operand has been moved out of the op's range
+            return op.eval(np, *operands)
+        if not is_float(value):
+            return value
+        is_beyond = np.isfinite(value) & (largest > np.finfo(node.dtype).max)
+        return np.where(is_beyond, np.inf, value)
+
+    def moved(self, value: Any, dtype: str) -> Any:
+        """`value`, by a unit in the last place at most; none passes 0 or 1, so that probabilities stay such."""
+        if not is_float(value):
+            return value
+        info = np.finfo(dtype)
+        size = np.abs(value)
+        moved = size + self.random.integers(-1, 2, value.shape) * np.maximum(size * info.eps, info.smallest_subnormal)
+        within = np.clip(moved, np.where(size >= 1, 1, 0), np.where(size <= 1, 1, np.inf))
+        return np.where(size > 0, np.copysign(within, value), value)
+
+    def rounded(self, value: Any, dtype: str) -> Any:
+        """`value` as `dtype` may hold it, a zero of either sign."""
+        if not is_float(value):
+            return value
+        near = self.moved(value, dtype).astype(dtype).astype(np.longdouble)
+        return np.where(near == 0, np.copysign(near, self.random.integers(0, 2, near.shape) - 0.5), near)
+
+
+def is_float(value: object) -> bool:
+    return isinstance(value, np.ndarray | np.generic) and value.dtype.kind == "f"
