@@ -23,7 +23,6 @@ from graphengine.errors import GraphEngineError
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ops.elementwise import Elementwise
 from tests.random_graphs import evaluate
 
 RUNS = 6
@@ -34,6 +33,9 @@ SPREAD = 8.0
 
 ROUNDING = 32.0
 """How many units in the last place it may be off in any case."""
+
+INSIDE = 8
+"""By how many units in the last place the operands of an op that sums up are moved, for all that it rounds inside."""
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Shaken:
     def __call__(self, node: Node, op: Op, operands: list[Any]) -> Any:
         if op.is_leaf or op.is_view:
             return op.eval(np, *operands)
-        value = op.eval(np, *operands) if isinstance(op, Elementwise) else self.inside(node, op, operands)
+        value = op.eval(np, *operands) if op.is_elementwise else self.inside(node, op, operands)
         if isinstance(value, tuple):
             return tuple(self.rounded(part, item.dtype) for part, item in zip(value, node.type.items, strict=True))
         return self.rounded(np.asarray(value), node.dtype)
@@ -103,7 +105,9 @@ class Shaken:
     def inside(self, node: Node, op: Op, operands: list[Any]) -> Any:
         """The value of an op that sums up or compares, with its operands moved; infinite where a sum may be."""
         try:
-            value = op.eval(np, *map(self.moved, operands, [parent.dtype for parent in node.parents]))
+            value = op.eval(
+                np, *[self.moved(x, parent.dtype, INSIDE) for x, parent in zip(operands, node.parents, strict=True)]
+            )
             largest = op.eval(np, *[np.abs(operand) if is_float(operand) else operand for operand in operands])
         except GraphEngineError:  # an operand has been moved out of the op's range
             return op.eval(np, *operands)
@@ -112,13 +116,15 @@ class Shaken:
         is_beyond = np.isfinite(value) & (largest > np.finfo(node.dtype).max)
         return np.where(is_beyond, np.inf, value)
 
-    def moved(self, value: Any, dtype: str) -> Any:
-        """`value`, by a unit in the last place at most; none passes 0 or 1, so that probabilities stay such."""
+    def moved(self, value: Any, dtype: str, units: int = 1) -> Any:
+        """`value`, by so many units in the last place at most; none passes 0 or 1, so that probabilities stay such."""
         if not is_float(value):
             return value
         info = np.finfo(dtype)
         size = np.abs(value)
-        moved = size + self.random.integers(-1, 2, value.shape) * np.maximum(size * info.eps, info.smallest_subnormal)
+        moved = size + self.random.integers(-units, units + 1, value.shape) * np.maximum(
+            size * info.eps, info.smallest_subnormal
+        )
         within = np.clip(moved, np.where(size >= 1, 1, 0), np.where(size <= 1, 1, np.inf))
         return np.where(size > 0, np.copysign(within, value), value)
 
