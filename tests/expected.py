@@ -28,7 +28,7 @@ from tests.random_graphs import evaluate
 RUNS = 6
 """How often rounding is shaken."""
 
-SPREAD = 8.0
+SPREAD = 16.0
 """How many times as far from the exact value as the farthest run a program may be."""
 
 ROUNDING = 32.0

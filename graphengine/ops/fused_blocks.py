@@ -174,7 +174,8 @@ def _indices(shape: tuple[int, ...], places: int) -> Iterator[Index]:
 
 
 def _places(index: Index) -> int:
-    return math.prod(part.stop - part.start for part in index)
+    """How many elements a value of this part has at most; one that is repeated along an axis has some if that has none."""
+    return math.prod(max(1, part.stop - part.start) for part in index)
 
 
 def _part(array: Array, index: Index) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -45,7 +46,8 @@ class MatMul(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         a, b = operands
         if b.ndim <= 2 < a.ndim and a.flags.c_contiguous and out.flags.c_contiguous:
-            a, out = a.reshape(-1, a.shape[-1]), out.reshape(-1, *b.shape[1:])  # one large product, not many small ones
+            rows = math.prod(a.shape[:-1])  # of one large product, not many small ones
+            a, out = a.reshape(rows, a.shape[-1]), out.reshape(rows, *b.shape[1:])
         function = np.dot if a.ndim <= 2 and b.ndim <= 2 else np.matmul
         return function, (a, b, out)
 
@@ -58,7 +60,7 @@ class MatMul(Op):
         a_bar = sum_to(y_bar @ _swap(b), a.shape)
         if b.ndim == 2 < a.ndim:
             # As one product: one for each place of the axes ahead would be as large as b, and be summed.
-            return a_bar, reshape(a, (-1, a.shape[-1])).T @ reshape(y_bar, (-1, y_bar.shape[-1]))
+            return a_bar, _as_matrix(a).T @ _as_matrix(y_bar)
         return a_bar, sum_to(_swap(a) @ y_bar, b.shape)
 
     def _vjp_of_vectors(self, y_bar: Node, a: Node, b: Node) -> tuple[Node, Node]:
@@ -113,6 +115,11 @@ matmul = binary(MatMul)
 def transpose(x: Node, axes: Sequence[int] | None = None, *, name: str | None = None) -> Node:
     """`x` with its axes in the order `axes`; reversed for None."""
     return apply(Transpose(axes=None if axes is None else tuple(axes)), x, name=name)
+
+
+def _as_matrix(x: Node) -> Node:
+    """`x` with all its axes but the last in one."""
+    return reshape(x, (-1 if x.shape[-1] else dims.product(x.shape[:-1]), x.shape[-1]))
 
 
 def _swap(x: Node) -> Node:
