@@ -32,7 +32,8 @@ LEFT_OUT = [tuple(name for name in REWRITES if name != other) for other in REWRI
 
 
 def grow_wild(seed: int) -> Sample:
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means of no elements
         return grow(seed, SIZE, wild(seed))
 
 

@@ -174,7 +174,7 @@ def _indices(shape: tuple[int, ...], places: int) -> Iterator[Index]:
 
 
 def _places(index: Index) -> int:
-    """How many elements a value of this part has at most; one that is repeated along an axis has some if that has none."""
+    """How many elements a value of this part has at most: of an empty axis, one that is repeated there has one."""
     return math.prod(max(1, part.stop - part.start) for part in index)
 
 
