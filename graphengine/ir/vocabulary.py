@@ -23,6 +23,7 @@ __all__ = [
     "int64",
     "log",
     "log1p",
+    "lost",
     "maximum",
     "minimum",
     "multiply_high",
@@ -35,6 +36,7 @@ __all__ = [
     "sin",
     "sqrt",
     "tanh",
+    "totals",
     "uint8",
     "uint32",
     "uint64",
@@ -68,6 +70,16 @@ def erf(x: Any) -> Any:
     return type(x)(math.erf(x))
 
 
+def lost(a: Any, b: Any) -> Any:
+    """What the sum of two numbers of one dtype loses by rounding (Knuth 1969), 0 where it is not finite; else 0."""
+    if np.result_type(b) != np.result_type(a):
+        return 0.0
+    total = a + b
+    share = total - a
+    error = (a - (total - share)) + (b - share)
+    return error if error == error else 0.0
+
+
 def multiply_high(a: Any, b: Any) -> Any:
     """The upper half of the bits of a product of two uint32 or two uint64."""
     return type(a)(int(a) * int(b) >> 8 * a.itemsize)
@@ -86,6 +98,11 @@ def real(n: float) -> Any:
 def share(n: int, rank: int, ranks: int) -> range:
     """The part of range(n) that is this thread's."""
     return range(n * rank // ranks, n * (rank + 1) // ranks)
+
+
+def totals() -> Any:
+    """64 numbers as float64."""
+    return np.full(64, np.nan)
 
 
 def sigmoid(x: Any) -> Any:

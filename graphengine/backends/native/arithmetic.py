@@ -7,7 +7,7 @@ from llvmlite import ir
 from graphengine.backends.native import formula
 from graphengine.backends.native.formula import Value, call, select
 
-__all__ = ["absolute", "maximum", "minimum", "multiply_high", "plus", "sign", "whole"]
+__all__ = ["absolute", "lost", "maximum", "minimum", "multiply_high", "plus", "sign", "whole"]
 
 
 def maximum(a: Value, b: Value) -> Value:
@@ -38,6 +38,14 @@ def plus(a: Value, b: Value) -> Value:
     if isinstance(b.llvm, ir.Instruction) and b.llvm.opname == "fmul":
         b.llvm.flags.append("contract")
     return Value(a.code, a.code.fadd(a.llvm, b.llvm, flags=("reassoc", "nsz", "contract")))
+
+
+def lost(a: Value, b: Value) -> Value:
+    """What a + b, of floats of one width, loses by rounding (Knuth 1969); 0 where that is not finite."""
+    total = a + b
+    share = total - a
+    error = (a - (total - share)) + (b - share)
+    return select(error.equals(error), error, 0.0)
 
 
 def multiply_high(a: Value, b: Value) -> Value:

@@ -54,7 +54,9 @@ def functions(floats: str) -> dict[str, Any]:
         **{form.__name__: _of_two(form, _common) for form in _OF_TWO_NUMBERS},
         "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b), real)),
         "multiply_high": _of_two(arithmetic.multiply_high, lambda a, _: a),
+        "lost": _LOST,
         "share": _SHARE,
+        "totals": _TOTALS,
         "real": real,
         **{dtype: getattr(types, dtype) for dtype in _DTYPES},
         **{dtype: _cast(dtype) for dtype in _CASTS},
@@ -116,6 +118,24 @@ def _cast(dtype: str) -> Intrinsic:
     return Intrinsic(dtype, typed)
 
 
+def _lost(typing_context: Any, a: Any, b: Any) -> Typed:
+    """Of a narrower b nothing that counts is lost: the code for that is a constant, and no sum is computed."""
+
+    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        wide, part = (Value(code, argument) for argument in arguments)
+        return arithmetic.lost(wide, part).llvm if a == b else wide.like(0.0).llvm
+
+    return a(a, b), write
+
+
+def _totals(typing_context: Any) -> Typed:
+    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        room = cgutils.alloca_once(code, ir.ArrayType(ir.DoubleType(), 64))
+        return code.bitcast(room, ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(), write
+
+
 def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> Typed:
     """range(n * rank // ranks, n * (rank + 1) // ranks), of a large n in steps of a cache line of float32."""
     word = types.int64
@@ -139,3 +159,5 @@ def _bound(n: Value, rank: Value, ranks: Value) -> Value:
 
 _LINE = 16  # elements
 _SHARE = Intrinsic("share", _share)
+_LOST = Intrinsic("lost", _lost)
+_TOTALS = Intrinsic("totals", _totals)

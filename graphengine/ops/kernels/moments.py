@@ -8,7 +8,7 @@ import numpy as np
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import exp, float64, log, maximum, minimum, plus, real, share
+from graphengine.ir.vocabulary import exp, float64, log, lost, maximum, minimum, plus, real, share, totals
 from graphengine.ops.kernels.copies import fills
 from graphengine.ops.kernels.reductions import extremes, fold, sums
 
@@ -89,22 +89,24 @@ def square_places(
     rank: int,
     ranks: int,
 ) -> None:
-    """out = the sum of (x - means)^2, in blocks, divided by `divisor`."""
+    """out = the sum of (x - means)^2, divided by `divisor`; as `sum_places` adds."""
     for place in share(i * j, rank, ranks):
         row = place // j
         column = place - row * j
         to = row * out_i + column * out_j
         total = float64(0.0)
+        rest = float64(0.0)
         for outer in range(a):
             for inner in range(b):
                 first = row * x_i + column * x_j + outer * x_a + inner * x_b
-                for block in range(0, c, 1024):
+                for block in range(0, c, 128):
                     part = 0.0
-                    for p in range(block, block + 1024 if block + 1024 < c else c):
+                    for p in range(block, block + 128 if block + 128 < c else c):
                         difference = x[first + p * x_c] - means[to]
                         part = plus(part, difference * difference)
+                    rest += lost(total, part)
                     total += part
-        out[to] = real(total / divisor)
+        out[to] = real((total + rest) / divisor)
 
 
 def square_lines(
@@ -127,6 +129,8 @@ def square_lines(
 ) -> None:
     """The same of lines, element by element."""
     stretches = (n + 63) // 64
+    total = totals()
+    rest = totals()
     for place in share(i * stretches, rank, ranks):
         row = place // stretches
         begin = (place - row * stretches) * 64
@@ -134,15 +138,22 @@ def square_lines(
         to = row * out_i + begin
         for p in range(count):
             out[to + p] = 0.0
+            total[p] = 0.0
+            rest[p] = 0.0
         for outer in range(a):
             for inner in range(b):
-                for line in range(c):
-                    first = row * x_i + begin + outer * x_a + inner * x_b + line * x_c
+                for block in range(0, c, 128):
+                    for line in range(block, block + 128 if block + 128 < c else c):
+                        first = row * x_i + begin + outer * x_a + inner * x_b + line * x_c
+                        for p in range(count):
+                            difference = x[first + p] - means[to + p]
+                            out[to + p] += difference * difference
                     for p in range(count):
-                        difference = x[first + p] - means[to + p]
-                        out[to + p] += difference * difference
+                        rest[p] += lost(total[p], out[to + p])
+                        total[p] += out[to + p]
+                        out[to + p] = 0.0
         for p in range(count):
-            out[to + p] /= divisor
+            out[to + p] = real((total[p] + rest[p]) / divisor)
 
 
 def power_places(
@@ -172,15 +183,17 @@ def power_places(
         to = row * out_i + column * out_j
         m = maximum(-limit, minimum(limit, greatest[to]))
         total = float64(0.0)
+        rest = float64(0.0)
         for outer in range(a):
             for inner in range(b):
                 first = row * x_i + column * x_j + outer * x_a + inner * x_b
-                for block in range(0, c, 1024):
+                for block in range(0, c, 128):
                     part = 0.0
-                    for p in range(block, block + 1024 if block + 1024 < c else c):
+                    for p in range(block, block + 128 if block + 128 < c else c):
                         part = plus(part, exp(x[first + p * x_c] - m))
+                    rest += lost(total, part)
                     total += part
-        out[to] = log(real(total)) + m
+        out[to] = log(real(total + rest)) + m
 
 
 def power_lines(
@@ -203,6 +216,8 @@ def power_lines(
 ) -> None:
     """The same of lines, element by element."""
     stretches = (n + 63) // 64
+    total = totals()
+    rest = totals()
     for place in share(i * stretches, rank, ranks):
         row = place // stretches
         begin = (place - row * stretches) * 64
@@ -211,12 +226,21 @@ def power_lines(
         for p in range(count):
             greatest[to + p] = maximum(-limit, minimum(limit, greatest[to + p]))
             out[to + p] = 0.0
+            total[p] = 0.0
+            rest[p] = 0.0
         for outer in range(a):
             for inner in range(b):
-                for line in range(c):
-                    first = row * x_i + begin + outer * x_a + inner * x_b + line * x_c
+                for block in range(0, c, 128):
+                    for line in range(block, block + 128 if block + 128 < c else c):
+                        first = row * x_i + begin + outer * x_a + inner * x_b + line * x_c
+                        for p in range(count):
+                            out[to + p] += exp(x[first + p] - greatest[to + p])
                     for p in range(count):
-                        out[to + p] += exp(x[first + p] - greatest[to + p])
+                        rest[p] += lost(total[p], out[to + p])
+                        total[p] += out[to + p]
+                        out[to + p] = 0.0
+        for p in range(count):
+            out[to + p] = real(total[p] + rest[p])
         for p in range(count):
             out[to + p] = log(out[to + p]) + greatest[to + p]
 

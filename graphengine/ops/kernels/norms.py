@@ -1,4 +1,8 @@
-"""Kernels that normalize rows, and their adjoint. Sums are taken in blocks, so that float32 keeps its digits."""
+"""Kernels that normalize rows, and their adjoint. Sums are added up as reductions.py has it.
+
+Squares may be too large or too small for the dtype where what is normalized is not. Then they are taken once more, of
+the same differences times a power of two.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import numpy as np
 
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import plus, real, share, sqrt
+from graphengine.ir.vocabulary import float64, lost, plus, real, share, sqrt
 from graphengine.ops.kernels.in_place import call_over
 
 __all__ = ["row_norm_adjoints", "row_norms"]
@@ -35,7 +39,7 @@ def row_norms(
     none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
     scale, shift = (*affine, none, none)[:2]
     sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
-    return [call_over(norm_rows, (x, scale, shift, out, epsilon, *sizes), "x")]
+    return [call_over(norm_rows, (x, scale, shift, out, epsilon, *_safe_squares(x), *sizes), "x")]
 
 
 def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: bool) -> list[LoopCall] | None:
@@ -45,7 +49,14 @@ def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: 
     if not all(array.flags.c_contiguous for array in (g, x)):
         return None
     n = x.shape[-1]
-    return [call_over(norm_adjoint_rows, (g, x, out, epsilon, x.size // n, n, int(centered)), "g", "x")]
+    arguments = (g, x, out, epsilon, *_safe_squares(x), x.size // n, n, int(centered))
+    return [call_over(norm_adjoint_rows, arguments, "g", "x")]
+
+
+def _safe_squares(x: Array) -> tuple[float, float, float]:
+    """Between which bounds a mean of squares is taken for right, and by what differences are multiplied outside."""
+    limits = np.finfo(x.dtype)
+    return float(limits.tiny / limits.eps), float(limits.max), 2.0 ** (100 if x.itemsize == 4 else 600)
 
 
 def norm_rows(
@@ -54,6 +65,9 @@ def norm_rows(
     shift: Array,
     out: Array,
     epsilon: float,
+    least: float,
+    most: float,
+    power: float,
     rows: int,
     n: int,
     groups: int,
@@ -68,22 +82,34 @@ def norm_rows(
         first = row * n
         mean = 0.0
         if centered == 1:
-            for block in range(0, n, 1024):
+            total = float64(0.0)
+            rest = float64(0.0)
+            for block in range(0, n, 128):
                 part = 0.0
-                for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
+                for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
                     part = plus(part, x[p])
-                mean += part
-            mean /= real(n)
-        squares = 0.0
-        for block in range(0, n, 1024):
-            part = 0.0
-            for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
-                difference = x[p] - mean
-                part = plus(part, difference * difference)
-            squares += part
-        r = 1.0 / sqrt(squares / real(n) + epsilon)
+                rest += lost(total, part)
+                total += part
+            mean = real((total + rest) / float64(n))
+        k = 1.0
+        v = 0.0
+        for trial in range(2):
+            if trial == 0 or not (v > least and v <= most):
+                if trial == 1:
+                    k = power if v <= least else 1.0 / power
+                total = float64(0.0)
+                rest = float64(0.0)
+                for block in range(0, n, 128):
+                    part = 0.0
+                    for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
+                        difference = (x[p] - mean) * k
+                        part = plus(part, difference * difference)
+                    rest += lost(total, part)
+                    total += part
+                v = real((total + rest) / float64(n)) + epsilon * k * k
+        r = 1.0 / sqrt(v)
         for p in range(first, first + n):
-            out[p] = (x[p] - mean) * r
+            out[p] = (x[p] - mean) * k * r
         if affine > 0 and space == 1:
             channel = row % groups * n
             for p in range(n):
@@ -103,7 +129,18 @@ def norm_rows(
 
 
 def norm_adjoint_rows(
-    g: Array, x: Array, out: Array, epsilon: float, rows: int, n: int, centered: int, rank: int, ranks: int
+    g: Array,
+    x: Array,
+    out: Array,
+    epsilon: float,
+    least: float,
+    most: float,
+    power: float,
+    rows: int,
+    n: int,
+    centered: int,
+    rank: int,
+    ranks: int,
 ) -> None:
     """Two passes that sum, and one that writes."""
     for row in share(rows, rank, ranks):
@@ -111,28 +148,47 @@ def norm_adjoint_rows(
         mean = 0.0
         g_mean = 0.0
         if centered == 1:
-            for block in range(0, n, 1024):
+            total = float64(0.0)
+            rest = float64(0.0)
+            g_total = float64(0.0)
+            g_rest = float64(0.0)
+            for block in range(0, n, 128):
                 part = 0.0
                 g_part = 0.0
-                for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
+                for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
                     part = plus(part, x[p])
                     g_part = plus(g_part, g[p])
-                mean += part
-                g_mean += g_part
-            mean /= real(n)
-            g_mean /= real(n)
-        squares = 0.0
+                rest += lost(total, part)
+                total += part
+                g_rest += lost(g_total, g_part)
+                g_total += g_part
+            mean = real((total + rest) / float64(n))
+            g_mean = real((g_total + g_rest) / float64(n))
+        k = 1.0
+        v = 0.0
         across = 0.0
-        for block in range(0, n, 1024):
-            part = 0.0
-            g_part = 0.0
-            for p in range(first + block, first + (block + 1024 if block + 1024 < n else n)):
-                difference = x[p] - mean
-                part = plus(part, difference * difference)
-                g_part = plus(g_part, g[p] * difference)
-            squares += part
-            across += g_part
-        r = 1.0 / sqrt(squares / real(n) + epsilon)
-        slope = across / real(n) * r * r
+        for trial in range(2):
+            if trial == 0 or not (v > least and v <= most):
+                if trial == 1:
+                    k = power if v <= least else 1.0 / power
+                total = float64(0.0)
+                rest = float64(0.0)
+                g_total = float64(0.0)
+                g_rest = float64(0.0)
+                for block in range(0, n, 128):
+                    part = 0.0
+                    g_part = 0.0
+                    for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
+                        difference = (x[p] - mean) * k
+                        part = plus(part, difference * difference)
+                        g_part = plus(g_part, g[p] * difference)
+                    rest += lost(total, part)
+                    total += part
+                    g_rest += lost(g_total, g_part)
+                    g_total += g_part
+                v = real((total + rest) / float64(n)) + epsilon * k * k
+                across = real((g_total + g_rest) / float64(n))
+        slope = across / v
+        r = 1.0 / sqrt(v)
         for p in range(first, first + n):
-            out[p] = r * (g[p] - g_mean - (x[p] - mean) * slope)
+            out[p] = r * (g[p] - g_mean - (x[p] - mean) * k * slope) * k

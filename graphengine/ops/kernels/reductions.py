@@ -1,4 +1,8 @@
-"""Kernels that make one number of many, over any axes: sums, means, and what is greatest or least."""
+"""Kernels that make one number of many, over any axes: sums, means, and what is greatest or least.
+
+The error of a sum does not grow with the count. What is added up in the dtype itself are blocks of at most 128; their
+sums are added in twice its digits: in float64 if they are float32, and as a float64 and what that loses if not.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import numpy as np
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import float64, int64, maximum, plus, real, share
+from graphengine.ir.vocabulary import float64, int64, lost, maximum, plus, real, share, totals
 from graphengine.ops.kernels.copies import fills
 from graphengine.ops.kernels.layout import Axis, nest, outspread
 
@@ -103,20 +107,22 @@ def sum_places(
     rank: int,
     ranks: int,
 ) -> None:
-    """Each sum for itself, in blocks, so that the error of float32 does not grow with the count."""
+    """Each sum for itself: blocks of 128, and their sums in twice the digits."""
     for place in share(i * j, rank, ranks):
         row = place // j
         column = place - row * j
         total = float64(0.0)
+        rest = float64(0.0)
         for outer in range(a):
             for inner in range(b):
                 first = row * x_i + column * x_j + outer * x_a + inner * x_b
-                for block in range(0, c, 1024):
+                for block in range(0, c, 128):
                     part = 0.0
-                    for p in range(block, block + 1024 if block + 1024 < c else c):
+                    for p in range(block, block + 128 if block + 128 < c else c):
                         part = plus(part, x[first + p * x_c])
+                    rest += lost(total, part)
                     total += part
-        out[row * out_i + column * out_j] = real(total / divisor)
+        out[row * out_i + column * out_j] = real((total + rest) / divisor)
 
 
 def count_places(
@@ -167,8 +173,10 @@ def sum_lines(
     rank: int,
     ranks: int,
 ) -> None:
-    """Lines added to each other, four at a time, in stretches that stay in registers or near them."""
+    """Lines added to each other, four at a time, in stretches that stay in the cache: blocks of 128 lines as above."""
     stretches = (n + 63) // 64
+    total = totals()
+    rest = totals()
     for place in share(i * stretches, rank, ranks):
         row = place // stretches
         begin = (place - row * stretches) * 64
@@ -176,22 +184,29 @@ def sum_lines(
         to = row * out_i + begin
         for p in range(count):
             out[to + p] = 0.0
+            total[p] = 0.0
+            rest[p] = 0.0
         for outer in range(a):
             for inner in range(b):
-                first = row * x_i + begin + outer * x_a + inner * x_b
-                fours = c // 4 * 4
-                for line in range(0, fours, 4):
-                    at = first + line * x_c
+                for block in range(0, c, 128):
+                    first = row * x_i + begin + outer * x_a + inner * x_b + block * x_c
+                    lines = 128 if c - block > 128 else c - block
+                    fours = lines // 4 * 4
+                    for line in range(0, fours, 4):
+                        at = first + line * x_c
+                        for p in range(count):
+                            ahead = x[at + p] + x[at + x_c + p]
+                            behind = x[at + 2 * x_c + p] + x[at + 3 * x_c + p]
+                            out[to + p] += ahead + behind
+                    for line in range(fours, lines):
+                        for p in range(count):
+                            out[to + p] += x[first + line * x_c + p]
                     for p in range(count):
-                        ahead = x[at + p] + x[at + x_c + p]
-                        behind = x[at + 2 * x_c + p] + x[at + 3 * x_c + p]
-                        out[to + p] += ahead + behind
-                for line in range(fours, c):
-                    for p in range(count):
-                        out[to + p] += x[first + line * x_c + p]
-        if divisor != 1.0:
-            for p in range(count):
-                out[to + p] /= divisor
+                        rest[p] += lost(total[p], out[to + p])
+                        total[p] += out[to + p]
+                        out[to + p] = 0.0
+        for p in range(count):
+            out[to + p] = real((total[p] + rest[p]) / divisor)
 
 
 def extreme_places(

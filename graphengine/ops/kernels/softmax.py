@@ -1,6 +1,7 @@
 """Kernels of the softmax: of rows, and of lines side by side, which are reduced across.
 
-Rows are taken in blocks, so that exp runs along many short ones without a stop, and finds them in the cache.
+Rows are taken in blocks, so that exp runs along many short ones without a stop, and finds them in the cache. Sums are
+added up as reductions.py has it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from math import inf
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import exp, int64, log, maximum, plus, share
+from graphengine.ir.vocabulary import exp, float64, int64, log, lost, maximum, plus, real, share, totals
 from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.in_place import call_over
 
@@ -101,10 +102,15 @@ def softmax_rows(x: Array, out: Array, lowest: float, rows: int, n: int, togethe
         for p in range(begin * n, end * n):
             out[p] = exp(out[p])
         for row in range(begin, end):
-            total = 0.0
-            for p in range(row * n, row * n + n):
-                total = plus(total, out[p])
-            part = 1.0 / total
+            total = float64(0.0)
+            rest = float64(0.0)
+            for some in range(row * n, row * n + n, 128):
+                part = 0.0
+                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
+                    part = plus(part, out[p])
+                rest += lost(total, part)
+                total += part
+            part = 1.0 / real(total + rest)
             for p in range(row * n, row * n + n):
                 out[p] *= part
 
@@ -114,6 +120,8 @@ def softmax_lines(
 ) -> None:
     """Columns, in stretches of lines that lie side by side."""
     stretches = (inner + 63) // 64
+    total = totals()
+    rest = totals()
     for place in share(outer * stretches, rank, ranks):
         plane = place // stretches
         begin = (place - plane * stretches) * 64
@@ -130,9 +138,18 @@ def softmax_lines(
                 out[first + k * inner + p] = exp(x[first + k * inner + p] - along[work + p])
         for p in range(count):
             along[work + p] = 0.0
-        for k in range(n):
+            total[p] = 0.0
+            rest[p] = 0.0
+        for block in range(0, n, 128):
+            for k in range(block, block + 128 if block + 128 < n else n):
+                for p in range(count):
+                    along[work + p] += out[first + k * inner + p]
             for p in range(count):
-                along[work + p] += out[first + k * inner + p]
+                rest[p] += lost(total[p], along[work + p])
+                total[p] += along[work + p]
+                along[work + p] = 0.0
+        for p in range(count):
+            along[work + p] = real(total[p] + rest[p])
         for p in range(count):
             along[work + p] = 1.0 / along[work + p]
         for k in range(n):
@@ -156,10 +173,15 @@ def log_softmax_rows(
         for p in range(begin * n, end * n):
             work[p] = exp(out[p])
         for row in range(begin, end):
-            total = 0.0
-            for p in range(row * n, row * n + n):
-                total = plus(total, work[p])
-            excess = log(total)
+            total = float64(0.0)
+            rest = float64(0.0)
+            for some in range(row * n, row * n + n, 128):
+                part = 0.0
+                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
+                    part = plus(part, work[p])
+                rest += lost(total, part)
+                total += part
+            excess = log(real(total + rest))
             for p in range(row * n, row * n + n):
                 out[p] -= excess
 
@@ -169,6 +191,8 @@ def log_softmax_lines(
 ) -> None:
     """Columns, in stretches of lines that lie side by side."""
     stretches = (inner + 63) // 64
+    total = totals()
+    rest = totals()
     for place in share(outer * stretches, rank, ranks):
         plane = place // stretches
         begin = (place - plane * stretches) * 64
@@ -185,9 +209,18 @@ def log_softmax_lines(
                 out[first + k * inner + p] = x[first + k * inner + p] - along[work + p]
         for p in range(count):
             along[work + p] = 0.0
-        for k in range(n):
+            total[p] = 0.0
+            rest[p] = 0.0
+        for block in range(0, n, 128):
+            for k in range(block, block + 128 if block + 128 < n else n):
+                for p in range(count):
+                    along[work + p] += exp(out[first + k * inner + p])
             for p in range(count):
-                along[work + p] += exp(out[first + k * inner + p])
+                rest[p] += lost(total[p], along[work + p])
+                total[p] += along[work + p]
+                along[work + p] = 0.0
+        for p in range(count):
+            along[work + p] = real(total[p] + rest[p])
         for p in range(count):
             along[work + p] = log(along[work + p])
         for k in range(n):
@@ -226,10 +259,15 @@ def cross_entropy_rows(
         for p in range(begin * n, end * n):
             work[p] = exp(work[p])
         for row in range(begin, end):
-            total = 0.0
-            for p in range(row * n, row * n + n):
-                total = plus(total, work[p])
-            work[begin * n + row - begin] = total  # where powers of this row or one before it were
+            total = float64(0.0)
+            rest = float64(0.0)
+            for some in range(row * n, row * n + n, 128):
+                part = 0.0
+                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
+                    part = plus(part, work[p])
+                rest += lost(total, part)
+                total += part
+            work[begin * n + row - begin] = real(total + rest)  # where powers of this row or one before it were
         for row in range(begin, end):
             terms[row] = log(work[begin * n + row - begin]) - terms[row]
 
@@ -259,10 +297,15 @@ def softmax_error_rows(
         for p in range(begin * n, end * n):
             out[p] = exp(out[p])
         for row in range(begin, end):
-            total = 0.0
-            for p in range(row * n, row * n + n):
-                total = plus(total, out[p])
-            part = 1.0 / total
+            total = float64(0.0)
+            rest = float64(0.0)
+            for some in range(row * n, row * n + n, 128):
+                part = 0.0
+                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
+                    part = plus(part, out[p])
+                rest += lost(total, part)
+                total += part
+            part = 1.0 / real(total + rest)
             for p in range(row * n, row * n + n):
                 out[p] *= part
             label = int64(labels[row])

@@ -41,17 +41,23 @@ def probabilities(x: Array) -> list[LoopCall] | None:
 
 @lru_cache(maxsize=1024)
 def _kernel(term: str, arity: int) -> Kernel:
-    """Writes the sums of `width` terms each, the last perhaps of fewer, into `parts`."""
+    """Writes the sums of `width` terms each, the last perhaps of fewer, into `parts`; added as reductions.py has it."""
     arrays = [f"a{place}" for place in range(arity)]
-    loads = [f"            x{place} = a{place}[p]" for place in range(arity)]
+    loads = [f"                x{place} = a{place}[p]" for place in range(arity)]
     lines = [
         f"def sum_terms({', '.join(arrays)}, parts, count, width, rank, ranks):",
         "    for part in share((count + width - 1) // width, rank, ranks):",
-        "        total = 0.0",
-        "        for p in range(part * width, (part + 1) * width if (part + 1) * width < count else count):",
+        "        end = (part + 1) * width if (part + 1) * width < count else count",
+        "        total = float64(0.0)",
+        "        rest = float64(0.0)",
+        "        for block in range(part * width, end, 128):",
+        "            some = 0.0",
+        "            for p in range(block, block + 128 if block + 128 < end else end):",
         *loads,
-        f"            total = plus(total, {term})",
-        "        parts[part] = total",
+        f"                some = plus(some, {term})",
+        "            rest += lost(total, some)",
+        "            total += some",
+        "        parts[part] = real(total + rest)",
     ]
     return Kernel("sum_terms", "\n".join(lines) + "\n")
 
