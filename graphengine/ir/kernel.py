@@ -64,7 +64,7 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "bool": "whether a number is not 0",
         "plus": "a + b, of a sum whose terms may be added in any order",
         "lost": "what a sum a + b loses by rounding; 0 where a has more digits than b, or nothing finite comes out",
-        "totals": "64 numbers as float64, of this thread's own, whatever stands there: totals()",
+        "totals": "512 numbers as float64, of this thread's own, whatever stands there: totals()",
         "multiply_high": "the upper half of the bits of a product of two uint32 or two uint64",
         "share": "the part of range(n) that is this thread's: share(n, rank, ranks)",
     }

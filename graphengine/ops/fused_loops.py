@@ -7,9 +7,9 @@ Threads share the outermost loop that every reduction keeps, so that the result 
 there is none, and the space is large, the space is cut into a number of pieces that depends on its size alone. Each is
 reduced by itself into scratch memory, and a second kernel reduces those.
 
-A sum of n floats over the inner loops adds up blocks of at most 1,024 by registers of several lanes, and the blocks in
-float64: its error is at most that of one block, 1024 u sum |x|, whatever n (u is 2^-24 for float32), and mostly near
-that of NumPy's pairwise sum. A sum over outer loops alone adds line after line in the result's dtype, as NumPy does.
+A sum of n floats adds up blocks of at most 128 elements, or lines of them, in its dtype, and the blocks in twice the
+digits: its error is at most that of one block, about 128 u sum |x|, whatever n (u is 2^-24 for float32), and mostly
+below that of NumPy's pairwise sum.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PIECE = 8192
 MOST_PIECES = 64
 """The most pieces: enough for as many threads, few enough to be reduced quickly."""
 
-WIDE = 64
+WIDE = 128
 """How many places the axes that all reductions keep have at least, if threads share those."""
 
 

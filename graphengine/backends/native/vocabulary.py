@@ -130,7 +130,7 @@ def _lost(typing_context: Any, a: Any, b: Any) -> Typed:
 
 def _totals(typing_context: Any) -> Typed:
     def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        room = cgutils.alloca_once(code, ir.ArrayType(ir.DoubleType(), 64))
+        room = cgutils.alloca_once(code, ir.ArrayType(ir.DoubleType(), 512))
         return code.bitcast(room, ir.DoubleType().as_pointer())
 
     return types.CPointer(types.float64)(), write

@@ -45,16 +45,17 @@ class Lines:
         """An element of the array where it is known: within as many loops as `reach` says."""
         return f"{array}[{self._offset(steps[: reach(steps)])}]"
 
-    def sweep(self, steps: Steps, start: int, array: str, form: str) -> list[str]:
-        """Statements that write `form` to the array along all loops from number `start` on that it moves along.
+    def sweep(self, steps: Steps, start: int, array: str, *forms: str) -> list[str]:
+        """These statements along all loops from number `start` on that the array moves along.
 
-        In `form`, {} stands for the element.
+        In a form, {} stands for the element.
         """
         inner = [number for number in range(start, len(steps)) if steps[number] != "0"]
         heads = [f"for {self.loops[number].variable} in {self.loops[number].whole}:" for number in inner]
         terms = [self._term(steps[: number + 1]) for number, step in enumerate(steps) if step != "0"]
         element = f"{array}[{' + '.join(terms) or 0}]"
-        return ["    " * depth + line for depth, line in enumerate([*heads, f"{element} = {form.format(element)}"])]
+        nested = ["    " * depth + head for depth, head in enumerate(heads)]
+        return [*nested, *("    " * len(heads) + form.replace("{}", element) for form in forms)]
 
     def __iter__(self) -> Iterator[str]:
         for depth, loop in enumerate(self.loops):

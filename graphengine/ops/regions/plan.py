@@ -13,7 +13,7 @@ import numpy as np
 from graphengine.ir.kernel import Kernel
 from graphengine.ir.types import DType, check_dtype
 from graphengine.ops.regions.nest import Nest, Strides, aligned, nest
-from graphengine.ops.regions.region import Region, Result, sums, totals
+from graphengine.ops.regions.region import Region, Result, part, sums, totals
 from graphengine.ops.regions.text import Form, kernel, numbers
 from graphengine.ops.regions.walk import Walk
 
@@ -73,7 +73,28 @@ def plan(region: Region, layouts: tuple[Layout, ...], same: tuple[int, ...], pie
         return None
     if 0 in space.shape:
         return None if space.reductions else ()
+    if _walk(space, space.nest(), 0, ()).is_mixed:
+        return _apart(region, layouts, same)
     return _planned(space, same, pieces)
+
+
+def _apart(region: Region, layouts: tuple[Layout, ...], same: tuple[int, ...]) -> tuple[Planned, ...] | None:
+    """The calls that compute reductions over different axes one after the other, and what is not reduced at last.
+
+    That may be written over what the others read.
+    """
+    reductions = [place for place, result in enumerate(region.results) if result.reduction is not None]
+    whole = [place for place in range(len(region.results)) if place not in reductions]
+    calls: list[Planned] = []
+    for group in (*([place] for place in reductions), *([whole] if whole else [])):
+        places = [*group, *range(len(region.results), len(layouts))]
+        first = [same[place] for place in places]
+        own = tuple([first.index(each) for each in first])
+        planned = plan(part(region, tuple(group)), tuple([layouts[place] for place in places]), own, 0)
+        if planned is None:
+            return None
+        calls += [replace(call, arrays=tuple([places[place] for place in call.arrays])) for call in planned]
+    return tuple(calls)
 
 
 def _space(region: Region, layouts: Sequence[Layout]) -> _Space | None:
@@ -131,12 +152,7 @@ def _call(space: _Space, loops: Nest, places: Sequence[int], pieces: int) -> Pla
     cut = tuple([place for place in range(count) if places[place] != place])
     chosen = sorted(dict.fromkeys(places), key=lambda place: space.dtypes[place] != "float64")
     rows = {places[place]: space.row(place) for place in cut}
-    walk = Walk(
-        Nest(loops.sizes, tuple([loops.strides[place] for place in chosen])),
-        tuple([loops.strides[place] for place in space.reductions]),
-        pieces,
-        tuple([rows.get(place, 0) for place in chosen]),
-    )
+    walk = _walk(space, loops, pieces, tuple([rows.get(place, 0) for place in chosen]), chosen)
     steps, sizes = walk.steps()
     form = Form(
         loops=tuple(walk.loops()),
@@ -146,11 +162,18 @@ def _call(space: _Space, loops: Nest, places: Sequence[int], pieces: int) -> Pla
         loads=tuple([chosen.index(place) for place in places[count:]]),
         stores=tuple([chosen.index(place) for place in places[:count]]),
         kept=tuple([walk.kept(loops.strides[place]) for place in range(count)]),
+        cell=walk.cell,
     )
     region = sums(space.region, cut)
     text = kernel(region, form)
     given = numbers(region, space.counts)
     return None if text is None else Planned(text, tuple(chosen), (*sizes.values(), *given.values()))
+
+
+def _walk(space: _Space, loops: Nest, pieces: int, rows: tuple[int, ...], chosen: Sequence[int] = ()) -> Walk:
+    """The walk over `loops` with the arrays at the places `chosen`."""
+    own = Nest(loops.sizes, tuple([loops.strides[place] for place in chosen]))
+    return Walk(own, tuple([loops.strides[place] for place in space.reductions]), pieces, rows)
 
 
 def _total(space: _Space, group: Sequence[int], rows: Sequence[int], pieces: int) -> Planned | None:

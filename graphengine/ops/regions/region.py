@@ -12,7 +12,7 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import DType, check_axes, check_dtype
 from graphengine.ops.broadcast import Reduction
 
-__all__ = ["Load", "Number", "Region", "Result", "Step", "Value", "region_of", "single", "sums", "totals"]
+__all__ = ["Load", "Number", "Region", "Result", "Step", "Value", "part", "region_of", "single", "sums", "totals"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,12 @@ def totals(kinds: tuple[str, ...], dtypes: tuple[DType, ...]) -> Region:
     """The region that reduces each operand, of two axes, over the first."""
     loads = tuple(Load(place, dtype) for place, dtype in enumerate(dtypes))
     return Region(loads, tuple(Result(place, kind, (0,)) for place, kind in enumerate(kinds)))
+
+
+@lru_cache(maxsize=4096)
+def part(region: Region, places: tuple[int, ...]) -> Region:
+    """The region of the results at `places` alone."""
+    return Region(region.values, tuple([region.results[place] for place in places]))
 
 
 @lru_cache(maxsize=4096)

@@ -29,7 +29,7 @@ class Form:
     """All that the text depends on besides the region: loops, dtypes and steps of the array parameters, and sizes.
 
     `loads` and `stores` give the array parameter of every operand and of every result, and `kept` says along which
-    loops a result moves.
+    loops a result moves. `cell` is where totals of lines stand, if there are any.
     """
 
     loops: tuple[Loop, ...]
@@ -39,6 +39,7 @@ class Form:
     loads: tuple[int, ...]
     stores: tuple[int, ...]
     kept: tuple[tuple[bool, ...], ...]
+    cell: str | None
 
     @property
     def floats(self) -> DType:
@@ -177,6 +178,7 @@ class _Writer:
             number=place + 1,
             start=self._typed(zero if is_sum else f"start{place}", dtype),
             count=self._typed(f"count{place}", dtype),
+            cell=self._form.cell,
         ).write(self._lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from graphengine.ops.regions.lines import Loop, Steps
@@ -9,8 +10,14 @@ from graphengine.ops.regions.nest import Nest, Strides
 
 __all__ = ["BLOCK", "Walk"]
 
-BLOCK = 1024
-"""How many elements are added up in registers before they are added to a total."""
+BLOCK = 128
+"""How many elements, or lines, are added up in the dtype before they are added to a total."""
+
+STRIPS = 8
+"""Into how many strips lines are cut at least, for as many threads, unless these are narrow."""
+
+NARROWEST, WIDEST = 64, 512
+"""How many elements of lines a strip has at least, and at most: as many as `totals` of kernels are."""
 
 FEW = 16
 """Of fewer lines than these, threads share the elements of each rather than the lines, if these are long."""
@@ -29,14 +36,57 @@ class Walk:
     rows: tuple[int, ...]
 
     @property
+    def adds_lines(self) -> bool:
+        """Whether all reductions are of so many lines that these are added up in blocks, strip by strip."""
+        if not self.is_across:
+            return False
+        lines = math.prod(self._reduced_sizes)
+        return -(-lines // max(1, self.pieces)) > BLOCK
+
+    @property
+    def is_across(self) -> bool:
+        """Whether a reduction keeps the innermost loop, but not all others."""
+        return any(any(strides[-1:]) and not all(strides) for strides in self.reduced)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether lines would have to be added up in blocks, and cannot, as not all reductions are over the same."""
+        return self.adds_lines and len({tuple(map(bool, strides)) for strides in self.reduced}) > 1
+
+    @property
     def blocks(self) -> int:
-        """The number of blocks of the innermost loop (of a piece of it); 0 if none reduces it, or it is short."""
-        if not self.nest.sizes or all(strides[-1] for strides in self.reduced):
+        """The number of blocks of the loop that is cut into them (of a piece of it); 0 if it is short, or there is none.
+
+        It is the innermost loop if one reduces that, and the one around it if lines are added up.
+        """
+        if not self.nest.sizes or (not self.adds_lines and all(strides[-1] for strides in self.reduced)):
             return 0
-        size = self.nest.sizes[-1]
-        if self.pieces and len(self.nest.sizes) == 1:
+        loop = self._cut
+        size = self.nest.sizes[loop]
+        if self.pieces and loop == 0:
             size = -(-size // self.pieces)
         return -(-size // BLOCK) if size > BLOCK else 0
+
+    @property
+    def strips(self) -> int:
+        """The number of strips of lines that are added up; 0 if none are."""
+        return -(-self.nest.sizes[-1] // self.width) if self.adds_lines else 0
+
+    @property
+    def width(self) -> int:
+        """How many elements of lines a strip has."""
+        return min(WIDEST, max(NARROWEST, self.nest.sizes[-1] // STRIPS))
+
+    @property
+    def _cut(self) -> int:
+        """The loop that is cut into blocks."""
+        return len(self.nest.sizes) - (2 if self.adds_lines else 1)
+
+    @property
+    def _reduced_sizes(self) -> list[int]:
+        """Of the loops around the innermost that a reduction does not keep."""
+        pairs = zip(self.nest.sizes[:-1], *(strides[:-1] for strides in self.reduced), strict=True)
+        return [size for size, *steps in pairs if not all(steps)]
 
     @property
     def shared(self) -> int | None:
@@ -54,20 +104,38 @@ class Walk:
         for number in range(len(self.nest.sizes)):
             whole = f"share(n{number}, rank, ranks)" if number == self.shared else f"range(n{number})"
             part = ("piece", "pieces") if self.pieces and number == 0 else None
-            if self.blocks and number == len(self.nest.sizes) - 1:
+            if self.strips and number == self._first:
+                innermost = self.shared == len(self.nest.sizes) - 1
+                loops.append(Loop("strip", "share(strips, rank, ranks)" if innermost else "range(strips)", None))
+            if self.blocks and number == self._cut:
                 loops.append(Loop("block", "range(blocks)", None))
                 part = ("piece * blocks + block", "pieces * blocks") if part else ("block", "blocks")
+            if self.strips and number == len(self.nest.sizes) - 1:
+                end = "width * strip + width"
+                whole = f"range(width * strip, {end} if {end} < n{number} else n{number})"
             loops.append(Loop(f"i{number}", f"share(n{number}, {', '.join(part)})" if part else whole, whole))
         return loops
 
+    @property
+    def cell(self) -> str | None:
+        """Where a total of the innermost loop's place stands among those of the strip; None if there are no strips."""
+        return f"i{len(self.nest.sizes) - 1} - width * strip" if self.strips else None
+
+    @property
+    def _first(self) -> int:
+        """The outermost loop that reductions of lines do not keep."""
+        return next(number for number, step in enumerate(self.reduced[0]) if not step)
+
     def kept(self, strides: Strides) -> tuple[bool, ...]:
         """Along which of the loops a result moves: for every piece it has a place of its own."""
-        return tuple([bool(step) for step in self._along(strides, 1, strides[-1:])])
+        return tuple([bool(step) for step in self._along(strides, 1, 1, strides[self._cut] if self.blocks else 0)])
 
     def steps(self) -> tuple[list[Steps], dict[str, int]]:
         """The strides of every array along the loops, by name; and the sizes and strides that a kernel is given."""
         given = {f"n{number}": size for number, size in enumerate(self.nest.sizes)}
-        given |= {name: count for name, count in (("pieces", self.pieces), ("blocks", self.blocks)) if count}
+        more = {"pieces": self.pieces, "strips": self.strips, "blocks": self.blocks}
+        more |= {"width": self.width} if self.strips else {}
+        given |= {name: count for name, count in more.items() if count}
         names: dict[tuple[int, int], str] = {}
 
         def name(loop: int, stride: int) -> str:
@@ -78,10 +146,14 @@ class Walk:
                 given[names[loop, stride]] = stride
             return names[loop, stride]
 
-        along = [self._along(strides, row, (0,)) for strides, row in zip(self.nest.strides, self.rows, strict=True)]
+        along = [self._along(strides, row, 0, 0) for strides, row in zip(self.nest.strides, self.rows, strict=True)]
         return [tuple([name(loop, stride) for loop, stride in enumerate(strides)]) for strides in along], given
 
-    def _along(self, strides: Strides, piece: int, block: Strides) -> Strides:
-        """`strides`, and those from piece to piece and from block to block, if there are such loops."""
-        pieces, blocks = (piece,) if self.pieces else (), block if self.blocks else ()
-        return (*pieces, *strides[:-1], *blocks, *strides[-1:])
+    def _along(self, strides: Strides, piece: int, strip: int, block: int) -> Strides:
+        """`strides`, and those from piece to piece, from strip to strip and from block to block, if there are such."""
+        found = [piece] if self.pieces else []
+        for number, stride in enumerate(strides):
+            found += [strip] if self.strips and number == self._first else []
+            found += [block] if self.blocks and number == self._cut else []
+            found.append(stride)
+        return tuple(found)
