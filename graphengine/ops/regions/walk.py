@@ -55,7 +55,7 @@ class Walk:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks of the loop that is cut into them (of a piece of it); 0 if it is short, or there is none.
+        """The number of blocks of the loop that is cut into them (of a piece of it); 0 if it is short, or none is cut.
 
         It is the innermost loop if one reduces that, and the one around it if lines are added up.
         """
