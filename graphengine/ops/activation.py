@@ -13,13 +13,14 @@ from graphengine.errors import DTypeError
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, check_axis
+from graphengine.ir.types import TensorType, check_axes, check_axis
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import Bounded, at_least, at_most, mask, maximum_into, not_equal, where
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import Erf, erf, erf_into
 from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
 from graphengine.ops.run_all import run_all
+from graphengine.ops.sums import summed
 
 __all__ = [
     "elu",
@@ -304,7 +305,8 @@ class Softmax(_AlongAxis):
         return (self._reduced(x),)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _softmax, (*operands, self.axis, out, *scratch)
+        (along,) = scratch
+        return _softmax, (*operands, self.axis, out, along, summed(out, check_axes((self.axis,), out.ndim), along))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         return softmaxes(out, operands[0], self.axis, scratch[0])
@@ -327,7 +329,9 @@ class LogSoftmax(_AlongAxis):
         return self._reduced(x), y
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _log_softmax, (*operands, self.axis, out, *scratch)
+        along, work = scratch
+        total = summed(work, check_axes((self.axis,), out.ndim), along)
+        return _log_softmax, (*operands, self.axis, out, along, work, total)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         return log_softmaxes(out, operands[0], self.axis, *scratch)
@@ -394,19 +398,19 @@ def _half_one_plus_times(x: Array, work: Array, out: Array) -> None:
     np.multiply(x, work, out)
 
 
-def _softmax(x: Array, axis: int, out: Array, along: Array) -> None:
+def _softmax(x: Array, axis: int, out: Array, along: Array, total: Call) -> None:
     np.maximum.reduce(x, axis, None, along, keepdims=True, initial=-np.inf)
     np.subtract(x, along, out)
     np.exp(out, out)
-    np.add.reduce(out, axis, None, along, keepdims=True)
+    run_all([total])
     np.divide(out, along, out)
 
 
-def _log_softmax(x: Array, axis: int, out: Array, along: Array, work: Array) -> None:
+def _log_softmax(x: Array, axis: int, out: Array, along: Array, work: Array, total: Call) -> None:
     np.maximum.reduce(x, axis, None, along, keepdims=True, initial=-np.inf)
     np.subtract(x, along, out)
     np.exp(out, work)
-    np.add.reduce(work, axis, None, along, keepdims=True)
+    run_all([total])
     np.log(along, along)
     np.subtract(out, along, out)
 

@@ -27,6 +27,8 @@ from graphengine.ops.compare import maximum
 from graphengine.ops.elementwise import moved, reciprocal, sqrt
 from graphengine.ops.kernels.moments import variances
 from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
+from graphengine.ops.run_all import run_all
+from graphengine.ops.sums import summed
 
 __all__ = ["batch_norm", "variance"]
 
@@ -48,7 +50,8 @@ class Variance(NonEmptyReduction):
         (x,), (centered, means) = operands, scratch
         axes = check_axes(self.axis, x.ndim)
         count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
-        return _variance, (x, axes, count, centered, means, self.reduce(np.add, centered, out), out)
+        totals = summed(x, axes, means), self.reduce(np.add, centered, out)
+        return _variance, (x, count, centered, means, *totals, out)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         (x,), (_, means) = operands, scratch
@@ -214,14 +217,13 @@ def _carry(running: Node, value: Node, momentum: float, count: Dim | None) -> No
 
 
 def _variance(
-    x: Array, axes: tuple[int, ...], count: Array, centered: Array, means: Array, total: Call, out: Array
+    x: Array, count: Array, centered: Array, means: Array, of_values: Call, of_squares: Call, out: Array
 ) -> None:
-    np.add.reduce(x, axes, out=means, keepdims=True)
+    run_all([of_values])
     np.divide(means, count, means)
     np.subtract(x, means, centered)
     np.multiply(centered, centered, centered)
-    function, arguments = total
-    function(*arguments)
+    run_all([of_squares])
     np.divide(out, count, out)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal, SupportsIndex
@@ -20,6 +19,7 @@ from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
 from graphengine.ops.kernels.copies import copies, fills
 from graphengine.ops.kernels.reductions import sums
+from graphengine.ops.sums import summed
 
 __all__ = ["broadcast_to", "reshape", "sum"]
 
@@ -116,8 +116,8 @@ class Reduction(Op):
     def reduce(self, ufunc: np.ufunc, x: Array, out: Array) -> Call:
         """The call that reduces x by `ufunc` into `out`."""
         axes = check_axes(self.axis, x.ndim)
-        if ufunc is np.add and _are_leading(axes, x) and x.flags.c_contiguous and out.flags.c_contiguous:
-            return _summed_rows(x, len(axes), out)
+        if ufunc is np.add and x.dtype.kind == "f":
+            return summed(x, axes, out)
         return ufunc.reduce, (x, axes[0] if len(axes) == 1 else axes, None, out, self.keepdims)
 
     def spread(self, y: Node, x: Node) -> Node:
@@ -165,17 +165,6 @@ class DimSize(Op):
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         return fills(out, dims.bind(self.size, {}))
-
-
-def _are_leading(axes: Sequence[int], x: Array) -> bool:
-    """Whether `axes` are the first of those of x, floats, but not all: x is then rows that are summed."""
-    return x.dtype.kind == "f" and 0 < len(axes) < x.ndim and tuple(axes) == tuple(range(len(axes)))
-
-
-def _summed_rows(x: Array, ahead: int, out: Array) -> Call:
-    """The sum over the first axes as a product with a row of ones: BLAS takes a quarter of the time of a reduction."""
-    rows, columns = math.prod(x.shape[:ahead]), math.prod(x.shape[ahead:])
-    return np.dot, (np.ones(rows, x.dtype), x.reshape(rows, columns), out.reshape(columns))
 
 
 def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:

@@ -23,6 +23,7 @@ from graphengine.ops.broadcast import Reduction
 from graphengine.ops.compare import maximum_into, minimum_into
 from graphengine.ops.fused_parts import as_blocks, likely_parts
 from graphengine.ops.fused_registers import Registers, width
+from graphengine.ops.sums import add_exactly, add_rest
 
 __all__ = ["REDUCTIONS", "Blocks"]
 
@@ -83,11 +84,18 @@ class Blocks:
             yield from self._at_once(results, given, memory)
         else:
             given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}
+            rests = {node: np.empty((3, *array.shape), array.dtype) for node, array in results.items() if _rounds(node)}
+            yield from [(rest.fill, (0,)) for rest in rests.values()]
             for index in self._indices:
                 arrays = {node: _part(array, index) for node, array in given.items()} | self._constants
                 block = _Block(index, self._registers, memory, arrays)
                 for node in self._members:
-                    yield from block.reduce(node, results[node]) if isinstance(node.op, Reduction) else block.run(node)
+                    reduces = isinstance(node.op, Reduction)
+                    yield from block.reduce(node, results[node], rests.get(node)) if reduces else block.run(node)
+            yield from [
+                (add_rest, (results[node], rest[0, ...], np.empty(results[node].shape, bool)))
+                for node, rest in rests.items()
+            ]
         yield from _divisions(results)
 
     def _at_once(
@@ -130,8 +138,11 @@ class _Block:
         scratch = [self._register(number, type_.static_shape, type_.dtype) for number, type_ in work]
         return node.op.calls(out, *operands, scratch=scratch)
 
-    def reduce(self, node: Node, result: Array) -> Iterator[Call]:
-        """The calls by which this block goes into a reduction: the first one's is written, others' are added to it."""
+    def reduce(self, node: Node, result: Array, rest: Array | None) -> Iterator[Call]:
+        """The calls by which this block goes into a reduction: the first one's is written, others' are added to it.
+
+        `rest` is for what is lost by rounding, with two arrays for work.
+        """
         op, x = node.op, self._arrays[node.parents[0]]
         assert isinstance(op, Reduction)  # or it would be pointwise
         axes = check_axes(op.axis, x.ndim)
@@ -145,7 +156,10 @@ class _Block:
         (number,) = self._registers.work[node]
         share = self._register(number, target.shape, node.dtype)
         yield op.reduce(reduce, x, share)
-        yield combine, (target, share, target)
+        if rest is None:
+            yield combine, (target, share, target)
+        else:
+            yield add_exactly, (target, share, *(_view(rest[k, ...], parts) for k in range(3)))
 
     def _register(self, number: int, shape: tuple[int, ...], dtype: DType) -> Array:
         return _as(self._memory[number], shape, dtype)
@@ -190,6 +204,11 @@ def _view(array: Array, parts: Sequence[slice]) -> Array:
     key: tuple[Any, ...] = (..., *parts)
     view: Array = array[key]
     return view
+
+
+def _rounds(node: Node) -> bool:
+    """Whether a node is a sum of floats."""
+    return node.op.kind in ("sum", "mean") and node.type.is_float
 
 
 def _divisions(results: Mapping[Node, Array]) -> Iterator[Call]:

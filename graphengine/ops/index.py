@@ -23,6 +23,8 @@ from graphengine.ops.fused_loops import pointwise_loops
 from graphengine.ops.kernels.copies import copies, placed
 from graphengine.ops.kernels.rows import gathers, one_hots, scatters
 from graphengine.ops.keys import Keys, key_shape, read_key, write_key
+from graphengine.ops.run_all import run_all
+from graphengine.ops.sums import BLOCK
 
 __all__ = ["gather", "one_hot", "scatter_add", "slice"]
 
@@ -175,23 +177,29 @@ class ScatterAdd(Op):
         return _added(xp, xp.zeros((*before, self.size, *after), x.dtype), place, x)
 
     def scratch(self, y: TensorType, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:
-        return (TensorType(x.shape, "int64"),)
+        places = TensorType(x.shape, "int64")
+        if not _adds_many(x, indices):
+            return (places,)
+        return places, TensorType(y.shape, "float64"), TensorType((self.size,), "int64")
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, indices), (places,) = operands, scratch
+        (x, indices), (places, *_) = operands, scratch
         before, rows, after = self._split(x.shape, indices.ndim)
         width = math.prod(after)
         size = dims.bind(self.size, {})
         heads = np.arange(math.prod(before)) * (size * width)
         starts = (heads[:, None] + np.arange(width)).reshape((*before, *(1 for _ in rows), *after))
         numbers = indices[(..., *(None for _ in after))]
-        if x.flags.c_contiguous:  # ufunc.at is several times as fast on vectors
-            x = x.reshape(-1)
-        return _scatter_add, (out, x, indices, size, numbers, width, starts, places)
+        vector = x.reshape(-1) if x.flags.c_contiguous else x  # ufunc.at is several times as fast on vectors
+        few = _scatter_add, (out, vector, indices, size, numbers, width, starts, places)
+        if not _adds_many(x, indices):
+            return few
+        return _scatter_many, (out, x, indices, width, scratch[2], places.reshape(-1)[: indices.size], few)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         x, indices = operands
-        return scatters(out, x, indices, check_axis(self.axis, out.ndim))
+        _, *rest = scratch
+        return scatters(out, x, indices, check_axis(self.axis, out.ndim), rest[0] if rest else None)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
         return gather(y_bar, indices, check_axis(self.axis, y.ndim)), None
@@ -321,6 +329,28 @@ def _scatter_add(
     np.add(places, starts, places)
     out.fill(0)
     np.add.at(out.reshape(-1), places.reshape(x.shape), x)
+
+
+def _adds_many(x: TensorType | Array, indices: TensorType | Array) -> bool:
+    """Whether a row may be the sum of so many that rounding has to be looked after."""
+    return np.dtype(x.dtype).kind == "f" and x.size > 0 and indices.size > BLOCK
+
+
+def _scatter_many(out: Array, x: Array, indices: Array, width: int, counts: Array, numbers: Array, few: Call) -> None:
+    """Add rows of one number pairwise, put next to each other, if there are many of any number; else as they come."""
+    check_range(indices, counts.size, "index")
+    np.copyto(numbers, indices.reshape(-1))
+    counts.fill(0)
+    np.add.at(counts, numbers, 1)
+    if np.maximum.reduce(counts) <= BLOCK:
+        run_all([few])
+        return
+    order = np.argsort(numbers, kind="stable")
+    numbers = numbers[order]
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    rows = x.reshape(-1, order.size, width).swapaxes(1, 2).take(order, -1)
+    out.fill(0)
+    out.reshape(-1, counts.size, width).swapaxes(1, 2)[..., numbers[starts]] = np.add.reduceat(rows, starts, -1)
 
 
 def _one_hot(out: Array, labels: Array, starts: Array, places: Array) -> None:

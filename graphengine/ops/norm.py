@@ -26,6 +26,7 @@ from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import reciprocal, sqrt, square
 from graphengine.ops.kernels.norms import row_norm_adjoints, row_norms
 from graphengine.ops.reduce import mean
+from graphengine.ops.sums import dots
 
 __all__ = ["group_norm", "layer_norm", "rms_norm"]
 
@@ -210,7 +211,7 @@ class RowNormAdjoint(Op):
         count = np.array(x.shape[-1], x.dtype)
         calls = _standardize(x, n, means, r, self.centered, self.epsilon)
         calls += [
-            (np.vecdot, (g, n, across)),
+            *dots(g, n, across),
             (np.divide, (across, count, across)),
             (np.multiply, (n, across[..., None], n)),
         ]
@@ -277,13 +278,28 @@ def _standardize(x: Array, n: Array, means: Array, r: Array, centered: bool, eps
     difference = n if centered else x
     return [
         *center,
-        (np.vecdot, (difference, difference, r)),
+        *dots(difference, difference, r),
         (np.divide, (r, count, r)),
         (np.add, (r, np.array(epsilon, x.dtype), r)),
         (np.sqrt, (r, r)),
         (np.reciprocal, (r, r)),
-        (np.multiply, (difference, r[..., None], n)),
+        (_scale, (difference, r[..., None], epsilon, n)),
     ]
+
+
+def _scale(difference: Array, r: Array, epsilon: float, n: Array) -> None:
+    """Write n; where squares were too large or too small for the dtype, also r, by those of k times the difference."""
+    limits = np.finfo(r.dtype)
+    low, high = limits.max**-0.5, (limits.tiny / limits.eps) ** -0.5
+    if np.minimum.reduce(r, None, initial=high) > low and np.maximum.reduce(r, None, initial=low) < high:
+        np.multiply(difference, r, n)
+        return
+    power = r.dtype.type(2.0 ** (100 if r.itemsize == 4 else 600))
+    k = np.where(r >= high, power, np.where(r > low, 1, 1 / power)).astype(r.dtype)
+    np.multiply(difference, k, n)
+    factor = 1 / np.sqrt(np.mean(np.square(n), -1, keepdims=True) + r.dtype.type(epsilon) * k * k)
+    np.multiply(factor, k, r)
+    np.multiply(n, factor, n)
 
 
 def _means(x: Array, count: Array, out: Array) -> list[Call]:

@@ -15,7 +15,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
-from graphengine.ops.compare import mask, not_equal
+from graphengine.ops.compare import clip, mask, not_equal, where
 from graphengine.ops.elementwise import exp, stop_gradient
 from graphengine.ops.kernels.moments import logsumexps, places
 from graphengine.ops.kernels.reductions import extremes, sums
@@ -134,8 +134,12 @@ class LogSumExp(NonEmptyReduction):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         # exp(x - y) is the softmax already, but for the rounding of y, which the division takes out.
-        powers = exp(x - self.spread(stop_gradient(y), x))
-        share = self.spread(y_bar, x) / sum(powers, self.axis, keepdims=True)
+        # Between its bounds, y of all -inf is above them: their powers are 0, and so is the adjoint.
+        limit = float(np.finfo(x.dtype).max)
+        powers = exp(x - self.spread(clip(stop_gradient(y), -limit, limit), x))
+        total = sum(powers, self.axis, keepdims=True)
+        some = total > 0.0
+        share = mask(self.spread(y_bar, x), some) / where(some, total, 1.0)
         return (powers * share,)
 
     def flops(self, y: TensorType, x: TensorType) -> int:

@@ -15,9 +15,12 @@ from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import mask, where
-from graphengine.ops.elementwise import sign, sqrt
-from graphengine.ops.kernels.moments import square_sums
+from graphengine.ops.elementwise import abs, sign, sqrt, stop_gradient
+from graphengine.ops.kernels.moments import lengths
 from graphengine.ops.kernels.terms import term_sums
+from graphengine.ops.reduce import max
+from graphengine.ops.run_all import run_all
+from graphengine.ops.sums import summed
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
 
@@ -154,32 +157,43 @@ class GroupLasso(Regularizer):
         return xp.sum(xp.sqrt(xp.sum(xp.square(w), axis=self.axis)), dtype=w.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        squares, norms = scratch
-        return self._run, (out, *operands, squares, norms, norms.reshape(-1))
+        (w,), (squares, norms, top) = operands, scratch
+        axes = check_axes(self.axis, w.ndim)
+        return self._run, (out, w, squares, norms, top, summed(squares, axes, norms))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (w,), (work, norms) = operands, scratch
-        calls = square_sums(norms, w, check_axes(self.axis, w.ndim), work)
-        total = term_sums(out, "sqrt(x0)", (norms,), work)
+        (w,), (work, norms, _) = operands, scratch
+        calls = lengths(norms, w, check_axes(self.axis, w.ndim), work)
+        total = term_sums(out, "x0", (norms,), work)
         return None if calls is None or total is None else [*calls, *total]
 
-    def _run(self, out: Array, w: Array, squares: Array, norms: Array, flat_norms: Array) -> None:
-        np.multiply(w, w, squares)
-        np.add.reduce(squares, self.axis, out=norms)
+    def _run(self, out: Array, w: Array, squares: Array, norms: Array, top: Array, total: Call) -> None:
+        np.abs(w, squares)
+        np.maximum.reduce(squares, self.axis, None, top, keepdims=True, initial=0)
+        np.copyto(top, 1, where=(top == 0) | (top == np.inf))
+        np.divide(squares, top, squares)
+        np.multiply(squares, squares, squares)
+        run_all([total])
         np.sqrt(norms, norms)
-        np.add.reduce(flat_norms, 0, out=out)
+        np.multiply(norms, top.reshape(norms.shape), norms)
+        np.add.reduce(norms.reshape(-1), 0, out=out)
 
     def scratch(self, y: TensorType, w: TensorType) -> tuple[TensorType, ...]:
-        return w, TensorType(reduced(w.shape, self.axis, keepdims=False), w.dtype)
+        shapes = [reduced(w.shape, self.axis, keepdims) for keepdims in (False, True)]
+        return (w, *(TensorType(shape, w.dtype) for shape in shapes))
 
     def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
-        squares = sum(w * w, self.axis, keepdims=True)
-        some = squares > 0.0
-        norms = sqrt(where(some, squares, 1.0))  # 1, not 0, in a zero group: it has derivatives of every order
-        return (w * (mask(y_bar, some) / norms),)
+        if any(w.shape[axis] == 0 for axis in check_axes(self.axis, w.ndim)):
+            return (w * y_bar,)
+        # Of w over its greatest element, squares neither overflow nor vanish; the slope is the same.
+        top = stop_gradient(max(abs(w), self.axis, keepdims=True))
+        some = top > 0.0
+        unit = w / where(some, top, 1.0)
+        norms = sqrt(where(some, sum(unit * unit, self.axis, keepdims=True), 1.0))  # it has derivatives of every order
+        return (unit * (mask(y_bar, some) / norms),)
 
     def flops(self, y: TensorType, w: TensorType) -> int:
-        _, norms = self.scratch(y, w)
+        _, norms, _ = self.scratch(y, w)
         return 2 * w.size + 2 * norms.size
 
 

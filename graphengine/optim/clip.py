@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import reduce
 from typing import Annotated, Literal
@@ -11,8 +12,9 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.tagged import Tagged
 from graphengine.ops.broadcast import sum
-from graphengine.ops.compare import clip, maximum
-from graphengine.ops.elementwise import sqrt, square
+from graphengine.ops.compare import clip, logical_and, maximum, where
+from graphengine.ops.elementwise import abs, sqrt, square
+from graphengine.ops.reduce import max
 from graphengine.optim.emission import Emission, as_dtype
 from graphengine.optim.positional import Positional
 
@@ -49,23 +51,39 @@ class ClipByValue(Positional, Clip):
 class ClipByGlobalNorm(Positional, Clip):
     """All gradients scaled by min(1, limit / norm), norm being that of all of them as one vector (Pascanu et al. 2013).
 
-    The squares of a gradient are summed in its dtype, and these sums in float64. Gradients that are all 0 stay so.
+    Squares are summed in float64, which those of a float32 fit; beside a float64, gradients are first divided by the
+    greatest of all. Gradients that are all 0 stay so.
     """
 
     kind: Literal["by_global_norm"] = "by_global_norm"
     limit: Limit
 
     def emit(self, gradients: dict[Node, Node], emission: Emission) -> dict[Node, Node]:
-        squares, clipped = [], {}
-        for w, w_bar in gradients.items():
+        given = {w: w_bar for w, w_bar in gradients.items() if w.type.size}
+        top = self._greatest(given, emission) if any(w.dtype == "float64" for w in given) else None
+        squares, clipped = [], dict(gradients)
+        for w, w_bar in given.items():
             with emission.graph.emitting(Phase.UPDATE, w):
-                squares.append(as_dtype(sum(square(w_bar)), "float64"))
-        for w, w_bar in gradients.items():
+                wide = as_dtype(w_bar, "float64")
+                squares.append(sum(square(wide if top is None else wide / top)))
+        for w, w_bar in given.items():
             with emission.graph.emitting(Phase.UPDATE, w):
-                factor = emission.once("clip", w.dtype, lambda: self._factor(squares))
+                factor = emission.once("clip", w.dtype, lambda: self._factor(squares, top))
                 clipped[w] = w_bar * factor
         return clipped
 
-    def _factor(self, squares: list[Node]) -> Node:
-        """min(1, limit / norm), written so that a norm of 0 divides nothing."""
-        return self.limit / maximum(sqrt(reduce(operator.add, squares)), self.limit)
+    def _greatest(self, gradients: dict[Node, Node], emission: Emission) -> Node:
+        """The greatest size of an element, in float64; 1 if that is 0 or no number."""
+        sizes = []
+        for w, w_bar in gradients.items():
+            with emission.graph.emitting(Phase.UPDATE, w):
+                sizes.append(as_dtype(max(abs(w_bar)), "float64"))
+        w = next(iter(gradients))
+        with emission.graph.emitting(Phase.UPDATE, w):
+            top = reduce(maximum, sizes)
+            return where(logical_and(top > 0.0, top < math.inf), top, 1.0)
+
+    def _factor(self, squares: list[Node], top: Node | None) -> Node:
+        """min(1, limit / norm), written so that a norm of 0 divides nothing, and none overflows."""
+        limit = self.limit if top is None else self.limit / top
+        return limit / maximum(sqrt(reduce(operator.add, squares)), limit)

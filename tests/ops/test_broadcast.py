@@ -78,7 +78,6 @@ def test_rows_are_summed_as_exactly_as_one_after_the_other(axis: tuple[int, ...]
     out = np.full(expected.shape, np.nan, dtype)
     function, arguments = Sum(axis=axis, keepdims=keepdims).bind(out, x)
     function(*arguments)
-    assert function is np.dot
     assert np.abs(out - expected).max() <= np.abs(x.sum(axis, keepdims=keepdims) - expected).max() + np.finfo(dtype).eps
 
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import exp, float64, log, lost, maximum, minimum, plus, real, share, totals
+from graphengine.ir.vocabulary import exp, float64, log, lost, maximum, minimum, plus, real, share, sqrt, totals
 from graphengine.ops.kernels.copies import fills
+from graphengine.ops.kernels.norms import safe_squares
 from graphengine.ops.kernels.reductions import extremes, fold, sums
 
-__all__ = ["logsumexps", "places", "square_sums", "variances"]
+__all__ = ["lengths", "logsumexps", "places", "variances"]
 
 
 def variances(out: Array, x: Array, axes: Sequence[int], means: Array, count: int) -> list[LoopCall] | None:
@@ -27,17 +28,21 @@ def variances(out: Array, x: Array, axes: Sequence[int], means: Array, count: in
     return [*first, (kernel_of(square_places), (x, means, out, float(count), *loops.numbers))]
 
 
-def square_sums(out: Array, x: Array, axes: Sequence[int], work: Array) -> list[LoopCall] | None:
-    """The calls that write the sum of x^2 over `axes` into `out`; `work` is at least as large."""
+def lengths(out: Array, x: Array, axes: Sequence[int], work: Array) -> list[LoopCall] | None:
+    """The calls that write the root of the sum of x^2 over `axes` into `out`; `work` is at least as large."""
     if not out.size:
         return []
     loops = fold(x, out, axes)
     if loops is None:
         return None
     zeros = work.reshape(-1)[: out.size]
-    if loops.is_across:
-        return [*fills(zeros, 0.0), (kernel_of(square_lines), (x, zeros, out, 1.0, *loops.numbers_across))]
-    return [*fills(zeros, 0.0), (kernel_of(square_places), (x, zeros, out, 1.0, *loops.numbers))]
+    squares = square_lines if loops.is_across else square_places
+    numbers = loops.numbers_across if loops.is_across else loops.numbers
+    return [
+        *fills(zeros, 0.0),
+        (kernel_of(squares), (x, zeros, out, 1.0, *numbers)),
+        (kernel_of(root_places), (x, out, *safe_squares(x), *loops.numbers)),
+    ]
 
 
 def logsumexps(out: Array, x: Array, axes: Sequence[int], greatest: Array) -> list[LoopCall] | None:
@@ -154,6 +159,45 @@ def square_lines(
                         out[to + p] = 0.0
         for p in range(count):
             out[to + p] = real((total[p] + rest[p]) / divisor)
+
+
+def root_places(
+    x: Array,
+    out: Array,
+    least: float,
+    most: float,
+    power: float,
+    i: int,
+    x_i: int,
+    out_i: int,
+    j: int,
+    x_j: int,
+    out_j: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The root of a sum of squares; where these are too small or too large for the dtype, of those of x and `power`."""
+    for place in share(i * j, rank, ranks):
+        row = place // j
+        column = place - row * j
+        to = row * out_i + column * out_j
+        if out[to] > least and out[to] <= most:
+            out[to] = sqrt(out[to])
+        else:
+            k = power if out[to] <= least else 1.0 / power
+            total = float64(0.0)
+            for outer in range(a):
+                for inner in range(b):
+                    first = row * x_i + column * x_j + outer * x_a + inner * x_b
+                    for p in range(c):
+                        total += float64(x[first + p * x_c] * k * (x[first + p * x_c] * k))
+            out[to] = sqrt(real(total)) / k
 
 
 def power_places(

@@ -15,7 +15,7 @@ from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import float64, lost, plus, real, share, sqrt
 from graphengine.ops.kernels.in_place import call_over
 
-__all__ = ["row_norm_adjoints", "row_norms"]
+__all__ = ["row_norm_adjoints", "row_norms", "safe_squares"]
 
 
 def row_norms(
@@ -39,7 +39,7 @@ def row_norms(
     none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
     scale, shift = (*affine, none, none)[:2]
     sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
-    return [call_over(norm_rows, (x, scale, shift, out, epsilon, *_safe_squares(x), *sizes), "x")]
+    return [call_over(norm_rows, (x, scale, shift, out, epsilon, *safe_squares(x), *sizes), "x")]
 
 
 def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: bool) -> list[LoopCall] | None:
@@ -49,11 +49,11 @@ def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: 
     if not all(array.flags.c_contiguous for array in (g, x)):
         return None
     n = x.shape[-1]
-    arguments = (g, x, out, epsilon, *_safe_squares(x), x.size // n, n, int(centered))
+    arguments = (g, x, out, epsilon, *safe_squares(x), x.size // n, n, int(centered))
     return [call_over(norm_adjoint_rows, arguments, "g", "x")]
 
 
-def _safe_squares(x: Array) -> tuple[float, float, float]:
+def safe_squares(x: Array) -> tuple[float, float, float]:
     """Between which bounds a mean of squares is taken for right, and by what differences are multiplied outside."""
     limits = np.finfo(x.dtype)
     return float(limits.tiny / limits.eps), float(limits.max), 2.0 ** (100 if x.itemsize == 4 else 600)

@@ -6,7 +6,7 @@ from math import prod
 
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import int64, share
+from graphengine.ir.vocabulary import int64, lost, real, share
 from graphengine.ops.kernels.copies import as_bytes, fills
 
 __all__ = ["gathers", "marks", "one_hots", "scatters"]
@@ -21,13 +21,18 @@ def gathers(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] |
     return [(kernel_of(gather_rows), (as_bytes(x), indices, as_bytes(out), *sizes))]
 
 
-def scatters(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] | None:
-    """The calls that write sums of rows of x, by number along `axis` of `out`, into `out`."""
+def scatters(out: Array, x: Array, indices: Array, axis: int, rest: Array | None) -> list[LoopCall] | None:
+    """The calls that write sums of rows of x, by number along `axis` of `out`, into `out`.
+
+    `rest`, in float64, has a place for what each element of `out` loses by rounding; floats alone need it.
+    """
     if not (x.flags.c_contiguous and indices.flags.c_contiguous):
         return None
     before, width = prod(out.shape[:axis]), prod(out.shape[axis + 1 :])
     sizes = (before, indices.size, out.shape[axis], width)
-    return [*fills(out, 0), (kernel_of(scatter_rows), (x, indices, out, *sizes))]
+    if rest is None:
+        return [*fills(out, 0), (kernel_of(scatter_rows), (x, indices, out, *sizes))]
+    return [*fills(out, 0), (kernel_of(scatter_many_rows), (x, indices, out, rest, *sizes))]
 
 
 def one_hots(out: Array, labels: Array) -> list[LoopCall] | None:
@@ -93,6 +98,42 @@ def scatter_rows(
                 at = (b * count + i) * width
                 for p in range(width):
                     out[to + p] += x[at + p]
+
+
+def scatter_many_rows(
+    x: Array,
+    indices: Array,
+    out: Array,
+    rest: Array,
+    before: int,
+    count: int,
+    size: int,
+    width: int,
+    fault: Array,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The same; what is lost by rounding is added up beside the sums, and added to them at last."""
+    first = size * rank // ranks
+    last = size * (rank + 1) // ranks
+    for turn in range(3):
+        for i in range(count):
+            index = int64(indices[i])
+            if index < 0 or index >= size:
+                fault[0] = 1
+            elif first <= index and index < last:
+                for b in range(before):
+                    to = (b * size + index) * width
+                    at = (b * count + i) * width
+                    if turn == 1:
+                        for p in range(width):
+                            rest[to + p] += lost(out[to + p], x[at + p])
+                            out[to + p] += x[at + p]
+                    else:
+                        for p in range(width):
+                            if turn == 2:
+                                out[to + p] += real(rest[to + p])
+                            rest[to + p] = 0.0
 
 
 def one_hot_rows(labels: Array, out: Array, rows: int, depth: int, fault: Array, rank: int, ranks: int) -> None:
