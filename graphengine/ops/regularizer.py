@@ -14,8 +14,8 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum
-from graphengine.ops.compare import mask, where
-from graphengine.ops.elementwise import abs, sign, sqrt, stop_gradient
+from graphengine.ops.compare import abs, mask, where
+from graphengine.ops.elementwise import sign, sqrt, stop_gradient
 from graphengine.ops.kernels.moments import lengths
 from graphengine.ops.kernels.terms import term_sums
 from graphengine.ops.reduce import max
