@@ -11,9 +11,11 @@ import pytest
 import graphengine as ge
 from graphengine.compile import installed_backends
 from graphengine.executable import Executable
+from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Phase
 from graphengine.transform.phases import settle_phases
+from tests.random_graphs import BATCH, SEED, SEEDS, evaluate, grow
 
 X = {"x": np.random.default_rng(0).normal(size=(4, 3))}
 W = np.array([0.5, -1.0, 2.0])
@@ -119,3 +121,25 @@ def test_leaves_keep_what_says_who_declared_them() -> None:
     value = following + slot
     settle_phases(graph, [value])
     assert (slot.phase, following.phase, value.phase) == (Phase.UPDATE, Phase.FORWARD, Phase.FORWARD)
+
+
+@pytest.mark.filterwarnings("ignore::graphengine.UnreachedParameterWarning")
+@pytest.mark.parametrize("rewrites", [None, []])
+@pytest.mark.parametrize("seed", list(SEEDS)[:6])
+def test_any_node_of_a_graph_that_trains_may_be_an_output(seed: int, rewrites: list[str] | None) -> None:
+    sample, random = grow(seed), np.random.default_rng(seed)
+    options = {"loss": "loss", "rewrites": rewrites, "seed": SEED}
+    whole = ge.compile(sample.graph, optimizer=ge.Adam(learning_rate=0.1), **options)
+    graph = whole.graph.copy()
+    computed = [node for node in graph.nodes if not node.is_leaf and not isinstance(node.type, BundleType)]
+    for number in random.choice(len(computed), size=8, replace=False):
+        graph.output(f"late{number}", computed[number])
+    exe = ge.compile(Graph.from_json(graph.to_json()), **options)
+    held = {name: np.asarray(value) for name, value in {**exe.parameters, **exe.state}.items()}
+    expected = evaluate(graph.nodes, {**sample.given, **held}, {"batch": BATCH})
+    for name, value in exe.forward(sample.feeds).items():
+        np.testing.assert_allclose(value, expected[graph.outputs[name].name], rtol=1e-6, atol=1e-8)
+    for _ in range(2):
+        assert exe.step(sample.feeds) == whole.step(sample.feeds)
+    for name, value in {**whole.parameters, **whole.state}.items():
+        np.testing.assert_array_equal({**exe.parameters, **exe.state}[name], value)
