@@ -216,7 +216,7 @@ class Square(UnaryOp):
     form: ClassVar[str | None] = "{0} * {0}"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (y_bar * (2.0 * x),)
+        return (y_bar * x * 2.0,)  # and not of 2 x, which may be infinite where y_bar is 0
 
 
 class Sqrt(UnaryOp):
@@ -240,7 +240,7 @@ class Reciprocal(UnaryOp):
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (-(y_bar * square(y)),)
+        return (-(y_bar * y * y),)  # and not of y^2, which may overflow or vanish where that product does not
 
 
 class Exp(UnaryOp):
@@ -264,7 +264,7 @@ class Expm1(UnaryOp):
     floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (y_bar * (y + 1.0),)
+        return (y_bar * exp(x),)  # y + 1 would lose it where y is near -1
 
 
 class Log(UnaryOp):

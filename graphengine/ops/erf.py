@@ -12,6 +12,7 @@ import numpy as np
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call
 from graphengine.ir.types import TensorType
+from graphengine.ops.compare import clip
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 
 __all__ = ["erf"]
@@ -50,6 +51,9 @@ _S = (
     3.43936767414372164e3,
     1.23033935480374942e3,
 )
+FAR = 1e4
+"""Where every float of exp(-x) has vanished; bounds x that is multiplied by what vanishes, as inf * 0 is NaN."""
+
 _FLAT = 6.0
 """From here on erf x is 1 to the last bit."""
 
@@ -82,7 +86,7 @@ class Erf(UnaryOp):
         return erf_into, (out, *operands, *scratch)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (y_bar * (2 / math.sqrt(math.pi) * exp(-square(x))),)
+        return (y_bar * (2 / math.sqrt(math.pi) * exp(-square(clip(x, -FAR, FAR)))),)
 
 
 def erf_into(out: Array, x: Array, size: Array, near: Array, far: Array, work: Array, is_near: Array) -> None:

@@ -200,27 +200,26 @@ class Huber(ErrorLoss):
 
     kind: Literal["huber"] = "huber"
     delta: float = Field(default=1.0, gt=0)
-    factor: ClassVar[float] = 0.5
     flops_of_term: ClassVar[int] = 6
-    work: ClassVar[int] = 2
+    work: ClassVar[int] = 3
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         distance = xp.abs(prediction - target)
         near = xp.minimum(distance, self.delta)
-        return near * (distance + distance - near)
+        return near * (distance - 0.5 * near)
 
     def term(self, u: str, t: str) -> str:
         distance = f"absolute({u} - {t})"
         near = f"minimum({distance}, {self.delta!r})"
-        return f"{near} * ({distance} + {distance} - {near})"
+        return f"{near} * ({distance} - 0.5 * {near})"
 
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        (near,) = work
+        near, half = work
         np.subtract(prediction, target, terms)
         np.abs(terms, terms)
         np.minimum(terms, self.delta, out=near)
-        np.add(terms, terms, terms)
-        np.subtract(terms, near, terms)
+        np.multiply(near, 0.5, half)
+        np.subtract(terms, half, terms)
         np.multiply(terms, near, terms)
 
     def slope(self, error: Node, weight: Node) -> Node:
@@ -228,42 +227,53 @@ class Huber(ErrorLoss):
 
 
 class BinaryCrossEntropy(TermwiseLoss):
-    """l(z, t) = -t log sigmoid(z) - (1 - t) log(1 - sigmoid(z)) = max(z, 0) - z t + log(1 + exp(-|z|)).
+    """l(z, t) = -t log sigmoid(z) - (1 - t) log(1 - sigmoid(z)) = d |z| + log(1 + exp(-|z|)).
 
-    The second form neither overflows nor loses digits. Targets are probabilities: one outside [0, 1] raises
-    ValueRangeError at run time, for beyond them the loss has no least value.
+    d is 1 - t where z > 0, else t: how far the target is from what z says; d |z| is 0 where d is, be z infinite. This
+    form neither overflows nor loses digits, nor does the derivative by z, (1 - t) sigmoid(z) - t sigmoid(-z).
+
+    Targets are probabilities: one outside [0, 1] raises ValueRangeError at run time, for beyond them the loss has no
+    least value.
     """
 
     kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
     flops_of_term: ClassVar[int] = 8
-    work: ClassVar[int] = 2
+    work: ClassVar[int] = 3
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         _check_probabilities(target)
-        return xp.maximum(prediction, 0) - prediction * target + xp.log1p(xp.exp(-xp.abs(prediction)))
+        size, apart = xp.abs(prediction), xp.where(prediction > 0, 1 - target, target)
+        return xp.where(apart == 0, xp.minimum(size, 0), apart * size) + xp.log1p(xp.exp(-size))
 
     def term(self, u: str, t: str) -> str:
-        return f"maximum({u}, 0.0) - {u} * {t} + log1p(exp(-absolute({u})))"
+        size, apart = f"absolute({u})", f"(1.0 - {t} if {u} > 0.0 else {t})"
+        return f"(minimum({size}, 0.0) if {apart} == 0.0 else {apart} * {size}) + log1p(exp(-{size}))"
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        return *super().scratch(y, *types), TensorType(types[0].shape, "bool")
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         check, calls = probabilities(operands[1]), super().loops(out, *operands, scratch=scratch)
         return None if check is None or calls is None else [*check, *calls]
 
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        (tail,) = work
+        size, tail, apart = work
         _check_probabilities(target)
-        np.multiply(prediction, target, tail)
-        np.maximum(prediction, 0, out=terms)
-        np.subtract(terms, tail, terms)
-        np.abs(prediction, tail)
-        np.negative(tail, tail)
+        np.abs(prediction, size)
+        np.greater(prediction, 0, out=terms)
+        np.subtract(terms, target, terms)
+        np.abs(terms, terms)
+        np.not_equal(terms, 0, apart)
+        np.multiply(terms, size, out=terms, where=apart)
+        np.negative(size, tail)
         np.exp(tail, tail)
         np.log1p(tail, tail)
         np.add(terms, tail, terms)
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
         weight = self.weight(y_bar, target, target.ndim)
-        return (sigmoid(prediction) - target) * weight, prediction * -weight
+        by_prediction = (1.0 - target) * sigmoid(prediction) - target * sigmoid(-prediction)
+        return by_prediction * weight, prediction * -weight
 
 
 class Hinge(TermwiseLoss):

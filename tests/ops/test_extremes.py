@@ -1,5 +1,6 @@
 """Pointwise ops at infinities, NaN and zeros of both signs: on every backend, as one region and op by op."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -175,3 +176,87 @@ def test_what_dropout_drops_is_0_be_it_what_it_may(hidden: float, dtype: str, wa
     assert set(np.unique(y)) == {0, 2}
     x[y == 0] = hidden
     np.testing.assert_array_equal(evaluate(lambda x: ge.dropout(x, 0.5), x, seed=3, **way), y)
+
+
+def slope_of_silu(x: float) -> float:
+    return 1.0 if x > 0 else math.exp(x) * (1 + x)  # far out, where s(-x) is 0 or 1
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("function", "slopes"),
+    [
+        (ge.silu, {1e6 + 0.5: 1.0, 1e8: 1.0, 1e30: 1.0, INF: 1.0, -60.0: slope_of_silu(-60), -1e30: 0.0, -INF: 0.0}),
+        (ge.gelu, {1e8: 1.0, 1e30: 1.0, INF: 1.0, -1e30: 0.0, -INF: 0.0}),
+        (lambda x: ge.gelu(x, "tanh"), {1e4: 1.0, 1e30: 1.0, INF: 1.0, -1e30: 0.0, -INF: 0.0}),
+        (ge.softplus, {1e30: 1.0, INF: 1.0, -60.0: math.exp(-60), -INF: 0.0}),
+        (ge.expm1, {-20.0: math.exp(-20), -60.0: math.exp(-60), -INF: 0.0, 0.0: 1.0, INF: INF}),
+        (ge.elu, {-20.0: math.exp(-20), -60.0: math.exp(-60), -INF: 0.0, 0.0: 1.0, 1e30: 1.0, INF: 1.0}),
+        (ge.erf, {5.0: 2 / math.sqrt(math.pi) * math.exp(-25), 1e30: 0.0, INF: 0.0}),
+        (lambda x: x**0, {0.0: 0.0, 1e-40: 0.0, 1e30: 0.0, INF: 0.0}),
+    ],
+)
+def test_slopes_keep_their_small_and_their_large_term(
+    function: Callable[..., ge.Node], slopes: dict[float, float], dtype: str, way: dict[str, Any]
+) -> None:
+    (x_bar,) = derivatives(function, repeated([*slopes], dtype), **way)
+    np.testing.assert_allclose(x_bar, repeated([*slopes.values()], dtype), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "function", [ge.silu, ge.gelu, lambda x: ge.gelu(x, "tanh"), ge.erf, ge.softplus, lambda x: x**0, lambda x: x**1]
+)
+def test_second_slopes_vanish_far_out(function: Callable[..., ge.Node], dtype: str, way: dict[str, Any]) -> None:
+    most = float(np.finfo(dtype).max)
+    x = repeated([-most, -1e30, -1e8, 1e8, 1e30, most], dtype)
+    (x_bar_bar,) = derivatives(lambda x: ge.grad(ge.sum(function(x)), [x])[0] + 0.0 * x, x, **way)
+    np.testing.assert_array_equal(x_bar_bar, np.zeros_like(x))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("function", [ge.silu, ge.gelu, lambda x: ge.gelu(x, "tanh")])
+def test_gates_are_closed_at_minus_infinity(function: Callable[..., ge.Node], dtype: str, way: dict[str, Any]) -> None:
+    y = evaluate(function, repeated([-INF, -1e30, 1e30, INF, NAN], dtype), **way)
+    np.testing.assert_array_equal(y, repeated([0, 0, 1e30, INF, NAN], dtype))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_tail_of_gelu_by_tanh_is_not_lost(way: dict[str, Any]) -> None:
+    expected = -5 / (1 + math.exp(2 * math.sqrt(2 / math.pi) * 5 * (1 + 0.044715 * 25)))
+    y = evaluate(lambda x: ge.gelu(x, "tanh"), repeated([-5.0], "float32"), **way)
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_product_of_adjoints_overflows_only_where_the_slope_does(way: dict[str, Any]) -> None:
+    x = np.array([1e25, 1e-25, 3e38], "float32")
+    y_bar = np.array([1e20, 1e-20, 0.0], "float32")
+    x_bar, _ = derivatives(lambda x, y_bar: ge.reciprocal(x) * y_bar, x, y_bar, **way)
+    np.testing.assert_allclose(x_bar[:2], [-1e-30, -1e30], rtol=1e-5)
+    x_bar, _ = derivatives(lambda x, y_bar: ge.square(x) * y_bar, x, y_bar, **way)
+    assert x_bar[2] == 0
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_cross_entropy_of_two_keeps_what_a_sure_score_leaves(way: dict[str, Any]) -> None:
+    def loss(z: ge.Node, t: ge.Node) -> ge.Node:
+        return ge.binary_cross_entropy(z, t, "none")
+
+    z = np.array([20.0, -20.0, 100.0, INF, -INF, INF, 1e8], "float32")
+    t = np.array([1.0, 0.0, 0.999, 1.0, 0.0, 0.0, 1.0], "float32")
+    left = math.exp(-20)
+    apart = 1 - float(t[2])
+    np.testing.assert_allclose(evaluate(loss, z, t, **way), [left, left, 100 * apart, 0, 0, INF, 0], rtol=1e-5)
+    z_bar, _ = derivatives(loss, z, t, **way)
+    np.testing.assert_allclose(z_bar, [-left, left, apart, 0, 0, 1, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_huber_loss_is_finite_as_far_as_its_value_is(way: dict[str, Any]) -> None:
+    u = repeated([3e38, 1e-3, INF], "float32")
+    y = evaluate(lambda u: ge.huber(u, 0.0 * ge.stop_gradient(ge.clip(u, 0, 1)), reduction="none"), u, **way)
+    np.testing.assert_allclose(y, repeated([3e38, 5e-7, INF], "float32"), rtol=1e-5)
