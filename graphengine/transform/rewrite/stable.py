@@ -32,6 +32,7 @@ from graphengine.ops.elementwise import (
     Multiply,
     Negative,
     Reciprocal,
+    Square,
     StopGradient,
     Subtract,
 )
@@ -283,22 +284,47 @@ def double_negative(y: Site) -> Expression | None:
 
 
 def quotient_times_divisor(y: Site) -> Expression | None:
-    """(g / p) p = g, and (g / p) (p q) = g q, where p is a softmax, a sigmoid or a power, of which none is 0.
+    """(g / p) p = g, and (g / p) (p q) = g q, where p is a probability or a power, of which none is 0.
 
     So it stands in the adjoint of log p, where p has underflown and g / p is infinite.
     """
-    for quotient, factor in ((a, b) for a, b in _both_ways(y)):
-        if not isinstance(quotient.op, Divide) or quotient.type != y.type:
-            continue
-        g, p = quotient.parents
-        if not isinstance(p.op, Softmax | Sigmoid | Exp) or g.type != y.type:
-            continue
-        if factor is p:
+    ways = (_times(a, b, LOOKED_INTO) for a, b in _both_ways(y) if a.type == b.type == y.type)
+    return next((product for product in ways if product is not None), None)
+
+
+def _times(share: Node, factor: Node, steps: int) -> Expression | None:
+    """`share` times `factor`, where that spares a division by what is in the factor; both are of one type."""
+    if isinstance(share.op, Add | Subtract):
+        a, b = share.parents
+        terms = [_times(term, factor, steps - 1) if steps and term.type == share.type else None for term in (a, b)]
+        if terms == [None, None]:
+            return None
+        whole = [
+            Apply.to(Multiply(), node, factor) if term is None else term
+            for node, term in zip((a, b), terms, strict=True)
+        ]
+        return Apply.to(share.op, *whole)
+    if isinstance(share.op, Divide) and share.parents[0].type == share.type and _is_above_zero(share.parents[1]):
+        g, p = share.parents
+        if _are_equal(p, factor):
             return g
-        if isinstance(factor.op, Multiply) and p in factor.parents and factor.type == y.type:
-            a, b = factor.parents
-            return Apply.to(Multiply(), g, b if a is p else a)
-    return None
+        if isinstance(factor.op, Multiply):
+            left = next((other for part, other in _both_ways(factor) if _are_equal(p, part)), None)
+            if left is not None:
+                return Apply.to(Multiply(), g, left)
+    return _inside(share, lambda node: _times(node, factor, steps - 1) if node.type == share.type else None, steps)
+
+
+def _is_above_zero(p: Node) -> bool:
+    """Whether p is a softmax, a sigmoid, 1 less one, or a power."""
+    if isinstance(p.op, Subtract):
+        return number(p.parents[0]) == 1 and isinstance(p.parents[1].op, Sigmoid)
+    return isinstance(p.op, Softmax | Sigmoid | Exp)
+
+
+def _are_equal(a: Node, b: Node) -> bool:
+    """Whether both are one, or would be if they were merged."""
+    return a is b or (not a.is_leaf and a.op == b.op and a.parents == b.parents)
 
 
 def power_over_one_more(y: Site) -> Expression | None:
@@ -315,9 +341,13 @@ def power_over_one_more(y: Site) -> Expression | None:
 
 
 def _with_sigmoid(share: Node, x: Node, steps: int) -> Expression | None:
-    """`share`, which is linear in sigmoid(-x), with sigmoid(x) in its place."""
+    """`share`, which is linear in sigmoid(-x), or in its square, with sigmoid(x) in the place of one factor."""
     if isinstance(share.op, Sigmoid) and _are_negatives(share.parents[0], x):
         return Apply.to(Sigmoid(), x)
+    if isinstance(share.op, Square) and isinstance(share.parents[0].op, Sigmoid):
+        (falling,) = share.parents
+        is_right = _are_negatives(falling.parents[0], x)
+        return Apply.to(Multiply(), falling, Apply.to(Sigmoid(), x)) if is_right else None
     return _inside(share, lambda node: _with_sigmoid(node, x, steps - 1) if node.type == x.type else None, steps)
 
 

@@ -360,6 +360,30 @@ def test_values_and_gradients_are_right_in_every_spelling(form: Form, safe: Form
             np.testing.assert_allclose(actual, right, rtol=tolerance, atol=tolerance / 10)
 
 
+STANDING: dict[str, tuple[Form, Form]] = {
+    "softmax": (SOFTMAX["twice"], ge.softmax),
+    "softmax, broadcast": (SOFTMAX["broadcast"], ge.softmax),
+    "log of softmax": (LOG_SOFTMAX["log, twice"], ge.log_softmax),
+    "log of shifted softmax": (LOG_SOFTMAX["log, shifted twice"], ge.log_softmax),
+    "sigmoid": (SIGMOID["numbers"], ge.sigmoid),
+    "sigmoid, reciprocal": (SIGMOID["reciprocal"], ge.sigmoid),
+    "sigmoid, twice": (SIGMOID["twice"], ge.sigmoid),
+    "silu": (SILU["quotient"], SILU["product"]),
+    "log of 1 - sigmoid": (SOFTPLUS["1 -"], ge.softplus),
+}
+
+
+@pytest.mark.parametrize("name", STANDING)
+def test_gradients_that_stand_in_a_graph_are_made_safe_however_they_are_spelled(name: str) -> None:
+    form, safe = STANDING[name]
+    g = ge.Graph("g", "float64")
+    x = g.input("x", HARD.shape)
+    weights = np.arange(1.0, 13.0).reshape(4, 3) / 7.0
+    g.output("bar", ge.grad(ge.sum(form(x) * weights), [x])[0])
+    found = ge.compile(g).forward({"x": HARD})["bar"]
+    np.testing.assert_allclose(found, value_and_slope(safe)[1], rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("stable_alone", [True, False])
 def test_equal_powers_are_found_to_be_one_in_the_body_of_a_scan_and_with_this_rewrite_alone(stable_alone: bool) -> None:
     g = ge.Graph("g", "float64")
