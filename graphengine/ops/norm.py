@@ -283,15 +283,19 @@ def _standardize(x: Array, n: Array, means: Array, r: Array, centered: bool, eps
         (np.add, (r, np.array(epsilon, x.dtype), r)),
         (np.sqrt, (r, r)),
         (np.reciprocal, (r, r)),
-        (_scale, (difference, r[..., None], epsilon, n)),
+        (_scale, (difference, r, r[..., None], epsilon, *_bounds(r), n)),
     ]
 
 
-def _scale(difference: Array, r: Array, epsilon: float, n: Array) -> None:
-    """Write n; where squares were too large or too small for the dtype, also r, by those of k times the difference."""
+def _bounds(r: Array) -> tuple[float, float]:
+    """Between which r is taken for right: outside, squares were too large or too small for the dtype."""
     limits = np.finfo(r.dtype)
-    low, high = limits.max**-0.5, (limits.tiny / limits.eps) ** -0.5
-    if np.minimum.reduce(r, None, initial=high) > low and np.maximum.reduce(r, None, initial=low) < high:
+    return float(limits.max) ** -0.5, float(limits.tiny / limits.eps) ** -0.5
+
+
+def _scale(difference: Array, flat: Array, r: Array, epsilon: float, low: float, high: float, n: Array) -> None:
+    """Write n; where squares were too large or too small for the dtype, also r, by those of k times the difference."""
+    if np.minimum.reduce(flat, None, initial=high) > low and np.maximum.reduce(flat, None, initial=low) < high:
         np.multiply(difference, r, n)
         return
     power = r.dtype.type(2.0 ** (100 if r.itemsize == 4 else 600))
