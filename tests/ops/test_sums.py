@@ -207,3 +207,9 @@ def test_what_is_all_minus_infinity_has_no_gradient(dtype: str, backend: str) ->
     np.testing.assert_array_equal(value_of(lambda n: ge.logsumexp(n, 1), x[:2], backend), [-np.inf, 0.0])
     found = gradient_of(lambda n: ge.logsumexp(n, 1), x, backend)
     np.testing.assert_allclose(found, [[0, 0], [1, 0], [0.5, 0.5]], rtol=1e-6)
+
+
+def test_a_huber_loss_does_not_overflow_where_twice_the_error_does(backend: str) -> None:
+    x = np.array([3e38, 2.0, 0.5], "float32")
+    found = value_of(lambda n: ge.huber(n, n * 0.0, reduction="none"), x, backend)
+    np.testing.assert_allclose(found, [3e38, 1.5, 0.125], rtol=1e-6)
