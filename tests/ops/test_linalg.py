@@ -21,6 +21,11 @@ from tests.arrays import f64
         (f64(3, 4), f64(4)),
         (f64(5, 3, 4), f64(4)),
         (f64(4), f64(5, 4, 2)),
+        (f64(2, 3, 0), f64(0, 4)),
+        (f64(2, 3, 4), f64(4, 0)),
+        (f64(2, 0, 4), f64(4, 2)),
+        (f64(0, 3, 4), f64(4, 2)),
+        (f64(2, 3, 0), f64(0)),
     ],
 )
 def test_matmul_keeps_the_op_contract(a: np.ndarray, b: np.ndarray) -> None:
