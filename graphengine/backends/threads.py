@@ -6,13 +6,14 @@ import ctypes
 import operator
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from graphengine.backends.native.blas import find_blas
 from graphengine.errors import ValueRangeError
 
-__all__ = ["MOST_THREADS", "available_cores", "get_threads", "set_threads"]
+__all__ = ["MOST_THREADS", "available_cores", "get_threads", "one_blas_thread", "set_threads"]
 
 MOST_THREADS = 256
 """More threads than these are never used."""
@@ -36,6 +37,21 @@ def set_threads(count: int) -> None:
     blas = find_blas()
     if blas is not None and blas.set_threads:
         call_blas(blas.set_threads, whole)
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Inside, NumPy's products are computed by one thread."""
+    blas = find_blas()
+    before = call_blas(blas.get_threads) if blas is not None and blas.get_threads else 1
+    if blas is None or before == 1:
+        yield
+        return
+    call_blas(blas.set_threads, 1)
+    try:
+        yield
+    finally:
+        call_blas(blas.set_threads, before)
 
 
 def call_blas(address: int, *count: int) -> int:

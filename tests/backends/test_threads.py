@@ -127,3 +127,42 @@ def test_a_system_without_affinity_gives_all_its_cores(tmp_path: Path, monkeypat
     assert threads.available_cores(tmp_path) == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert threads.available_cores(tmp_path) == 1
+
+
+def blas_threads_in(graph: ge.Graph, feeds: dict[str, np.ndarray]) -> int:
+    """How many threads BLAS has while a program of the graph runs; it may have four before."""
+    blas = find_blas()
+    if blas is None or not blas.get_threads:
+        pytest.skip("NumPy's BLAS is none whose threads can be set")
+    threads.call_blas(blas.set_threads, 4)
+    if threads.call_blas(blas.get_threads) != 4:
+        pytest.skip("this BLAS has fewer threads")
+    exe = ge.compile(graph)
+    exe.forward(feeds)
+    bound = next(iter(exe._loaded.values())).runnable._bound
+    seen = []
+    bound.calls.append((lambda: seen.append(threads.call_blas(blas.get_threads)), ()))
+    bound.run(0, len(bound.calls))
+    assert threads.call_blas(blas.get_threads) == 4
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("m", "k", "n", "count"), [(4, 4, 4, 4), (32, 96, 256, 1), (36864, 25, 8, 1), (128, 784, 256, 4)]
+)
+def test_products_of_numpy_have_threads_where_these_pay(m: int, k: int, n: int, count: int) -> None:
+    graph = ge.Graph("product")
+    graph.output("y", graph.input("x", (m, k)) @ graph.parameter("w", (k, n)))
+    assert blas_threads_in(graph, {"x": np.ones((m, k), "float32")}) == count
+
+
+def test_threads_of_blas_are_put_back_after_an_error() -> None:
+    graph = ge.Graph("refused")
+    y = graph.input("x", (64, 96)) @ graph.parameter("w", (96, 128))
+    graph.output("loss", ge.cross_entropy(y, graph.input("labels", (64,), dtype="int64")))
+    blas = find_blas()
+    before = threads.call_blas(blas.get_threads) if blas and blas.get_threads else None
+    exe = ge.compile(graph)
+    with pytest.raises(ge.ValueRangeError):
+        exe.forward({"x": np.ones((64, 96), "float32"), "labels": np.full(64, 999)})
+    assert before is None or threads.call_blas(blas.get_threads) == before
