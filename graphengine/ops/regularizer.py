@@ -14,7 +14,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum
-from graphengine.ops.compare import abs, mask, where
+from graphengine.ops.compare import abs, mask, not_equal, where
 from graphengine.ops.elementwise import sign, sqrt, stop_gradient
 from graphengine.ops.kernels.moments import lengths
 from graphengine.ops.kernels.terms import term_sums
@@ -187,7 +187,7 @@ class GroupLasso(Regularizer):
             return (w * y_bar,)
         # Of w over its greatest element, squares neither overflow nor vanish; the slope is the same.
         top = stop_gradient(max(abs(w), self.axis, keepdims=True))
-        some = top > 0.0
+        some = not_equal(top, 0.0)
         unit = w / where(some, top, 1.0)
         norms = sqrt(where(some, sum(unit * unit, self.axis, keepdims=True), 1.0))  # it has derivatives of every order
         return (unit * (mask(y_bar, some) / norms),)

@@ -260,3 +260,10 @@ def test_a_huber_loss_is_finite_as_far_as_its_value_is(way: dict[str, Any]) -> N
     u = repeated([3e38, 1e-3, INF], "float32")
     y = evaluate(lambda u: ge.huber(u, 0.0 * ge.stop_gradient(ge.clip(u, 0, 1)), reduction="none"), u, **way)
     np.testing.assert_allclose(y, repeated([3e38, 5e-7, INF], "float32"), rtol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_group_with_nan_has_a_gradient_of_nan_and_one_of_zeros_has_0(way: dict[str, Any]) -> None:
+    w = np.array([[NAN, 0.0, 3.0], [1.0, 0.0, 4.0]], "float32")
+    (w_bar,) = derivatives(lambda w: ge.group_lasso(w, 0), w, **way)
+    np.testing.assert_allclose(w_bar, [[NAN, 0, 0.6], [NAN, 0, 0.8]], rtol=1e-6)
