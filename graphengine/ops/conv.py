@@ -18,6 +18,7 @@ from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, common_dtype
+from graphengine.ops.broadcast import full
 from graphengine.ops.kernels.convolution import Sums, convolution, transposed
 from graphengine.ops.kernels.copies import fills
 from graphengine.ops.kernels.products import products, total_products
@@ -102,7 +103,11 @@ class Convolution(Op):
         return apply(Conv2D(**self._fixed(moves)), images, kernel)
 
     def images_from(self, moves: Sweeps, values: Node, kernel: Node) -> Node:
-        """The node of the images."""
+        """The node of the images; where they have no elements, there is only padding, and nothing to compute."""
+        if 0 in (moves[0].size, moves[1].size):
+            rows = moves[0].size, moves[1].size
+            channels = dims.multiply(kernel.shape[1], self.groups)
+            return full(values.graph, 0.0, (values.shape[0], channels, *rows), values.dtype)
         rest = moves[0].rest, moves[1].rest
         return apply(Conv2DTranspose(output_padding=rest, **self._fixed(moves)), values, kernel)
 

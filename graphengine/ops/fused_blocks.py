@@ -132,6 +132,8 @@ class _Block:
         if node not in self._arrays:
             self._arrays[node] = self._register(self._registers.of[node], self._shape, node.dtype)
         out = self._arrays[node]
+        if not out.size:
+            return ()
         pairs = zip((node, *node.parents), (out, *operands), strict=True)
         types = node.op.scratch(*(TensorType(array.shape, other.dtype) for other, array in pairs))
         work = zip(self._registers.work[node], types, strict=True)

@@ -45,7 +45,9 @@ def tile_of(filters: int, itemsize: int) -> Tile:
 
     Places are two vectors, or four where few filters would leave the processor waiting for its own results.
     """
-    together = filters if filters <= 2 else 4 if filters <= 4 else min(_FILTERS, key=lambda some: -filters % some)
+    together = (
+        max(1, filters) if filters <= 2 else 4 if filters <= 4 else min(_FILTERS, key=lambda some: -filters % some)
+    )
     return Tile(together, (4 if filters <= 2 else 2) * LINE // itemsize)
 
 
