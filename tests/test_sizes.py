@@ -69,7 +69,8 @@ def test_compiled_kernels_take_axes_without_elements(name: str, backend: str) ->
     (case,) = [case for case in CASES if case.name == name]
     for sizes in case.variants(axes=1):
         if 0 in sizes.values():
-            check(case, sizes, backend, None)
+            with np.errstate(all="ignore"):
+                check(case, sizes, backend, None)
 
 
 def test_the_sum_of_nothing_is_zero_in_products_and_convolutions() -> None:
