@@ -29,7 +29,7 @@ def of_one_element(y: Site) -> Expression | None:
 
 
 def in_a_row(y: Site) -> Expression | None:
-    """A sum of sums, or a mean of means, is one over all their axes."""
+    """A sum of sums is one over all their axes. A mean of means is not: the sum may overflow where theirs do not."""
     (x,) = y.parents
     if type(x.op) is not type(y.op) or not y.once(x):
         return None
@@ -108,7 +108,7 @@ def _is_positive(dim: Dim) -> bool:
 REDUCTIONS: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
     {
         Sum: (of_one_element, of_repeated, in_a_row, of_rearranged, of_negated),
-        Mean: (of_one_element, of_repeated, in_a_row, of_rearranged, of_negated),
+        Mean: (of_one_element, of_repeated, of_rearranged, of_negated),
         Max: (of_one_element,),
         Min: (of_one_element,),
     }
