@@ -64,7 +64,7 @@ class Expected:
         info = np.finfo(self.dtype)
         wide = actual.astype(self.exact.dtype)
         spread = np.max(np.abs(self.runs - self.exact), axis=0, initial=0.0)
-        allowed = SPREAD * spread + ROUNDING * (info.eps * np.abs(self.exact) + info.smallest_subnormal)
+        allowed = SPREAD * spread + ROUNDING * info.eps * (np.abs(self.exact) + info.tiny * ROUNDING)
         is_off = (kind_of(wide) != kind_of(self.exact)) | ~(np.isinf(wide) | (np.abs(wide - self.exact) <= allowed))
         return self.decided() & np.where(np.isnan(self.exact), ~np.isnan(wide), is_off)
 
@@ -124,7 +124,8 @@ class Shaken:
         value = np.where(
             np.isfinite(value) & np.isfinite(narrow), value + self.sides(value.shape, 2) * (narrow - value), value
         )
-        return np.where(np.isfinite(value) & (largest > np.finfo(node.dtype).max), np.inf, value)
+        terms = max([1, *(np.size(x) // max(1, value.size) for x in operands)])  # of the sum that a mean is made of
+        return np.where(np.isfinite(value) & (largest * terms > np.finfo(node.dtype).max), np.inf, value)
 
     def rounded(self, value: Any, dtype: str) -> Any:
         """`value` as `dtype` may hold it: a zero of either sign; what is at most 1, a probability say, stays so."""

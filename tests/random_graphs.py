@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import graphengine as ge
-from graphengine.errors import GraphEngineError, GraphError
+from graphengine.errors import GraphEngineError, GraphError, ValueRangeError
 from graphengine.ir.bundle import Item
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
@@ -815,15 +815,15 @@ def grow(seed: int, size: int = 8, setting: Setting = TAME) -> Sample:
 
 
 def follow(g: Grower, recipe: Recipe) -> None:
-    """Grow one node more, unless there is none of such sizes."""
+    """Grow one node more, unless there is none of such sizes, or of such values as probabilities that are NaN."""
     start = len(g.graph)
     try:
         node = g.bounded(recipe(g))
         with np.errstate(all="ignore"):
             g.value(node)
         g.pool.append(node)
-    except GraphEngineError:
-        if g.setting.is_usual:
+    except GraphEngineError as error:
+        if g.setting.is_tame or (g.setting.is_usual and not isinstance(error, ValueRangeError)):
             raise
         g.graph.discard(start, keep=[])
         del g.values[start:]

@@ -194,6 +194,8 @@ class RowNormAdjoint(Op):
             raise DTypeError(f"row_norm_adjoint takes rows of floats, not {x}")
         if g != x:
             raise ShapeError(f"the adjoint is {g}, of a value that is {x}")
+        if x.shape[-1] == 0:
+            raise ShapeError(f"row_norm_adjoint of no elements: the last axis of {x} has size 0")
         return x
 
     def eval(self, xp: Any, g: Any, x: Any) -> Any:

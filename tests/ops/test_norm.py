@@ -7,6 +7,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
+from graphengine.ir.node import apply
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.testing import check_op
 from tests.arrays import f64
@@ -162,6 +163,8 @@ def test_what_has_no_rows_is_refused() -> None:
         ge.rms_norm(g.input("s", ()), scale)
     with pytest.raises(ShapeError, match=r"rms_norm of no elements"):
         ge.rms_norm(g.input("empty", (3, 0)), g.parameter("none", (0,)))
+    with pytest.raises(ShapeError, match=r"row_norm_adjoint of no elements"):
+        apply(RowNormAdjoint(), g["empty"], g["empty"])
     with pytest.raises(AttributeValueError, match="epsilon"):
         ge.layer_norm(g.input("x", ("batch", 4)), scale, scale, epsilon=-1.0)
     with pytest.raises(DTypeError, match="dtypes differ"):
