@@ -5,15 +5,14 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from graphengine.backends.native.blas import find_blas
 from graphengine.errors import ValueRangeError
 
-__all__ = ["MOST_THREADS", "available_cores", "get_threads", "one_blas_thread", "set_threads"]
+__all__ = ["MOST_THREADS", "available_cores", "get_threads", "limit_blas", "release_blas", "set_threads"]
 
 MOST_THREADS = 256
 """More threads than these are never used."""
@@ -34,29 +33,32 @@ def set_threads(count: int) -> None:
     if not 1 <= whole <= MOST_THREADS:
         raise ValueRangeError(f"the number of threads is an int from 1 to {MOST_THREADS}, not {count!r}")
     _told[:] = [whole]
+    if _blas():
+        _blas()[1](whole)
+
+
+def limit_blas() -> int:
+    """Let NumPy's products be computed by one thread; returns what `release_blas` is to be given when they are done."""
+    before = _blas()[0]() if _blas() else 1
+    if before != 1:
+        _blas()[1](1)
+    return before
+
+
+def release_blas(before: int) -> None:
+    """Give NumPy's products as many threads as they had."""
+    if before != 1:
+        _blas()[1](before)
+
+
+@cache
+def _blas() -> tuple[Callable[..., int], ...]:
+    """The functions that get and set the number of BLAS's threads; none if it has none."""
     blas = find_blas()
-    if blas is not None and blas.set_threads:
-        call_blas(blas.set_threads, whole)
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Inside, NumPy's products are computed by one thread."""
-    blas = find_blas()
-    before = call_blas(blas.get_threads) if blas is not None and blas.get_threads else 1
-    if blas is None or before == 1:
-        yield
-        return
-    call_blas(blas.set_threads, 1)
-    try:
-        yield
-    finally:
-        call_blas(blas.set_threads, before)
-
-
-def call_blas(address: int, *count: int) -> int:
-    """Call what gets the number of BLAS's threads, or sets it to `count`."""
-    return int(ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * len(count))(address)(*count))
+    if blas is None or not (blas.get_threads and blas.set_threads):
+        return ()
+    number = ctypes.c_int
+    return ctypes.CFUNCTYPE(number)(blas.get_threads), ctypes.CFUNCTYPE(None, number)(blas.set_threads)
 
 
 def get_threads() -> int:

@@ -9,19 +9,17 @@ import pytest
 
 import graphengine as ge
 from graphengine.backends import threads
-from graphengine.backends.native.blas import find_blas
 
 
 @pytest.fixture(autouse=True)
 def nothing_told() -> Iterator[None]:
     """The setting is the process's: a test puts it back, and so that of BLAS."""
-    blas = find_blas()
-    before = threads.call_blas(blas.get_threads) if blas and blas.get_threads else None
+    before = threads._blas()[0]() if threads._blas() else None
     yield
     threads._told.clear()
     threads._at_first.cache_clear()
     if before is not None:
-        threads.call_blas(blas.set_threads, before)
+        threads._blas()[1](before)
 
 
 def test_the_number_of_threads_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,11 +49,10 @@ def test_what_is_told_stands_above_the_environment(monkeypatch: pytest.MonkeyPat
 
 
 def test_blas_is_told_too() -> None:
-    blas = find_blas()
-    if blas is None or not blas.get_threads:
+    if not threads._blas():
         pytest.skip("NumPy's BLAS is none whose threads can be set")
     ge.set_threads(1)
-    assert threads.call_blas(blas.get_threads) == 1
+    assert threads._blas()[0]() == 1
 
 
 @pytest.mark.parametrize("count", [0, -1, 257, 10**9, 2.0, "2", None, True])
@@ -131,19 +128,19 @@ def test_a_system_without_affinity_gives_all_its_cores(tmp_path: Path, monkeypat
 
 def blas_threads_in(graph: ge.Graph, feeds: dict[str, np.ndarray]) -> int:
     """How many threads BLAS has while a program of the graph runs; it may have four before."""
-    blas = find_blas()
-    if blas is None or not blas.get_threads:
+    if not threads._blas():
         pytest.skip("NumPy's BLAS is none whose threads can be set")
-    threads.call_blas(blas.set_threads, 4)
-    if threads.call_blas(blas.get_threads) != 4:
+    get, put = threads._blas()
+    put(4)
+    if get() != 4:
         pytest.skip("this BLAS has fewer threads")
     exe = ge.compile(graph)
     exe.forward(feeds)
     bound = next(iter(exe._loaded.values())).runnable._bound
     seen = []
-    bound.calls.append((lambda: seen.append(threads.call_blas(blas.get_threads)), ()))
+    bound.calls.append((lambda: seen.append(get()), ()))
     bound.run(0, len(bound.calls))
-    assert threads.call_blas(blas.get_threads) == 4
+    assert get() == 4
     return seen[0]
 
 
@@ -160,9 +157,8 @@ def test_threads_of_blas_are_put_back_after_an_error() -> None:
     graph = ge.Graph("refused")
     y = graph.input("x", (64, 96)) @ graph.parameter("w", (96, 128))
     graph.output("loss", ge.cross_entropy(y, graph.input("labels", (64,), dtype="int64")))
-    blas = find_blas()
-    before = threads.call_blas(blas.get_threads) if blas and blas.get_threads else None
+    before = threads._blas()[0]() if threads._blas() else None
     exe = ge.compile(graph)
     with pytest.raises(ge.ValueRangeError):
         exe.forward({"x": np.ones((64, 96), "float32"), "labels": np.full(64, 999)})
-    assert before is None or threads.call_blas(blas.get_threads) == before
+    assert before is None or threads._blas()[0]() == before
