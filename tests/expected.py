@@ -38,6 +38,9 @@ ROUNDING = 32.0
 INSIDE = 4
 """By how many units in the last place the operands of an op that sums up are moved, for all that it rounds inside."""
 
+CHOOSING = {"argmax", "argmin", "first", "max", "max_pool2d", "max_pool2d_gather", "max_pool2d_place", "min"}
+"""Kinds that give operands as they are, or the places of such, and so round nothing."""
+
 
 @dataclass
 class Expected:
@@ -98,9 +101,9 @@ class Shaken:
         self.units = min(run, 1)
 
     def __call__(self, node: Node, op: Op, operands: list[Any]) -> Any:
-        if op.is_leaf or op.is_view:
+        if op.is_leaf or op.is_view or op.kind in CHOOSING:
             return op.eval(np, *operands)
-        is_exact = op.is_elementwise and op.kind != "gelu"  # 1 + erf
+        is_exact = op.is_elementwise and op.kind != "gelu"  # which adds 1 to what may be nearly -1
         value = op.eval(np, *operands) if is_exact else self.inside(node, op, operands)
         if isinstance(value, tuple):
             return tuple(self.rounded(part, item.dtype) for part, item in zip(value, node.type.items, strict=True))
