@@ -220,7 +220,7 @@ class SiLU(Activation):
 
     def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
         (x,), (work,) = operands, scratch
-        return [*_sigmoid(x, work), (maximum_into, (x, _low(out), out)), (np.multiply, (out, work, out))]
+        return [*_sigmoid(x, work), (x.clip, (-FAR, np.inf, out)), (np.multiply, (out, work, out))]
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         x = clip(x, -FAR, FAR)
@@ -401,7 +401,7 @@ def _gelu(x: Array, out: Array, work: Array, *erf_work: Array) -> None:
     erf_into(work, work, *erf_work)
     np.multiply(work, 0.5, work)
     np.add(work, 0.5, work)
-    np.maximum(x, -FAR, out=out)
+    x.clip(-FAR, np.inf, out)
     np.multiply(out, work, out)
 
 
@@ -413,12 +413,8 @@ def _gelu_by_tanh(x: Array, out: Array, work: Array) -> None:
     np.multiply(work, 2 * _SCALE, work)
     for function, arguments in _sigmoid(work, work):
         function(*arguments)
-    np.maximum(x, -FAR, out=out)
+    x.clip(-FAR, np.inf, out)
     np.multiply(out, work, out)
-
-
-def _low(out: Array) -> Array:
-    return np.array(-FAR, out.dtype)
 
 
 def _softmax(x: Array, axis: int, out: Array, along: Array, total: Call) -> None:

@@ -314,6 +314,8 @@ class Bounded(UnaryOp):
             return minimum_into, (x, high, out)
         if high is None:
             return maximum_into, (x, low, out)
+        if low and high:
+            return x.clip, (low, high, out)  # one pass; of 0.0 and -0.0 it would take x
         return _clip, (x, low, high, out)
 
     def scalar(self, *operands: str) -> str:
@@ -341,7 +343,6 @@ def at_most(form: str, high: float) -> str:
 
 
 def _clip(x: Array, low: Array, high: Array, out: Array) -> None:
-    # Two ufuncs, as np.clip checks its arguments in Python, which costs more than a small array's clipping.
     np.maximum(x, low, out=out)
     np.minimum(out, high, out=out)
 
