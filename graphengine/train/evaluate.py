@@ -8,15 +8,19 @@ import numpy as np
 
 from graphengine.errors import FeedError, TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.leaf import Constant
+from graphengine.ir.leaf import Input
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array
+from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import check_axes
 from graphengine.ops.activation import Identity
-from graphengine.ops.broadcast import Sum
-from graphengine.ops.elementwise import Divide, Multiply, Negative
+from graphengine.ops.broadcast import Reshape, Sum
+from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
+from graphengine.ops.linalg import MatMul
 from graphengine.ops.loss import Loss
+from graphengine.ops.reduce import Mean
+from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples
 from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics
 
@@ -114,17 +118,37 @@ def loss_of(exe: Executable) -> str | None:
 
 
 def is_sum(loss: Node) -> bool:
-    """Whether a loss is a sum over the examples, or that times a number, and so the sum of the losses of batches."""
+    """Whether a loss is a sum over the examples, or linear in such sums, and so the sum of the losses of batches."""
     axis = batch_axis(loss.graph)
-    while isinstance(loss.op, Multiply | Divide | Negative | Identity):
-        varying = [parent for parent in loss.parents if not isinstance(parent.op, Constant)]
-        if len(varying) != 1 or (isinstance(loss.op, Divide) and varying[0] is not loss.parents[0]):
-            return False
-        (loss,) = varying
-    if isinstance(loss.op, Sum):
-        (summed,) = loss.parents
-        return axis in [summed.shape[place] for place in check_axes(loss.op.axis, summed.ndim)]
-    return isinstance(loss.op, Loss) and loss.op.reduction == "sum" and axis is not None
+    varying: set[Node] = set()
+    sums: set[Node] = set()
+    for node in needed_nodes([loss]):
+        if isinstance(node.op, Input) or node.dim_names() or not varying.isdisjoint(node.parents):
+            varying.add(node)
+        if _adds_up(node, axis, varying, sums):
+            sums.add(node)
+    return loss in sums
+
+
+def _adds_up(node: Node, axis: str | None, varying: Collection[Node], sums: Collection[Node]) -> bool:
+    """Whether `node` is a sum over `axis`, or linear in the `sums` among its parents by what is not `varying`."""
+    op, parents = node.op, node.parents
+    if isinstance(op, Sum | Mean):
+        (summed,) = parents
+        over_examples = axis in [summed.shape[place] for place in check_axes(op.axis, summed.ndim)]
+        return isinstance(op, Sum) if over_examples else summed in sums
+    if isinstance(op, MatMul) and parents[0].shape[-1] == axis:
+        return True
+    if isinstance(op, Loss):
+        return op.reduction == "sum" and axis is not None
+    if isinstance(op, Multiply | Divide):
+        factors = [parent for parent in parents if parent in varying]
+        return len(factors) == 1 and factors[0] in sums and (isinstance(op, Multiply) or factors[0] is parents[0])
+    return isinstance(op, _LINEAR) and all(parent in sums for parent in parents)
+
+
+_LINEAR = (Add, ExpandDims, Identity, Negative, Reshape, Squeeze, Subtract)
+"""What is a sum over the examples where all its operands are."""
 
 
 def check_measures(loss: str | None, metrics: Sequence[BoundMetric]) -> None:

@@ -145,6 +145,11 @@ def _as_metric(metric: MetricLike) -> Metric:
 def _bind(exe: Executable, names: Collection[str], metric: Metric) -> BoundMetric:
     output = metric.output or _only_output(exe, metric)
     needs = exe.needs([output])
+    axis, type_ = batch_axis(exe.graph), exe.graph.outputs[output].type
+    if axis is not None and not has_examples(type_, axis):
+        raise TrainingError(
+            f"metric {metric.name!r}: output {output!r} is {type_}, which is not one row an example (axis {axis!r})"
+        )
     target = metric.target or _only_target(metric, output, [name for name in names if name not in needs])
     if target not in names:
         raise TrainingError(

@@ -107,20 +107,28 @@ def test_a_batch_without_the_target_of_a_metric_is_told():
         ge.evaluate(ge.compile(g), [{"x": np.ones((3, 2))}], "mean_squared_error")
 
 
-@pytest.mark.parametrize("kind", ["mean", "sum", "op", "scaled", "rows", "divided"])
+LOSSES = {
+    "mean": lambda x, y, w: ge.mean(ge.square(x * w - y)),
+    "sum": lambda x, y, w: ge.sum(ge.square(x * w - y)),
+    "op": lambda x, y, w: ge.squared_error(x * w, y, reduction="sum"),
+    "scaled": lambda x, y, w: -(0.5 * ge.sum(ge.square(x * w - y)) / 3.0),
+    "rows": lambda x, y, w: ge.mean(ge.sum(ge.square(x * w - y), axis=1)),
+    "divided": lambda x, y, w: ge.sum(ge.mean(ge.square(x * w - y), axis=0)),
+    "two_sums": lambda x, y, w: ge.sum(ge.square(x * w)) - ge.absolute_error(x, y, reduction="sum"),
+    "sum_of_columns": lambda x, y, w: ge.sum(ge.sum(x * w, axis=0) * [1.0, 2.0, 3.0]),
+    "mean_of_columns": lambda x, y, w: ge.mean(ge.sum(x * w, axis=0)),
+    "squeezed": lambda x, y, w: ge.squeeze(ge.sum(x * w, keepdims=True), (0, 1)),
+    "weighted": lambda x, y, w: ge.sum(ge.square(x * w - y)) * ge.sum(w),
+    "product": lambda x, y, w: (x * w)[:, 0] @ y[:, 1],
+}
+
+
+@pytest.mark.parametrize("kind", LOSSES)
 def test_a_loss_is_that_of_all_examples_whatever_the_batches(kind: str) -> None:
     graph = ge.Graph(kind, dtype="float64")
     x, y = graph.input("x", ("batch", 3)), graph.input("y", ("batch", 3))
-    error = ge.square(x * graph.parameter("w", (3,), init=ge.init.Ones()) - y)
-    losses = {
-        "mean": lambda: ge.mean(error),
-        "sum": lambda: ge.sum(error),
-        "op": lambda: ge.squared_error(x * graph["w"], y, reduction="sum"),
-        "scaled": lambda: -(0.5 * ge.sum(error) / 3.0),
-        "rows": lambda: ge.mean(ge.sum(error, axis=1)),
-        "divided": lambda: ge.sum(ge.mean(error, axis=0)),
-    }
-    graph.output("loss", losses[kind]())
+    w = graph.parameter("w", (3,), init=ge.init.Ones())
+    graph.output("loss", LOSSES[kind](x, y, w))
     random = np.random.default_rng(0)
     data = {"x": random.normal(size=(10, 3)), "y": random.normal(size=(10, 3))}
     exe = ge.compile(graph, loss="loss")

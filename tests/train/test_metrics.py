@@ -86,6 +86,11 @@ def test_output_and_target_are_asked_for_where_more_are_possible():
     assert ge.evaluate(exe, data, metrics) == {"loss": 0.0, "of_mean": 1.0, "of_spread": 4.0}
 
 
+def test_a_metric_is_of_an_output_with_a_row_an_example():
+    with pytest.raises(TrainingError, match=r"output 'loss' is float64\[\], which is not one row an example"):
+        ge.evaluate(line(), points(), ge.Metric("size", lambda p, t: p.size, output="loss", target="y"), batch_size=8)
+
+
 def test_metrics_are_names_functions_or_both():
     exe, data = line(), points()
     mse = ge.metrics.mean_squared_error
