@@ -115,9 +115,9 @@ LOSSES = {
     "rows": lambda x, y, w: ge.mean(ge.sum(ge.square(x * w - y), axis=1)),
     "divided": lambda x, y, w: ge.sum(ge.mean(ge.square(x * w - y), axis=0)),
     "two_sums": lambda x, y, w: ge.sum(ge.square(x * w)) - ge.absolute_error(x, y, reduction="sum"),
-    "sum_of_columns": lambda x, y, w: ge.sum(ge.sum(x * w, axis=0) * [1.0, 2.0, 3.0]),
-    "mean_of_columns": lambda x, y, w: ge.mean(ge.sum(x * w, axis=0)),
-    "squeezed": lambda x, y, w: ge.squeeze(ge.sum(x * w, keepdims=True), (0, 1)),
+    "sum_of_columns": lambda x, y, w: ge.sum(ge.sum(x * w - y, axis=0) * [1.0, 2.0, 3.0]),
+    "mean_of_columns": lambda x, y, w: ge.mean(ge.sum(x * w - y, axis=0)),
+    "squeezed": lambda x, y, w: ge.squeeze(ge.sum(x * w - y, keepdims=True), (0, 1)),
     "weighted": lambda x, y, w: ge.sum(ge.square(x * w - y)) * ge.sum(w),
     "product": lambda x, y, w: (x * w)[:, 0] @ y[:, 1],
 }

@@ -88,7 +88,7 @@ def test_output_and_target_are_asked_for_where_more_are_possible():
 
 def test_a_metric_is_of_an_output_with_a_row_an_example():
     with pytest.raises(TrainingError, match=r"output 'loss' is float64\[\], which is not one row an example"):
-        ge.evaluate(line(), points(), ge.Metric("size", lambda p, t: p.size, output="loss", target="y"), batch_size=8)
+        ge.evaluate(line(), points(), ge.Metric("error", ge.metrics.mean_squared_error, "loss", "y"), batch_size=8)
 
 
 def test_metrics_are_names_functions_or_both():
