@@ -24,6 +24,7 @@ from graphengine.ops.pool_calls import reduce_calls, spread_calls
 from graphengine.ops.reduce import max as maximum
 from graphengine.ops.reduce import mean
 from graphengine.ops.shape import expand_dims, squeeze
+from graphengine.ops.sums import BLOCK
 from graphengine.ops.window import (
     NO_PADS,
     Padding,
@@ -48,6 +49,10 @@ _PLACE = Reduction("max_pool_place", "y = size", "y = # if a == o or a != a else
 _AT_PLACE = Reduction("max_pool_gather", "y = 0.0", "y = a if # == o else y", has_other=True)
 _MEAN = Reduction("avg_pool", "y = 0.0", "y = y + a", "y / real(count)")
 _MEAN_OF_ALL = Reduction("avg_pool_of_all", "y = 0.0", "y = y + a", "y / real(size)")
+_IN_TWICE_THE_DIGITS = "y = float64(0.0); rest = float64(0.0)", "rest += lost(y, a); y += a"
+_LONG_MEAN = Reduction("avg_pool_long", *_IN_TWICE_THE_DIGITS, "real(y + rest) / real(count)")
+_LONG_MEAN_OF_ALL = Reduction("avg_pool_long_of_all", *_IN_TWICE_THE_DIGITS, "real(y + rest) / real(size)")
+"""Of windows of more than `BLOCK` elements."""
 _TO_PLACE = Share("max_pool_scatter", "v if # == o else 0.0", has_other=True)
 _SHARE = Share("avg_pool_adjoint", "v / real(count)")
 _SHARE_OF_ALL = Share("avg_pool_adjoint_of_all", "v / real(size)")
@@ -272,8 +277,9 @@ class AvgPool2D(PoolOfImages):
         return in_turn([*sums, (np.divide, (out, counts, out))])
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        of = _MEAN_OF_ALL if self.count_include_pad else _MEAN
-        return reduced(of, out, operands, self.moves(operands[0].shape))
+        is_long = self.window[0] * self.window[1] > BLOCK
+        means = (_LONG_MEAN, _LONG_MEAN_OF_ALL) if is_long else (_MEAN, _MEAN_OF_ALL)
+        return reduced(means[self.count_include_pad], out, operands, self.moves(operands[0].shape))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         op = AvgPool2DAdjoint(size=x.shape[2:], count_include_pad=self.count_include_pad, **self.fixed())

@@ -7,6 +7,7 @@ once to the dtype of each parameter.
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from itertools import pairwise
 from numbers import Real
@@ -37,10 +38,10 @@ __all__ = [
 def _rate(value: Any) -> float | Schedule:
     if isinstance(value, Schedule | dict):
         return Schedule.of_kind(value)
-    rate = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not 0 <= rate < math.inf:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and 0 <= value <= sys.float_info.max):
         raise PydanticCustomError("rate", "a finite number of at least 0, or a schedule, is needed")
-    return rate
+    return float(value)
 
 
 LearningRate = Annotated[float | SerializeAsAny[Schedule], BeforeValidator(_rate)]

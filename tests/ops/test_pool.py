@@ -1,5 +1,6 @@
 """Pools against a naive loop, at ties, in the padding; and their adjoints."""
 
+import importlib.util
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,7 @@ from graphengine.testing import check_op
 from tests.arrays import f64, i64
 from tests.ops.evaluate import derivatives, evaluate
 
+BACKENDS = ["numpy", *(["numba"] if importlib.util.find_spec("numba") else [])]
 ATTRIBUTES = [
     ({"window": 2, "stride": 2}, (2, 3, 5, 6)),
     ({"window": 3, "stride": 2, "padding": 1}, (2, 3, 5, 6)),
@@ -123,6 +125,17 @@ def test_not_a_number_is_the_greatest_and_has_the_gradient() -> None:
     assert np.isnan(evaluate(lambda x: ge.max_pool2d(x, (1, 2)), x)).tolist() == [[[[True, False]]]]
     (x_bar,) = derivatives(lambda x: ge.max_pool2d(x, (1, 2)), x)
     assert x_bar.tolist() == [[[[0.0, 1.0, 0.0, 1.0]]]]
+
+
+@pytest.mark.parametrize("include", [False, True])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_mean_of_a_large_window_does_not_lose_digits(backend: str, include: bool) -> None:
+    x = (100 + np.random.default_rng(0).random((1, 2, 400, 400))).astype(np.float32)
+    y = evaluate(lambda x: ge.avg_pool2d(x, 400, count_include_pad=include), x, backend=backend)
+    np.testing.assert_allclose(y, x.mean((2, 3), np.float64, keepdims=True), rtol=1e-6)
+    x[0, 0, 3, 5] = np.inf
+    y = evaluate(lambda x: ge.avg_pool2d(x, 400, count_include_pad=include), x, backend=backend)
+    assert np.isinf(y).ravel().tolist() == [True, False]
 
 
 def test_windows_of_many_elements_are_counted_beyond_a_byte() -> None:

@@ -296,6 +296,7 @@ def test_fields_may_be_given_by_position() -> None:
     [
         (lambda: ge.SGD(learning_rate=-0.1), r"SGD: learning_rate: .*at least 0.* \(was -0.1\)"),
         (lambda: ge.SGD(learning_rate=math.nan), r"SGD: learning_rate: .*\(was nan\)"),
+        (lambda: ge.SGD(learning_rate=10**400), r"SGD: learning_rate: .*a finite number"),
         (lambda: ge.SGD(learning_rate="0.1"), r"SGD: learning_rate: .*\(was '0.1'\)"),
         (lambda: ge.SGD(learning_rate=True), r"SGD: learning_rate: .*\(was True\)"),
         (lambda: ge.SGD(learning_rate={"kind": "steps"}), "no kind 'steps'; there are constant, cosine_decay"),
