@@ -168,6 +168,7 @@ class Graph:
             if by_name.get(node.name) is node:
                 del by_name[node.name]
         self._scalars = {key: node for key, node in self._scalars.items() if by_name.get(node.name) is node}
+        self.captures = {node: inside for node, inside in self.captures.items() if by_name.get(inside.name) is inside}
 
     def own(self, node: Node) -> Node:
         """`node`, if it belongs to this graph, or what captures it from the one around; raise GraphError otherwise."""

@@ -2,6 +2,9 @@
 
 Children first, the adjoint of each active node is the sum of what its children's VJP rules give it, so it is emitted
 once however many paths lead on (Linnainmaa 1970; Griewank and Walther 2008, ch. 3).
+
+A body under declaration captures nodes of the graph around it. A path leads on through them: the adjoint of what is
+captured is passed on from node to node out there, by nodes that are emitted in the body.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from typing import TypeVar
 
 from graphengine.errors import GraphError
 from graphengine.ir.bundle import Item
-from graphengine.ir.node import Node, Phase
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node, Phase, innermost
 
-__all__ = ["Pullback", "active_nodes", "pullback"]
+__all__ = ["Pullback", "active_nodes", "origins", "pullback"]
 
 Key = TypeVar("Key")
 
@@ -31,6 +35,7 @@ class Pullback:
     """An active node that a child's rule gave no adjoint, and that child."""
     _shares: dict[Node, Node] = field(default_factory=dict)
     _parts: dict[Node, dict[int, Node]] = field(default_factory=dict)
+    _origins: dict[Node, Node] = field(default_factory=dict)
 
 
 def pullback(seeds: Mapping[Node, Node], wrt: Sequence[Node], phase: Phase) -> Pullback:
@@ -41,7 +46,8 @@ def pullback(seeds: Mapping[Node, Node], wrt: Sequence[Node], phase: Phase) -> P
     result = Pullback()
     if not seeds:
         return result
-    graph = next(iter(seeds)).graph
+    graph = innermost([*seeds, *seeds.values()])
+    result._origins = origins(graph)
     active = active_nodes(seeds, wrt)
     result._shares.update({node: seed for node, seed in seeds.items() if node in active})
     for node in reversed(active):
@@ -50,19 +56,35 @@ def pullback(seeds: Mapping[Node, Node], wrt: Sequence[Node], phase: Phase) -> P
             continue
         result.visited[node] = None
         if isinstance(y_bar, Node):
-            result.adjoints[node] = y_bar
-        with graph.emitting(phase, node):
+            y_bar = result.adjoints[node] = graph.own(y_bar)
+        with node.graph.emitting(phase, node), graph.emitting(phase, node):
             _pass_on(node, y_bar, active, result)
+    for node in wrt:
+        if node in result._origins and result._origins[node] in result.adjoints:
+            result.adjoints[node] = result.adjoints[result._origins[node]]
     return result
 
 
+def origins(graph: Graph) -> dict[Node, Node]:
+    """For the inputs by which a body and those around it capture nodes, these nodes, where they are computed or given.
+
+    Empty for a graph that is no body under declaration.
+    """
+    if graph.outer is None:
+        return {}
+    around = origins(graph.outer)
+    return around | {inside: around.get(node, node) for node, inside in graph.captures.items()}
+
+
 def active_nodes(targets: Iterable[Node], wrt: Iterable[Node]) -> dict[Node, None]:
-    """The float nodes on a path from `wrt` to `targets`, parents first."""
-    ends = list(targets)
+    """The float nodes on a path from `wrt` to `targets`, parents first; those around a body come first."""
+    ends, sources = list(targets), list(wrt)
+    graph = ends[0].graph
+    around = _active_around(graph, sources)
     last = max(node.index for node in ends)
-    nodes = ends[0].graph.nodes[: last + 1]
+    nodes = graph.nodes[: last + 1]
     reached = [False] * (last + 1)
-    for node in wrt:
+    for node in (*sources, *(inside for node, inside in graph.captures.items() if node in around)):
         if node.index <= last:
             reached[node.index] = True
     for node in nodes:
@@ -75,7 +97,14 @@ def active_nodes(targets: Iterable[Node], wrt: Iterable[Node]) -> dict[Node, Non
         if needed[node.index]:
             for parent in node.parents:
                 needed[parent.index] = True
-    return {node: None for node in nodes if reached[node.index] and needed[node.index]}
+    return around | {node: None for node in nodes if reached[node.index] and needed[node.index]}
+
+
+def _active_around(graph: Graph, wrt: Sequence[Node]) -> dict[Node, None]:
+    """For a body, the nodes of the graphs around it on a path from what `wrt` captures to what it captures besides."""
+    given = set(wrt)
+    sources = [node for node, inside in graph.captures.items() if inside in given]
+    return active_nodes(graph.captures, sources) if sources else {}
 
 
 def _adjoint(node: Node, result: Pullback) -> Node | tuple[Node | None, ...] | None:
@@ -91,6 +120,9 @@ def _pass_on(node: Node, y_bar: Node | tuple[Node | None, ...], active: Mapping[
     """Give every parent of `node` its share."""
     if isinstance(node.op, Item) and isinstance(y_bar, Node):
         _add(result._parts.setdefault(node.parents[0], {}), node.op.index, y_bar)
+        return
+    if node in result._origins and isinstance(y_bar, Node):
+        _add(result._shares, result._origins[node], y_bar)
         return
     wanted = {parent for parent in node.parents if parent in active}
     if not wanted:

@@ -38,6 +38,10 @@ def grad(loss: Node, wrt: Sequence[Node]) -> list[Node]:
     """The nodes of d loss / d w for each w of `wrt`, emitted into the loss's graph; zeros where no path leads.
 
     They are ordinary nodes, so the gradient of a function of them is the second derivative. The loss is a float scalar.
+
+    In the body of a scan, paths lead on through what the body reads from around it. What a step is given, its carries
+    and its rows of sequences, is held fixed there, as a step knows nothing of the others: a `wrt` outside has no
+    gradient through it.
     """
     graph = loss.graph
     wrt = [graph.own(node) for node in wrt]

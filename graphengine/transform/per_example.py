@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
-from graphengine.ir.node import Node, Phase, apply
-from graphengine.ir.pullback import active_nodes
+from graphengine.ir.node import Node, Phase, apply, innermost
+from graphengine.ir.pullback import active_nodes, origins
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape
 from graphengine.ops.compare import equal
@@ -39,7 +39,7 @@ def per_example_grad(
     - a node of one loss for each example, as losses with reduction="none" give it;
     - the scalar that ge.mean, ge.sum or a loss function makes of these, which are then taken;
     - a function of one example that returns the scalar of its loss. It is called once, with a row of each of `inputs`,
-      whose first axes count the examples; weights it reads from around it.
+      whose first axes count the examples; weights it reads from around it, and what is computed from them there.
 
     Row i is exactly d loss_i / d w. From a node, examples pass in one batch; the gradients of all weights of dense
     layers, biases and scales take a batched product each, and those of other layers (a convolution's, an embedding's)
@@ -48,7 +48,8 @@ def per_example_grad(
     examples. From a function, the gradient of one example is emitted once, as the body of a loop over the batch: n
     gradients of one example, whatever the ops.
 
-    Raises ShapeError for what is no loss for each example, GraphError for a w that itself holds a row for each.
+    Raises ShapeError for what is no loss for each example, GraphError for a w that itself holds a row for each, or that
+    one of `inputs` is computed from.
     """
     if isinstance(loss, Node):
         if inputs is not None:
@@ -61,6 +62,7 @@ def per_example_grad(
 
 def _of_function(loss: Callable[..., Node], wrt: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
     """The one-example program, mapped over the batch by a scan."""
+    _check_inputs(inputs, wrt)
 
     def one(_: object, example: Sequence[Node]) -> tuple[tuple[()], list[Node]]:
         value = loss(*example)
@@ -68,6 +70,20 @@ def _of_function(loss: Callable[..., Node], wrt: Sequence[Node], inputs: Sequenc
 
     _, gradients = scan(one, (), list(inputs))
     return list(gradients)
+
+
+def _check_inputs(inputs: Sequence[Node], wrt: Sequence[Node]) -> None:
+    """Raise GraphError if a gradient by one of `wrt` would have to pass the rows that the function is given."""
+    graph = innermost([*inputs, *wrt])
+    xs = [graph.own(node) for node in wrt]
+    check_floats(xs)
+    with scaffold(graph):
+        for node in inputs:
+            if node.type.is_float and pull([graph.own(node)], xs).reached().results:
+                raise GraphError(
+                    f"the rows of {node!r} are given to the function of one example, so no gradient passes them, and "
+                    "they depend on one of wrt; compute them in the function, from rows of what does not"
+                )
 
 
 def _of_node(loss: Node, wrt: Sequence[Node]) -> list[Node]:
@@ -117,6 +133,8 @@ class _Batch:
     def __init__(self, losses: Node, xs: Sequence[Node]) -> None:
         self.losses, self.xs = losses, xs
         self.active = active_nodes([losses], xs)
+        captured = origins(losses.graph)
+        self.leaves = {node for node in self.active if captured.get(node, node).is_leaf}
         self.axes: dict[Node, int] = {losses: 0}
         """Along which axis a node between the weights and the losses holds the examples."""
         self.shared: dict[Node, None] = {}
@@ -129,8 +147,8 @@ class _Batch:
     def rows(self) -> list[Node]:
         """The gradients of the examples."""
         bars = self._pass_back()
-        rows = {node: bar for node, bar in bars.items() if node.is_leaf}
-        computed = {node: bar for node, bar in bars.items() if not node.is_leaf}
+        rows = {node: bar for node, bar in bars.items() if node in self.leaves}
+        computed = {node: bar for node, bar in bars.items() if node not in self.leaves}
         for x, row in self._through(computed).items():
             rows[x] = rows[x] + row if x in rows else row
         graph, count = self.losses.graph, self.losses.shape[0]
@@ -139,7 +157,7 @@ class _Batch:
     def _find_axes(self) -> bool:
         """Follow the examples from the losses back; whether that leads to an answer everywhere."""
         for node in reversed(self.active):
-            if node not in self.axes or node.is_leaf:
+            if node not in self.axes or node in self.leaves:
                 continue
             axes = example_axes(node, self.axes[node])
             if axes is None or node in self.shared:

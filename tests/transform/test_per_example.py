@@ -254,3 +254,54 @@ def test_an_example_stays_as_it_is_when_all_others_become_like_it(seed: int) -> 
 def test_every_kind_with_a_rule_is_held_to_it() -> None:
     grown = set.union(*(grow(seed).kinds for seed in SEEDS))
     assert set(RULES) <= grown
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        lambda w, row: ge.sum(ge.sin(row @ w.T)),
+        lambda w, row: ge.sum(row * ge.sum(w * w)),
+        lambda w, row: ge.sum(ge.sin(ge.tanh(w) @ row) * ge.sum(w @ row)),
+        lambda w, row: ge.sum(ge.attention(w, ge.sin(w), w) @ row),
+        lambda w, row: ge.sum(scan(lambda c, v: (ge.sin(c * v), c), ge.sum(w, axis=0), w)[1] @ row),
+        lambda w, row: ge.sum(scan(lambda c, v: (c * ge.tanh(w)[0] + v, None), row, ge.exp(w))[0]),
+    ],
+)
+def test_a_function_of_one_example_may_read_what_is_computed_from_weights_around_it(one) -> None:
+    graph = ge.Graph("around", dtype="float64")
+    x, w = graph.input("x", (N, 3)), graph.parameter("w", (4, 3))
+    (rows,) = ge.per_example_grad(lambda row: one(w, row), [w], [x])
+    alone = [ge.grad(one(w, x[place]), [w])[0] for place in range(N)]
+    found, *expected = values([rows, *alone], {"x": f64(N, 3)}, parameters(graph))
+    np.testing.assert_allclose(found, np.stack(expected), rtol=1e-12)
+    assert np.all(np.any(found != 0, axis=(1, 2)))
+
+
+def test_losses_in_a_body_may_come_from_rows_and_weights_around_it() -> None:
+    graph = ge.Graph("captured", dtype="float64")
+    x, w = graph.input("x", (N, 3)), graph.parameter("w", (3, 3))
+    z, v = ge.tanh(x @ w), ge.sin(w)
+
+    def losses(scale: Node) -> tuple[Node, Node]:
+        return ge.sum(ge.sin(x * scale) @ v @ w, axis=1), ge.sum(ge.sin(z * scale), axis=1)
+
+    def step(carry: Node, scale: Node) -> tuple[Node, list[Node]]:
+        return carry, [ge.per_example_grad(each, [w])[0] for each in losses(scale)]
+
+    _, found = scan(step, ge.sum(x) * 0.0, x)
+    unrolled = [ge.per_example_grad(each, [w])[0] for place in range(N) for each in losses(x[place])]
+    stacked = values([*found, *unrolled], {"x": f64(N, 3)}, parameters(graph))
+    for place, rows in enumerate(stacked[:2]):
+        np.testing.assert_allclose(rows, np.stack(stacked[2 + place :: 2]), rtol=1e-12)
+
+
+def test_rows_that_depend_on_the_weights_are_refused() -> None:
+    graph = ge.Graph("rows", dtype="float64")
+    x, w = graph.input("x", (N, 3)), graph.parameter("w", (3, 2))
+    z = x @ w
+    for inputs, wrt in (([z], [w]), ([x, z], [w]), ([x], [x])):
+        count = len(graph)
+        with pytest.raises(GraphError, match=rf"the rows of {inputs[-1].name} = .* depend on one of wrt; compute them"):
+            ge.per_example_grad(lambda *rows: ge.sum(ge.sin(rows[-1])), wrt, inputs)
+        assert len(graph) == count
+    ge.per_example_grad(lambda row: ge.sum(row @ ge.sum(w, axis=0)), [w], [ge.stop_gradient(z)])
