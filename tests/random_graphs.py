@@ -27,6 +27,7 @@ from graphengine.ir.leaf import Constant, Leaf, Parameter, State
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Op
 from graphengine.ir.types import INTEGERS
+from graphengine.ops.activation import GELUSlope
 from graphengine.ops.attention import AttentionAdjoint
 from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
@@ -713,6 +714,7 @@ RECIPES: dict[str, Recipe] = {
     "floor": unary(ge.floor, *range(-3, 5)),
     "gather": gather,
     "gelu": lambda g: ge.gelu(g.pick(), approximate=g.choose(["none", "tanh"])),
+    "gelu_slope": lambda g: apply(GELUSlope(), g.pick()),
     "greater": comparing(ge.greater),
     "greater_equal": comparing(ge.greater_equal),
     "group_lasso": lambda g: ge.group_lasso(g.positive(g.pick(least=2)), axis=0),

@@ -49,6 +49,7 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "tanh": "the hyperbolic tangent",
         "sigmoid": "1 / (1 + e^-x)",
         "erf": "the error function",
+        "mills": "(1 - Phi(x)) / phi(x) of the normal law, for x from 0 to 40",
         "sqrt": "the square root",
         "sin": "the sine",
         "cos": "the cosine",

@@ -25,6 +25,7 @@ __all__ = [
     "log1p",
     "lost",
     "maximum",
+    "mills",
     "minimum",
     "multiply_high",
     "plus",
@@ -78,6 +79,16 @@ def lost(a: Any, b: Any) -> Any:
     share = total - a
     error = (a - (total - share)) + (b - share)
     return error if error == error else 0.0
+
+
+def mills(x: Any) -> Any:
+    """(1 - Phi(x)) / phi(x) of the normal law, for x from 0 to 40; far out by its continued fraction (Laplace 1805)."""
+    if x < 5:
+        return type(x)(math.sqrt(math.pi / 2) * math.exp(0.5 * float(x) ** 2) * math.erfc(float(x) * math.sqrt(0.5)))
+    below = float(x)
+    for k in range(60, 0, -1):
+        below = float(x) + k / below
+    return type(x)(1 / below)
 
 
 def multiply_high(a: Any, b: Any) -> Any:

@@ -27,8 +27,9 @@ from graphengine.ops.compare import (
     where,
 )
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
-from graphengine.ops.erf import FAR, Erf, erf, erf_into
+from graphengine.ops.erf import FAR
 from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
+from graphengine.ops.mills import mills, mills_into
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import summed
 
@@ -251,11 +252,18 @@ _SCALE = math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 """The constants of gelu's approximation: x Phi(x) is about x sigmoid(2 _SCALE (x + _CUBIC x^3))."""
 
+_DENSITY = 1 / math.sqrt(2 * math.pi)
+"""The density of the normal law at 0."""
+
+_FLAT = 40.0
+"""From here on the tail of the normal law is 0."""
+
 
 class GELU(Activation):
     """y = x Phi(x), Phi the distribution function of the normal law (Hendrycks and Gimpel 2016).
 
-    With approximate="tanh", y = x/2 (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), which differs
+    It is computed as max(x, 0) - a phi(a) m(a), a = |x|, m the Mills ratio: so no digit of the tail is lost. With
+    approximate="tanh", y = x/2 (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), which differs
     from it by under 5e-4. y(-inf) = 0.
     """
 
@@ -266,10 +274,11 @@ class GELU(Activation):
     def eval(self, xp: Any, x: Any) -> Any:
         if self.approximate == "tanh":
             return xp.maximum(x, -FAR) * Sigmoid().eval(xp, 2 * _SCALE * x * (1 + _CUBIC * x * x))
-        return xp.maximum(x, -FAR) * (0.5 + 0.5 * Erf().eval(xp, x * math.sqrt(0.5)))
+        size = xp.minimum(xp.abs(x), _FLAT)
+        return xp.maximum(x, 0) - size * mills(size) * _density(xp, size)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y,) if self.approximate == "tanh" else (y, *Erf().scratch(y, x))
+        return (y,) if self.approximate == "tanh" else (y, y, y)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return _gelu_by_tanh if self.approximate == "tanh" else _gelu, (*operands, out, *scratch)
@@ -278,20 +287,60 @@ class GELU(Activation):
         (x,) = operands
         if self.approximate == "tanh":
             return f"maximum({x}, {-FAR!r}) * sigmoid({2 * _SCALE!r} * {x} * (1.0 + {_CUBIC!r} * {x} * {x}))"
-        return f"maximum({x}, {-FAR!r}) * (0.5 + 0.5 * erf({x} * {math.sqrt(0.5)!r}))"
+        size = f"minimum(absolute({x}), {_FLAT!r})"
+        return f"maximum({x}, 0.0) - {size} * mills({size}) * {_density_of(size)}"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        # Phi is computed again: kept from the forward pass it would be one more array to hold.
+        if self.approximate == "none":
+            return (y_bar * apply(GELUSlope(), x),)
         x = clip(x, -FAR, FAR)
-        if self.approximate == "tanh":
-            bent = 2 * _SCALE * x * (1.0 + _CUBIC * square(x))
-            slope = 2 * _SCALE * (1.0 + 3 * _CUBIC * square(x))
-            return (y_bar * (sigmoid(bent) * (1.0 + x * slope * sigmoid(-bent))),)
-        density = exp(-0.5 * square(x)) * (1 / math.sqrt(2 * math.pi))
-        return (y_bar * (0.5 + 0.5 * erf(x * math.sqrt(0.5)) + x * density),)
+        bent = 2 * _SCALE * x * (1.0 + _CUBIC * square(x))
+        slope = 2 * _SCALE * (1.0 + 3 * _CUBIC * square(x))
+        return (y_bar * (sigmoid(bent) * (1.0 + x * slope * sigmoid(-bent))),)
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         return (9 if self.approximate == "tanh" else self.cost) * y.size
+
+
+class GELUSlope(Activation):
+    """The slope of x Phi(x): Phi(x) + x phi(x), phi the density of the normal law.
+
+    It is phi(a) (m(a) - a) at x = -a, m the Mills ratio, and 1 less that at x = a. The tail is computed again: kept
+    from the forward pass it would be one more array to hold.
+    """
+
+    kind: Literal["gelu_slope"] = "gelu_slope"
+    cost: ClassVar[int] = 6
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        size = xp.minimum(xp.abs(x), _FLAT)
+        tail = (mills(size) - size) * _density(xp, size)
+        return xp.where(x > 0, 1 - tail, tail)
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return (y, y, y)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return _gelu_slope, (*operands, out, *scratch)
+
+    def scalar(self, *operands: str) -> str:
+        (x,) = operands
+        size = f"minimum(absolute({x}), {_FLAT!r})"
+        tail = f"(mills({size}) - {size}) * {_density_of(size)}"
+        return f"1.0 - {tail} if {x} > 0.0 else {tail}"
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
+        squared = square(clip(x, -FAR, FAR))
+        return (y_bar * ((2.0 - squared) * (exp(-0.5 * squared) * _DENSITY)),)
+
+
+def _density(xp: Any, x: Any) -> Any:
+    """That of the normal law."""
+    return xp.exp(-0.5 * x * x) * _DENSITY
+
+
+def _density_of(x: str) -> str:
+    return f"(exp(-0.5 * {x} * {x}) * {_DENSITY!r})"
 
 
 class _AlongAxis(Op):
@@ -396,13 +445,35 @@ def _softplus(x: Array, out: Array, work: Array) -> None:
     np.add(out, work, out)
 
 
-def _gelu(x: Array, out: Array, work: Array, *erf_work: Array) -> None:
-    np.multiply(x, math.sqrt(0.5), work)
-    erf_into(work, work, *erf_work)
-    np.multiply(work, 0.5, work)
-    np.add(work, 0.5, work)
-    x.clip(-FAR, np.inf, out)
-    np.multiply(out, work, out)
+def _gelu(x: Array, out: Array, size: Array, tail: Array, work: Array) -> None:
+    np.abs(x, size)
+    np.minimum(size, _FLAT, out=size)
+    mills_into(tail, size, work)
+    np.multiply(tail, size, tail)
+    _times_density(tail, size)
+    np.maximum(x, 0, out=out)
+    np.subtract(out, tail, out)
+
+
+def _gelu_slope(x: Array, out: Array, size: Array, tail: Array, work: Array) -> None:
+    np.abs(x, size)
+    np.minimum(size, _FLAT, out=size)
+    mills_into(tail, size, work)
+    np.subtract(tail, size, tail)
+    _times_density(tail, size)
+    np.copysign(1, x, out)  # either 1 - tail or 0 + tail: a mask would take longer
+    np.multiply(tail, out, tail)
+    np.maximum(out, 0, out=out)
+    np.subtract(out, tail, out)
+
+
+def _times_density(tail: Array, x: Array) -> None:
+    """Multiply by the normal law's density at x, and lose x."""
+    np.multiply(x, x, x)
+    np.multiply(x, -0.5, x)
+    np.exp(x, x)
+    np.multiply(x, _DENSITY, x)
+    np.multiply(tail, x, tail)
 
 
 def _gelu_by_tanh(x: Array, out: Array, work: Array) -> None:

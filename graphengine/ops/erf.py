@@ -75,8 +75,8 @@ class Erf(UnaryOp):
     def eval(self, xp: Any, x: Any) -> Any:
         size = xp.minimum(xp.abs(x), _FLAT)
         squared = size * size
-        near = size * _polynomial(_P, squared) / _polynomial(_Q, squared)
-        far = 1.0 - xp.exp(-squared) * _polynomial(_R, size) / _polynomial(_S, size)
+        near = size * polynomial(_P, squared) / polynomial(_Q, squared)
+        far = 1.0 - xp.exp(-squared) * polynomial(_R, size) / polynomial(_S, size)
         return xp.copysign(xp.where(size <= _NEAR, near, far), x)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
@@ -97,15 +97,15 @@ def erf_into(out: Array, x: Array, size: Array, near: Array, far: Array, work: A
     np.abs(x, size)
     np.minimum(size, _FLAT, out=size)
     np.multiply(size, size, far)
-    _polynomial_into(near, _P, far)
+    polynomial_into(near, _P, far)
     np.multiply(near, size, near)
-    _polynomial_into(work, _Q, far)
+    polynomial_into(work, _Q, far)
     np.divide(near, work, near)
     np.negative(far, far)
     np.exp(far, far)
-    _polynomial_into(work, _R, size)
+    polynomial_into(work, _R, size)
     np.multiply(far, work, far)
-    _polynomial_into(work, _S, size)
+    polynomial_into(work, _S, size)
     np.divide(far, work, far)
     np.subtract(1.0, far, far)
     np.less_equal(size, _NEAR, is_near)
@@ -115,17 +115,18 @@ def erf_into(out: Array, x: Array, size: Array, near: Array, far: Array, work: A
 
 def _single_into(out: Array, x: Array, squared: Array, work: Array) -> None:
     np.multiply(x, x, squared)
-    _polynomial_into(work, _SINGLE, squared)
+    polynomial_into(work, _SINGLE, squared)
     np.multiply(x, work, work)
     np.tanh(work, out)
 
 
-def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
-    """Horner's rule."""
+def polynomial(coefficients: Sequence[float], x: Any) -> Any:
+    """Horner's rule, from the highest power on."""
     return reduce(lambda value, coefficient: value * x + coefficient, coefficients)
 
 
-def _polynomial_into(out: Array, coefficients: Sequence[float], x: Array) -> None:
+def polynomial_into(out: Array, coefficients: Sequence[float], x: Array) -> None:
+    """Write it to `out`, which is not `x`."""
     first, second, *others = coefficients
     np.multiply(x, first, out)
     np.add(out, second, out)

@@ -14,6 +14,7 @@ from graphengine.ir.op import Op
 from graphengine.ops.activation import (
     ELU,
     GELU,
+    GELUSlope,
     HardTanh,
     Identity,
     LeakyReLU,
@@ -43,6 +44,7 @@ ELEMENTWISE = [
     ELU(alpha=2.5),
     GELU(),
     GELU(approximate="tanh"),
+    GELUSlope(),
     SiLU(),
     Softplus(),
 ]

@@ -224,6 +224,29 @@ def test_gates_are_closed_at_minus_infinity(function: Callable[..., ge.Node], dt
     np.testing.assert_array_equal(y, repeated([0, 0, 1e30, INF, NAN], dtype))
 
 
+# x, x Phi(x) and its slope, by mpmath
+TAIL_OF_GELU = [
+    (-1.0, -0.15865525393145705, -0.0833154705876863),
+    (-3.0, -0.0040496940948902835, -0.011945647204183927),
+    (-5.0, -1.4332578593959695e-06, -7.146946001792295e-06),
+    (-8.0, -4.976768459417427e-15, -3.979607261086796e-14),
+    (-12.0, -2.1317785344932147e-32, -2.5578956616748956e-31),
+    (-30.0, -1.472014178144456e-196, -4.416031690708495e-195),
+    (0.0, 0.0, 0.5),
+    (5.0, 4.999998566742141, 1.000007146946002),
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_tail_of_gelu_is_not_lost(dtype: str, way: dict[str, Any]) -> None:
+    places, values, slopes = (repeated([*column], dtype) for column in zip(*TAIL_OF_GELU, strict=True))
+    rtol = 4 * np.finfo(dtype).eps * (1 + places**2)  # what rounding x^2 comes to
+    y, (y_bar,) = evaluate(ge.gelu, places, **way), derivatives(ge.gelu, places, **way)
+    assert (np.abs(y - values) <= rtol * np.abs(values)).all()
+    assert (np.abs(y_bar - slopes) <= rtol * np.abs(slopes)).all()
+
+
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_the_tail_of_gelu_by_tanh_is_not_lost(way: dict[str, Any]) -> None:
     expected = -5 / (1 + math.exp(2 * math.sqrt(2 / math.pi) * 5 * (1 + 0.044715 * 25)))

@@ -11,7 +11,7 @@ import pytest
 
 from graphengine.ir.kernel import VOCABULARY
 from graphengine.ir.op import Op
-from graphengine.ops import activation, batch_norm, compare, elementwise, erf, power
+from graphengine.ops import activation, batch_norm, compare, elementwise, erf, mills, power
 
 MEANINGS = {
     **{name: getattr(np, name) for name in ("exp", "expm1", "log", "log1p", "tanh", "sqrt", "sin", "cos", "power")},
@@ -20,6 +20,7 @@ MEANINGS = {
     "bool": np.bool,
     "sigmoid": lambda x: activation.Sigmoid().eval(np, x),
     "erf": lambda x: type(x)(math.erf(x)),
+    "mills": mills.mills,
 }
 
 FLOATS = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, 88.0, -88.0, 1e30, -1e30, np.inf, -np.inf, np.nan)
@@ -56,6 +57,7 @@ UNARY = [
     activation.Softplus(),
     activation.GELU(),
     activation.GELU(approximate="tanh"),
+    activation.GELUSlope(),
 ]
 BINARY = [
     elementwise.Add(),

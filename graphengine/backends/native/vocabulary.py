@@ -17,6 +17,7 @@ from graphengine.backends.native import (
     formula,
     hyperbolic,
     logarithm,
+    mills,
     power,
     trigonometric,
 )
@@ -33,6 +34,7 @@ _OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
     logarithm.log,
     logarithm.log1p,
     error_function.erf,
+    mills.mills,
     trigonometric.sin,
     trigonometric.cos,
     formula.sqrt,
