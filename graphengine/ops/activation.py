@@ -327,7 +327,7 @@ class GELUSlope(Activation):
         (x,) = operands
         size = f"minimum(absolute({x}), {_FLAT!r})"
         tail = f"(mills({size}) - {size}) * {_density_of(size)}"
-        return f"1.0 - {tail} if {x} > 0.0 else {tail}"
+        return f"(1.0 if {x} > 0.0 else 0.0) - (1.0 if {x} > 0.0 else -1.0) * {tail}"  # the tail once
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         squared = square(clip(x, -FAR, FAR))

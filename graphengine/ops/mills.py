@@ -47,7 +47,7 @@ MILLS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
         ),
     ),
 }
-"""Its numerator and denominator by dtype."""
+"""Its numerator and denominator by dtype; each coefficient is rounded for itself."""
 
 
 def mills(x: Any) -> Any:
