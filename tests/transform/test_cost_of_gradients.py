@@ -67,7 +67,7 @@ def ratio(node: Node) -> float:
     alone = flops(values)
     adjoint = flops([*values, *(adjoints[operand] for operand in operands if operand in adjoints)]) - alone
     moved = sum(y.type.bind(SIZES).size for y in values)
-    return 1 + adjoint / (alone or moved)
+    return 1 + adjoint / (alone or moved) if moved else 1.0
 
 
 def flops(nodes: list[Node]) -> int:
