@@ -67,7 +67,8 @@ def lead(
             set_threads(set_blas_threads, 1)
     fault[0] = 0
     fault[8] = 0
-    store(board, 0, is_shared)
+    if is_shared != 0:
+        store(board, 0, 1)
     for row in range(count):
         kernel, arguments, parts = table[3 * row], table[3 * row + 1], table[3 * row + 2]
         if kernel == 0:
@@ -95,7 +96,8 @@ def lead(
         if load(fault, 0) != 0:
             fault[8] = row + 1
             break
-    store(board, 0, 0)
+    if is_shared != 0:
+        store(board, 0, 0)
     if before != 1:
         set_threads(set_blas_threads, before)
 
