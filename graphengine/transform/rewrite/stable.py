@@ -42,6 +42,7 @@ from graphengine.ops.linalg import Transpose
 from graphengine.ops.loss import CrossEntropy
 from graphengine.ops.power import Power
 from graphengine.ops.reduce import LogSumExp, Max, Mean
+from graphengine.ops.scan import Scan
 from graphengine.ops.shape import ExpandDims, Squeeze, Stack
 from graphengine.transform.rewrite.arrangement import axis_order
 from graphengine.transform.rewrite.duplicates import merge_duplicates
@@ -57,8 +58,17 @@ def make_stable(graph: Graph, keep_names: bool = False) -> bool:
     Equal nodes are made one first: exp(x) / sum(exp(x)) is the same whether exp(x) is written once or twice. With
     `keep_names`, nodes stay that nothing needs any more.
     """
-    has_merged = merge_duplicates(graph, keep_names)
+    has_merged = _has_equals(graph) and merge_duplicates(graph, keep_names)
     return apply_rules(graph, _RULES, keep_names) or has_merged
+
+
+def _has_equals(graph: Graph) -> bool:
+    """Whether a rule may look for one node in two places; most networks have nothing of the kind."""
+    return any(
+        isinstance(node.op, Exp | Log | Log1p | LogSumExp | Softmax | LogSoftmax)
+        or (isinstance(node.op, Scan) and _has_equals(node.op.body))
+        for node in graph.nodes
+    )
 
 
 def safe_log(y: Site) -> Expression | None:
