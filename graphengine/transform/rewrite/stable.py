@@ -58,17 +58,21 @@ def make_stable(graph: Graph, keep_names: bool = False) -> bool:
     Equal nodes are made one first: exp(x) / sum(exp(x)) is the same whether exp(x) is written once or twice. With
     `keep_names`, nodes stay that nothing needs any more.
     """
-    has_merged = _has_equals(graph) and merge_duplicates(graph, keep_names)
+    if not _may_apply(graph):
+        return False
+    has_merged = merge_duplicates(graph, keep_names)
     return apply_rules(graph, _RULES, keep_names) or has_merged
 
 
-def _has_equals(graph: Graph) -> bool:
-    """Whether a rule may look for one node in two places; most networks have nothing of the kind."""
+def _may_apply(graph: Graph) -> bool:
+    """Whether a node is there, or in the body of a scan, that each form written out has; most networks have none."""
     return any(
-        isinstance(node.op, Exp | Log | Log1p | LogSumExp | Softmax | LogSoftmax)
-        or (isinstance(node.op, Scan) and _has_equals(node.op.body))
+        isinstance(node.op, _WRITTEN_OUT) or (isinstance(node.op, Scan) and _may_apply(node.op.body))
         for node in graph.nodes
     )
+
+
+_WRITTEN_OUT = (CrossEntropy, Exp, Expm1, Log, Log1p, LogSoftmax, LogSumExp, Negative, Sigmoid, Softmax)
 
 
 def safe_log(y: Site) -> Expression | None:
