@@ -10,7 +10,7 @@ import numpy as np
 
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.frame import Binder, Frame
-from graphengine.backends.threads import limit_blas, release_blas
+from graphengine.backends.threads import ONE_BLAS_THREAD
 from graphengine.errors import ExecutionError
 from graphengine.ir.op import Array, Call
 from graphengine.schedule.arena import CACHE_LINE
@@ -49,11 +49,14 @@ class BoundProgram:
 
         Overflow and 0/0 give inf and NaN without a warning.
         """
-        before = limit_blas() if self._one_thread else 1
+        if not self._one_thread:
+            self._run(first, last)
+            return
+        ONE_BLAS_THREAD.begin()
         try:
             self._run(first, last)
         finally:
-            release_blas(before)
+            ONE_BLAS_THREAD.end()
 
     def _run(self, first: int, last: int) -> None:
         calls = self.calls[first:last] if first or last < len(self.calls) else self.calls

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
+import threading
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from graphengine.backends.native.blas import find_blas
 from graphengine.errors import ValueRangeError
 
-__all__ = ["MOST_THREADS", "available_cores", "get_threads", "limit_blas", "release_blas", "set_threads"]
+__all__ = ["MOST_THREADS", "ONE_BLAS_THREAD", "available_cores", "get_threads", "set_threads"]
 
 MOST_THREADS = 256
 """More threads than these are never used."""
@@ -37,18 +38,46 @@ def set_threads(count: int) -> None:
         _blas()[1](whole)
 
 
-def limit_blas() -> int:
-    """Let NumPy's products be computed by one thread; returns what `release_blas` is to be given when they are done."""
-    before = _blas()[0]() if _blas() else 1
-    if before != 1:
-        _blas()[1](1)
-    return before
+class _Limit:
+    """That BLAS has one thread, as long as a program of NumPy runs that is to have no more, in whichever thread."""
+
+    def __init__(self) -> None:
+        self._before = 1
+        self.forget()
+
+    def forget(self) -> None:
+        """In a process forked off: the threads whose programs run are not there."""
+        self._lock = threading.Lock()
+        self._programs = 0
+
+    def begin(self) -> None:
+        """Let NumPy's products be computed by one thread."""
+        if not _blas():
+            return
+        get, put = _blas()
+        with self._lock:
+            if self._programs == 0:
+                self._before = get()
+                if self._before != 1:
+                    put(1)
+            self._programs += 1
+
+    def end(self) -> None:
+        """Give them as many as they had, if nobody else wants one alone."""
+        if not _blas():
+            return
+        _, put = _blas()
+        with self._lock:
+            self._programs -= 1
+            if self._programs == 0 and self._before != 1:
+                put(self._before)
 
 
-def release_blas(before: int) -> None:
-    """Give NumPy's products as many threads as they had."""
-    if before != 1:
-        _blas()[1](before)
+ONE_BLAS_THREAD = _Limit()
+"""The limit of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ONE_BLAS_THREAD.forget)
 
 
 @cache

@@ -1,6 +1,8 @@
 """How many threads compute: by the environment, by affinity, by the quotas of control groups, or as told."""
 
+import importlib.util
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import pytest
 
 import graphengine as ge
 from graphengine.backends import threads
+
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba compiles the kernels")
 
 
 @pytest.fixture(autouse=True)
@@ -162,3 +166,28 @@ def test_threads_of_blas_are_put_back_after_an_error() -> None:
     with pytest.raises(ge.ValueRangeError):
         exe.forward({"x": np.ones((64, 96), "float32"), "labels": np.full(64, 999)})
     assert before is None or threads._blas()[0]() == before
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=needs_numba)])
+def test_programs_in_several_threads_give_the_bits_of_one(backend: str) -> None:
+    if threads._blas():
+        threads._blas()[1](4)
+    graph = ge.Graph("middling")
+    x = graph.input("x", (96, 96))
+    graph.output("y", ge.tanh(x @ graph.parameter("w", (96, 80), init=ge.init.Normal(std=0.1))))
+    feeds = {"x": np.random.default_rng(0).random((96, 96), "float32")}
+    expected = ge.compile(graph, backend=backend, seed=0).forward(feeds)["y"]
+    wrong: list[int] = []
+
+    def work() -> None:
+        exe = ge.compile(graph, backend=backend, seed=0)
+        wrong.extend(turn for turn in range(100) if not np.array_equal(exe.forward(feeds)["y"], expected))
+
+    started = [threading.Thread(target=work) for _ in range(4)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    assert not wrong
+    if threads._blas():
+        assert threads._blas()[0]() == 4

@@ -32,7 +32,8 @@ LINE = 8
 """Words of 8 bytes to a line of the board.
 
 Words of the first: 0 is 1 while a leader has the team; 1 the number of the call; 2, 3 and 4 its kernel, its arguments
-and its parts. Words of a thread's: 0 its ticket; 1 the number of the last call of which its part was computed; 2 STATE.
+and its parts; 5 is 1 while somebody changes 6, how many leaders there are, and 7, how many threads BLAS had before the
+first of them. Words of a thread's: 0 its ticket; 1 the number of the last call of which its part was computed; 2 STATE.
 """
 
 STATE = 2
@@ -58,13 +59,19 @@ def lead(
 ) -> None:
     """Make `count` calls of `table`, with the workers if `is_shared`. After one that sets `fault[0]` no other is made.
 
-    `fault[8]` becomes the number, from 1, of the call that set it. BLAS has one thread meanwhile.
+    `fault[8]` becomes the number, from 1, of the call that set it. BLAS has one thread while there is a leader.
     """
-    before = 1
+    waited = 0
     if set_blas_threads != 0:
-        before = get_threads(get_blas_threads)
-        if before != 1:
-            set_threads(set_blas_threads, 1)
+        while not exchange(board, 5, 0, 1):
+            pause(waited, give_way)
+            waited += 1
+        if board[6] == 0:
+            board[7] = get_threads(get_blas_threads)
+            if board[7] != 1:
+                set_threads(set_blas_threads, 1)
+        board[6] += 1
+        store(board, 5, 0)
     fault[0] = 0
     fault[8] = 0
     if is_shared != 0:
@@ -98,8 +105,15 @@ def lead(
             break
     if is_shared != 0:
         store(board, 0, 0)
-    if before != 1:
-        set_threads(set_blas_threads, before)
+    if set_blas_threads != 0:
+        waited = 0
+        while not exchange(board, 5, 0, 1):
+            pause(waited, give_way)
+            waited += 1
+        board[6] -= 1
+        if board[6] == 0 and board[7] != 1:
+            set_threads(set_blas_threads, board[7])
+        store(board, 5, 0)
 
 
 def serve(board: Array, rank: int, patience: int, give_way: int) -> None:
