@@ -604,7 +604,10 @@ def kernel(g: Grower, *channels: int) -> Node:
 
 def moves(g: Grower) -> dict[str, object]:
     """How a kernel moves over images; not all of it can be."""
-    side = lambda: int(g.random.integers(3))  # noqa: E731  # it is drawn anew at every place
+
+    def side() -> int:
+        return int(g.random.integers(3))
+
     paddings = [side(), (side(), side()), ((side(), side()), (side(), side())), "valid", "same"]
     steps = [1, 1, 2, (1, 3), (2, 1), 3]
     return {"stride": g.choose(steps), "dilation": g.choose([1, 1, 2, (2, 1), (1, 2)]), "padding": g.choose(paddings)}

@@ -159,7 +159,7 @@ def _images() -> Iterator[Case]:
     for options in ({}, {"stride": 2, "padding": 1}, {"dilation": 2, "padding": 2}, {"padding": "same"}):
         yield case(
             f"conv2d {options}",
-            lambda x, k, o=options: ge.conv2d(x, k, **o),  # type: ignore[arg-type]
+            lambda x, k, o=options: ge.conv2d(x, k, **o),
             "n c h w",
             "f c k l",
             **sizes,

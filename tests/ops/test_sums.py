@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -171,8 +172,11 @@ def test_rows_of_any_size_are_normalized(backend: str) -> None:
                 if size > 1e-40:
                     weighted = slopes - (slopes.mean(1, keepdims=True) if centered else 0)
                     right = weighted - exact / root * (slopes * exact / root).mean(1, keepdims=True)
-                    constant = slopes.astype(dtype)
-                    found = gradient_of(lambda n: normalized(n) * n.graph.constant(None, constant), x, backend)  # noqa: B023
+
+                    def loss(n: Node, of: Callable[[Node], Node] = normalized, dtype: str = dtype) -> Node:
+                        return of(n) * n.graph.constant(None, slopes.astype(dtype))
+
+                    found = gradient_of(loss, x, backend)
                     np.testing.assert_allclose(found * root, right, rtol=1e-5, atol=1e-5)
 
 
@@ -182,7 +186,7 @@ def test_a_norm_does_not_overflow_where_its_squares_do(backend: str) -> None:
             w = (np.array([[3, 0, 1], [4, 0, 0]]) * size).astype(dtype)
             for axis, right in ((0, [[0.6, 0, 1], [0.8, 0, 0]]), (1, [[3 / 10**0.5, 0, 10**-0.5], [1, 0, 0]])):
                 norms = np.sqrt(np.square(w.astype(np.longdouble)).sum(axis)).sum()
-                build = lambda n, axis=axis: ge.group_lasso(n, axis)  # noqa: E731
+                build = partial(ge.group_lasso, axis=axis)
                 np.testing.assert_allclose(value_of(build, w, backend), norms, rtol=1e-6)
                 np.testing.assert_allclose(gradient_of(build, w, backend), right, rtol=1e-6)
 
