@@ -172,9 +172,10 @@ def test_rows_of_any_size_are_normalized(backend: str) -> None:
                 if size > 1e-40:
                     weighted = slopes - (slopes.mean(1, keepdims=True) if centered else 0)
                     right = weighted - exact / root * (slopes * exact / root).mean(1, keepdims=True)
+                    factors = slopes.astype(dtype)
 
-                    def loss(n: Node, of: Callable[[Node], Node] = normalized, dtype: str = dtype) -> Node:
-                        return of(n) * n.graph.constant(None, slopes.astype(dtype))
+                    def loss(n: Node, of: Callable[[Node], Node] = normalized, by: np.ndarray = factors) -> Node:
+                        return of(n) * n.graph.constant(None, by)
 
                     found = gradient_of(loss, x, backend)
                     np.testing.assert_allclose(found * root, right, rtol=1e-5, atol=1e-5)
