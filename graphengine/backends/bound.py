@@ -129,7 +129,7 @@ _LARGE, _BROAD = 2**22, 32
 
 With two threads instead of one the step of an LSTM (products [32, 96] @ [96, 256]) takes 1.19 times as long, that of
 LeNet (8 and 16 filters) 1.23, that of a transformer block ([512, 64] @ [64, 192]) 0.92, that of an MLP ([128, 784] @
-[784, 256]) 0.66: least times on two cores of an AMD EPYC (Zen 3), by `ge.set_threads` before this rule was made.
+[784, 256]) 0.66: medians on two cores of an AMD EPYC (Zen 3), by `ge.set_threads` before this rule was made.
 """
 
 
