@@ -31,7 +31,7 @@ from graphengine.ops.erf import FAR
 from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
 from graphengine.ops.mills import mills, mills_into
 from graphengine.ops.run_all import run_all
-from graphengine.ops.sums import summed
+from graphengine.ops.sums import parts_of_sum, summed
 
 __all__ = [
     "elu",
@@ -360,6 +360,12 @@ class _AlongAxis(Op):
     def _reduced(self, x: TensorType) -> TensorType:
         return TensorType(reduced(x.shape, (self.axis,), keepdims=True), x.dtype)
 
+    def _parts(self, x: TensorType) -> tuple[TensorType, ...]:
+        return parts_of_sum(x, check_axes((self.axis,), x.ndim))
+
+    def _sum(self, x: Array, along: Array, parts: Sequence[Array]) -> Call:
+        return summed(x, check_axes((self.axis,), x.ndim), along, parts)
+
 
 class Softmax(_AlongAxis):
     """y_i = exp(x_i) / sum_j exp(x_j) along `axis`, the greatest taken from all x first, so that nothing overflows."""
@@ -371,11 +377,11 @@ class Softmax(_AlongAxis):
         return powers / xp.sum(powers, axis=self.axis, keepdims=True)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (self._reduced(x),)
+        return self._reduced(x), *self._parts(x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (along,) = scratch
-        return _softmax, (*operands, self.axis, out, along, summed(out, check_axes((self.axis,), out.ndim), along))
+        along, *parts = scratch
+        return _softmax, (*operands, self.axis, out, along, self._sum(out, along, parts))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         return softmaxes(out, operands[0], self.axis, scratch[0])
@@ -395,15 +401,14 @@ class LogSoftmax(_AlongAxis):
         return shifted - xp.log(xp.sum(xp.exp(shifted), axis=self.axis, keepdims=True))
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return self._reduced(x), y
+        return self._reduced(x), y, *self._parts(x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        along, work = scratch
-        total = summed(work, check_axes((self.axis,), out.ndim), along)
-        return _log_softmax, (*operands, self.axis, out, along, work, total)
+        along, work, *parts = scratch
+        return _log_softmax, (*operands, self.axis, out, along, work, self._sum(work, along, parts))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return log_softmaxes(out, operands[0], self.axis, *scratch)
+        return log_softmaxes(out, operands[0], self.axis, *scratch[:2])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)

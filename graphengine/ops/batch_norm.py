@@ -44,17 +44,17 @@ class Variance(NonEmptyReduction):
         return xp.mean(xp.square(centered), axis=self.axis, keepdims=self.keepdims)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype)
+        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype), *self.parts(x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,), (centered, means) = operands, scratch
+        (x,), (centered, means, *parts) = operands, scratch
         axes = check_axes(self.axis, x.ndim)
         count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
-        totals = summed(x, axes, means), self.reduce(np.add, centered, out)
+        totals = summed(x, axes, means, parts), self.reduce(np.add, centered, out, parts)
         return _variance, (x, count, centered, means, *totals, out)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,), (_, means) = operands, scratch
+        (x,), (_, means, *_) = operands, scratch
         axes = check_axes(self.axis, x.ndim)
         return variances(out, x, axes, means, math.prod(x.shape[axis] for axis in axes))
 

@@ -19,7 +19,7 @@ from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
 from graphengine.ops.kernels.copies import copies, fills
 from graphengine.ops.kernels.reductions import sums
-from graphengine.ops.sums import summed
+from graphengine.ops.sums import parts_of_sum, summed
 
 __all__ = ["broadcast_to", "reshape", "sum"]
 
@@ -113,11 +113,15 @@ class Reduction(Op):
             raise DTypeError(f"{self.kind} takes numbers, not {x}; cast it")
         return TensorType(reduced(x.shape, self.axis, self.keepdims), x.dtype)
 
-    def reduce(self, ufunc: np.ufunc, x: Array, out: Array) -> Call:
-        """The call that reduces x by `ufunc` into `out`."""
+    def parts(self, x: TensorType) -> tuple[TensorType, ...]:
+        """The work memory of a sum by `reduce`."""
+        return parts_of_sum(x, check_axes(self.axis, x.ndim))
+
+    def reduce(self, ufunc: np.ufunc, x: Array, out: Array, parts: Sequence[Array] = ()) -> Call:
+        """The call that reduces x by `ufunc` into `out`; `parts` is for the sums of blocks."""
         axes = check_axes(self.axis, x.ndim)
         if ufunc is np.add and x.dtype.kind == "f":
-            return summed(x, axes, out)
+            return summed(x, axes, out, parts)
         return ufunc.reduce, (x, axes[0] if len(axes) == 1 else axes, None, out, self.keepdims)
 
     def spread(self, y: Node, x: Node) -> Node:
@@ -133,8 +137,11 @@ class Sum(Reduction):
     def eval(self, xp: Any, x: Any) -> Any:
         return xp.sum(x, axis=self.axis, keepdims=self.keepdims, dtype=x.dtype)
 
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return self.parts(x)
+
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self.reduce(np.add, operands[0], out)
+        return self.reduce(np.add, operands[0], out, scratch)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         (x,) = operands

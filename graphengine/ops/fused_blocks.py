@@ -65,11 +65,16 @@ class Blocks:
         sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
         self._ends = [0, *accumulate(sizes)]
         self._parts = likely_parts(body, space) if len(self._indices) == 1 else []
+        self._sums = [node for node in body.outputs.values() if _rounds(node)] if len(self._indices) > 1 else []
 
     @property
     def scratch_bytes(self) -> int:
-        """The size of the registers together, and of the operands that may be copied."""
-        return self._ends[-1] + sum(node.type.nbytes for node in self._parts)
+        """The size of the registers together, of the operands that may be copied, and of what sums lose."""
+        return self._ends[-1] + sum(node.type.nbytes for node in self._parts) + 3 * self._sums_bytes
+
+    @property
+    def _sums_bytes(self) -> int:
+        return sum(node.type.nbytes for node in self._sums)
 
     def calls(self, outs: Sequence[Array], operands: Sequence[Array], scratch: Array) -> Iterator[Call]:
         """The calls that compute `outs`; `scratch` is a block of `scratch_bytes` bytes."""
@@ -84,19 +89,28 @@ class Blocks:
             yield from self._at_once(results, given, memory)
         else:
             given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}
-            rests = {node: np.empty((3, *array.shape), array.dtype) for node, array in results.items() if _rounds(node)}
-            yield from [(rest.fill, (0,)) for rest in rests.values()]
+            rests = self._rests(scratch[self._ends[-1] :])
+            yield from [(rest.fill, (0,)) for rest, *_ in rests.values()]
             for index in self._indices:
                 arrays = {node: _part(array, index) for node, array in given.items()} | self._constants
                 block = _Block(index, self._registers, memory, arrays)
                 for node in self._members:
                     reduces = isinstance(node.op, Reduction)
-                    yield from block.reduce(node, results[node], rests.get(node)) if reduces else block.run(node)
-            yield from [
-                (add_rest, (results[node], rest[0, ...], np.empty(results[node].shape, bool)))
-                for node, rest in rests.items()
-            ]
+                    yield from block.reduce(node, results[node], rests.get(node, ())) if reduces else block.run(node)
+            for node, (rest, work, _) in rests.items():
+                is_none = _as(work.reshape(-1).view(np.uint8), work.shape, "bool")
+                yield add_rest, (results[node], rest, is_none)
         yield from _divisions(results)
+
+    def _rests(self, memory: Array) -> dict[Node, Sequence[Array]]:
+        """For each sum over blocks an array for what is lost by rounding, and two for work."""
+        rests: dict[Node, Sequence[Array]] = {}
+        start = 0
+        for node in sorted(self._sums, key=lambda node: -width(node.type)):
+            ends = range(start, start + 4 * node.type.nbytes, node.type.nbytes)
+            rests[node] = [_as(memory[place:], node.type.static_shape, node.dtype) for place in ends[:3]]
+            start = ends[3]
+        return rests
 
     def _at_once(
         self, results: Mapping[Node, Array], given: Mapping[Node, Array], memory: Sequence[Array]
@@ -107,7 +121,9 @@ class Blocks:
         for node in self._members:
             operands = [arrays[parent] for parent in node.parents]
             if isinstance(node.op, Reduction):
-                yield node.op.reduce(REDUCTIONS[node.op.kind][0], operands[0], arrays[node])
+                (number,) = registers.work[node]
+                parts = _elements(memory[number], node.dtype)
+                yield node.op.reduce(REDUCTIONS[node.op.kind][0], operands[0], arrays[node], parts)
                 continue
             if node not in arrays:
                 arrays[node] = _as(memory[registers.of[node]], node.type.static_shape, node.dtype)
@@ -140,10 +156,10 @@ class _Block:
         scratch = [self._register(number, type_.static_shape, type_.dtype) for number, type_ in work]
         return node.op.calls(out, *operands, scratch=scratch)
 
-    def reduce(self, node: Node, result: Array, rest: Array | None) -> Iterator[Call]:
+    def reduce(self, node: Node, result: Array, rests: Sequence[Array]) -> Iterator[Call]:
         """The calls by which this block goes into a reduction: the first one's is written, others' are added to it.
 
-        `rest` is for what is lost by rounding, with two arrays for work.
+        `rests` is for what is lost by rounding, with two arrays for work.
         """
         op, x = node.op, self._arrays[node.parents[0]]
         assert isinstance(op, Reduction)  # or it would be pointwise
@@ -152,19 +168,25 @@ class _Block:
         parts = [part for place, part in enumerate(kept) if op.keepdims or place not in axes]
         target = _view(result, parts)
         reduce, combine = REDUCTIONS[op.kind]
-        if all(self._index[axis].start == 0 for axis in axes):
-            yield op.reduce(reduce, x, target)
-            return
         (number,) = self._registers.work[node]
-        share = self._register(number, target.shape, node.dtype)
-        yield op.reduce(reduce, x, share)
-        if rest is None:
-            yield combine, (target, share, target)
+        memory = self._memory[number]
+        if all(self._index[axis].start == 0 for axis in axes):
+            yield op.reduce(reduce, x, target, _elements(memory, node.dtype))
+            return
+        share = _as(memory, target.shape, node.dtype)
+        yield op.reduce(reduce, x, share, _elements(memory[share.nbytes :], node.dtype))
+        if rests:
+            yield add_exactly, (target, share, *(_view(rest, parts) for rest in rests))
         else:
-            yield add_exactly, (target, share, *(_view(rest[k, ...], parts) for k in range(3)))
+            yield combine, (target, share, target)
 
     def _register(self, number: int, shape: tuple[int, ...], dtype: DType) -> Array:
         return _as(self._memory[number], shape, dtype)
+
+
+def _elements(register: Array, dtype: DType) -> Sequence[Array]:
+    """All of a register's bytes as one array."""
+    return (register[: register.size // 8 * 8].view(dtype),)
 
 
 def _as(register: Array, shape: tuple[int, ...], dtype: DType) -> Array:

@@ -26,7 +26,7 @@ from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import reciprocal, sqrt, square
 from graphengine.ops.kernels.norms import row_norm_adjoints, row_norms
 from graphengine.ops.reduce import mean
-from graphengine.ops.sums import dots
+from graphengine.ops.sums import dots, parts_of_dots
 
 __all__ = ["group_norm", "layer_norm", "rms_norm"]
 
@@ -75,16 +75,17 @@ class RowNorm(Op):
         return y
 
     def scratch(self, y: TensorType, x: TensorType, *affine: TensorType) -> tuple[TensorType, ...]:
-        row = TensorType(self.rows(x.shape)[:-1], x.dtype)
-        return row, row
+        rows = TensorType(self.rows(x.shape), x.dtype)
+        row = TensorType(rows.shape[:-1], x.dtype)
+        return row, row, *parts_of_dots(rows)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, *affine), (means, r) = operands, scratch
+        (x, *affine), (means, r, *parts) = operands, scratch
         sizes = _sizes(self.rows(x.shape))
         is_view = x.flags.c_contiguous or x.shape == sizes
         calls: list[Call] = [] if is_view else [(np.copyto, (out, x))]
         rows = (x if is_view else out).reshape(sizes)
-        calls += _standardize(rows, out.reshape(sizes), means, r, self.centered, self.epsilon)
+        calls += _standardize(rows, out.reshape(sizes), means, r, self.centered, self.epsilon, parts)
         for function, operand in zip((np.multiply, np.add), affine, strict=False):
             calls.append((function, (out, operand.reshape(_sizes(self.wide(x.shape))), out)))
         return _run, (calls,)
@@ -206,14 +207,14 @@ class RowNormAdjoint(Op):
 
     def scratch(self, y: TensorType, g: TensorType, x: TensorType) -> tuple[TensorType, ...]:
         row = TensorType(x.shape[:-1], x.dtype)
-        return row, row, row, x
+        return row, row, row, x, *parts_of_dots(x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (g, x), (means, r, across, n) = operands, scratch
+        (g, x), (means, r, across, n, *parts) = operands, scratch
         count = np.array(x.shape[-1], x.dtype)
-        calls = _standardize(x, n, means, r, self.centered, self.epsilon)
+        calls = _standardize(x, n, means, r, self.centered, self.epsilon, parts)
         calls += [
-            *dots(g, n, across),
+            *dots(g, n, across, parts),
             (np.divide, (across, count, across)),
             (np.multiply, (n, across[..., None], n)),
         ]
@@ -273,14 +274,16 @@ def _standardized(xp: Any, rows: Any, centered: bool, epsilon: float) -> tuple[A
     return difference * r, r
 
 
-def _standardize(x: Array, n: Array, means: Array, r: Array, centered: bool, epsilon: float) -> list[Call]:
-    """The calls that write n and r of rows x; n may be x."""
+def _standardize(
+    x: Array, n: Array, means: Array, r: Array, centered: bool, epsilon: float, parts: Sequence[Array]
+) -> list[Call]:
+    """The calls that write n and r of rows x; n may be x; `parts` is for `dots`."""
     count = np.array(x.shape[-1], x.dtype)
     center: list[Call] = [*_means(x, count, means), (np.subtract, (x, means[..., None], n))] if centered else []
     difference = n if centered else x
     return [
         *center,
-        *dots(difference, difference, r),
+        *dots(difference, difference, r, parts),
         (np.divide, (r, count, r)),
         (np.add, (r, np.array(epsilon, x.dtype), r)),
         (np.sqrt, (r, r)),

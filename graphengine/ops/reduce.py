@@ -50,10 +50,13 @@ class Mean(NonEmptyReduction):
     def eval(self, xp: Any, x: Any) -> Any:
         return xp.mean(x, axis=self.axis, keepdims=self.keepdims)
 
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return self.parts(x)
+
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
         count = math.prod(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
-        return _mean, (out, self.reduce(np.add, x, out), count)
+        return _mean, (out, self.reduce(np.add, x, out, scratch), count)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
         (x,) = operands
@@ -122,14 +125,15 @@ class LogSumExp(NonEmptyReduction):
         return xp.log(total) + xp.reshape(greatest, total.shape)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype)
+        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype), *self.parts(x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,), (work, greatest) = operands, scratch
-        return _logsumexp, (x, check_axes(self.axis, x.ndim), work, greatest, self.reduce(np.add, work, out), out)
+        (x,), (work, greatest, *parts) = operands, scratch
+        total = self.reduce(np.add, work, out, parts)
+        return _logsumexp, (x, check_axes(self.axis, x.ndim), work, greatest, total, out)
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,), (_, greatest) = operands, scratch
+        (x,), (_, greatest, *_) = operands, scratch
         return logsumexps(out, x, check_axes(self.axis, x.ndim), greatest)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:

@@ -20,7 +20,7 @@ from graphengine.ops.kernels.moments import lengths
 from graphengine.ops.kernels.terms import term_sums
 from graphengine.ops.reduce import max
 from graphengine.ops.run_all import run_all
-from graphengine.ops.sums import summed
+from graphengine.ops.sums import parts_of_sum, summed
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
 
@@ -157,12 +157,12 @@ class GroupLasso(Regularizer):
         return xp.sum(xp.sqrt(xp.sum(xp.square(w), axis=self.axis)), dtype=w.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (w,), (squares, norms, top) = operands, scratch
+        (w,), (squares, norms, top, *parts) = operands, scratch
         axes = check_axes(self.axis, w.ndim)
-        return self._run, (out, w, squares, norms, top, summed(squares, axes, norms))
+        return self._run, (out, w, squares, norms, top, summed(squares, axes, norms, parts))
 
     def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (w,), (work, norms, _) = operands, scratch
+        (w,), (work, norms, *_) = operands, scratch
         calls = lengths(norms, w, check_axes(self.axis, w.ndim), work)
         total = term_sums(out, "x0", (norms,), work)
         return None if calls is None or total is None else [*calls, *total]
@@ -180,7 +180,8 @@ class GroupLasso(Regularizer):
 
     def scratch(self, y: TensorType, w: TensorType) -> tuple[TensorType, ...]:
         shapes = [reduced(w.shape, self.axis, keepdims) for keepdims in (False, True)]
-        return (w, *(TensorType(shape, w.dtype) for shape in shapes))
+        parts = parts_of_sum(w, check_axes(self.axis, w.ndim))
+        return (w, *(TensorType(shape, w.dtype) for shape in shapes), *parts)
 
     def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
         if any(w.shape[axis] == 0 for axis in check_axes(self.axis, w.ndim)):
@@ -193,7 +194,7 @@ class GroupLasso(Regularizer):
         return (unit * (mask(y_bar, some) / norms),)
 
     def flops(self, y: TensorType, w: TensorType) -> int:
-        _, norms, _ = self.scratch(y, w)
+        norms = TensorType(reduced(w.shape, self.axis, keepdims=False), w.dtype)
         return 2 * w.size + 2 * norms.size
 
 

@@ -13,44 +13,71 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphengine.ir.op import Array, Call
-from graphengine.ops.kernels.layout import nest
+from graphengine.ir.types import TensorType
+from graphengine.ops.kernels.layout import Axis, nest
 from graphengine.ops.run_all import run_all
 
-__all__ = ["BLOCK", "add_exactly", "add_rest", "dots", "summed"]
+__all__ = ["BLOCK", "add_exactly", "add_rest", "dots", "parts_of_dots", "parts_of_sum", "summed"]
 
 BLOCK = 128
 """How many rows are added up one after the other."""
+
+_ONES = {np.dtype(dtype): np.ones(BLOCK, dtype) for dtype in ("float32", "float64")}
 
 LINE = 1024
 """How many products BLAS adds up at once: in several lanes, as it likes."""
 
 
-def summed(x: Array, axes: Sequence[int], out: Array) -> Call:
-    """The call that writes the sum of x, of floats, over `axes` into `out`, with these axes of size 1 or without."""
+def parts_of_sum(x: TensorType, axes: Sequence[int]) -> tuple[TensorType, ...]:
+    """The work memory of `summed`: none for few rows, else one array, whichever way x lies in memory."""
+    shape = x.static_shape
+    gone = [place for place in axes if shape[place] != 1]
+    if not x.is_float or 0 in shape or math.prod(shape[place] for place in gone) <= BLOCK:
+        return ()
+    results = math.prod(size for place, size in enumerate(shape) if place not in gone)
+    ways = [shape[place] for place in gone], _runs(shape, gone)
+    return (TensorType((results * max(map(_partial_sums, ways)),), x.dtype),)
+
+
+def summed(x: Array, axes: Sequence[int], out: Array, parts: Sequence[Array] = ()) -> Call:
+    """The call that writes the sum of x, of floats, over `axes` into `out`, with these axes of size 1 or without.
+
+    `parts` is memory of the types `parts_of_sum`.
+    """
     if not x.size:
         return out.fill, (0,)
+    gone = [place for place in axes if x.shape[place] != 1]
     whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
-    loops = sorted(nest(x, np.broadcast_to(whole, x.shape)), key=lambda axis: -abs(axis.steps[0]))
+    loops = _loops(x, np.broadcast_to(whole, x.shape), _runs(x.shape, gone))
     values = as_strided(x, [axis.size for axis in loops], [axis.steps[0] * x.itemsize for axis in loops])
     kept = [axis for axis in loops if axis.steps[1]]
     target = as_strided(whole, [axis.size for axis in kept], [axis.steps[1] * x.itemsize for axis in kept])
-    calls = _sums(values, tuple(place for place, axis in enumerate(loops) if not axis.steps[1]), target)
+    memory = parts[0].reshape(-1) if parts else np.empty(0, x.dtype)
+    calls = _sums(values, tuple(place for place, axis in enumerate(loops) if not axis.steps[1]), target, memory)
     return calls[0] if len(calls) == 1 else (run_all, (calls,))
 
 
-def dots(a: Array, b: Array, out: Array) -> list[Call]:
-    """The calls that write the dot products of rows of two arrays of one shape into `out`."""
-    n = a.shape[-1]
-    if n <= LINE:
+def parts_of_dots(a: TensorType) -> tuple[TensorType, ...]:
+    """The work memory of `dots`, of rows as those of `a`."""
+    *rows, n = a.static_shape
+    return (TensorType((*rows, n // LINE + 1), a.dtype),) if n > LINE else ()
+
+
+def dots(a: Array, b: Array, out: Array, parts: Sequence[Array] = ()) -> list[Call]:
+    """The calls that write the dot products of rows of two arrays of one shape into `out`.
+
+    `parts` is memory of the types `parts_of_dots`.
+    """
+    if not parts:
         return [(np.vecdot, (a, b, out))]
-    blocks = n // LINE
-    parts = np.zeros((*out.shape, blocks + 1), out.dtype)
+    (sums,) = (array.reshape(*out.shape, -1) for array in parts)
+    blocks = a.shape[-1] // LINE
     lines = [row[..., : blocks * LINE].reshape(*out.shape, blocks, LINE) for row in (a, b)]
     ends = [row[..., blocks * LINE :] for row in (a, b)]
     return [
-        (np.vecdot, (*lines, parts[..., :blocks])),
-        (np.vecdot, (*ends, parts[..., blocks])),
-        (np.add.reduce, (parts, -1, None, out)),
+        (np.vecdot, (*lines, sums[..., :blocks])),
+        (np.vecdot, (*ends, sums[..., blocks])),
+        (np.add.reduce, (sums, -1, None, out)),
     ]
 
 
@@ -73,26 +100,78 @@ def add_rest(total: Array, rest: Array, is_none: Array) -> None:
     np.add(total, rest, total)
 
 
-def _sums(x: Array, gone: tuple[int, ...], out: Array) -> list[Call]:
-    """The calls that sum x, whose axes stand in the order of memory, over the axes `gone`."""
+def _runs(shape: Sequence[int], gone: Sequence[int]) -> list[int]:
+    """The sizes of the axes `gone`, those of neighbours multiplied: axes of size 1 do not part them."""
+    runs: list[int] = []
+    is_next = False
+    for place, size in enumerate(shape):
+        if place in gone:
+            runs[-1:] = [runs[-1] * size] if is_next else [*runs[-1:], size]
+        is_next = place in gone or (is_next and size == 1)
+    return runs
+
+
+def _loops(x: Array, whole: Array, runs: Sequence[int]) -> list[Axis]:
+    """The axes of x, and of `whole`, which has steps of 0 along those that are summed over.
+
+    Neighbours of these are joined if all are, so that the number of blocks hangs on the shape alone. If but one is
+    left, the axes are in the order of memory.
+    """
+    loops = nest(x, whole)
+    if [axis.size for axis in loops if not axis.steps[1]] != runs:
+        steps = zip(x.strides, whole.strides, strict=True)
+        all_axes = zip(x.shape, ((one // x.itemsize, other // x.itemsize) for one, other in steps), strict=True)
+        loops = [Axis(size, step) for size, step in all_axes if size != 1]
+    is_one = sum(not axis.steps[1] for axis in loops) == 1
+    return sorted(loops, key=lambda axis: -abs(axis.steps[0])) if is_one else loops
+
+
+def _cut(sizes: Sequence[int]) -> tuple[int, int]:
+    """Which axis is cut into blocks, and of how many rows, so that with all axes behind it they are at most `BLOCK`."""
+    cut, behind = len(sizes) - 1, 1
+    while cut and behind * sizes[cut] <= BLOCK:
+        behind *= sizes[cut]
+        cut -= 1
+    return cut, BLOCK // behind
+
+
+def _partial_sums(sizes: Sequence[int]) -> int:
+    """How many sums of blocks there are on the way to one sum over axes of these sizes."""
+    if math.prod(sizes) <= BLOCK:
+        return 0
+    cut, rows = _cut(sizes)
+    left = *sizes[:cut], -(-sizes[cut] // rows)
+    return math.prod(left) + _partial_sums(left)
+
+
+def _sums(x: Array, gone: tuple[int, ...], out: Array, memory: Array) -> list[Call]:
+    """The calls that sum x over the axes `gone`, the last of them in blocks; `memory` is for the sums of these."""
     if not gone:
         return [(np.copyto, (out, x))]
-    *others, axis = gone
-    if math.prod(x.shape[place] for place in gone) <= BLOCK or gone == (x.ndim - 1,):
-        return [_product(x, gone, out) or (np.add.reduce, (x, gone, None, out))]
-    ahead, n, behind = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    if axis == x.ndim - 1 or n <= BLOCK:
-        parts = np.empty((*ahead, *behind), x.dtype)
-        return [*_sums(x, (axis,), parts), *_sums(parts, tuple(others), out)]
-    blocks = -(-n // BLOCK)
-    parts = np.empty((*ahead, blocks, *behind), x.dtype)
-    whole, place = n // BLOCK, (slice(None),) * axis
-    step = x.strides[axis]
-    strides = (*x.strides[:axis], BLOCK * step, step, *x.strides[axis + 1 :])
-    calls = _sums(as_strided(x, (*ahead, whole, BLOCK, *behind), strides), (axis + 1,), parts[(*place, slice(whole))])
+    sizes = [x.shape[place] for place in gone]
+    if math.prod(sizes) <= BLOCK or gone == (x.ndim - 1,):
+        return [_block(x, gone, out)]
+    cut, rows = _cut(sizes)
+    (*others, axis), inner = gone[: cut + 1], gone[cut + 1 :]
+    n, step = x.shape[axis], x.strides[axis]
+    whole, blocks = n // rows, -(-n // rows)
+    shape = [blocks if place == axis else size for place, size in enumerate(x.shape) if place not in inner]
+    parts = memory[: math.prod(shape)].reshape(shape)
+    cuts = as_strided(
+        x,
+        (*x.shape[:axis], whole, rows, *x.shape[axis + 1 :]),
+        (*x.strides[:axis], rows * step, step, *x.strides[axis + 1 :]),
+    )
+    ahead = (slice(None),) * axis
+    calls = [_block(cuts, (axis + 1, *(place + 1 for place in inner)), parts[(*ahead, slice(whole))])]
     if whole < blocks:
-        calls += _sums(x[(*place, slice(whole * BLOCK, None))], (axis,), parts[(*place, whole)])
-    return [*calls, *_sums(parts, gone, out)]
+        calls.append(_block(x[(*ahead, slice(whole * rows, None))], (axis, *inner), parts[(*ahead, whole)]))
+    return [*calls, *_sums(parts, (*others, axis), out, memory[parts.size :])]
+
+
+def _block(x: Array, gone: tuple[int, ...], out: Array) -> Call:
+    """The sum of at most `BLOCK` rows, or of what lies together in memory, which NumPy adds pairwise."""
+    return _product(x, gone, out) or (np.add.reduce, (x, gone, None, out))
 
 
 def _product(x: Array, gone: tuple[int, ...], out: Array) -> Call | None:
@@ -101,4 +180,4 @@ def _product(x: Array, gone: tuple[int, ...], out: Array) -> Call | None:
     if gone != (x.ndim - 2,) or not lies_in_rows or not out.flags.c_contiguous:
         return None
     # np.dot has less to look at before it starts.
-    return np.dot if x.ndim == 2 else np.matmul, (np.ones(x.shape[-2], x.dtype), x, out)
+    return np.dot if x.ndim == 2 else np.matmul, (_ONES[x.dtype][: x.shape[-2]], x, out)

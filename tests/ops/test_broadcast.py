@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
+from graphengine.ir.types import TensorType
 from graphengine.ops.broadcast import BroadcastTo, DimSize, Reshape, Sum, dim_size, full, sum_to
 from graphengine.testing import check_op
 from tests.arrays import boolean, f64, i64
@@ -76,7 +77,10 @@ def test_rows_are_summed_as_exactly_as_one_after_the_other(axis: tuple[int, ...]
     x = np.random.default_rng(0).standard_normal((40, 50, 3)).astype(dtype)
     expected = x.astype(np.longdouble).sum(axis, keepdims=keepdims)
     out = np.full(expected.shape, np.nan, dtype)
-    function, arguments = Sum(axis=axis, keepdims=keepdims).bind(out, x)
+    op = Sum(axis=axis, keepdims=keepdims)
+    of, to = TensorType(x.shape, dtype), TensorType(expected.shape, dtype)
+    scratch = [np.empty(type_.static_shape, dtype) for type_ in op.scratch(to, of)]
+    function, arguments = op.bind(out, x, scratch=scratch)
     function(*arguments)
     assert np.abs(out - expected).max() <= np.abs(x.sum(axis, keepdims=keepdims) - expected).max() + np.finfo(dtype).eps
 

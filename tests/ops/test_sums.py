@@ -22,6 +22,7 @@ AXES = [
     ((50_000, 2, 10), (0, 2)),
     ((10_000, 5, 20), (0, 1)),
     ((1_000, 1_000), 0),
+    ((2_500_000, 4), 0),
 ]
 UNITS = 24.0
 """How far a sum may be from the right one, in units of the rounding of sum |x|: what pairwise sums promise for 10^6."""
