@@ -35,6 +35,8 @@ def parts_of_sum(x: TensorType, axes: Sequence[int]) -> tuple[TensorType, ...]:
     if not x.is_float or 0 in shape or math.prod(shape[place] for place in gone) <= BLOCK:
         return ()
     results = math.prod(size for place, size in enumerate(shape) if place not in gone)
+    if results == 1 == len(gone):  # NumPy adds pairwise along the only axis
+        return ()
     ways = [shape[place] for place in gone], _runs(shape, gone)
     return (TensorType((results * max(map(_partial_sums, ways)),), x.dtype),)
 
