@@ -20,8 +20,8 @@ import numpy as np
 
 import graphengine as ge
 from graphengine.backends import numba
-from graphengine.backends.native import products
-from graphengine.backends.native.machine import vector_bytes
+from graphengine.backends.native.gemm import products
+from graphengine.backends.native.llvm.machine import vector_bytes
 from graphengine.backends.numba import NativeProgram, NumbaBackend
 from graphengine.schedule.program import Program
 

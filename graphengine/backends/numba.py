@@ -14,16 +14,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 from graphengine.backends.backend import KernelUse
+from graphengine.backends.blas import find_blas
 from graphengine.backends.bound import BoundProgram, numpy_use
-from graphengine.backends.native.arguments import kind, overlap, word
-from graphengine.backends.native.blas import find_blas
-from graphengine.backends.native.code import Request, addresses
-from graphengine.backends.native.epilogues import NO_EPILOGUE, RUN_BLOCK, Epilogue, find_epilogue
-from graphengine.backends.native.packed import Workspace
-from graphengine.backends.native.products import product_calls
-from graphengine.backends.native.runtime import ROW
-from graphengine.backends.native.team import WORTH_SHARING, Job, team
-from graphengine.backends.threads import get_threads
+from graphengine.backends.native.compile.arguments import kind, overlap, word
+from graphengine.backends.native.compile.loader import Request, addresses
+from graphengine.backends.native.gemm.epilogues import NO_EPILOGUE, RUN_BLOCK, Epilogue, find_epilogue
+from graphengine.backends.native.gemm.products import product_calls
+from graphengine.backends.native.gemm.tiles import Workspace
+from graphengine.backends.native.threads.runtime import ROW
+from graphengine.backends.native.threads.team import Job, team
+from graphengine.backends.threads import WORTH_SHARING, get_threads
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op

@@ -13,7 +13,7 @@ pytest.importorskip("numba", reason="the backend compiles by numba")
 
 import graphengine as ge
 from graphengine import zoo
-from graphengine.backends.native.team import team
+from graphengine.backends.native.threads.team import team
 from graphengine.backends.numba import NativeProgram
 from graphengine.errors import CompileError, ValueRangeError
 from tests.random_graphs import SEED, SEEDS, grow
@@ -160,11 +160,11 @@ def test_not_a_number_and_infinity_pass_through() -> None:
 
 
 def test_a_short_last_batch_compiles_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphengine.backends.native import code
+    from graphengine.backends.native.compile import loader
 
     executable = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.1), backend="numba")
     executable.step(feeds_of(mlp(), 32))
-    monkeypatch.setattr(code, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(loader, "_compile", lambda *_: pytest.fail("compiled again"))
     executable.step(feeds_of(mlp(), 31))
 
 

@@ -204,7 +204,7 @@ def test_a_transposed_convolution_sums_up_no_zeros() -> None:
 @pytest.mark.parametrize(("kernel", "arrays", "sums"), [(tile_sums(Tile(8, 32)), 5, 8 * 32), (dots(4, 5, 16), 1, 320)])
 def test_what_is_summed_up_stays_in_registers_through_all_loops(kernel: Kernel, arrays: int, sums: int) -> None:
     pytest.importorskip("numba", reason="numba compiles the kernels")
-    from graphengine.backends.native.build import assembly, optimized
+    from graphengine.backends.native.compile.build import assembly, optimized
 
     count = len(parameters(kernel)) - 2
     signature = [*["float32*"] * 4, *["int64*"] * arrays, *["int"] * (count - 4 - arrays)]

@@ -14,9 +14,9 @@ from graphengine.ir.kernel import Kernel, is_shared, kernel_of
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
-from graphengine.backends.native.arguments import kind, word
-from graphengine.backends.native.build import build
-from graphengine.backends.native.machine import load
+from graphengine.backends.native.compile.arguments import kind, word
+from graphengine.backends.native.compile.build import build
+from graphengine.backends.native.llvm.machine import load
 
 _numbers = itertools.count()
 

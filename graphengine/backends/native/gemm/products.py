@@ -1,0 +1,241 @@
+"""Matrix products as kernels: by tiles in registers where that pays, by BLAS, or by plain loops if they are small."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphengine.backends.blas import Blas
+from graphengine.backends.native.gemm.epilogues import NO_EPILOGUE
+from graphengine.backends.native.gemm.packed import packed_product
+from graphengine.backends.native.gemm.tiles import Workspace, pays, plan_of
+from graphengine.backends.threads import WORTH_SHARING
+from graphengine.ir.kernel import Kernel, Product, Read, kernel_of
+from graphengine.ir.op import Array
+
+if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
+    from graphengine.backends.native.llvm.intrinsics import behind, finish, gemm
+    from graphengine.ir.vocabulary import plus
+
+__all__ = ["product_calls"]
+
+
+def blas_product(
+    c: Array,
+    a: Read,
+    b: Read,
+    scale: Read,
+    sizes: Read,
+    epilogue: Array,
+    factor: float,
+    kept: float,
+    rank: int,
+    ranks: int,
+) -> None:
+    """Products in parts, cut where C is longest, or whole if there are many: dealt out to the threads.
+
+    BLAS computes other bits of a part than of the whole, so that how many parts there are is fixed, whoever is there to
+    compute them.
+    """
+    function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
+    begin, end, parts = 0, sizes[10], sizes[18]
+    part, last = parts * rank // ranks, parts * (rank + 1) // ranks
+    if parts == 1:
+        part, last = 0, 1
+        begin, end = end * rank // ranks, end * (rank + 1) // ranks
+    length = m if m >= n else n
+    most = (length + 16 * parts - 1) // (16 * parts) * 16
+    alpha = factor * scale[0]
+    while part < last:
+        first = most * part if most * part < length else length
+        size = most if first + most < length else length - first
+        row, rows, column, columns = 0, m, 0, n
+        if m >= n:
+            row, rows = first, size
+        else:
+            column, columns = first, size
+        a_from, b_from = row * (1 if a_turned != 0 else lda), column * (ldb if b_turned != 0 else 1)
+        c_from = row * ldc + column
+        stop = end if size > 0 else begin
+        for i in range(begin, stop):
+            outer = i // sizes[11]
+            inner = i - outer * sizes[11]
+            c_part = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
+            a_part = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
+            b_part = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
+            gemm(
+                function,
+                narrow,
+                c_part,
+                a_part,
+                b_part,
+                rows,
+                columns,
+                k,
+                lda,
+                ldb,
+                ldc,
+                a_turned,
+                b_turned,
+                alpha,
+                kept,
+            )
+            finish(epilogue, rank, c_part, row, rows, column, columns)
+        part += 1
+
+
+def small_product(
+    c: Array,
+    a: Array,
+    b: Array,
+    scale: Array,
+    m: int,
+    n: int,
+    k: int,
+    a_row: int,
+    a_column: int,
+    b_row: int,
+    c_row: int,
+    factor: float,
+    kept: float,
+) -> None:
+    """C = factor A B + kept C for few elements, row by row; the rows of B and of C are contiguous."""
+    for i in range(m):
+        if kept == 0.0:
+            for j in range(n):
+                c[i * c_row + j] = 0.0
+        elif kept != 1.0:
+            for j in range(n):
+                c[i * c_row + j] *= kept
+        for p in range(k):
+            x = factor * scale[0] * a[i * a_row + p * a_column]
+            for j in range(n):
+                c[i * c_row + j] += x * b[p * b_row + j]
+
+
+def small_dots(
+    c: Array,
+    a: Array,
+    b: Array,
+    scale: Array,
+    m: int,
+    n: int,
+    k: int,
+    a_row: int,
+    b_column: int,
+    c_row: int,
+    c_column: int,
+    factor: float,
+    kept: float,
+) -> None:
+    """C = factor A B + kept C for few elements, all dot products; the rows of A and the columns of B are contiguous."""
+    for i in range(m):
+        for j in range(n):
+            total = 0.0
+            for p in range(k):
+                total = plus(total, a[i * a_row + p] * b[j * b_column + p])
+            place = i * c_row + j * c_column
+            if kept == 0.0:
+                c[place] = factor * scale[0] * total
+            else:
+                c[place] = factor * scale[0] * total + kept * c[place]
+
+
+def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> list[tuple[Kernel, list[Any]]] | None:
+    """The calls of kernels that compute `product`; None if there is no BLAS, or no layout that it knows."""
+    out, a, b = product.out, product.a, product.b
+    if out.dtype != a.dtype or out.dtype != b.dtype or out.dtype.name not in ("float32", "float64"):
+        return None
+    if _stride(out, -1) != 1:
+        out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+    scale = np.ones((), out.dtype) if product.scale is None else product.scale
+    calls = []
+    for part in _stacks(out, a, b):
+        call = _call(part, scale, product.factor, product.kept, blas, workspace)
+        if call is None:
+            return None
+        calls.append(call)
+    return calls
+
+
+def _call(
+    stack: tuple[Array, ...], scale: Array, factor: float, kept: float, blas: Blas | None, workspace: Workspace
+) -> tuple[Kernel, list[Any]] | None:
+    """The call for matrices [outer, inner, rows, columns]."""
+    c, a, b = stack
+    outer, inner, m, n = c.shape
+    k = a.shape[-1]
+    if outer * inner == 1 and m * n * k <= _FEW:
+        if _stride(b, -1) == 1:
+            sizes = [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
+            return kernel_of(small_product), [c, a, b, scale, *sizes, factor, kept]
+        if _stride(b, -2) == 1 and _stride(a, -1) == 1:
+            sizes = [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
+            return kernel_of(small_dots), [c, a, b, scale, *sizes, factor, kept]
+    leading = [found for array in (c, a, b) if (found := _leading(array))]
+    if len(leading) < 3 or leading[0][1]:
+        return None
+    (ldc, _), (lda, a_turned), (ldb, b_turned) = leading
+    nexts = [_stride(array, axis) for array in (c, a, b) for axis in (0, 1)]
+    if pays(m, n, k, c.itemsize):
+        strides = [*((1, lda) if a_turned else (lda, 1)), *((1, ldb) if b_turned else (ldb, 1)), ldc]
+        plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
+        memory = workspace.array(c.dtype.name)
+        return kernel_of(packed_product), [c, a, b, scale, memory, plan, NO_EPILOGUE, factor, kept]
+    if blas is None:
+        return None
+    function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
+    count = outer * inner
+    work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
+    parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
+    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, count, inner, *nexts, parts]
+    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), NO_EPILOGUE, factor, kept]
+
+
+_FEW = 4096
+"""Up to how many multiplications a loop takes less time than a call of BLAS."""
+
+
+def _leading(array: Array) -> tuple[int, bool] | None:
+    """The distance of rows, or of columns where these are contiguous instead, and whether they are; None if neither."""
+    rows, columns = array.shape[-2:]
+    if _stride(array, -1) == 1 and (rows == 1 or _stride(array, -2) >= max(columns, 1)):
+        return max(_stride(array, -2), columns, 1), False
+    if _stride(array, -2) == 1 and (columns == 1 or _stride(array, -1) >= max(rows, 1)):
+        return max(_stride(array, -1), rows, 1), True
+    return None
+
+
+def _stacks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """The arrays as stacks with two axes ahead of their matrices: merged where they can be, and else cut apart."""
+    ahead = arrays[0].ndim - 2
+    if ahead < 2:
+        yield tuple([array[(None,) * (2 - ahead)] for array in arrays])
+    elif ahead == 2:
+        yield arrays
+    elif merged := _merged(arrays):
+        yield from _stacks(*merged)
+    else:
+        for parts in zip(*arrays, strict=True):
+            yield from _stacks(*parts)
+
+
+def _merged(arrays: tuple[Array, ...]) -> tuple[Array, ...] | None:
+    """The arrays with their first two axes as one, if all of them can be seen so."""
+    merged = []
+    for array in arrays:
+        outer, inner, *rest = array.shape
+        if outer != 1 and inner != 1 and array.strides[0] != inner * array.strides[1]:
+            return None
+        step = array.strides[1] if inner != 1 else array.strides[0]
+        merged.append(as_strided(array, (outer * inner, *rest), (step, *array.strides[2:]), writeable=True))
+    return tuple(merged)
+
+
+def _stride(array: Array, axis: int) -> int:
+    """The distance of neighbours along `axis`, in elements."""
+    return int(array.strides[axis]) // int(array.itemsize)

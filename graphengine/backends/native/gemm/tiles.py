@@ -1,0 +1,60 @@
+"""How products are cut into tiles and packed, and whether that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from graphengine.backends.native.llvm.machine import vector_bytes
+from graphengine.ir.op import Array
+
+__all__ = ["SHORT_TILE_ROWS", "TILE_ROWS", "TILE_VECTORS", "Workspace", "pays", "plan_of"]
+
+TILE_ROWS, SHORT_TILE_ROWS, TILE_VECTORS = 6, 4, 4
+"""Of a tile: rows, those of a short one, by which the last rows of a matrix are computed, and vectors to a row. The
+sums take 24 of 32 registers so, and each number of A serves four times."""
+
+_DEPTH, _WIDTH, _SLAB = 384, 512, 96
+"""Of what is packed at a time: rows of B, columns of B, rows of A."""
+
+
+class Workspace:
+    """Where the products of one program pack, one after the other: a part for each thread, allocated on first use."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._memory: Array | None = None
+
+    def array(self, dtype: str) -> Array:
+        """All parts, as elements of `dtype`."""
+        if self._memory is None:
+            line = vector_bytes()
+            block = np.empty(self.threads * _DEPTH * (_WIDTH + _SLAB) * 8 + line, np.uint8)
+            start = -block.ctypes.data % line
+            self._memory = block[start : block.size - line + start]
+        return self._memory.view(dtype)
+
+
+def pays(m: int, n: int, k: int, itemsize: int) -> bool:
+    """Whether a product [m, k] @ [k, n] takes less time so than by BLAS.
+
+    A panel that is not full takes the time of a full one, and to pack one takes some rows to pay.
+    """
+    if vector_bytes() < _MEASURED:
+        return False
+    columns = TILE_VECTORS * vector_bytes() // itemsize
+    return m >= 24 and k >= 8 and 8 * n >= 7 * columns * -(-n // columns)
+
+
+_MEASURED = 64
+"""Bytes of the vectors with which this has been measured against OpenBLAS; with others, BLAS is called."""
+
+
+def plan_of(m: int, n: int, k: int, strides: Sequence[int], count: int, inner: int, nexts: Sequence[int]) -> Array:
+    """The `sizes` of `packed_product`: for `count` products, `inner` of them in a row.
+
+    `strides` are those of rows and columns of A and of B, and that of rows of C; `nexts` those from one product to the
+    next, of C, A and B, each outer and inner.
+    """
+    return np.array([_DEPTH, _WIDTH, _SLAB, m, n, k, *strides, count, inner, *nexts], np.int64)

@@ -1,0 +1,140 @@
+"""The machine code around the kernels: a loop over calls by one thread, which others help where a call is cut in parts.
+
+These functions are compiled as kernels are. The threads talk by words of memory, the *board*. A line of it, LINE words,
+is a line of the cache. The first says what is to be computed, and each thread has one of the others:
+
+- A call is cut in as many parts as there are threads, and each part is offered to one of them, by a *ticket*: an odd
+  number, which is even again, one less, once the part is taken. Every call has a number of its own, so that nobody
+  takes a part of a call that is over. When the part is computed, the even number is written behind the ticket.
+- The leader computes its own part, then all that nobody has taken, and waits for no thread but those that compute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from graphengine.ir.op import Array
+
+if TYPE_CHECKING:  # the names that these functions use, which only machine code knows
+    from graphengine.backends.native.llvm.intrinsics import (
+        call,
+        exchange,
+        get_threads,
+        load,
+        pause,
+        set_threads,
+        store,
+    )
+
+__all__ = ["ASLEEP", "AWAKE", "LINE", "ROW", "STATE", "lead", "serve"]
+
+LINE = 8
+"""Words of 8 bytes to a line of the board.
+
+Words of the first: 0 is 1 while a leader has the team; 1 the number of the call; 2, 3 and 4 its kernel, its arguments
+and its parts; 5 is 1 while somebody changes 6, how many leaders there are, and 7, how many threads BLAS had before the
+first of them. Words of a thread's: 0 its ticket; 1 the number of the last call of which its part was computed; 2 STATE.
+"""
+
+STATE = 2
+ASLEEP, AWAKE = range(2)
+"""What the state of a worker says: it waits in Python, or looks for work."""
+
+ROW = 3
+"""Words to a row of a table of calls: the kernel, its arguments, and in how many parts it is cut; 1 if in none.
+
+The kernel of a call that is made within another is 0.
+"""
+
+
+def lead(
+    table: Array,
+    count: int,
+    fault: Array,
+    board: Array,
+    is_shared: int,
+    give_way: int,
+    get_blas_threads: int,
+    set_blas_threads: int,
+) -> None:
+    """Make `count` calls of `table`, with the workers if `is_shared`. After one that sets `fault[0]` no other is made.
+
+    `fault[8]` becomes the number, from 1, of the call that set it. BLAS has one thread while there is a leader.
+    """
+    waited = 0
+    if set_blas_threads != 0:
+        while not exchange(board, 5, 0, 1):
+            pause(waited, give_way)
+            waited += 1
+        if board[6] == 0:
+            board[7] = get_threads(get_blas_threads)
+            if board[7] != 1:
+                set_threads(set_blas_threads, 1)
+        board[6] += 1
+        store(board, 5, 0)
+    fault[0] = 0
+    fault[8] = 0
+    if is_shared != 0:
+        store(board, 0, 1)
+    for row in range(count):
+        kernel, arguments, parts = table[3 * row], table[3 * row + 1], table[3 * row + 2]
+        if kernel == 0:
+            continue
+        if parts == 1 or is_shared == 0:
+            call(kernel, arguments, 0, 1)
+        else:
+            number = load(board, 1) + 2
+            store(board, 1, number)
+            store(board, 2, kernel)
+            store(board, 3, arguments)
+            store(board, 4, parts)
+            for part in range(1, parts):
+                store(board, 8 * part + 8, number + 1)
+            call(kernel, arguments, 0, parts)
+            for part in range(1, parts):
+                if exchange(board, 8 * part + 8, number + 1, number):
+                    call(kernel, arguments, part, parts)
+                    store(board, 8 * part + 9, number)
+            for part in range(1, parts):
+                waited = 0
+                while load(board, 8 * part + 9) != number:
+                    pause(waited, give_way)
+                    waited += 1
+        if load(fault, 0) != 0:
+            fault[8] = row + 1
+            break
+    if is_shared != 0:
+        store(board, 0, 0)
+    if set_blas_threads != 0:
+        waited = 0
+        while not exchange(board, 5, 0, 1):
+            pause(waited, give_way)
+            waited += 1
+        board[6] -= 1
+        if board[6] == 0 and board[7] != 1:
+            set_threads(set_blas_threads, board[7])
+        store(board, 5, 0)
+
+
+def serve(board: Array, rank: int, patience: int, give_way: int) -> None:
+    """Compute this thread's parts of calls, and then others' that nobody has taken.
+
+    Ends when no part has come for `patience` looks and no leader has the team.
+    """
+    mine = 8 * rank + 8
+    looked = 0
+    while looked < patience or load(board, 0) != 0 or not exchange(board, mine + 2, 1, 0):
+        ticket = load(board, mine)
+        kernel, arguments, parts = load(board, 2), load(board, 3), load(board, 4)
+        if ticket % 2 == 1 and exchange(board, mine, ticket, ticket - 1):  # what was read is of this call, then
+            call(kernel, arguments, rank, parts)
+            store(board, mine + 1, ticket - 1)
+            for part in range(1, parts):
+                other = 8 * part + 8
+                if load(board, other) == ticket and exchange(board, other, ticket, ticket - 1):
+                    call(kernel, arguments, part, parts)
+                    store(board, other + 1, ticket - 1)
+            looked = 0
+        else:
+            pause(looked, give_way)
+            looked += 1

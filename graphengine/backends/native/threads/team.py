@@ -1,0 +1,175 @@
+"""The threads that run programs: workers that look for work for a while, and then wait in Python for the next.
+
+Whatever a worker does not take, the thread that leads a run does itself, so that no run waits for a thread to wake. How
+a program is cut does not depend on who computes it: the bits are the same with and without help.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from dataclasses import dataclass, field
+from functools import cache
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from graphengine.backends.blas import find_blas
+from graphengine.backends.native.compile.loader import addresses
+from graphengine.backends.native.threads import runtime
+from graphengine.backends.native.threads.pace import Pace
+from graphengine.backends.native.threads.runtime import LINE, STATE
+from graphengine.backends.threads import MOST_THREADS, get_threads
+from graphengine.ir.kernel import Kernel, kernel_of
+from graphengine.ir.op import Array
+
+__all__ = ["Job", "Team", "runtime_address", "team"]
+
+_PATIENCE = 200e-6
+"""Seconds that a worker looks for work before it waits in Python, which takes longer to wake."""
+
+_LOOKS = 2_000
+"""How often a worker looks for work at first, to learn how long a look takes; and as often at least later on."""
+
+_C = None if sys.platform == "win32" else ctypes.CDLL(None)
+
+_GIVE_WAY: int = ctypes.cast(_C.sched_yield, ctypes.c_void_p).value or 0 if _C else 0
+"""Where the function is by which a thread that waits long offers its core to others; 0 if there is none."""
+
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+"""How a function of the runtime that has no rank is called: by where its arguments stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Arguments of the runtime's `lead`, without help and with it, where they stand, and which of both takes less."""
+
+    alone: Array
+    together: Array
+    alone_at: ctypes.c_void_p
+    together_at: ctypes.c_void_p
+    pace: Pace = field(default_factory=Pace)
+
+
+class Team:
+    """The workers of this process. One run at a time has them; another at the same time goes alone."""
+
+    def __init__(self) -> None:
+        self.board: Array = np.zeros(LINE * (MOST_THREADS + 1), np.int64)
+        self._wake: list[threading.Semaphore] = []
+        self._ids: list[int] = []
+        self._taken = threading.Lock()
+        blas = find_blas()
+        self._blas = (blas.get_threads, blas.set_threads) if blas and blas.get_threads else (0, 0)
+        self._serve = _CALL(runtime_address("serve"))
+        self._lead = _CALL(runtime_address("lead"))
+
+    def job(self, table: Array, fault: Array) -> Job:
+        """What `run` takes: the calls that `table` says, whose faults are noted in the 16 words of `fault`."""
+        where = table.ctypes.data, len(table), fault.ctypes.data, self.board.ctypes.data
+        alone, together = (np.array([*where, shared, _GIVE_WAY, *self._blas], np.int64) for shared in (0, 1))
+        return Job(alone, together, ctypes.c_void_p(alone.ctypes.data), ctypes.c_void_p(together.ctypes.data))
+
+    def run(self, job: Job, shared: bool) -> None:
+        """Do a job: with the workers if `shared`, nobody else has them, and their help pays."""
+        if not shared or get_threads() == 1:
+            self._lead(job.alone_at)
+        elif not job.pace.together:
+            begin = perf_counter()
+            self._lead(job.alone_at)
+            job.pace.note(perf_counter() - begin)
+        elif self._taken.acquire(blocking=False):
+            try:
+                begin = perf_counter()
+                self._call_in()
+                self._lead(job.together_at)
+                job.pace.note(perf_counter() - begin)
+            finally:
+                self._taken.release()
+        else:
+            self._lead(job.alone_at)
+
+    def _call_in(self) -> None:
+        """Wake the workers that sleep. There are as many as there are to be threads, but for the one that leads."""
+        wanted = get_threads() - 1
+        while len(self._wake) < wanted:
+            self._hire()
+        for worker in range(wanted):
+            state = LINE * (worker + 2) + STATE
+            if self.board[state] == runtime.ASLEEP:
+                _keep_apart(self._ids[worker])
+                self.board[state] = runtime.AWAKE
+                self._wake[worker].release()
+
+    def _hire(self) -> None:
+        """Start one more worker, which sleeps at first."""
+        started = threading.Event()
+        self._wake.append(threading.Semaphore(0))
+        rank = len(self._wake)
+        threading.Thread(target=self._work, args=(rank, started), daemon=True, name=f"graphengine-{rank}").start()
+        started.wait()
+
+    def _work(self, rank: int, started: threading.Event) -> None:
+        """What a worker does: it serves, and waits for the next time."""
+        arguments = np.array([self.board.ctypes.data, rank, _LOOKS, _GIVE_WAY], np.int64)
+        state = LINE * (rank + 1) + STATE
+        self.board[state] = runtime.AWAKE
+        begin = perf_counter()
+        self._serve(arguments.ctypes.data)
+        looks_a_second = _LOOKS / (perf_counter() - begin)
+        arguments[2] = max(_LOOKS, int(_PATIENCE * looks_a_second))
+        self._ids.append(threading.get_native_id())
+        started.set()
+        while True:
+            self._wake[rank - 1].acquire()
+            self._serve(arguments.ctypes.data)
+
+    def disband(self) -> None:
+        """In a process forked off, which has none of the threads and may have been forked in the middle of a run."""
+        self._wake, self._ids, self._taken = [], [], threading.Lock()
+        self.board[:] = 0
+
+
+def _keep_apart(thread: int) -> None:
+    """Let a worker that sleeps wake on another core than this thread's, if this process may use another.
+
+    Linux wakes a thread on the core of the one that wakes it, and takes up to tens of milliseconds to move it away.
+    """
+    if _C is None or not (hasattr(os, "sched_setaffinity") and hasattr(_C, "sched_getcpu")):
+        return
+    others = os.sched_getaffinity(0) - {_C.sched_getcpu()}
+    if others:
+        os.sched_setaffinity(thread, others)
+
+
+@cache
+def team() -> Team:
+    """The team of this process, made on first use."""
+    return Team()
+
+
+def runtime_address(name: str) -> int:
+    """Where the machine code of a function of runtime.py is; all are compiled together."""
+    requests = {
+        each: (Kernel(each, kernel_of(function).source, may_overlap=True), signature)
+        for each, (function, signature) in _RUNTIME.items()
+    }
+    return addresses(requests.values())[requests[name]]
+
+
+_RUNTIME: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "lead": (runtime.lead, ("int64*", "int", "int64*", "int64*", "int", "int", "int", "int")),
+    "serve": (runtime.serve, ("int64*", "int", "int", "int")),
+}
+
+
+def _disband() -> None:
+    if team.cache_info().currsize:
+        team().disband()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disband)
