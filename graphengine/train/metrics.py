@@ -66,7 +66,8 @@ def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike, threshold: floa
 
     Scores with one more axis than the labels: the class is the argmax over that last axis. One-hot targets of the shape
     of the scores: both by argmax. Integer predictions: taken as labels. One number an example: it is of the class 1 if
-    it is above `threshold`, and exactly there it is of neither of -1 and 1. Left out, the threshold is 0 for targets
+    it is above `threshold`, and exactly there it is of neither of -1 and 1. A NaN among the scores of an example is of
+    no class, and so wrong. Left out, the threshold is 0 for targets
     of -1 and 1, and 0.5 for 0 and 1, as befits a probability. It must be given for numbers outside [0, 1], which are
     no probabilities, and where all targets are 1, which tells nothing: 0 for logits. `evaluate` and `fit` take it from
     the graph, where the output is that of a sigmoid or a sign, or goes into a loss of logits.
@@ -95,7 +96,10 @@ def confusion_matrix(
     Predictions that are labels do not tell: then it must be given.
     """
     scores, labels = np.asarray(predictions), np.asarray(targets)
-    predicted, true = (part.astype(np.int64).ravel() for part in _classes(scores, labels, threshold))
+    found, true = _classes(scores, labels, threshold)
+    if nans := int(np.isnan(found).sum()):
+        raise TrainingError(f"{nans} of {found.size} predictions are NaN, which is no class")
+    predicted, true = (part.astype(np.int64).ravel() for part in (found, true))
     both = np.concatenate([predicted, true])
     if classes is None:
         if scores.dtype.kind != "f":
@@ -224,14 +228,19 @@ def _classes(predictions: Array, targets: Array, threshold: float | None) -> tup
         if scores.ndim == 1:
             return _two_classes(scores, labels, threshold)
         if np.all((labels == 0) | (labels == 1)) and np.all(labels.sum(-1) == 1):
-            return scores.argmax(-1), labels.argmax(-1)
+            return _greatest(scores), labels.argmax(-1)
     elif scores.shape[:-1] == labels.shape:
         _check_labels(labels)
-        return scores.argmax(-1), labels
+        return _greatest(scores), labels
     raise TrainingError(
         f"predictions of shape {list(predictions.shape)} and targets of shape {list(targets.shape)} are not classes: "
         "scores with one more axis than integer labels are, or one-hot targets, or one number an example"
     )
+
+
+def _greatest(scores: Array) -> Array:
+    """The index of the maximum score of every example; NaN, which is no class, where a score is NaN."""
+    return np.where(np.isnan(scores).any(-1), np.nan, scores.argmax(-1))
 
 
 def _two_classes(scores: Array, labels: Array, threshold: float | None) -> tuple[Array, Array]:
@@ -251,7 +260,7 @@ def _two_classes(scores: Array, labels: Array, threshold: float | None) -> tuple
             )
         threshold = 0.5
     _check_labels(labels)
-    return scores > threshold, labels
+    return np.where(np.isnan(scores), np.nan, scores > threshold), labels
 
 
 def _check_labels(labels: Array) -> None:

@@ -1,4 +1,5 @@
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -30,6 +31,17 @@ SCORES = np.array([[0.1, 0.7, 0.2], [0.8, 0.1, 0.1], [0.3, 0.3, 0.4]])
 )
 def test_accuracy_is_the_fraction_of_classes_found(predictions: object, targets: object, expected: float):
     assert ge.metrics.accuracy(predictions, targets) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "targets"),
+    [([[math.nan] * 2, [0.1, 0.9]], [0, 1]), ([[math.nan, 1.0], [0.1, 0.9]], [[1, 0], [0, 1]])]
+    + [([math.nan, 0.9], targets) for targets in ([0, 1], [-1, 1])],
+)
+def test_a_score_that_is_nan_is_of_no_class(predictions: object, targets: object):
+    assert ge.metrics.accuracy(predictions, targets) == 0.5
+    with pytest.raises(TrainingError, match="1 of 2 predictions are NaN"):
+        ge.metrics.confusion_matrix(predictions, targets)
 
 
 def test_accuracy_of_logits_needs_a_threshold():
