@@ -27,7 +27,7 @@ from graphengine.backends.threads import WORTH_SHARING, get_threads
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op
-from graphengine.ops.fused_loops import pointwise_loops
+from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.schedule.program import Program
 
 __all__ = ["NumbaBackend"]

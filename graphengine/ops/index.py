@@ -19,7 +19,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
 from graphengine.ops.elementwise import Add
-from graphengine.ops.fused_loops import pointwise_loops
+from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.ops.kernels.copies import copies, placed
 from graphengine.ops.kernels.rows import gathers, one_hots, scatters
 from graphengine.ops.keys import Keys, key_shape, read_key, write_key

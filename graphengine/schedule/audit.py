@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphengine.ir.node import Node, Phase
-from graphengine.ops.fused import Fused
+from graphengine.ops.fusion.fused import Fused
 from graphengine.schedule.program import Buffer, Instruction, Program
 from graphengine.transform.adjoint import Derivative
 

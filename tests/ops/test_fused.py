@@ -15,9 +15,9 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import TensorType
-from graphengine.ops import fused_blocks
-from graphengine.ops.fused import Fused
-from graphengine.ops.fused_body import Body
+from graphengine.ops.fusion import numpy as fused_blocks
+from graphengine.ops.fusion.body import Body
+from graphengine.ops.fusion.fused import Fused
 from tests.arrays import boolean, f64
 
 Write = Callable[..., Node | tuple[Node, ...]]

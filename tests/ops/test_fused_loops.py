@@ -15,12 +15,12 @@ import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
-from graphengine.ops import fused_loops
 from graphengine.ops.activation import ReLU
 from graphengine.ops.elementwise import Add, Exp
-from graphengine.ops.fused_loops import loops, partials, pointwise_loops
+from graphengine.ops.fusion import loops as fused_loops
+from graphengine.ops.fusion import walk
+from graphengine.ops.fusion.loops import loops, partials, pointwise_loops
 from graphengine.ops.linalg import MatMul
-from graphengine.ops.regions import walk
 from tests.ops.fused_cases import Array, Case, by_python, cases, check, empty, laid_out
 
 Runner = Callable[[Sequence[LoopCall], int], None]

@@ -21,9 +21,9 @@ from graphengine.ir.node import Node, Phase
 from graphengine.ir.rebuild import Rebuild
 from graphengine.ir.types import FLOATS, DType
 from graphengine.ops.broadcast import Reduction
-from graphengine.ops.fused import Fused
-from graphengine.ops.fused_blocks import REDUCTIONS
-from graphengine.ops.fused_body import Body
+from graphengine.ops.fusion.body import Body
+from graphengine.ops.fusion.fused import Fused
+from graphengine.ops.fusion.numpy import REDUCTIONS
 from graphengine.transform.rewrite.bodies import in_bodies
 from graphengine.transform.rewrite.duplicates import OpNumbers
 

@@ -16,8 +16,8 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
-from graphengine.ops import fused_blocks
-from graphengine.ops.fused import Fused
+from graphengine.ops.fusion import numpy as fused_blocks
+from graphengine.ops.fusion.fused import Fused
 from graphengine.transform.extract import extract
 from graphengine.transform.rewrite.check import check_rewrite
 from graphengine.transform.rewrite.fuse import MOST_MEMBERS, fuse

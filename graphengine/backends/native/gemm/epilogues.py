@@ -20,8 +20,8 @@ from graphengine.backends.native.compile.loader import Request
 from graphengine.ir.kernel import Kernel, Product, kernel_of, parameters
 from graphengine.ir.op import Array, Op
 from graphengine.ops.broadcast import Reduction
-from graphengine.ops.fused import Fused
-from graphengine.ops.fused_loops import pointwise_loops
+from graphengine.ops.fusion.fused import Fused
+from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.ops.kernels.layout import merged
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows

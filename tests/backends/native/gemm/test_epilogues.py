@@ -27,8 +27,8 @@ from graphengine.ir.kernel import Kernel, Product
 from graphengine.ir.node import Node, Phase
 from graphengine.ops.activation import ReLU
 from graphengine.ops.compare import mask
-from graphengine.ops.fused import Fused
-from graphengine.ops.fused_body import Body
+from graphengine.ops.fusion.body import Body
+from graphengine.ops.fusion.fused import Fused
 from graphengine.ops.kernels.products import products
 from graphengine.ops.linalg import MatMul
 from tests.backends.native.compiled import run_on

@@ -12,9 +12,9 @@ import numpy as np
 from graphengine.ir.kernel import Kernel
 from graphengine.ir.op import Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType
-from graphengine.ops.regions.lines import Lines, Loop, Steps, reach
-from graphengine.ops.regions.reduction import Reduction, start_of
-from graphengine.ops.regions.region import Load, Number, Region, Result, Step, Value
+from graphengine.ops.fusion.lines import Lines, Loop, Steps, reach
+from graphengine.ops.fusion.reduction import Reduction, start_of
+from graphengine.ops.fusion.region import Load, Number, Region, Result, Step, Value
 
 __all__ = ["Form", "kernel", "numbers"]
 

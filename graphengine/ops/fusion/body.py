@@ -11,9 +11,9 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
-from graphengine.ops import fused_loops
 from graphengine.ops.broadcast import Reduction
-from graphengine.ops.fused_blocks import Blocks
+from graphengine.ops.fusion import loops as fused_loops
+from graphengine.ops.fusion.numpy import Blocks
 
 __all__ = ["Body"]
 

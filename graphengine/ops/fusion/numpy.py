@@ -21,8 +21,8 @@ from graphengine.ir.op import Array, Call
 from graphengine.ir.types import DType, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.compare import maximum_into, minimum_into
-from graphengine.ops.fused_parts import as_blocks, likely_parts
-from graphengine.ops.fused_registers import Registers, width
+from graphengine.ops.fusion.parts import as_blocks, likely_parts
+from graphengine.ops.fusion.registers import Registers, width
 from graphengine.ops.sums import add_exactly, add_rest
 
 __all__ = ["REDUCTIONS", "Blocks"]

@@ -25,8 +25,8 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import TensorType, broadcast_shapes
-from graphengine.ops.regions.plan import plan
-from graphengine.ops.regions.region import Region, region_of, single
+from graphengine.ops.fusion.plan import plan
+from graphengine.ops.fusion.region import Region, region_of, single
 
 __all__ = ["loops", "partials", "pointwise_loops"]
 

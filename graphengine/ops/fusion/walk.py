@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from graphengine.ops.regions.lines import Loop, Steps
-from graphengine.ops.regions.nest import Nest, Strides
+from graphengine.ops.fusion.lines import Loop, Steps
+from graphengine.ops.fusion.nest import Nest, Strides
 
 __all__ = ["BLOCK", "Walk"]
 

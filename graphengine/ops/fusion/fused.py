@@ -17,8 +17,8 @@ from graphengine.ir.node import Phase
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType
-from graphengine.ops import fused_loops
-from graphengine.ops.fused_body import Body
+from graphengine.ops.fusion import loops as fused_loops
+from graphengine.ops.fusion.body import Body
 from graphengine.ops.run_all import run_all
 
 __all__ = ["Fused"]

@@ -12,10 +12,10 @@ import numpy as np
 
 from graphengine.ir.kernel import Kernel
 from graphengine.ir.types import DType, check_dtype
-from graphengine.ops.regions.nest import Nest, Strides, aligned, nest
-from graphengine.ops.regions.region import Region, Result, part, sums, totals
-from graphengine.ops.regions.text import Form, kernel, numbers
-from graphengine.ops.regions.walk import Walk
+from graphengine.ops.fusion.codegen import Form, kernel, numbers
+from graphengine.ops.fusion.nest import Nest, Strides, aligned, nest
+from graphengine.ops.fusion.region import Region, Result, part, sums, totals
+from graphengine.ops.fusion.walk import Walk
 
 __all__ = ["Layout", "Planned", "plan"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphengine.ir.types import FLOATS, DType
-from graphengine.ops.regions.lines import Lines, Steps
+from graphengine.ops.fusion.lines import Lines, Steps
 
 __all__ = ["Reduction", "start_of"]
 
