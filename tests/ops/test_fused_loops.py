@@ -18,7 +18,6 @@ from graphengine.ir.node import Node
 from graphengine.ops.activation import ReLU
 from graphengine.ops.elementwise import Add, Exp
 from graphengine.ops.fusion import loops as fused_loops
-from graphengine.ops.fusion import walk
 from graphengine.ops.fusion.loops import loops, partials, pointwise_loops
 from graphengine.ops.linalg import MatMul
 from tests.ops.fused_cases import Array, Case, by_python, cases, check, empty, laid_out
@@ -93,7 +92,7 @@ def test_its_machine_code_does(case: Case, data: st.DataObject) -> None:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Cuts small spaces as large ones are cut."""
     with monkeypatch.context() as patch:
-        patch.setattr(walk, "BLOCK", 2)
+        patch.setattr(fused_loops, "BLOCK", 2)
         patch.setattr(fused_loops, "PIECE", 5)
         patch.setattr(fused_loops, "WIDE", 10**9)
         yield

@@ -1,9 +1,9 @@
-"""The text of a kernel that computes a region: every value is made within as few loops as can be."""
+"""The text of a kernel that computes a region: every value is computed within as few loops as possible."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,11 +12,9 @@ import numpy as np
 from graphengine.ir.kernel import Kernel
 from graphengine.ir.op import Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType
-from graphengine.ops.fusion.lines import Lines, Loop, Steps, reach
-from graphengine.ops.fusion.reduction import Reduction, start_of
 from graphengine.ops.fusion.region import Load, Number, Region, Result, Step, Value
 
-__all__ = ["Form", "kernel", "numbers"]
+__all__ = ["Form", "Loop", "Steps", "kernel", "numbers"]
 
 _LITERAL = re.compile(r"(?<![\w.])(\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+)")
 _NO_LITERAL = re.compile(r"\b(?:inf|nan)\b")
@@ -189,3 +187,188 @@ def _identifier(op: Op) -> str:
 
 def _is_in_text(number: Number) -> bool:
     return number.dtype == "bool" or number.value in _IN_TEXT
+
+
+def start_of(kind: str, dtype: DType) -> float | int:
+    """What the greatest ("max") or the least ("min") of no values is: any value takes its place."""
+    low, high = (-np.inf, np.inf) if dtype in FLOATS else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return low if kind == "max" else high
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A value, by its name, reduced into an array that moves along the loops that are `kept`.
+
+    Sums of floats that go on over more than one loop add up each turn of the inner one by itself, and the turns in
+    twice the digits: in a total of float64 and what that loses. For sums of lines there are totals for a strip of
+    them, at `cell`. `start` is the text of what no values are reduced to, `count` that of how many values a mean is of.
+    """
+
+    kind: str
+    dtype: DType
+    floats: DType
+    value: str
+    array: str
+    steps: Steps
+    kept: tuple[bool, ...]
+    number: int
+    start: str
+    count: str
+    cell: str | None
+
+    def write(self, lines: Lines) -> None:
+        """Add the statements to those of the nest."""
+        depth = len(self.kept)
+        while depth and not self.kept[depth - 1]:
+            depth -= 1
+        value = self._register(lines, depth) if depth < lines.depth else self.value
+        element = lines.element(self.array, self.steps[:depth])
+        if all(self.kept[:depth]):
+            lines.behind(depth, f"{element} = {self._finished(value)}")
+            return
+        first, steps = self.kept.index(False), self.steps[:depth]
+        lines.ahead(first, *lines.sweep(steps, first, self.array, f"{{}} = {self.start}"))
+        lines.behind(depth, f"{element} = {self._folded(element, value)}")
+        if self.cell and self._is_sum:
+            self._add_lines(lines, first)
+        elif self.kind == "mean":
+            lines.behind(first, *lines.sweep(steps, first, self.array, "{} = " + self._finished("{}")))
+
+    @property
+    def _is_sum(self) -> bool:
+        """Whether rounding adds up."""
+        return self.kind in ("sum", "mean") and self.dtype in FLOATS
+
+    def _add_lines(self, lines: Lines, first: int) -> None:
+        """Have blocks of lines, which are added up in the result's memory, added to totals."""
+        total, rest = f"total_{self.number}[{self.cell}]", f"rest_{self.number}[{self.cell}]"
+        lines.ahead(0, f"total_{self.number} = totals()", f"rest_{self.number} = totals()")
+        zeros = f"{total} = 0.0", f"{rest} = 0.0"
+        added = f"{rest} = {rest} + lost({total}, {{}})", f"{total} = {total} + {{}}", f"{{}} = {self.start}"
+        lines.ahead(first, *lines.sweep(self.steps, first, self.array, *zeros))
+        lines.behind(lines.depth - 2, *lines.sweep(self.steps, lines.depth - 1, self.array, *added))
+        value = self._finished(self._rounded(f"{total} + {rest}"))
+        lines.behind(first, *lines.sweep(self.steps, first, self.array, f"{{}} = {value}"))
+
+    def _register(self, lines: Lines, depth: int) -> str:
+        """The text of the value reduced over all loops from `depth` on."""
+        return self._long(lines, depth) if lines.depth - depth > 1 and self._is_sum else self._short(lines, depth)
+
+    def _short(self, lines: Lines, depth: int) -> str:
+        """The name of a register for all loops from `depth` on."""
+        name = f"{self.kind}_{self.number}"
+        lines.ahead(depth, f"{name} = {self.start}")
+        lines.behind(lines.depth, f"{name} = {self._folded(name, self.value)}")
+        return name
+
+    def _long(self, lines: Lines, depth: int) -> str:
+        """The text of a total over all loops from `depth` on, of sums over the innermost."""
+        total, rest, name = f"total_{self.number}", f"rest_{self.number}", self._short(lines, lines.depth - 1)
+        zero = "0.0" if self.floats == "float64" else "float64(0.0)"
+        lines.ahead(depth, f"{total} = {zero}", f"{rest} = {zero}")
+        lines.behind(lines.depth - 1, f"{rest} = {rest} + lost({total}, {name})", f"{total} = {total} + {name}")
+        return self._rounded(f"{total} + {rest}")
+
+    def _rounded(self, value: str) -> str:
+        """A number of float64 in the dtype of the result."""
+        return f"({value})" if self.dtype == "float64" else f"float32({value})"
+
+    def _folded(self, a: str, b: str) -> str:
+        if self.kind in ("max", "min"):
+            return f"{self.kind}imum({a}, {b})"
+        if self.dtype in FLOATS:
+            return f"plus({a}, {b})"
+        return f"{a} + {b}" if self.dtype == "int64" else f"{self.dtype}({a} + {b})"
+
+    def _finished(self, value: str) -> str:
+        return f"{value} / {self.count}" if self.kind == "mean" else value
+
+
+Steps = tuple[str, ...]
+"""The strides of an array along every loop: "0", "1", or the name of a parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One loop: its variable, what that runs over, and what it would run over were it not cut into pieces.
+
+    The latter is None for a loop over pieces.
+    """
+
+    variable: str
+    span: str
+    whole: str | None
+
+
+class Lines:
+    """The text of a nest of loops. A statement belongs to a depth: it stands inside so many of the loops."""
+
+    def __init__(self, loops: Sequence[Loop]) -> None:
+        self.loops = loops
+        self.depth = len(loops)
+        self._ahead: list[list[str]] = [[] for _ in range(self.depth + 1)]
+        self._behind: list[list[str]] = [[] for _ in range(self.depth + 1)]
+        self._offsets: dict[Steps, str] = {}
+
+    def ahead(self, depth: int, *statements: str) -> None:
+        """Add statements ahead of the loop at this depth."""
+        self._ahead[depth].extend(statements)
+
+    def behind(self, depth: int, *statements: str) -> None:
+        """Add statements behind the loop at this depth."""
+        self._behind[depth].extend(statements)
+
+    def element(self, array: str, steps: Steps) -> str:
+        """An element of the array where it is known: within as many loops as `reach` says."""
+        return f"{array}[{self._offset(steps[: reach(steps)])}]"
+
+    def sweep(self, steps: Steps, start: int, array: str, *forms: str) -> list[str]:
+        """These statements along all loops from number `start` on that the array moves along.
+
+        In a form, {} stands for the element.
+        """
+        inner = [number for number in range(start, len(steps)) if steps[number] != "0"]
+        heads = [f"for {self.loops[number].variable} in {self.loops[number].whole}:" for number in inner]
+        terms = [self._term(steps[: number + 1]) for number, step in enumerate(steps) if step != "0"]
+        element = f"{array}[{' + '.join(terms) or 0}]"
+        nested = ["    " * depth + head for depth, head in enumerate(heads)]
+        return [*nested, *("    " * len(heads) + form.replace("{}", element) for form in forms)]
+
+    def __iter__(self) -> Iterator[str]:
+        for depth, loop in enumerate(self.loops):
+            yield from _indented(depth, self._ahead[depth])
+            yield from _indented(depth, [f"for {loop.variable} in {loop.span}:"])
+        yield from _indented(self.depth, self._ahead[self.depth])
+        for depth in reversed(range(self.depth + 1)):
+            yield from _indented(depth, self._behind[depth])
+
+    def _offset(self, steps: Steps) -> str:
+        """Where an array of these steps stands; the share of the outer loops is computed there, once for all arrays."""
+        outer = steps[: reach(steps[:-1])]
+        term = self._term(steps)
+        return f"{self._outer_offset(outer)} + {term}" if outer else term
+
+    def _outer_offset(self, steps: Steps) -> str:
+        if steps not in self._offsets:
+            form = self._offset(steps)
+            if form.isidentifier():
+                return form
+            name = self._offsets[steps] = f"at{len(self._offsets)}"
+            self.ahead(len(steps), f"{name} = {form}")
+        return self._offsets[steps]
+
+    def _term(self, steps: Steps) -> str:
+        """What the last of these loops adds to where the array stands."""
+        if not steps:
+            return "0"
+        variable = self.loops[len(steps) - 1].variable
+        return variable if steps[-1] == "1" else f"{steps[-1]} * {variable}"
+
+
+def reach(steps: Steps) -> int:
+    """Within how many loops an element is found: all up to the last that the array moves along."""
+    return max((depth for depth, step in enumerate(steps, 1) if step != "0"), default=0)
+
+
+def _indented(depth: int, statements: Sequence[str]) -> list[str]:
+    return ["    " * (depth + 1) + statement for statement in statements]

@@ -1,34 +1,35 @@
-"""Kernels for regions of pointwise ops that end in reductions: one nest of loops computes all of a region's results.
+"""Compiled kernels of regions: one nest of loops computes all results of a region.
 
-The text of a kernel depends on the ops, the dtypes, and the form of the nest; sizes, strides and most constants are its
-parameters. So one kernel serves all sizes, and every model that computes the same.
+The text of a kernel depends on the ops, the dtypes, and the form of the nest. Sizes, strides and most constants are its
+parameters, so one kernel serves all sizes, and every model that computes the same.
 
-Threads share the outermost loop that every reduction keeps, so that the result is the same whatever their number. Where
-there is none, and the space is large, the space is cut into a number of pieces that depends on its size alone. Each is
-reduced by itself into scratch memory, and a second kernel reduces those.
+Threads share the outermost loop that every reduction keeps, so the result does not depend on their number. Where there
+is none, and the space is large, the space is cut into pieces whose number depends on its size alone. Each piece is
+reduced into scratch memory, and a second kernel reduces those.
 
-A sum of n floats adds up blocks of at most 128 elements, or lines of them, in its dtype, and the blocks in twice the
-digits: its error is at most that of one block, about 128 u sum |x|, whatever n (u is 2^-24 for float32), and mostly
-below that of NumPy's pairwise sum.
+A sum of n floats adds blocks of at most 128 elements, or lines of elements, in its dtype, and the sums of these blocks
+in twice the digits: its error is about that of one block, 128 u sum |x|, whatever n (u is 2^-24 for float32).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from graphengine.ir import dims
 from graphengine.ir.graph import Graph
-from graphengine.ir.kernel import LoopCall
+from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array, Op
-from graphengine.ir.types import TensorType, broadcast_shapes
-from graphengine.ops.fusion.plan import plan
-from graphengine.ops.fusion.region import Region, region_of, single
+from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype
+from graphengine.ops.fusion.codegen import Form, Loop, Steps, kernel, numbers
+from graphengine.ops.fusion.region import Region, Result, part, region_of, single, sums, totals
 
-__all__ = ["loops", "partials", "pointwise_loops"]
+__all__ = ["Nest", "Walk", "loops", "partials", "pointwise_loops"]
 
 PIECE = 8192
 """The least number of elements in a piece of a space."""
@@ -110,3 +111,380 @@ def _overlap(outs: int, arrays: Sequence[Array], starts: Sequence[int], same: Se
 def _extent(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> int:
     """How many bytes lie between the first byte of an array and the last."""
     return sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + itemsize
+
+
+Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
+"""An array's shape, its strides in bytes, and its dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One call: a kernel, the places of the arrays that it is given, and its numbers."""
+
+    kernel: Kernel
+    arrays: tuple[int, ...]
+    numbers: tuple[int | float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """The places at which a region is computed, and how its arrays lie over them: results, operands, rows of pieces."""
+
+    region: Region
+    shape: tuple[int, ...]
+    strides: tuple[Strides, ...]
+    dtypes: tuple[DType, ...]
+    counts: tuple[int, ...]
+    """How many values each result is reduced from; 1 for one that is not."""
+
+    @property
+    def reductions(self) -> list[int]:
+        """The places of the results that are reductions."""
+        return [place for place, result in enumerate(self.region.results) if result.reduction is not None]
+
+    def row(self, place: int) -> int:
+        """How many elements a result has."""
+        return math.prod(self.shape) // self.counts[place]
+
+    def nest(self) -> Nest:
+        """The loops, in the order of what is written at every place, and else of what is read at most places."""
+        reductions = self.reductions
+        whole = [place for place in range(len(self.region.results)) if place not in reductions]
+        operands = range(len(self.region.results), len(self.strides) - len(reductions))
+        read = sorted(operands, key=lambda place: -sum(map(bool, self.strides[place])))
+        return nest(self.shape, self.strides, [*whole, *read, *reductions], reductions)
+
+
+@lru_cache(maxsize=8192)
+def plan(region: Region, layouts: tuple[Layout, ...], same: tuple[int, ...], pieces: int) -> tuple[Planned, ...] | None:
+    """The calls that compute `region`; None where there are none.
+
+    The arrays are those of the results and those of the operands, and if there are `pieces`, for every reduction one
+    more, with a row for each piece. `same` gives for every result and operand the first that is the same memory.
+    """
+    space = _space(region, layouts)
+    if space is None or not _agrees(space, same):
+        return None
+    if 0 in space.shape:
+        return None if space.reductions else ()
+    if _walk(space, space.nest(), 0, ()).is_mixed:
+        return _apart(region, layouts, same)
+    return _planned(space, same, pieces)
+
+
+def _apart(region: Region, layouts: tuple[Layout, ...], same: tuple[int, ...]) -> tuple[Planned, ...] | None:
+    """The calls that compute reductions over different axes one after the other, and what is not reduced at last.
+
+    That may be written over what the others read.
+    """
+    reductions = [place for place, result in enumerate(region.results) if result.reduction is not None]
+    whole = [place for place in range(len(region.results)) if place not in reductions]
+    calls: list[Planned] = []
+    for group in (*([place] for place in reductions), *([whole] if whole else [])):
+        places = [*group, *range(len(region.results), len(layouts))]
+        first = [same[place] for place in places]
+        own = tuple([first.index(each) for each in first])
+        planned = plan(part(region, tuple(group)), tuple([layouts[place] for place in places]), own, 0)
+        if planned is None:
+            return None
+        calls += [replace(call, arrays=tuple([places[place] for place in call.arrays])) for call in planned]
+    return tuple(calls)
+
+
+def _space(region: Region, layouts: Sequence[Layout]) -> _Space | None:
+    results = [*region.results, *[Result(0)] * (len(layouts) - len(region.results))]
+    pairs = list(zip(layouts, results, strict=True))
+    shape = np.broadcast_shapes(*(layout[0] for layout, result in pairs if result.reduction is None))
+    rows = [(_in_order(layout), result) for layout, result in pairs if result.reduction is not None]
+    strides = [_strides(layout, result, len(shape)) for layout, result in (*pairs, *rows)]
+    dtypes = tuple([check_dtype(dtype) for (_, _, dtype), _ in (*pairs, *rows)])
+    counts = tuple([math.prod(shape[axis] for axis in result.axes) for result in region.results])
+    known = tuple([each for each in strides if each is not None])
+    return _Space(region, shape, known, dtypes, counts) if len(known) == len(strides) else None
+
+
+def _in_order(layout: Layout) -> Layout:
+    """The layout of an array of this shape in C order."""
+    shape, _, dtype = layout
+    return shape, tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))), dtype
+
+
+def _strides(layout: Layout, result: Result, ndim: int) -> Strides | None:
+    """How the array of a result, or of an operand, lies over a space of so many axes."""
+    shape, strides, dtype = layout
+    if not result.keepdims:
+        for axis in result.axes:
+            shape, strides = (*shape[:axis], 1, *shape[axis:]), (*strides[:axis], 0, *strides[axis:])
+    return aligned(shape, strides, dtype.itemsize, ndim)
+
+
+def _agrees(space: _Space, same: Sequence[int]) -> bool:
+    """Whether a result is the memory of no other result, and of no operand but one that is read just there."""
+    results = len(space.region.results)
+    pairs = [(first, place) for place, first in enumerate(same) if first < results and first != place]
+    return all(place >= results and space.strides[first] == space.strides[place] for first, place in pairs)
+
+
+def _planned(space: _Space, same: Sequence[int], pieces: int) -> tuple[Planned, ...] | None:
+    """The kernel, and those that reduce what it leaves of the reductions that are cut into pieces."""
+    loops = space.nest()
+    rows = {place: len(same) + number for number, place in enumerate(space.reductions)}
+    in_order = all(space.strides[place] == space.strides[row] for place, row in rows.items())
+    cut = [place for place in rows if pieces and in_order and loops.sizes and not loops.strides[place][0]]
+    writes = [rows[place] if place in cut else place for place in range(len(space.region.results))]
+    calls = [_call(space, loops, (*writes, *same[len(writes) :]), pieces if cut else 0)]
+    for size in dict.fromkeys(space.row(place) for place in cut):
+        group = [place for place in cut if space.row(place) == size]
+        calls.append(_total(space, group, [rows[place] for place in group], pieces))
+    known = tuple([call for call in calls if call is not None])
+    return known if len(known) == len(calls) else None
+
+
+def _call(space: _Space, loops: Nest, places: Sequence[int], pieces: int) -> Planned | None:
+    """The kernel that computes the region over `loops`, from and into the arrays at `places`."""
+    count = len(space.region.results)
+    cut = tuple([place for place in range(count) if places[place] != place])
+    chosen = sorted(dict.fromkeys(places), key=lambda place: space.dtypes[place] != "float64")
+    rows = {places[place]: space.row(place) for place in cut}
+    walk = _walk(space, loops, pieces, tuple([rows.get(place, 0) for place in chosen]), chosen)
+    steps, sizes = walk.steps()
+    form = Form(
+        loops=tuple(walk.loops()),
+        dtypes=tuple([space.dtypes[place] for place in chosen]),
+        steps=tuple(steps),
+        sizes=tuple(sizes),
+        loads=tuple([chosen.index(place) for place in places[count:]]),
+        stores=tuple([chosen.index(place) for place in places[:count]]),
+        kept=tuple([walk.kept(loops.strides[place]) for place in range(count)]),
+        cell=walk.cell,
+    )
+    region = sums(space.region, cut)
+    text = kernel(region, form)
+    given = numbers(region, space.counts)
+    return None if text is None else Planned(text, tuple(chosen), (*sizes.values(), *given.values()))
+
+
+def _walk(space: _Space, loops: Nest, pieces: int, rows: tuple[int, ...], chosen: Sequence[int] = ()) -> Walk:
+    """The walk over `loops` with the arrays at the places `chosen`."""
+    own = Nest(loops.sizes, tuple([loops.strides[place] for place in chosen]))
+    return Walk(own, tuple([loops.strides[place] for place in space.reductions]), pieces, rows)
+
+
+def _total(space: _Space, group: Sequence[int], rows: Sequence[int], pieces: int) -> Planned | None:
+    """The kernel that reduces rows of pieces, of one size, to the results that they are of."""
+    size = space.row(group[0])
+    kinds = tuple([space.region.results[place].reduction or "" for place in group])
+    dtypes = tuple([np.dtype(space.dtypes[place]) for place in group])
+    layouts: list[Layout] = [((size,), (dtype.itemsize,), dtype) for dtype in dtypes]
+    layouts += [_in_order(((pieces, size), (), dtype)) for dtype in dtypes]
+    total = _space(totals(kinds, tuple([space.dtypes[place] for place in group])), layouts)
+    assert total is not None  # contiguous arrays have strides
+    total = replace(total, counts=tuple([space.counts[place] for place in group]))
+    call = _call(total, total.nest(), range(len(layouts)), 0)
+    arrays = (*group, *rows)
+    return call and replace(call, arrays=tuple([arrays[place] for place in call.arrays]))
+
+
+BLOCK = 128
+"""How many elements, or lines, are added up in the dtype before they are added to a total."""
+
+STRIPS = 8
+"""Into how many strips lines are cut at least, for as many threads, unless these are narrow."""
+
+NARROWEST, WIDEST = 64, 512
+"""How many elements of lines a strip has at least, and at most: as many as `totals` of kernels are."""
+
+FEW = 16
+"""Of fewer lines than these, threads share the elements of each rather than the lines, if these are long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A nest of loops over a space. `reduced` are the strides of the results that are reductions.
+
+    With `pieces`, the outermost loop is cut into so many; `rows` says how far each array moves on from one to the next.
+    """
+
+    nest: Nest
+    reduced: tuple[Strides, ...]
+    pieces: int
+    rows: tuple[int, ...]
+
+    @property
+    def adds_lines(self) -> bool:
+        """Whether all reductions are of so many lines that these are added up in blocks, strip by strip."""
+        if not self.is_across:
+            return False
+        lines = math.prod(self._reduced_sizes)
+        return -(-lines // max(1, self.pieces)) > BLOCK
+
+    @property
+    def is_across(self) -> bool:
+        """Whether a reduction keeps the innermost loop, but not all others."""
+        return any(any(strides[-1:]) and not all(strides) for strides in self.reduced)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether lines would have to be added up in blocks, and cannot, as not all reductions are over the same."""
+        return self.adds_lines and len({tuple(map(bool, strides)) for strides in self.reduced}) > 1
+
+    @property
+    def blocks(self) -> int:
+        """The number of blocks of the loop that is cut into them (of a piece of it); 0 if it is short, or none is cut.
+
+        It is the innermost loop if one reduces that, and the one around it if lines are added up.
+        """
+        if not self.nest.sizes or (not self.adds_lines and all(strides[-1] for strides in self.reduced)):
+            return 0
+        loop = self._cut
+        size = self.nest.sizes[loop]
+        if self.pieces and loop == 0:
+            size = -(-size // self.pieces)
+        return -(-size // BLOCK) if size > BLOCK else 0
+
+    @property
+    def strips(self) -> int:
+        """The number of strips of lines that are added up; 0 if none are."""
+        return -(-self.nest.sizes[-1] // self.width) if self.adds_lines else 0
+
+    @property
+    def width(self) -> int:
+        """How many elements of lines a strip has."""
+        return min(WIDEST, max(NARROWEST, self.nest.sizes[-1] // STRIPS))
+
+    @property
+    def _cut(self) -> int:
+        """The loop that is cut into blocks."""
+        return len(self.nest.sizes) - (2 if self.adds_lines else 1)
+
+    @property
+    def _reduced_sizes(self) -> list[int]:
+        """Of the loops around the innermost that a reduction does not keep."""
+        pairs = zip(self.nest.sizes[:-1], *(strides[:-1] for strides in self.reduced), strict=True)
+        return [size for size, *steps in pairs if not all(steps)]
+
+    @property
+    def shared(self) -> int | None:
+        """Which of the loops threads share: one that all reductions keep, the outermost or the innermost."""
+        sizes = self.nest.sizes
+        ends = (0, len(sizes) - 1) if sizes and not self.pieces else ()
+        kept = [loop for loop in ends if all(strides[loop] for strides in self.reduced)]
+        if kept and kept[-1] == len(sizes) - 1 and sizes[0] < FEW and sizes[-1] >= BLOCK:
+            return kept[-1]
+        return kept[0] if kept else None
+
+    def loops(self) -> list[Loop]:
+        """The loops as text, those over pieces and over blocks among them."""
+        loops = [Loop("piece", "share(pieces, rank, ranks)", None)] if self.pieces else []
+        for number in range(len(self.nest.sizes)):
+            whole = f"share(n{number}, rank, ranks)" if number == self.shared else f"range(n{number})"
+            part = ("piece", "pieces") if self.pieces and number == 0 else None
+            if self.strips and number == self._first:
+                innermost = self.shared == len(self.nest.sizes) - 1
+                loops.append(Loop("strip", "share(strips, rank, ranks)" if innermost else "range(strips)", None))
+            if self.blocks and number == self._cut:
+                loops.append(Loop("block", "range(blocks)", None))
+                part = ("piece * blocks + block", "pieces * blocks") if part else ("block", "blocks")
+            if self.strips and number == len(self.nest.sizes) - 1:
+                end = "width * strip + width"
+                whole = f"range(width * strip, {end} if {end} < n{number} else n{number})"
+            loops.append(Loop(f"i{number}", f"share(n{number}, {', '.join(part)})" if part else whole, whole))
+        return loops
+
+    @property
+    def cell(self) -> str | None:
+        """Where a total of the innermost loop's place stands among those of the strip; None if there are no strips."""
+        return f"i{len(self.nest.sizes) - 1} - width * strip" if self.strips else None
+
+    @property
+    def _first(self) -> int:
+        """The outermost loop that reductions of lines do not keep."""
+        return next(number for number, step in enumerate(self.reduced[0]) if not step)
+
+    def kept(self, strides: Strides) -> tuple[bool, ...]:
+        """Along which of the loops a result moves: for every piece it has a place of its own."""
+        return tuple([bool(step) for step in self._along(strides, 1, 1, strides[self._cut] if self.blocks else 0)])
+
+    def steps(self) -> tuple[list[Steps], dict[str, int]]:
+        """The strides of every array along the loops, by name; and the sizes and strides that a kernel is given."""
+        given = {f"n{number}": size for number, size in enumerate(self.nest.sizes)}
+        more = {"pieces": self.pieces, "strips": self.strips, "blocks": self.blocks}
+        more |= {"width": self.width} if self.strips else {}
+        given |= {name: count for name, count in more.items() if count}
+        names: dict[tuple[int, int], str] = {}
+
+        def name(loop: int, stride: int) -> str:
+            if stride in (0, 1):
+                return str(stride)
+            if (loop, stride) not in names:
+                names[loop, stride] = f"s{len(names)}"
+                given[names[loop, stride]] = stride
+            return names[loop, stride]
+
+        along = [self._along(strides, row, 0, 0) for strides, row in zip(self.nest.strides, self.rows, strict=True)]
+        return [tuple([name(loop, stride) for loop, stride in enumerate(strides)]) for strides in along], given
+
+    def _along(self, strides: Strides, piece: int, strip: int, block: int) -> Strides:
+        """`strides`, and those from piece to piece, from strip to strip and from block to block, if there are such."""
+        found = [piece] if self.pieces else []
+        for number, stride in enumerate(strides):
+            found += [strip] if self.strips and number == self._first else []
+            found += [block] if self.blocks and number == self._cut else []
+            found.append(stride)
+        return tuple(found)
+
+
+Strides = tuple[int, ...]
+"""By how many elements an array moves on along each axis; 0 where it is repeated, or reduced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """Loops, the outermost first: how often each runs, and the strides of every array along them."""
+
+    sizes: tuple[int, ...]
+    strides: tuple[Strides, ...]
+
+    def taken(self, axes: Sequence[int]) -> Nest:
+        """The loops over these axes, in this order."""
+        strides = tuple(tuple(array[axis] for axis in axes) for array in self.strides)
+        return Nest(tuple(self.sizes[axis] for axis in axes), strides)
+
+    def merged(self) -> Nest:
+        """Neighbours as one loop, where every array goes on from the end of the inner one as the outer one says."""
+        sizes: list[int] = []
+        strides: list[list[int]] = [[] for _ in self.strides]
+        for size, steps in zip(self.sizes, zip(*self.strides, strict=True), strict=True):
+            if sizes and all(array[-1] == size * step for array, step in zip(strides, steps, strict=True)):
+                sizes[-1] *= size
+                for array, step in zip(strides, steps, strict=True):
+                    array[-1] = step
+            else:
+                sizes.append(size)
+                for array, step in zip(strides, steps, strict=True):
+                    array.append(step)
+        return Nest(tuple(sizes), tuple(map(tuple, strides)))
+
+
+def aligned(shape: Sequence[int], strides: Sequence[int], itemsize: int, ndim: int) -> Strides | None:
+    """An array's strides along the axes of a space of `ndim`, to which it broadcasts; None if some are below 0."""
+    if any(stride < 0 or stride % itemsize for stride in strides):
+        return None
+    own = (0 if size == 1 else stride // itemsize for size, stride in zip(shape, strides, strict=True))
+    return (*(0,) * (ndim - len(shape)), *own)
+
+
+def nest(sizes: Sequence[int], strides: Sequence[Strides], leaders: Sequence[int], reduced: Sequence[int]) -> Nest:
+    """The loops over a space of `sizes`.
+
+    They follow the memory of the arrays numbered `leaders`, the first of them most of all. Axes that all of the arrays
+    `reduced` keep come first, but for the innermost: then a sum is complete when the loops over its axes end.
+    """
+    space = Nest(tuple(sizes), tuple(strides))
+    axes = [axis for axis, size in enumerate(sizes) if size != 1]
+    axes.sort(key=lambda axis: [strides[array][axis] for array in leaders], reverse=True)
+    space = space.taken(axes).merged()
+    outer = range(len(space.sizes) - 1)
+    kept = [axis for axis in outer if all(space.strides[array][axis] for array in reduced)]
+    order = [*kept, *(axis for axis in outer if axis not in kept), *range(len(space.sizes))[-1:]]
+    return space.taken(order).merged()

@@ -1,12 +1,13 @@
-"""The NumPy kernel of a fused region: block by block, so that what lies between its ops stays in the cache.
+"""The NumPy kernel of a region: block by block, so that what lies between its ops stays in the cache.
 
-A region that fits there anyway is one block, and its calls are those of its ops, one after the other. Of a larger one,
-all ops run on a part of the space before any runs on the next part.
+A region that fits in the cache is one block, and its calls are those of its ops, one after the other. In a larger one,
+all ops run on one part of the space before any op runs on the next part.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise, product
 from types import MappingProxyType
@@ -21,8 +22,6 @@ from graphengine.ir.op import Array, Call
 from graphengine.ir.types import DType, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.compare import maximum_into, minimum_into
-from graphengine.ops.fusion.parts import as_blocks, likely_parts
-from graphengine.ops.fusion.registers import Registers, width
 from graphengine.ops.sums import add_exactly, add_rest
 
 __all__ = ["REDUCTIONS", "Blocks"]
@@ -241,3 +240,102 @@ def _divisions(results: Mapping[Node, Array]) -> Iterator[Call]:
         if node.op.kind == "mean":
             count = node.parents[0].type.size // max(1, node.type.size)
             yield np.divide, (out, np.array(count, out.dtype), out)
+
+
+def width(type_: TensorType) -> int:
+    """The bytes of one element."""
+    return np.dtype(type_.dtype).itemsize
+
+
+class Registers:
+    """The registers for a run of `members`, nodes of `body`, one after the other.
+
+    A result of the body is written to its own array. A register has one element for each place, so it is enough for
+    whatever an op wants as work memory: that is of the shape of its value, or of an operand.
+    """
+
+    def __init__(self, body: Graph, members: Sequence[Node]) -> None:
+        self.widths: list[int] = []
+        """The bytes of an element, by register."""
+        self.of: dict[Node, int] = {}
+        """The register of every value that is no result."""
+        self.work: dict[Node, list[int]] = {}
+        """The registers for the work memory of an op; of a reduction, for what it makes of one part of the space."""
+        self.wanted: dict[Node, Sequence[TensorType]] = {}
+        """The types of that work memory, where all of the space is computed at once."""
+        self._free: dict[int, list[int]] = defaultdict(list)
+        self._results = set(body.outputs.values())
+        self._last_reader = {parent: node for node in members for parent in node.parents}
+        for node in members:
+            self._assign(node)
+
+    def _assign(self, node: Node) -> None:
+        dying = [parent for parent in dict.fromkeys(node.parents) if self._dies(parent, node)]
+        wanted = (
+            [node.type]
+            if isinstance(node.op, Reduction)
+            else node.op.scratch(node.type, *(parent.type for parent in node.parents))
+        )
+        self.wanted[node] = wanted
+        self.work[node] = [self._take(width(type_)) for type_ in wanted]
+        if node not in self._results:
+            heir = next((parent for parent in dying if _may_take_over(node, parent)), None)
+            self.of[node] = self._take(width(node.type)) if heir is None else self.of[heir]
+            dying = [parent for parent in dying if parent is not heir]
+        for number in (*self.work[node], *(self.of[parent] for parent in dying)):
+            self._free[self.widths[number]].append(number)
+
+    def _dies(self, parent: Node, node: Node) -> bool:
+        return parent in self.of and self._last_reader[parent] is node
+
+    def _take(self, nbytes: int) -> int:
+        if self._free[nbytes]:
+            return self._free[nbytes].pop()
+        self.widths.append(nbytes)
+        return len(self.widths) - 1
+
+
+def _may_take_over(node: Node, parent: Node) -> bool:
+    """Whether the value of `node` may be written over that of `parent`, which nobody reads afterwards."""
+    allowed = node.op.may_overwrite()
+    places = [place for place, other in enumerate(node.parents) if other is parent]
+    return parent.type == node.type and all(place in allowed for place in places)
+
+
+LONG_ROW = 256
+"""From so many elements in a row on, its own call is no loss."""
+
+
+def likely_parts(body: Graph, space: tuple[int, ...]) -> list[Node]:
+    """The inputs of a region that may be such parts: several of one type that no op reads together with others.
+
+    What an op reads beside another operand is as a rule a block already, a residual or a state.
+    """
+    beside = {parent for node in body.nodes if len(node.parents) > 1 for parent in node.parents}
+    alone = [node for node in body.inputs if node.shape == space and node not in beside]
+    found = [node for node in alone if node.dtype == alone[0].dtype]
+    return found if len(found) > 1 and len(space) > 1 and space[-1] < LONG_ROW else []
+
+
+def as_blocks(parts: Mapping[Node, Array], memory: Array) -> tuple[dict[Node, Array], Sequence[Call]]:
+    """Blocks in `memory` that get the values of `parts`, and the call that copies them; none if they lie otherwise."""
+    if any(array.flags.c_contiguous for array in parts.values()):
+        return {}, ()
+    places = {node: array.__array_interface__["data"][0] for node, array in parts.items()}
+    nodes = sorted(parts, key=places.__getitem__)
+    whole = _together([parts[node] for node in nodes], [places[node] for node in nodes])
+    if whole is None:
+        return {}, ()
+    blocks = memory[: whole.nbytes].view(whole.dtype).reshape(whole.shape)
+    return dict(zip(nodes, blocks, strict=True)), [(np.copyto, (blocks, whole))]
+
+
+def _together(arrays: Sequence[Array], places: Sequence[int]) -> Array | None:
+    """Arrays at equal distances in the memory of another one, as one view of that."""
+    first, base, steps = arrays[0], arrays[0].base, {after - before for before, after in pairwise(places)}
+    if len(steps) > 1 or not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
+        return None
+    if any(array.base is not base or array.strides != first.strides for array in arrays):
+        return None
+    start = places[0] - base.__array_interface__["data"][0]
+    return np.ndarray((len(arrays), *first.shape), first.dtype, base.data, start, (*steps, *first.strides))
