@@ -16,8 +16,8 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.fusion import numpy as fused_blocks
-from graphengine.ops.fusion.body import Body
 from graphengine.ops.fusion.fused import Fused
+from graphengine.ops.fusion.region import Region
 from tests.arrays import boolean, f64
 
 Write = Callable[..., Node | tuple[Node, ...]]
@@ -29,7 +29,7 @@ def region(write: Write, *operands: Array) -> Fused:
     results = write(*[body.input(f"x{i}", array.shape, array.dtype) for i, array in enumerate(operands)])
     for index, node in enumerate(results if isinstance(results, tuple) else (results,)):
         body.output(f"y{index}", node)
-    return Fused(kind="fused", body=Body(body), computes=())
+    return Fused(kind="fused", region=Region(body), computes=())
 
 
 def outs_of(op: Op, *operands: Array) -> tuple[Array, ...]:
@@ -239,7 +239,7 @@ def test_a_sum_over_blocks_is_as_right_as_one_over_all() -> None:
     body = ge.Graph("region")
     body.output("y", ge.sum(ge.square(body.input("x", x.shape))))
     (out,) = outs = (np.empty((), "float32"),)
-    run(Fused(kind="fused", body=Body(body), computes=()), outs, x)
+    run(Fused(kind="fused", region=Region(body), computes=()), outs, x)
     assert abs(float(out) / float(np.sum(x.astype("float64") ** 2)) - 1) < 1e-6
 
 
@@ -254,7 +254,7 @@ def test_named_dims_are_bound() -> None:
     x, b = body.input("x", ("batch", 3)), body.input("b", (3,))
     body.output("y", ge.tanh(x + b))
     body.output("total", ge.sum(x * b, 0))
-    op = Fused(kind="fused", body=Body(body), computes=())
+    op = Fused(kind="fused", region=Region(body), computes=())
     bound = op.bind_dims({"batch": 5})
     assert op.infer(x.type, b.type).bind({"batch": 5}) == bound.infer(x.type.bind({"batch": 5}), b.type)
     assert op.dim_names() == {"batch"}

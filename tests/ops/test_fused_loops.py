@@ -19,6 +19,7 @@ from graphengine.ops.activation import ReLU
 from graphengine.ops.elementwise import Add, Exp
 from graphengine.ops.fusion import loops as fused_loops
 from graphengine.ops.fusion.loops import loops, partials, pointwise_loops
+from graphengine.ops.fusion.region import Region
 from graphengine.ops.linalg import MatMul
 from tests.ops.fused_cases import Array, Case, by_python, cases, check, empty, laid_out
 
@@ -37,28 +38,29 @@ def by_machine(calls: Sequence[LoopCall], threads: int = 1) -> None:
 RUNNERS = pytest.mark.parametrize("runner", [by_python, by_machine])
 
 
-def body_of(build: Callable[..., Node | tuple[Node, ...]], *arrays: Array) -> Graph:
-    """The body that `build` makes of inputs for the arrays."""
+def region_of(build: Callable[..., Node | tuple[Node, ...]], *arrays: Array) -> Region:
+    """The region that `build` makes of inputs for the arrays."""
     graph = Graph("body")
     made = build(*(graph.input(f"x{place}", array.shape, array.dtype) for place, array in enumerate(arrays)))
     for place, node in enumerate(made if isinstance(made, tuple) else (made,)):
         graph.output(f"y{place}", node)
-    return graph
+    return Region(graph)
 
 
-def scratch_of(body: Graph) -> list[Array]:
-    return [np.full(type_.static_shape, 55, type_.dtype) for type_ in partials(body)]
+def scratch_of(region: Region) -> list[Array]:
+    return [np.full(type_.static_shape, 55, type_.dtype) for type_ in partials(region)]
 
 
-def text_of(body: Graph, *arrays: Array) -> list[str]:
-    calls = loops(body, [empty(node) for node in body.outputs.values()], arrays, scratch_of(body))
+def text_of(region: Region, *arrays: Array) -> list[str]:
+    calls = loops(region, [empty(node) for node in region.outputs], arrays, scratch_of(region))
     return [kernel.source for kernel, _ in calls]
 
 
 def check_case(case: Case, outs: Sequence[Array], runner: Runner) -> None:
     """Run a case as one, two and three threads, which gives the same bits, and NumPy's values."""
-    body, arrays = case
-    calls = loops(body, outs, arrays, scratch_of(body))
+    graph, arrays = case
+    region = Region(graph)
+    calls = loops(region, outs, arrays, scratch_of(region))
     assert calls is not None
     bits = []
     for threads in (1, 2, 3):
@@ -132,13 +134,13 @@ def test_large_spaces_give_the_same_bits_on_any_number_of_threads(name: str, dty
     build, shapes = LARGE[name]
     generator = np.random.default_rng(1)
     arrays = [np.asarray(generator.uniform(-1, 1, shape), dtype) for shape in shapes]
-    body = body_of(build, *arrays)
-    check_case((body, arrays), [empty(node) for node in body.outputs.values()], by_machine)
+    region = region_of(build, *arrays)
+    check_case((region.graph, arrays), [empty(node) for node in region.outputs], by_machine)
 
 
 def test_a_bias_and_a_relu_are_one_nest() -> None:
     x, bias = np.ones((4, 6), "float32"), np.ones(6, "float32")
-    assert text_of(body_of(lambda x, bias: ge.relu(x + bias), x, bias), x, bias) == [
+    assert text_of(region_of(lambda x, bias: ge.relu(x + bias), x, bias), x, bias) == [
         """\
 def fused_add_relu(p0, p1, p2, n0, n1, s0, rank, ranks):
     for i0 in share(n0, rank, ranks):
@@ -155,7 +157,7 @@ def fused_add_relu(p0, p1, p2, n0, n1, s0, rank, ranks):
 
 def test_what_does_not_move_with_the_inner_loop_is_made_outside_of_it() -> None:
     x, v = np.ones((4, 6)), np.ones((4, 1))
-    (text,) = text_of(body_of(lambda x, v: (x / ge.sqrt(v), ge.sum(x, 1)), x, v), x, v)
+    (text,) = text_of(region_of(lambda x, v: (x / ge.sqrt(v), ge.sum(x, 1)), x, v), x, v)
     assert (
         text
         == """\
@@ -177,7 +179,7 @@ def fused_sqrt_divide_sum(p0, p1, p2, p3, n0, n1, s0, rank, ranks):
 
 def test_sums_over_rows_go_on_line_by_line_and_threads_share_columns() -> None:
     y, y_bar = np.ones((8, 6), "float32"), np.ones((8, 6), "float32")
-    (text,) = text_of(body_of(lambda y, y_bar: ge.sum(y * y_bar, 0), y, y_bar), y, y_bar)
+    (text,) = text_of(region_of(lambda y, y_bar: ge.sum(y * y_bar, 0), y, y_bar), y, y_bar)
     assert (
         text
         == """\
@@ -197,7 +199,7 @@ def fused_multiply_sum(p0, p1, p2, n0, n1, s0, rank, ranks):
 
 def test_sums_over_many_rows_are_made_of_blocks_strip_by_strip() -> None:
     x = np.ones((300, 200), "float32")
-    assert text_of(body_of(lambda x: ge.mean(ge.square(x), 0), x), x) == [
+    assert text_of(region_of(lambda x: ge.mean(ge.square(x), 0), x), x) == [
         """\
 def fused_square_mean(p0, p1, n0, n1, strips, blocks, width, s0, count0, rank, ranks):
     total_1 = totals()
@@ -227,7 +229,7 @@ def fused_square_mean(p0, p1, n0, n1, strips, blocks, width, s0, count0, rank, r
 
 def test_a_large_total_is_made_of_pieces_and_blocks() -> None:
     x = np.ones(100_000, "float32")
-    assert text_of(body_of(lambda x: ge.mean(ge.square(x)), x), x) == [
+    assert text_of(region_of(lambda x: ge.mean(ge.square(x)), x), x) == [
         """\
 def fused_square_sum(p0, p1, n0, pieces, blocks, rank, ranks):
     for piece in share(pieces, rank, ranks):
@@ -256,7 +258,7 @@ def fused_mean(p0, p1, n0, count0):
 
 def test_scalars_are_straight_lines() -> None:
     a, b = np.float32(2), np.float32(3)
-    assert text_of(body_of(lambda a, b: (a + b) * b, a, b), np.asarray(a), np.asarray(b)) == [
+    assert text_of(region_of(lambda a, b: (a + b) * b, a, b), np.asarray(a), np.asarray(b)) == [
         """\
 def fused_add_multiply(p0, p1, p2):
     x1 = p1[0]
@@ -277,21 +279,21 @@ def test_one_kernel_serves_all_sizes_and_rates(shapes: list[tuple[int, ...]]) ->
 
     arrays = [np.ones(shape, "float32") for shape in shapes]
     first = [np.ones(shape, "float32") for shape in [(3, 7), (7,)]]
-    assert text_of(body_of(step, *arrays), *arrays) == text_of(body_of(step, *first), *first)
+    assert text_of(region_of(step, *arrays), *arrays) == text_of(region_of(step, *first), *first)
 
 
 def test_contiguous_axes_are_one_loop() -> None:
     x = np.ones((2, 3, 4, 5))
-    (text,) = text_of(body_of(lambda x: x + 1.0, x), x)
+    (text,) = text_of(region_of(lambda x: x + 1.0, x), x)
     assert text.count("for ") == 1
 
 
 @RUNNERS
 def test_a_result_may_take_the_place_of_an_operand(runner: Runner) -> None:
     w, g = np.arange(12.0).reshape(3, 4), np.ones((3, 4))
-    body = body_of(lambda w, g: (w - 0.5 * g, ge.sum(w, 1)), w, g)
+    region = region_of(lambda w, g: (w - 0.5 * g, ge.sum(w, 1)), w, g)
     total = np.empty(3)
-    calls = loops(body, [w, total], [w, g])
+    calls = loops(region, [w, total], [w, g])
     wanted = w - 0.5 * g, w.sum(1)
     assert sum(isinstance(argument, np.ndarray) for argument in calls[0][1]) == 3
     runner(calls, 2)
@@ -321,10 +323,10 @@ def test_overlapping_memory_has_no_loops() -> None:
     assert pointwise_loops(Add(), x[:1], (x[:1], x[:2])) is None
     square = x[:9].reshape(3, 3)
     assert pointwise_loops(Exp(), square, (square.T,)) is None
-    body = body_of(lambda x: (x + 1.0, x + 2.0), x)
-    assert loops(body, [np.empty_like(x), np.empty_like(x)], [x]) is not None
-    assert loops(body, [x, x], [np.empty_like(x)]) is None
-    assert loops(body_of(lambda x: ge.sum(x), x), [x[:1].reshape(())], [x]) is None
+    region = region_of(lambda x: (x + 1.0, x + 2.0), x)
+    assert loops(region, [np.empty_like(x), np.empty_like(x)], [x]) is not None
+    assert loops(region, [x, x], [np.empty_like(x)]) is None
+    assert loops(region_of(lambda x: ge.sum(x), x), [x[:1].reshape(())], [x]) is None
 
 
 def test_an_op_of_another_kind_has_no_loops() -> None:
@@ -343,16 +345,16 @@ def test_a_number_that_the_floats_of_the_kernel_cannot_hold_has_no_loops() -> No
     def narrowed(factor: float) -> Callable[[Node], Node]:
         return lambda x: ge.cast(factor * ge.cast(x, "float64"), "float32")
 
-    assert loops(body_of(narrowed(0.1), x), [np.empty_like(x)], [x]) is None
-    assert loops(body_of(narrowed(0.375), x), [np.empty_like(x)], [x]) is not None
-    wide = body_of(lambda x, y: ge.cast(0.1 * ge.cast(x, "float64") * y, "float32"), x, np.ones(3))
+    assert loops(region_of(narrowed(0.1), x), [np.empty_like(x)], [x]) is None
+    assert loops(region_of(narrowed(0.375), x), [np.empty_like(x)], [x]) is not None
+    wide = region_of(lambda x, y: ge.cast(0.1 * ge.cast(x, "float64") * y, "float32"), x, np.ones(3))
     assert loops(wide, [np.empty_like(x)], [x, np.ones(3)]) is not None
 
 
 def test_no_elements_need_no_calls() -> None:
     x = np.ones((0, 3))
-    assert loops(body_of(lambda x: x + 1.0, x), [np.empty((0, 3))], [x]) == []
-    assert loops(body_of(lambda x: ge.sum(x, 0), x), [np.empty(3)], [x]) is None
+    assert loops(region_of(lambda x: x + 1.0, x), [np.empty((0, 3))], [x]) == []
+    assert loops(region_of(lambda x: ge.sum(x, 0), x), [np.empty(3)], [x]) is None
 
 
 DTYPES = {
@@ -372,17 +374,17 @@ def test_every_value_has_its_own_dtype(name: str, runner: Runner) -> None:
     x, y = (generator.uniform(-2, 2, (5, 37)).astype("float32") for _ in range(2))
     given = {"x": x, "y": y, "c": x > 0, "i": generator.integers(-90_000, 90_000, (5, 37), dtype="int32")}
     arrays = [given[name] for name in signature(DTYPES[name]).parameters]
-    body = body_of(DTYPES[name], *arrays)
-    check_case((body, arrays), [empty(node) for node in body.outputs.values()], runner)
+    region = region_of(DTYPES[name], *arrays)
+    check_case((region.graph, arrays), [empty(node) for node in region.outputs], runner)
 
 
 @RUNNERS
 def test_nan_and_infinity_pass_through(runner: Runner) -> None:
     x = np.ones((3, 40), "float32")
     x[0, 7], x[1, 8] = np.nan, -np.inf
-    body = body_of(lambda x: (ge.relu(x), ge.max(x, 1), ge.min(x, 0), ge.sum(x, 1), ge.sum(x, 0)), x)
-    outs = [empty(node) for node in body.outputs.values()]
-    runner(loops(body, outs, [x]), 2)
+    region = region_of(lambda x: (ge.relu(x), ge.max(x, 1), ge.min(x, 0), ge.sum(x, 1), ge.sum(x, 0)), x)
+    outs = [empty(node) for node in region.outputs]
+    runner(loops(region, outs, [x]), 2)
     wanted = [np.maximum(x, 0), x.max(1), x.min(0), x.sum(1), x.sum(0)]
     for out, value in zip(outs, wanted, strict=True):
         np.testing.assert_array_equal(out, value)
@@ -390,8 +392,8 @@ def test_nan_and_infinity_pass_through(runner: Runner) -> None:
 
 def test_a_long_sum_of_float32_is_as_accurate_as_numpys() -> None:
     x = np.random.default_rng(0).uniform(0, 1, 1_000_003).astype("float32")
-    body = body_of(lambda x: ge.sum(x), x)
-    for scratch in (scratch_of(body), []):
+    region = region_of(lambda x: ge.sum(x), x)
+    for scratch in (scratch_of(region), []):
         total = np.empty((), "float32")
-        by_machine(loops(body, [total], [x], scratch))
+        by_machine(loops(region, [total], [x], scratch))
         assert abs(float(total) - math.fsum(x)) <= 2.0**-23 * math.fsum(x)

@@ -10,9 +10,11 @@ from functools import lru_cache
 import numpy as np
 
 from graphengine.ir.kernel import Kernel
+from graphengine.ir.leaf import Constant, Input
+from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType
-from graphengine.ops.fusion.region import Load, Number, Region, Result, Step, Value
+from graphengine.ops.fusion.region import Region, Result
 
 __all__ = ["Form", "Loop", "Steps", "kernel", "numbers"]
 
@@ -47,11 +49,11 @@ class Form:
 
 def numbers(region: Region, counts: Sequence[int]) -> dict[str, float | int]:
     """The numbers that a kernel is given, by name: constants, where extremes start, and how many a mean is of."""
-    constants = [value.value for value in region.values if isinstance(value, Number) and not _is_in_text(value)]
-    given = {f"c{place}": value for place, value in enumerate(constants)}
+    constants = [node for node in region.pointwise if isinstance(node.op, Constant) and not _is_in_text(node)]
+    given = {f"c{place}": _number_of(node) for place, node in enumerate(constants)}
     for place, (result, count) in enumerate(zip(region.results, counts, strict=True)):
         if result.reduction in ("max", "min"):
-            given[f"start{place}"] = start_of(result.reduction, region.values[result.value].dtype)
+            given[f"start{place}"] = start_of(result.reduction, result.value.dtype)
         elif result.reduction == "mean":
             given[f"count{place}"] = float(count)
     return given
@@ -77,18 +79,16 @@ class _Writer:
         self._region = region
         self._form = form
         self._lines = Lines(form.loops)
-        self._names: list[str] = []
-        self._depths: list[int] = []
+        self._known: dict[Node, tuple[str, int]] = {}
+        self._loads = dict(zip(region.graph.inputs, form.loads, strict=True))
         self._loaded: set[int] = set()
         self._constants = 0
         self._steps = 0
 
     def kernel(self) -> Kernel:
         """The kernel's text."""
-        for value in self._region.values:
-            name, depth = self._value(value)
-            self._names.append(name)
-            self._depths.append(depth)
+        for node in self._region.pointwise:
+            self._known[node] = self._value(node)
         for place, result in enumerate(self._region.results):
             self._write(place, result)
         arrays = [f"p{place}" for place in range(len(self._form.dtypes))]
@@ -98,20 +98,20 @@ class _Writer:
         return Kernel(self._name(), "\n".join([head, *self._lines]) + "\n")
 
     def _name(self) -> str:
-        kinds = [_identifier(value.op) for value in self._region.values if isinstance(value, Step)]
+        kinds = [_identifier(node.op) for node in self._region.pointwise if not isinstance(node.op, Input | Constant)]
         kinds += [result.reduction for result in self._region.results if result.reduction is not None]
         return "_".join(["fused", *list(dict.fromkeys(kinds))[:6]])
 
-    def _value(self, value: Value) -> tuple[str, int]:
+    def _value(self, node: Node) -> tuple[str, int]:
         """The name of a value, and within how many loops it is known."""
-        if isinstance(value, Number):
-            return self._number(value), 0
-        if isinstance(value, Load):
-            return self._load(self._form.loads[value.place])
-        depth = max((self._depths[operand] for operand in value.operands), default=0)
+        if isinstance(node.op, Constant):
+            return self._number(node), 0
+        if node in self._loads:
+            return self._load(self._loads[node])
+        depth = max((self._known[parent][1] for parent in node.parents), default=0)
         self._steps += 1
-        name = f"{_identifier(value.op)}_{self._steps}"
-        self._lines.ahead(depth, f"{name} = {self._expression(value)}")
+        name = f"{_identifier(node.op)}_{self._steps}"
+        self._lines.ahead(depth, f"{name} = {self._expression(node)}")
         return name, depth
 
     def _load(self, parameter: int) -> tuple[str, int]:
@@ -122,23 +122,24 @@ class _Writer:
             self._lines.ahead(reach(steps), f"{name} = {element}")
         return name, reach(steps)
 
-    def _number(self, number: Number) -> str:
-        self._check_exact(float(number.value), number.dtype)
+    def _number(self, number: Node) -> str:
+        value = _number_of(number)
+        self._check_exact(float(value), number.dtype)
         if _is_in_text(number):
-            return self._typed(repr(number.value), number.dtype)
+            return self._typed(repr(value), number.dtype)
         self._constants += 1
         return self._typed(f"c{self._constants - 1}", number.dtype)
 
-    def _expression(self, step: Step) -> str:
+    def _expression(self, node: Node) -> str:
         """The op's scalar form, in which numbers have the dtype of what they meet, and integers wrap around."""
-        form = step.op.scalar(*(self._names[operand] for operand in step.operands))
+        form = node.op.scalar(*(self._known[parent][0] for parent in node.parents))
         if form is None or _NO_LITERAL.search(form):
             raise _UnwritableError
-        dtype = self._region.values[step.operands[0]].dtype if step.dtype == "bool" else step.dtype
+        dtype = node.parents[0].dtype if node.dtype == "bool" else node.dtype
         if dtype != self._form.floats:
             form = _LITERAL.sub(lambda found: self._literal(found[0], dtype), form)
-        is_cast = form.startswith(f"{step.dtype}(")
-        return f"{step.dtype}({form})" if step.dtype in INTEGERS and not is_cast else form
+        is_cast = form.startswith(f"{node.dtype}(")
+        return f"{node.dtype}({form})" if node.dtype in INTEGERS and not is_cast else form
 
     def _literal(self, text: str, dtype: DType) -> str:
         value = float(text)
@@ -157,7 +158,7 @@ class _Writer:
         return text if dtype in (self._form.floats, "int64", "bool") else f"{dtype}({text})"
 
     def _write(self, place: int, result: Result) -> None:
-        name, dtype = self._names[result.value], self._region.values[result.value].dtype
+        (name, _), dtype = self._known[result.value], result.value.dtype
         array, kept = self._form.stores[place], self._form.kept[place]
         steps = self._form.steps[array]
         if result.reduction is None or all(kept):
@@ -165,7 +166,7 @@ class _Writer:
             return
         is_sum = result.reduction in ("sum", "mean")
         zero = "0.0" if dtype in FLOATS else "0"
-        Reduction(
+        Accumulation(
             kind=result.reduction,
             dtype=dtype,
             floats=self._form.floats,
@@ -185,8 +186,14 @@ def _identifier(op: Op) -> str:
     return re.sub(r"\W", "_", op.kind, flags=re.ASCII)
 
 
-def _is_in_text(number: Number) -> bool:
-    return number.dtype == "bool" or number.value in _IN_TEXT
+def _number_of(constant: Node) -> float | int | bool:
+    assert isinstance(constant.op, Constant)  # it is called for these
+    number: float | int | bool = constant.op.value.item()
+    return number
+
+
+def _is_in_text(constant: Node) -> bool:
+    return constant.dtype == "bool" or _number_of(constant) in _IN_TEXT
 
 
 def start_of(kind: str, dtype: DType) -> float | int:
@@ -196,7 +203,7 @@ def start_of(kind: str, dtype: DType) -> float | int:
 
 
 @dataclass(frozen=True, slots=True)
-class Reduction:
+class Accumulation:
     """A value, by its name, reduced into an array that moves along the loops that are `kept`.
 
     Sums of floats that go on over more than one loop add up each turn of the inner one by itself, and the turns in

@@ -17,31 +17,31 @@ from graphengine.ir.node import Phase
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType
-from graphengine.ops.fusion import loops as fused_loops
-from graphengine.ops.fusion.body import Body
+from graphengine.ops.fusion.loops import loops, partials
+from graphengine.ops.fusion.region import Region
 from graphengine.ops.run_all import run_all
 
 __all__ = ["Fused"]
 
 
 class Fused(Op):
-    """y = the results of `body`, for the operands as its inputs: one value, or a bundle of several.
+    """y = the results of `region`, for the operands as its inputs: one value, or a bundle of several.
 
-    `computes` names the nodes, with their phases, whose values it computes: `body` may be that of other nodes, too.
+    `computes` names the nodes, with their phases, whose values it computes: `region` may be that of other nodes, too.
     """
 
-    body: Body = Field(exclude=True)
+    region: Region = Field(exclude=True)
     computes: tuple[tuple[str, Phase], ...] = Field(exclude=True)
 
     def infer(self, *types: TensorType) -> TensorType:
-        if list(types) != self.body.inputs:
-            wanted = ", ".join(map(str, self.body.inputs))
+        if list(types) != self.region.inputs:
+            wanted = ", ".join(map(str, self.region.inputs))
             raise ShapeError(f"a region of {wanted or 'nothing'} is given {', '.join(map(str, types)) or 'nothing'}")
-        return self.body.type
+        return self.region.type
 
     def eval(self, xp: Any, *values: Any) -> Any:
-        inside = evaluate(self.body.graph, xp, values)
-        results = tuple(inside[node] for node in self.body.results)
+        inside = evaluate(self.region.graph, xp, values)
+        results = tuple(inside[node] for node in self.region.outputs)
         return results[0] if len(results) == 1 else results
 
     def bind(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
@@ -49,24 +49,24 @@ class Fused(Op):
 
     def calls(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
         outs = out if isinstance(out, tuple) else (out,)
-        return list(self.body.blocks.calls(outs, operands, scratch[0]))
+        return list(self.region.blocks.calls(outs, operands, scratch[0]))
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        return self.body.scratch
+        return TensorType((self.region.blocks.scratch_bytes,), "uint8"), *partials(self.region)
 
     def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
         outs = out if isinstance(out, tuple) else (out,)
-        return fused_loops.loops(self.body.graph, outs, operands, scratch[1:])
+        return loops(self.region, outs, operands, scratch[1:])
 
     def may_overwrite(self, item: int = 0) -> Collection[int]:
-        return self.body.overwritable(item)
+        return self.region.overwritable(item)
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
-        return self.body.flops
+        return self.region.flops
 
     def bind_dims(self, binding: Mapping[str, Dim]) -> Op:
-        body = self.body.bound(binding)
-        return self if body is self.body else Fused(kind=self.kind, body=body, computes=self.computes)
+        region = self.region.bound(binding)
+        return self if region is self.region else Fused(kind=self.kind, region=region, computes=self.computes)
 
     def dim_names(self) -> frozenset[str]:
-        return self.body.names
+        return self.region.names

@@ -17,17 +17,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from graphengine.ir import dims
-from graphengine.ir.graph import Graph
 from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array, Op
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype
 from graphengine.ops.fusion.codegen import Form, Loop, Steps, kernel, numbers
-from graphengine.ops.fusion.region import Region, Result, part, region_of, single, sums, totals
+from graphengine.ops.fusion.region import Region, Result, part, single, sums, totals
 
 __all__ = ["Nest", "Walk", "loops", "partials", "pointwise_loops"]
 
@@ -42,44 +42,13 @@ WIDE = 128
 
 
 def loops(
-    body: Graph, outs: Sequence[Array], operands: Sequence[Array], scratch: Sequence[Array] = ()
+    region: Region, outs: Sequence[Array], operands: Sequence[Array], scratch: Sequence[Array] = ()
 ) -> list[LoopCall] | None:
-    """The calls that compute the outputs of `body`, in order, from arrays for its inputs.
+    """The calls that compute the results of `region`, in order, from arrays for its inputs.
 
     `scratch` are arrays of the types that `partials` gives. None where there are no such calls: an op has no scalar
     form, an array is read backwards, or an output overlaps another array without being the same.
     """
-    return _calls(region_of(body), outs, operands, scratch)
-
-
-def pointwise_loops(op: Op, out: Array | tuple[Array, ...], operands: Sequence[Array]) -> list[LoopCall] | None:
-    """The calls that compute a pointwise op; None where there are no such calls, of another op say."""
-    if isinstance(out, tuple):
-        return None
-    region = single(op, out.dtype, tuple([operand.dtype for operand in operands]))
-    return None if region is None else _calls(region, (out,), operands, ())
-
-
-def partials(body: Graph) -> tuple[TensorType, ...]:
-    """The types of the scratch memory with which threads share the reductions of `body`: for each, a row a piece.
-
-    There are none where threads share an axis that all reductions keep, or where the space is small.
-    """
-    region = region_of(body)
-    places = [place for place, result in enumerate(region.results) if result.reduction is not None]
-    shape = [dims.bind(dim, {}) for dim in broadcast_shapes(*(node.shape for node in body.inputs))]
-    reduced = {axis for place in places for axis in region.results[place].axes}
-    kept = math.prod(size for axis, size in enumerate(shape) if axis not in reduced)
-    pieces = min(MOST_PIECES, math.prod(shape) // PIECE)
-    types = [node.type for place, node in enumerate(body.outputs.values()) if place in places]
-    if pieces < 2 or kept >= WIDE or sum(type.size for type in types) * pieces > math.prod(shape) // 4:
-        return ()
-    return tuple([TensorType((pieces, type.size), type.dtype) for type in types])
-
-
-def _calls(
-    region: Region, outs: Sequence[Array], operands: Sequence[Array], scratch: Sequence[Array]
-) -> list[LoopCall] | None:
     arrays = [*outs, *operands]
     starts = [array.__array_interface__["data"][0] for array in arrays]
     layouts = tuple([(array.shape, array.strides, array.dtype) for array in arrays])
@@ -90,6 +59,30 @@ def _calls(
         return None
     arrays += scratch
     return [(call.kernel, (*[arrays[place] for place in call.arrays], *call.numbers)) for call in planned]
+
+
+def pointwise_loops(op: Op, out: Array | tuple[Array, ...], operands: Sequence[Array]) -> list[LoopCall] | None:
+    """The calls that compute a pointwise op; None where there are no such calls, of another op say."""
+    if isinstance(out, tuple):
+        return None
+    region = single(op, out.dtype, tuple([operand.dtype for operand in operands]))
+    return None if region is None else loops(region, (out,), operands)
+
+
+def partials(region: Region) -> tuple[TensorType, ...]:
+    """The types of the scratch memory with which threads share the reductions of `region`: for each, a row a piece.
+
+    There are none where threads share an axis that all reductions keep, or where the space is small.
+    """
+    places = [place for place, result in enumerate(region.results) if result.reduction is not None]
+    shape = [dims.bind(dim, {}) for dim in broadcast_shapes(*(node.shape for node in region.graph.inputs))]
+    reduced = {axis for place in places for axis in region.results[place].axes}
+    kept = math.prod(size for axis, size in enumerate(shape) if axis not in reduced)
+    pieces = min(MOST_PIECES, math.prod(shape) // PIECE)
+    types = [node.type for place, node in enumerate(region.outputs) if place in places]
+    if pieces < 2 or kept >= WIDE or sum(type.size for type in types) * pieces > math.prod(shape) // 4:
+        return ()
+    return tuple([TensorType((pieces, type.size), type.dtype) for type in types])
 
 
 def _overlap(outs: int, arrays: Sequence[Array], starts: Sequence[int], same: Sequence[int]) -> bool:
@@ -192,11 +185,11 @@ def _apart(region: Region, layouts: tuple[Layout, ...], same: tuple[int, ...]) -
 
 
 def _space(region: Region, layouts: Sequence[Layout]) -> _Space | None:
-    results = [*region.results, *[Result(0)] * (len(layouts) - len(region.results))]
-    pairs = list(zip(layouts, results, strict=True))
-    shape = np.broadcast_shapes(*(layout[0] for layout, result in pairs if result.reduction is None))
-    rows = [(_in_order(layout), result) for layout, result in pairs if result.reduction is not None]
-    strides = [_strides(layout, result, len(shape)) for layout, result in (*pairs, *rows)]
+    reductions = [result if result.reduction is not None else None for result in region.results]
+    pairs = list(zip_longest(layouts, reductions))
+    shape = np.broadcast_shapes(*(layout[0] for layout, reduction in pairs if reduction is None))
+    rows = [(_in_order(layout), reduction) for layout, reduction in pairs if reduction is not None]
+    strides = [_strides(layout, reduction, len(shape)) for layout, reduction in (*pairs, *rows)]
     dtypes = tuple([check_dtype(dtype) for (_, _, dtype), _ in (*pairs, *rows)])
     counts = tuple([math.prod(shape[axis] for axis in result.axes) for result in region.results])
     known = tuple([each for each in strides if each is not None])
@@ -209,11 +202,11 @@ def _in_order(layout: Layout) -> Layout:
     return shape, tuple(dtype.itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape))), dtype
 
 
-def _strides(layout: Layout, result: Result, ndim: int) -> Strides | None:
-    """How the array of a result, or of an operand, lies over a space of so many axes."""
+def _strides(layout: Layout, reduction: Result | None, ndim: int) -> Strides | None:
+    """How the array of a reduction, or of another result or an operand, lies over a space of so many axes."""
     shape, strides, dtype = layout
-    if not result.keepdims:
-        for axis in result.axes:
+    if reduction is not None and not reduction.keepdims:
+        for axis in reduction.axes:
             shape, strides = (*shape[:axis], 1, *shape[axis:]), (*strides[:axis], 0, *strides[axis:])
     return aligned(shape, strides, dtype.itemsize, ndim)
 

@@ -1,111 +1,141 @@
-"""What a fused region computes, apart from where its arrays lie: values, one after the other, and which are results."""
+"""A region: pointwise nodes of one shape and reductions of them, which one kernel computes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+from graphengine.ir.bundle import BundleType
+from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
-from graphengine.ir.node import Node
+from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
-from graphengine.ir.types import DType, check_axes, check_dtype
+from graphengine.ir.types import DType, TensorType, check_axes, check_dtype
 from graphengine.ops.broadcast import Reduction
+from graphengine.ops.fusion.numpy import Blocks
 
-__all__ = ["Load", "Number", "Region", "Result", "Step", "Value", "part", "region_of", "single", "sums", "totals"]
+__all__ = ["Region", "Result", "part", "single", "sums", "totals"]
 
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """An element of operand number `place`."""
-
-    place: int
-    dtype: DType
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A constant."""
-
-    value: float | int | bool
-    dtype: DType
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What an op makes of values before this one, given by their places."""
-
-    op: Op
-    operands: tuple[int, ...]
-    dtype: DType
-
-
-Value = Load | Number | Step
+_BOUND_KEPT = 16
+"""For how many sizes of named dims a region is kept: as many as programs are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is written: the value of this place at every place of the space, or what it is reduced to over `axes`."""
+    """What is written: the value of a node at every place of the space, or what it is reduced to over `axes`."""
 
-    value: int
+    value: Node
     reduction: str | None = None
     axes: tuple[int, ...] = ()
     keepdims: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """Values, parents first, and the results. It equals itself alone, so that what is cached by it is found quickly."""
+    """A region as a graph, which does not change any more: its inputs are the operands, its outputs the results.
 
-    values: tuple[Value, ...]
-    results: tuple[Result, ...]
+    All its nodes but the leaves have one shape, the space, and are pointwise: they have a scalar form. At the ends
+    there may be reductions of these, which no node reads. Its inputs broadcast to the space, and its constants are
+    scalars. It equals itself alone, so that what is cached by it is found quickly.
+    """
 
-
-class _Same:
-    """A graph as a key: found again by identity."""
-
-    __slots__ = ("graph",)
-
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, results: Sequence[Result] | None = None) -> None:
         self.graph = graph
+        self.results = [_result(node) for node in graph.outputs.values()] if results is None else list(results)
+        self._overwritable: dict[int, tuple[int, ...]] = {}
+        self._bound: dict[tuple[tuple[str, Dim], ...], Region] = {}
 
-    def __hash__(self) -> int:
-        return id(self.graph)
+    @cached_property
+    def inputs(self) -> list[TensorType]:
+        """The types of the operands."""
+        return [node.type for node in self.graph.inputs]
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.graph is self.graph
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of dims in the types of the operands, and so in all."""
+        return frozenset().union(*(type_.names() for type_ in self.inputs))
+
+    @cached_property
+    def outputs(self) -> list[Node]:
+        """The nodes whose values are the results."""
+        return list(self.graph.outputs.values())
+
+    @cached_property
+    def type(self) -> TensorType:
+        """That of the result, or a bundle of those of the results."""
+        items = tuple([node.type for node in self.outputs])
+        return items[0] if len(items) == 1 else BundleType(items)
+
+    @cached_property
+    def members(self) -> list[Node]:
+        """The nodes that compute something."""
+        return [node for node in self.graph.nodes if not isinstance(node.op, Input | Constant)]
+
+    @cached_property
+    def pointwise(self) -> list[Node]:
+        """The nodes with a value at every place: all but the reductions."""
+        return [node for node in self.graph.nodes if not isinstance(node.op, Reduction)]
+
+    @cached_property
+    def flops(self) -> int:
+        """The FLOPs of all members; of a region whose dims are sizes."""
+        return sum(node.op.flops(node.type, *(parent.type for parent in node.parents)) for node in self.members)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """How NumPy computes it; of a region whose dims are sizes."""
+        return Blocks(self.graph)
+
+    def overwritable(self, item: int) -> tuple[int, ...]:
+        """The operands of the type of a result that are read, at every place, no later than it is written there."""
+        if item not in self._overwritable:
+            self._overwritable[item] = tuple(self._overwritable_by(self.outputs[item]))
+        return self._overwritable[item]
+
+    def bound(self, binding: Mapping[str, Dim]) -> Region:
+        """The same region with sizes, or other dims, in the place of its named ones; itself if it has none."""
+        if not self.names:
+            return self
+        key = tuple(sorted(binding.items()))
+        if key not in self._bound:
+            self._bound[key] = Region(self.graph.bind(binding))
+            if len(self._bound) > _BOUND_KEPT:
+                del self._bound[next(iter(self._bound))]
+        return self._bound[key]
+
+    def _overwritable_by(self, result: Node) -> list[int]:
+        if isinstance(result.op, Reduction):
+            return []
+        return [
+            position
+            for position, operand in enumerate(self.graph.inputs)
+            if operand.type == result.type
+            and all(_precedes(reader, operand, result) for reader in self._readers[operand])
+        ]
+
+    @cached_property
+    def _readers(self) -> dict[Node, list[Node]]:
+        readers: dict[Node, list[Node]] = {node: [] for node in self.graph.nodes}
+        for node in self.members:
+            for parent in dict.fromkeys(node.parents):
+                readers[parent].append(node)
+        return readers
 
 
-def region_of(body: Graph) -> Region:
-    """The region that `body`, which does not change any more, declares."""
-    return _region_of(_Same(body))
-
-
-@lru_cache(maxsize=4096)
-def _region_of(same: _Same) -> Region:
-    body = same.graph
-    places: dict[Node, int] = {}
-    values: list[Value] = []
-    loads = 0
-    for node in body.nodes:
-        if isinstance(node.op, Reduction):
-            continue
-        places[node] = len(values)
-        if isinstance(node.op, Input):
-            values.append(Load(loads, node.dtype))
-            loads += 1
-        elif isinstance(node.op, Constant):
-            values.append(Number(node.op.value.item(), node.dtype))
-        else:
-            values.append(Step(node.op, tuple(places[parent] for parent in node.parents), node.dtype))
-    return Region(tuple(values), tuple(_result(node, places) for node in body.outputs.values()))
-
-
-def _result(node: Node, places: dict[Node, int]) -> Result:
+def _result(node: Node) -> Result:
     if not isinstance(node.op, Reduction):
-        return Result(places[node])
+        return Result(node)
     (x,) = node.parents
-    return Result(places[x], node.op.kind, check_axes(node.op.axis, x.ndim), node.op.keepdims)
+    return Result(x, node.op.kind, check_axes(node.op.axis, x.ndim), node.op.keepdims)
+
+
+def _precedes(reader: Node, operand: Node, result: Node) -> bool:
+    """Whether `reader` has read `operand` when `result` is written, or reads it while it writes `result` itself."""
+    if reader is not result:
+        return reader.index < result.index
+    may_overwrite = reader.op.may_overwrite()
+    return all(place in may_overwrite for place, parent in enumerate(reader.parents) if parent is operand)
 
 
 @lru_cache(maxsize=4096)
@@ -113,22 +143,29 @@ def single(op: Op, dtype: object, dtypes: tuple[object, ...]) -> Region | None:
     """The region of `op` alone, for the dtypes of its value and of its operands; None if it has no scalar form."""
     if not dtypes or op.scalar(*(f"x{place}" for place in range(len(dtypes)))) is None:
         return None
-    loads = [Load(place, check_dtype(operand)) for place, operand in enumerate(dtypes)]
-    step = Step(op, tuple(range(len(dtypes))), check_dtype(dtype))
-    return Region((*loads, step), (Result(len(dtypes)),))
+    graph, operands = _operands(tuple([check_dtype(operand) for operand in dtypes]))
+    type_ = TensorType((), check_dtype(dtype))
+    node = graph.append(op, tuple(operands), type_, "y", Phase.FORWARD, operands[0].where, None)
+    return Region(graph, [Result(node)])
 
 
 @lru_cache(maxsize=4096)
 def totals(kinds: tuple[str, ...], dtypes: tuple[DType, ...]) -> Region:
     """The region that reduces each operand, of two axes, over the first."""
-    loads = tuple(Load(place, dtype) for place, dtype in enumerate(dtypes))
-    return Region(loads, tuple(Result(place, kind, (0,)) for place, kind in enumerate(kinds)))
+    graph, operands = _operands(dtypes)
+    return Region(graph, [Result(node, kind, (0,)) for node, kind in zip(operands, kinds, strict=True)])
+
+
+def _operands(dtypes: Sequence[DType]) -> tuple[Graph, list[Node]]:
+    """A graph with an input of each dtype, whose shapes do not count."""
+    graph = Graph("region")
+    return graph, [graph.input(f"x{place}", (), dtype) for place, dtype in enumerate(dtypes)]
 
 
 @lru_cache(maxsize=4096)
 def part(region: Region, places: tuple[int, ...]) -> Region:
     """The region of the results at `places` alone."""
-    return Region(region.values, tuple([region.results[place] for place in places]))
+    return Region(region.graph, [region.results[place] for place in places])
 
 
 @lru_cache(maxsize=4096)
@@ -138,4 +175,4 @@ def sums(region: Region, places: tuple[int, ...]) -> Region:
         replace(result, reduction="sum") if place in places and result.reduction == "mean" else result
         for place, result in enumerate(region.results)
     ]
-    return Region(region.values, tuple(results)) if results != list(region.results) else region
+    return Region(region.graph, results) if results != region.results else region

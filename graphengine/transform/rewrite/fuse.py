@@ -21,9 +21,9 @@ from graphengine.ir.node import Node, Phase
 from graphengine.ir.rebuild import Rebuild
 from graphengine.ir.types import FLOATS, DType
 from graphengine.ops.broadcast import Reduction
-from graphengine.ops.fusion.body import Body
 from graphengine.ops.fusion.fused import Fused
 from graphengine.ops.fusion.numpy import REDUCTIONS
+from graphengine.ops.fusion.region import Region
 from graphengine.transform.rewrite.bodies import in_bodies
 from graphengine.transform.rewrite.duplicates import OpNumbers
 
@@ -171,7 +171,7 @@ class _Fusion:
         self._graph = graph
         self._regions = regions
         self._rebuild = Rebuild(graph)
-        self._bodies = _Bodies()
+        self._known = _KnownRegions()
         self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
 
@@ -200,11 +200,11 @@ class _Fusion:
         inputs = [node for node in read if node not in inside and not _is_number(node)]
         outputs = [node for node in members if node in self._read_outside]
         computes = tuple([(node.name, node.phase) for node in members])
-        op = Fused(kind="fused", body=self._bodies.of(inputs, members, outputs), computes=computes)
+        op = Fused(kind="fused", region=self._known.of(inputs, members, outputs), computes=computes)
         last, stand_ins = members[-1], self._rebuild.stand_ins
         parents = tuple([stand_ins.get(node, node) for node in inputs])
         name = outputs[0].name if len(outputs) == 1 else next(self._names)
-        fused = self._graph.append(op, parents, op.body.type, name, last.phase, last.where, last.of)
+        fused = self._graph.append(op, parents, op.region.type, name, last.phase, last.where, last.of)
         stand_ins.update(dict.fromkeys(members, fused))
         for index, node in enumerate(outputs if len(outputs) > 1 else ()):
             like = node if node.phase is last.phase else last
@@ -222,15 +222,15 @@ def _is_number(node: Node) -> bool:
     return isinstance(node.op, Constant) and node.ndim == 0
 
 
-class _Bodies:
-    """The bodies of regions: one for all that compute the same of operands of the same types."""
+class _KnownRegions:
+    """Regions: one for all that compute the same of operands of the same types."""
 
     def __init__(self) -> None:
         self._numbers = OpNumbers()
-        self._known: dict[Hashable, Body] = {}
+        self._known: dict[Hashable, Region] = {}
 
-    def of(self, inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Body:
-        """The body of `members`: of the first ones that compute this."""
+    def of(self, inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Region:
+        """The region of `members`: of the first ones that compute this."""
         places = {node: place for place, node in enumerate(inputs)}
         number_of = self._numbers.of
         steps: list[int | None] = []
@@ -241,10 +241,10 @@ class _Bodies:
                 steps.append(-1 - number_of(parent.op) if place is None else place)  # the op, if it is a number
             places[node] = len(places)
         key = tuple([node.type for node in inputs]), tuple(steps), tuple([places[node] for node in outputs])
-        body = self._known.get(key)
-        if body is None:
-            body = self._known[key] = Body(_body(inputs, members, outputs))
-        return body
+        region = self._known.get(key)
+        if region is None:
+            region = self._known[key] = Region(_body(inputs, members, outputs))
+        return region
 
 
 def _body(inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Graph:

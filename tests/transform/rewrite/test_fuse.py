@@ -39,7 +39,7 @@ def fused(graph: Graph) -> Graph:
 
 def regions(graph: Graph) -> list[list[str]]:
     """The kinds of the ops of every region, in order."""
-    return [[node.op.kind for node in op.body.members] for op in ops(graph)]
+    return [[node.op.kind for node in op.region.members] for op in ops(graph)]
 
 
 def ops(graph: Graph) -> list[Fused]:
@@ -71,8 +71,8 @@ def test_equal_regions_share_one_body_and_keep_their_names() -> None:
     before = of(write)
     after = fused(before)
     first, second, third = ops(after)
-    assert first.body is second.body
-    assert third.body is not first.body  # another number
+    assert first.region is second.region
+    assert third.region is not first.region  # another number
     for op in (first, second, third):
         assert [before[name].op.kind for name, _ in op.computes] == ["multiply", "add", "tanh"]
     assert len({name for op in (first, second, third) for name, _ in op.computes}) == 9
@@ -97,7 +97,7 @@ def test_other_regions_have_other_bodies(other: Callable[[Leaves, Node], Node]) 
 
     before = of(write)
     after = fused(before)
-    bodies = [op.body for op in ops(after)]
+    bodies = [op.region for op in ops(after)]
     assert len(bodies) >= 2
     assert len(set(bodies)) == len(bodies)
     assert_same_values(before, after)
@@ -121,7 +121,7 @@ def test_a_bound_body_is_made_once() -> None:
     h = ge.tanh(x @ w * 2.0)
     graph.output("y", ge.tanh(h @ w * 2.0))
     exe = ge.compile(graph)
-    bodies = [step.op.body for step in exe.plan(batch=3).instructions if isinstance(step.op, Fused)]
+    bodies = [step.op.region for step in exe.plan(batch=3).instructions if isinstance(step.op, Fused)]
     assert len(bodies) == 2
     assert bodies[0] is bodies[1]
     assert bodies[0].inputs[0].shape == (3, 4)
@@ -156,8 +156,8 @@ def test_an_op_without_a_hash_is_fused_all_the_same(monkeypatch: pytest.MonkeyPa
 
 def test_numbers_are_part_of_the_region_and_arrays_are_operands() -> None:
     (op,) = ops(fused(of(lambda g: g.x * 2.0 + np.ones(3))))
-    assert [node.op.kind for node in op.body.graph.nodes].count("constant") == 1
-    assert len(op.body.inputs) == 2
+    assert [node.op.kind for node in op.region.graph.nodes].count("constant") == 1
+    assert len(op.region.inputs) == 2
 
 
 def test_one_op_alone_stays_as_it_is() -> None:

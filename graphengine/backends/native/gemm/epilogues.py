@@ -112,7 +112,7 @@ rows of a block are not merged to one."""
 def _is_pointwise(op: Op) -> bool:
     """Whether an op is computed place by place, so that its operands broadcast to its value."""
     if isinstance(op, Fused):
-        return not any(isinstance(node.op, Reduction) for node in op.body.graph.outputs.values())
+        return not any(isinstance(node.op, Reduction) for node in op.region.outputs)
     return type(op).scalar is not Op.scalar and type(op).loops is Op.loops  # or it would be computed by these
 
 

@@ -27,8 +27,8 @@ from graphengine.ir.kernel import Kernel, Product
 from graphengine.ir.node import Node, Phase
 from graphengine.ops.activation import ReLU
 from graphengine.ops.compare import mask
-from graphengine.ops.fusion.body import Body
 from graphengine.ops.fusion.fused import Fused
+from graphengine.ops.fusion.region import Region
 from graphengine.ops.kernels.products import products
 from graphengine.ops.linalg import MatMul
 from tests.backends.native.compiled import run_on
@@ -43,7 +43,7 @@ def region(build: Callable[..., Node | tuple[Node, ...]], *arrays: Array) -> Fus
     made = build(*(graph.input(f"x{place}", array.shape, str(array.dtype)) for place, array in enumerate(arrays)))
     for place, node in enumerate(made if isinstance(made, tuple) else (made,)):
         graph.output(f"y{place}", node)
-    return Fused(kind="fused", body=Body(graph), computes=())
+    return Fused(kind="fused", region=Region(graph), computes=())
 
 
 FORMS: dict[str, tuple[Callable[..., Any], str]] = {
@@ -119,7 +119,7 @@ def test_an_epilogue_gives_the_bits_of_a_call_behind_the_product(
     for merges in (False, True):
         c = np.full((n, m), 7, dtype).T if layout == "turned" else np.full((*ahead, m, n), 7, dtype)
         op = region(build, c, other)
-        outs = tuple(np.full_like(c, 5) for _ in op.body.graph.outputs)
+        outs = tuple(np.full_like(c, 5) for _ in op.region.outputs)
         outs = (c, *outs[1:]) if in_place else outs
         kernel, arguments = product_of(c, a, b, by_tiles)
         if merges:
