@@ -1,4 +1,4 @@
-"""Matrix products of the backend `numba`: by tiles in registers beside BLAS, which part of a step they are, epilogues.
+"""Matrix products of the backend `numba`: by tiles in registers beside BLAS, and which part of a step they are.
 
     python benchmarks/products.py
 
@@ -19,7 +19,6 @@ from unittest import mock
 import numpy as np
 
 import graphengine as ge
-from graphengine.backends import numba
 from graphengine.backends.native.gemm import products
 from graphengine.backends.native.llvm.machine import vector_bytes
 from graphengine.backends.numba import NativeProgram, NumbaBackend
@@ -39,9 +38,6 @@ SIZES = (
 )
 """Rows, depth, columns, and which operand is transposed."""
 
-LAYERS = ((512, 1024, 1024), (2048, 256, 256), (16384, 64, 256), (65536, 16, 64))
-"""Rows, depth and columns of products with a bias and an activation."""
-
 MLPS = {"wide": ((784, 512, 512, 10), 128), "gemm": ((1024, 1024, 1024, 1024, 10), 512)}
 SECONDS = 0.5
 
@@ -52,7 +48,6 @@ def main() -> None:
         sys.exit("this CPU has no vectors for which there are tiles")
     show_products()
     show_steps()
-    show_layers()
 
 
 def show_products() -> None:
@@ -70,31 +65,17 @@ def show_products() -> None:
 
 
 def show_steps() -> None:
-    """Which part of a step the products are, without what they run as epilogues."""
+    """Which part of a step the products are."""
     print(f"\n{'step':<28}{'us':>8}{'products alone':>18}   minimum")
     for name, (widths, batch) in MLPS.items():
         program = step(widths, batch)
-        loaded, apart = load(program), load(program, merges=False)
+        loaded = load(program)
         alone = 0.0
         for place, line in enumerate(program.instructions):
             if line.op.kind in ("matmul", "add_product"):
-                alone += timed({"": partial(apart.run, place, place + 1)}, SECONDS / 5)[""][0]
+                alone += timed({"": partial(loaded.run, place, place + 1)}, SECONDS / 5)[""][0]
         low, _ = timed({"": partial(loaded.run, 0, len(program.instructions))}, 4 * SECONDS)[""]
         print(f"{name:<28}{1e6 * low:>8.0f}{1e6 * alone:>10.0f} = {alone / low:.0%}")
-
-
-def show_layers() -> None:
-    """What an epilogue saves, which is most where C is larger than the caches."""
-    print(f"\n{'layer':<40}{'epilogue':>16}{'two calls':>16}   us, the minimum and the median")
-    for m, k, n in LAYERS:
-        program = layer(m, k, n)
-        ways = {
-            name: partial(load(program, merges).run, 0, len(program.instructions))
-            for name, merges in (("epilogue", True), ("two calls", False))
-        }
-        taken = timed(ways, 4 * SECONDS).values()
-        text = f"relu([{m}, {k}] @ [{k}, {n}] + b)"
-        print(f"{text:<40}" + "".join(f"{1e6 * low:>8.0f}{1e6 * middle:>8.0f}" for low, middle in taken))
 
 
 def product(m: int, k: int, n: int, turned: str) -> Program:
@@ -103,14 +84,6 @@ def product(m: int, k: int, n: int, turned: str) -> Program:
     a = graph.parameter("a", (k, m) if turned == "a" else (m, k))
     b = graph.parameter("b", (n, k) if turned == "b" else (k, n))
     graph.output("c", (a.T if turned == "a" else a) @ (b.T if turned == "b" else b))
-    return ge.compile(graph).plan("forward")
-
-
-def layer(m: int, k: int, n: int) -> Program:
-    """The program of a dense layer."""
-    graph = ge.Graph("layer")
-    a, w, b = (graph.parameter(name, shape) for name, shape in (("a", (m, k)), ("w", (k, n)), ("b", (n,))))
-    graph.output("y", ge.relu(a @ w + b))
     return ge.compile(graph).plan("forward")
 
 
@@ -125,15 +98,12 @@ def step(widths: tuple[int, ...], batch: int) -> Program:
     return ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.01)).plan("step", batch=batch)
 
 
-def load(program: Program, merges: bool = True) -> NativeProgram:
-    """The program on leaves of small numbers; without epilogues unless it `merges`."""
+def load(program: Program) -> NativeProgram:
+    """The program on leaves of small numbers."""
     draw = np.random.default_rng(0)
     types = {name: buffer.type for name, buffer in program.leaves.items()}
     leaves = {name: np.asarray(0.01 * draw.random(t.static_shape), t.dtype) for name, t in types.items()}
-    if merges:
-        return NumbaBackend().load(program, leaves)
-    with mock.patch.object(numba, "find_epilogue", return_value=None):
-        return NumbaBackend().load(program, leaves)
+    return NumbaBackend().load(program, leaves)
 
 
 def timed(ways: Mapping[str, Callable[[], None]], seconds: float = SECONDS) -> dict[str, tuple[float, float]]:

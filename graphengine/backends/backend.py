@@ -20,10 +20,7 @@ class KernelUse:
     """The instruction as the listing of its program has it; "  " ahead for one of the body of the scan above."""
     backend: str
     kernel: str
-    """Its name; empty, as the backend is, for a view, which nothing runs, and for a scan, which its body runs.
-
-    "fused_add_relu in packed_product" is run by that kernel, of the line above, on parts of what it has computed.
-    """
+    """Its name; empty, as the backend is, for a view, which nothing runs, and for a scan, which its body runs."""
     source: str | None = None
     """The text of a kernel that was generated."""
 

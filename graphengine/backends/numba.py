@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import groupby
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,7 +18,6 @@ from graphengine.backends.blas import find_blas
 from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.loader import Request, addresses
-from graphengine.backends.native.gemm.epilogues import NO_EPILOGUE, RUN_BLOCK, Epilogue, find_epilogue
 from graphengine.backends.native.gemm.products import product_calls
 from graphengine.backends.native.gemm.tiles import Workspace
 from graphengine.backends.native.threads.runtime import ROW
@@ -31,13 +30,6 @@ from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.schedule.program import Program
 
 __all__ = ["NumbaBackend"]
-
-WORTH_MERGING = 2**20
-"""From how many bytes of a product on what reads it runs as its epilogue. Less is in the cache until it is read.
-
-Where the small products of an LSTM (32-64, batch 32) have epilogues, its step takes 4% longer: its regions are one long
-loop otherwise, and in a block one a row.
-"""
 
 _FAULT, _FAULTY = 0, 8  # words of what runtime.py calls `fault`
 
@@ -75,34 +67,12 @@ class _Task:
 
 @dataclass(frozen=True, slots=True)
 class _Native:
-    """A call of machine code, of a kernel that is part of a task.
-
-    It may be that of a product with an epilogue, or be made `within` such a kernel, whose name this is.
-    """
+    """A call of machine code, of a kernel that is part of a task."""
 
     request: Request
     arguments: tuple[Any, ...]
     shared: bool
     task: _Task
-    epilogue: Epilogue | None = None
-    within: str = ""
-
-    @property
-    def takes_epilogue(self) -> bool:
-        """Whether its kernel is one of a product that may have an epilogue, and large enough for it to pay."""
-        return any(argument is NO_EPILOGUE for argument in self.arguments) and self.arguments[0].nbytes >= WORTH_MERGING
-
-    @property
-    def requests(self) -> list[Request]:
-        """The kernels that are needed for the call."""
-        return [self.request, *([self.epilogue.request, RUN_BLOCK] if self.epilogue else [])]
-
-    def given(self, found: Mapping[Request, int], threads: int) -> Sequence[Any]:
-        """The arguments, with the epilogue among them if there is one, for kernels at the addresses `found`."""
-        if self.epilogue is None:
-            return self.arguments
-        epilogue = self.epilogue.array(found, threads)
-        return [epilogue if argument is NO_EPILOGUE else argument for argument in self.arguments]
 
 
 class NativeProgram:
@@ -120,7 +90,6 @@ class NativeProgram:
             isinstance(call, _Native) and call.shared and owner.flops + owner.bytes_moved >= WORTH_SHARING
             for call, owner in zip(self._bound.calls, self._bound.owners, strict=True)
         ]
-        self._find_epilogues()
         self._table = self._tabulate()
         self._pieces: dict[tuple[int, int], list[_Piece]] = {}
         """By what is run: all, or what is before or behind the end of FORWARD."""
@@ -161,25 +130,11 @@ class NativeProgram:
         request = kernel, tuple(map(kind, arguments))
         return _Native(request, tuple(arguments), is_shared(kernel), task)
 
-    def _find_epilogues(self) -> None:
-        """Let large products run what directly follows them as their epilogues, but not across the end of FORWARD."""
-        calls = self._bound.calls
-        _, seam = self._bound.calls_of(0, self._bound.program.forward_length)
-        for place, (call, after) in enumerate(pairwise(calls)):
-            if self._shared[place] and call.takes_epilogue and isinstance(after, _Native) and place + 1 != seam:
-                epilogue = find_epilogue(call.arguments, after.task.op, after.task.out, after.task.operands)
-                if epilogue is not None:
-                    calls[place] = replace(call, epilogue=epilogue)
-                    calls[place + 1] = replace(after, within=call.request[0].name)
-
     def _tabulate(self) -> Array:
-        """A row of the runtime's table for each call; those of NumPy's kernels, and of epilogues, stay empty."""
-        native = {
-            place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native) and not call.within
-        }
-        found = addresses(request for call in native.values() for request in call.requests)
-        self._given = [call.given(found, self._threads) for call in native.values()]
-        words = [[word(argument) for argument in arguments] for arguments in self._given]
+        """A row of the runtime's table for each call; those of NumPy's kernels stay empty."""
+        native = {place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native)}
+        found = addresses(call.request for call in native.values())
+        words = [[word(argument) for argument in call.arguments] for call in native.values()]
         self._words = np.array([number for row in words for number in row], np.int64)
         offsets = np.cumsum([0, *map(len, words)])
         table = np.zeros((len(self._bound.calls), ROW), np.int64)
@@ -225,8 +180,7 @@ def _use(call: _Native | Call, instruction: str) -> KernelUse:
     if not isinstance(call, _Native):
         return numpy_use(call, instruction)
     kernel, _ = call.request
-    name = f"{kernel.name} in {call.within}" if call.within else kernel.name
-    return KernelUse(instruction, NumbaBackend.name, name, kernel.source)
+    return KernelUse(instruction, NumbaBackend.name, kernel.name, kernel.source)
 
 
 def _kernels(loops: Sequence[LoopCall], workspace: Workspace) -> list[tuple[Kernel, Sequence[Any]]] | None:

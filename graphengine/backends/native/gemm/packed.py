@@ -22,23 +22,13 @@ if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
         tile_rows,
         turn,
     )
-    from graphengine.backends.native.llvm.intrinsics import behind, finish
+    from graphengine.backends.native.llvm.intrinsics import behind
 
 __all__ = ["packed_product"]
 
 
 def packed_product(
-    c: Array,
-    a: Read,
-    b: Read,
-    scale: Read,
-    work: Array,
-    sizes: Read,
-    epilogue: Array,
-    factor: float,
-    kept: float,
-    rank: int,
-    ranks: int,
+    c: Array, a: Read, b: Read, scale: Read, work: Array, sizes: Read, factor: float, kept: float, rank: int, ranks: int
 ) -> None:
     """C = factor A B + kept C: products dealt out to the threads if there are as many; else their panels, or rows."""
     most_deep, most_wide, most_high = sizes[0], sizes[1], sizes[2]
@@ -119,23 +109,8 @@ def packed_product(
                             tile(c_tile, a_tile, panel, deep, row, column, columns, c_row, rows, wide, alpha, keep)
                         c_tile, a_tile = behind(corner, full * rows * c_row), behind(rows_of_a, full * a_next)
                         for i in range(0, rest, few):
-                            left_over = rest - i if rest - i < few else few
-                            c_rest, a_rest = behind(c_tile, i * c_row), behind(a_tile, i * rest_row)
+                            lines = rest - i if rest - i < few else few
+                            c_i, a_i = behind(c_tile, i * c_row), behind(a_tile, i * rest_row)
                             short_tile(
-                                c_rest,
-                                a_rest,
-                                panel,
-                                deep,
-                                rest_row,
-                                rest_column,
-                                columns,
-                                c_row,
-                                left_over,
-                                wide,
-                                alpha,
-                                keep,
+                                c_i, a_i, panel, deep, rest_row, rest_column, columns, c_row, lines, wide, alpha, keep
                             )
-                    if p0 + deep == k:
-                        beside = left * columns
-                        broad = right * columns - beside if right < panels else n - beside
-                        finish(epilogue, rank, behind(c_part, i0 * c_row + beside), i0, high, beside, broad)

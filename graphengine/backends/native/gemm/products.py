@@ -9,7 +9,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.blas import Blas
-from graphengine.backends.native.gemm.epilogues import NO_EPILOGUE
 from graphengine.backends.native.gemm.packed import packed_product
 from graphengine.backends.native.gemm.tiles import Workspace, pays, plan_of
 from graphengine.backends.threads import WORTH_SHARING
@@ -17,23 +16,14 @@ from graphengine.ir.kernel import Kernel, Product, Read, kernel_of
 from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
-    from graphengine.backends.native.llvm.intrinsics import behind, finish, gemm
+    from graphengine.backends.native.llvm.intrinsics import behind, gemm
     from graphengine.ir.vocabulary import plus
 
 __all__ = ["product_calls"]
 
 
 def blas_product(
-    c: Array,
-    a: Read,
-    b: Read,
-    scale: Read,
-    sizes: Read,
-    epilogue: Array,
-    factor: float,
-    kept: float,
-    rank: int,
-    ranks: int,
+    c: Array, a: Read, b: Read, scale: Read, sizes: Read, factor: float, kept: float, rank: int, ranks: int
 ) -> None:
     """Products in parts, cut where C is longest, or whole if there are many: dealt out to the threads.
 
@@ -43,49 +33,26 @@ def blas_product(
     function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
     begin, end, parts = 0, sizes[10], sizes[18]
-    part, last = parts * rank // ranks, parts * (rank + 1) // ranks
+    first, last = parts * rank // ranks, parts * (rank + 1) // ranks
     if parts == 1:
-        part, last = 0, 1
+        first, last = 0, 1
         begin, end = end * rank // ranks, end * (rank + 1) // ranks
     length = m if m >= n else n
     most = (length + 16 * parts - 1) // (16 * parts) * 16
     alpha = factor * scale[0]
-    while part < last:
-        first = most * part if most * part < length else length
-        size = most if first + most < length else length - first
-        row, rows, column, columns = 0, m, 0, n
-        if m >= n:
-            row, rows = first, size
-        else:
-            column, columns = first, size
-        a_from, b_from = row * (1 if a_turned != 0 else lda), column * (ldb if b_turned != 0 else 1)
-        c_from = row * ldc + column
-        stop = end if size > 0 else begin
-        for i in range(begin, stop):
+    for part in range(first, last):
+        start = most * part if most * part < length else length
+        size = most if start + most < length else length - start
+        rows, columns, a_from, b_from, c_from = size, n, start * (1 if a_turned != 0 else lda), 0, start * ldc
+        if m < n:
+            rows, columns, a_from, b_from, c_from = m, size, 0, start * (ldb if b_turned != 0 else 1), start
+        for i in range(begin, end if size > 0 else begin):
             outer = i // sizes[11]
             inner = i - outer * sizes[11]
-            c_part = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
-            a_part = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
-            b_part = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
-            gemm(
-                function,
-                narrow,
-                c_part,
-                a_part,
-                b_part,
-                rows,
-                columns,
-                k,
-                lda,
-                ldb,
-                ldc,
-                a_turned,
-                b_turned,
-                alpha,
-                kept,
-            )
-            finish(epilogue, rank, c_part, row, rows, column, columns)
-        part += 1
+            c_i = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
+            a_i = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
+            b_i = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
+            gemm(function, narrow, c_i, a_i, b_i, rows, columns, k, lda, ldb, ldc, a_turned, b_turned, alpha, kept)
 
 
 def small_product(
@@ -185,7 +152,7 @@ def _call(
         strides = [*((1, lda) if a_turned else (lda, 1)), *((1, ldb) if b_turned else (ldb, 1)), ldc]
         plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
         memory = workspace.array(c.dtype.name)
-        return kernel_of(packed_product), [c, a, b, scale, memory, plan, NO_EPILOGUE, factor, kept]
+        return kernel_of(packed_product), [c, a, b, scale, memory, plan, factor, kept]
     if blas is None:
         return None
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
@@ -193,7 +160,7 @@ def _call(
     work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
     parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
     words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, count, inner, *nexts, parts]
-    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), NO_EPILOGUE, factor, kept]
+    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), factor, kept]
 
 
 _FEW = 4096

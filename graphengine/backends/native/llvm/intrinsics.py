@@ -15,8 +15,6 @@ _WORD = ir.IntType(64)
 _INT = ir.IntType(32)
 _WORDS = types.CPointer(types.int64)
 
-_LINE = 8  # words
-
 _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # as CBLAS has them
 
 
@@ -25,41 +23,12 @@ def call(_: Any, function: Any, arguments: Any, rank: Any, ranks: Any) -> Typed:
     """Run the kernel at the address `function`."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        _run(builder, *values)
+        function, *arguments = values
+        kernel = ir.FunctionType(ir.VoidType(), [_WORD] * 3)
+        builder.call(builder.inttoptr(function, kernel.as_pointer()), arguments)
         return context.get_dummy_value()
 
     return types.none(types.int64, types.int64, types.int64, types.int64), emit
-
-
-def _run(builder: ir.IRBuilder, function: ir.Value, *arguments: ir.Value) -> None:
-    kernel = ir.FunctionType(ir.VoidType(), [_WORD] * 3)
-    builder.call(builder.inttoptr(function, kernel.as_pointer()), arguments)
-
-
-@intrinsic
-def finish(_: Any, epilogue: Any, rank: Any, corner: Any, row: Any, rows: Any, column: Any, columns: Any) -> Typed:
-    """Run the epilogue, if there is one, on the block of C that begins at `corner`, in this row and column.
-
-    Its first word is the kernel that is run, which finds the block in the line of this thread (see epilogues.py).
-    """
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        epilogue, rank, corner, *block = values
-        function = builder.load(epilogue)
-        with builder.if_then(builder.icmp_signed("!=", function, _WORD(0))):
-            line = builder.gep(epilogue, [builder.mul(builder.add(rank, _WORD(1)), _WORD(_LINE))])
-            for place, value in enumerate([builder.ptrtoint(corner, _WORD), *block]):
-                builder.store(value, builder.gep(line, [_WORD(place)]))
-            _run(builder, function, builder.ptrtoint(line, _WORD), _WORD(0), _WORD(1))
-        return context.get_dummy_value()
-
-    return types.none(_WORDS, types.int64, corner, *[types.int64] * 4), emit
-
-
-@intrinsic
-def address(_: Any, x: Any) -> Typed:
-    """Where the array `x` begins."""
-    return types.int64(x), lambda _, builder, __, values: builder.ptrtoint(values[0], _WORD)
 
 
 @intrinsic
@@ -203,7 +172,6 @@ def behind(_: Any, x: Any, offset: Any) -> Typed:
 
 
 INTRINSICS: dict[str, Any] = {
-    function.name: function
-    for function in (call, finish, address, load, store, exchange, pause, get_threads, set_threads, gemm, behind)
+    function.name: function for function in (call, load, store, exchange, pause, get_threads, set_threads, gemm, behind)
 }
 """By name."""
