@@ -49,14 +49,11 @@ class BoundProgram:
 
         Overflow and 0/0 give inf and NaN without a warning.
         """
-        if not self._one_thread:
+        if self._one_thread:
+            with ONE_BLAS_THREAD:
+                self._run(first, last)
+        else:
             self._run(first, last)
-            return
-        ONE_BLAS_THREAD.begin()
-        try:
-            self._run(first, last)
-        finally:
-            ONE_BLAS_THREAD.end()
 
     def _run(self, first: int, last: int) -> None:
         calls = self.calls[first:last] if first or last < len(self.calls) else self.calls

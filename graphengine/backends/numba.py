@@ -18,11 +18,11 @@ from graphengine.backends.blas import find_blas
 from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.loader import Request, addresses
-from graphengine.backends.native.gemm.products import product_calls
+from graphengine.backends.native.gemm.products import blas_product, product_calls
 from graphengine.backends.native.gemm.tiles import Workspace
 from graphengine.backends.native.threads.runtime import ROW
 from graphengine.backends.native.threads.team import Job, team
-from graphengine.backends.threads import WORTH_SHARING, get_threads
+from graphengine.backends.threads import ONE_BLAS_THREAD, WORTH_SHARING, get_threads
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op
@@ -107,10 +107,14 @@ class NativeProgram:
         for piece in pieces:
             if piece.job is None:
                 self._bound.run(piece.first, piece.last)
+                continue
+            if piece.calls_blas:
+                with ONE_BLAS_THREAD:
+                    self._team.run(piece.job, piece.shared)
             else:
                 self._team.run(piece.job, piece.shared)
-                if self._fault[_FAULTY]:
-                    self._refuse(piece.first + int(self._fault[_FAULTY]) - 1)
+            if self._fault[_FAULTY]:
+                self._refuse(piece.first + int(self._fault[_FAULTY]) - 1)
 
     def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
         """The calls of an op: machine code if it gives loops, and NumPy's kernel if not."""
@@ -145,14 +149,13 @@ class NativeProgram:
 
     def _cut(self, first: int, last: int) -> Iterator[_Piece]:
         """The calls from `first` up to `last` in runs of machine code and runs of NumPy's kernels."""
-        for native, run in groupby(range(first, last), key=lambda place: isinstance(self._bound.calls[place], _Native)):
+        calls = self._bound.calls
+        for native, run in groupby(range(first, last), key=lambda place: isinstance(calls[place], _Native)):
             places = list(run)
             begin, end = places[0], places[-1] + 1
-            yield _Piece(begin, end, self._job(begin, end) if native else None, sum(self._shared[begin:end]) > 0)
-
-    def _job(self, first: int, last: int) -> Job:
-        """The calls of machine code from `first` up to `last`."""
-        return self._team.job(self._table[first:last], self._fault)
+            job = self._team.job(self._table[begin:end], self._fault) if native else None
+            calls_blas = native and any(call.request[0].name == blas_product.__name__ for call in calls[begin:end])
+            yield _Piece(begin, end, job, any(self._shared[begin:end]), calls_blas)
 
     def _refuse(self, place: int) -> NoReturn:
         """Let NumPy's kernel of a call that has refused say what is wrong."""
@@ -174,6 +177,7 @@ class _Piece:
     last: int
     job: Job | None
     shared: bool
+    calls_blas: bool
 
 
 def _use(call: _Native | Call, instruction: str) -> KernelUse:

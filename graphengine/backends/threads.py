@@ -44,8 +44,8 @@ def set_threads(count: int) -> None:
         _blas()[1](whole)
 
 
-class _Limit:
-    """That BLAS has one thread, as long as a program of NumPy runs that is to have no more, in whichever thread."""
+class _OneBlasThread:
+    """Inside, BLAS has one thread. When the last program that is inside leaves, BLAS has as many again as before."""
 
     def __init__(self) -> None:
         self._before = 1
@@ -56,31 +56,26 @@ class _Limit:
         self._lock = threading.Lock()
         self._programs = 0
 
-    def begin(self) -> None:
-        """Let NumPy's products be computed by one thread."""
-        if not _blas():
-            return
-        get, put = _blas()
-        with self._lock:
-            if self._programs == 0:
-                self._before = get()
-                if self._before != 1:
-                    put(1)
-            self._programs += 1
+    def __enter__(self) -> None:
+        if _blas():
+            get, put = _blas()
+            with self._lock:
+                if self._programs == 0:
+                    self._before = get()
+                    if self._before != 1:
+                        put(1)
+                self._programs += 1
 
-    def end(self) -> None:
-        """Give them as many as they had, if nobody else wants one alone."""
-        if not _blas():
-            return
-        _, put = _blas()
-        with self._lock:
-            self._programs -= 1
-            if self._programs == 0 and self._before != 1:
-                put(self._before)
+    def __exit__(self, *_: object) -> None:
+        if _blas():
+            with self._lock:
+                self._programs -= 1
+                if self._programs == 0 and self._before != 1:
+                    _blas()[1](self._before)
 
 
-ONE_BLAS_THREAD = _Limit()
-"""The limit of this process."""
+ONE_BLAS_THREAD = _OneBlasThread()
+"""That of this process, for all programs and backends."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=ONE_BLAS_THREAD.forget)

@@ -97,29 +97,6 @@ def _relax() -> str:
 
 
 @intrinsic
-def get_threads(_: Any, function: Any) -> Typed:
-    """The number that `int function(void)` gives."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        kind = ir.FunctionType(_INT, []).as_pointer()
-        return builder.zext(builder.call(builder.inttoptr(values[0], kind), []), _WORD)
-
-    return types.int64(types.int64), emit
-
-
-@intrinsic
-def set_threads(_: Any, function: Any, count: Any) -> Typed:
-    """Call `void function(int)`."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_INT]).as_pointer()
-        builder.call(builder.inttoptr(values[0], kind), [builder.trunc(values[1], _INT)])
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64), emit
-
-
-@intrinsic
 def gemm(
     _: Any,
     function: Any,
@@ -172,6 +149,6 @@ def behind(_: Any, x: Any, offset: Any) -> Typed:
 
 
 INTRINSICS: dict[str, Any] = {
-    function.name: function for function in (call, load, store, exchange, pause, get_threads, set_threads, gemm, behind)
+    function.name: function for function in (call, load, store, exchange, pause, gemm, behind)
 }
 """By name."""

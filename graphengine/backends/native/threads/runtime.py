@@ -16,15 +16,7 @@ from typing import TYPE_CHECKING
 from graphengine.ir.op import Array
 
 if TYPE_CHECKING:  # the names that these functions use, which only machine code knows
-    from graphengine.backends.native.llvm.intrinsics import (
-        call,
-        exchange,
-        get_threads,
-        load,
-        pause,
-        set_threads,
-        store,
-    )
+    from graphengine.backends.native.llvm.intrinsics import call, exchange, load, pause, store
 
 __all__ = ["ASLEEP", "AWAKE", "LINE", "ROW", "STATE", "lead", "serve"]
 
@@ -32,8 +24,7 @@ LINE = 8
 """Words of 8 bytes to a line of the board.
 
 Words of the first: 0 is 1 while a leader has the team; 1 the number of the call; 2, 3 and 4 its kernel, its arguments
-and its parts; 5 is 1 while somebody changes 6, how many leaders there are, and 7, how many threads BLAS had before the
-first of them. Words of a thread's: 0 its ticket; 1 the number of the last call of which its part was computed; 2 STATE.
+and its parts. Words of a thread's: 0 its ticket; 1 the number of the last call of which its part was computed; 2 STATE.
 """
 
 STATE = 2
@@ -41,45 +32,20 @@ ASLEEP, AWAKE = range(2)
 """What the state of a worker says: it waits in Python, or looks for work."""
 
 ROW = 3
-"""Words to a row of a table of calls: the kernel, its arguments, and in how many parts it is cut; 1 if in none.
-
-The kernel of a call that is made within another is 0.
-"""
+"""Words to a row of a table of calls: the kernel, its arguments, and in how many parts it is cut; 1 if in none."""
 
 
-def lead(
-    table: Array,
-    count: int,
-    fault: Array,
-    board: Array,
-    is_shared: int,
-    give_way: int,
-    get_blas_threads: int,
-    set_blas_threads: int,
-) -> None:
+def lead(table: Array, count: int, fault: Array, board: Array, is_shared: int, give_way: int) -> None:
     """Make `count` calls of `table`, with the workers if `is_shared`. After one that sets `fault[0]` no other is made.
 
-    `fault[8]` becomes the number, from 1, of the call that set it. BLAS has one thread while there is a leader.
+    `fault[8]` becomes the number, from 1, of the call that set it.
     """
-    waited = 0
-    if set_blas_threads != 0:
-        while not exchange(board, 5, 0, 1):
-            pause(waited, give_way)
-            waited += 1
-        if board[6] == 0:
-            board[7] = get_threads(get_blas_threads)
-            if board[7] != 1:
-                set_threads(set_blas_threads, 1)
-        board[6] += 1
-        store(board, 5, 0)
     fault[0] = 0
     fault[8] = 0
     if is_shared != 0:
         store(board, 0, 1)
     for row in range(count):
         kernel, arguments, parts = table[3 * row], table[3 * row + 1], table[3 * row + 2]
-        if kernel == 0:
-            continue
         if parts == 1 or is_shared == 0:
             call(kernel, arguments, 0, 1)
         else:
@@ -105,15 +71,6 @@ def lead(
             break
     if is_shared != 0:
         store(board, 0, 0)
-    if set_blas_threads != 0:
-        waited = 0
-        while not exchange(board, 5, 0, 1):
-            pause(waited, give_way)
-            waited += 1
-        board[6] -= 1
-        if board[6] == 0 and board[7] != 1:
-            set_threads(set_blas_threads, board[7])
-        store(board, 5, 0)
 
 
 def serve(board: Array, rank: int, patience: int, give_way: int) -> None:

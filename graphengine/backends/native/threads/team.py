@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.backends.blas import find_blas
 from graphengine.backends.native.compile.loader import addresses
 from graphengine.backends.native.threads import runtime
 from graphengine.backends.native.threads.pace import Pace
@@ -62,15 +61,13 @@ class Team:
         self._wake: list[threading.Semaphore] = []
         self._ids: list[int] = []
         self._taken = threading.Lock()
-        blas = find_blas()
-        self._blas = (blas.get_threads, blas.set_threads) if blas and blas.get_threads else (0, 0)
         self._serve = _CALL(runtime_address("serve"))
         self._lead = _CALL(runtime_address("lead"))
 
     def job(self, table: Array, fault: Array) -> Job:
         """What `run` takes: the calls that `table` says, whose faults are noted in the 16 words of `fault`."""
         where = table.ctypes.data, len(table), fault.ctypes.data, self.board.ctypes.data
-        alone, together = (np.array([*where, shared, _GIVE_WAY, *self._blas], np.int64) for shared in (0, 1))
+        alone, together = (np.array([*where, shared, _GIVE_WAY], np.int64) for shared in (0, 1))
         return Job(alone, together, ctypes.c_void_p(alone.ctypes.data), ctypes.c_void_p(together.ctypes.data))
 
     def run(self, job: Job, shared: bool) -> None:
@@ -161,7 +158,7 @@ def runtime_address(name: str) -> int:
 
 
 _RUNTIME: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "lead": (runtime.lead, ("int64*", "int", "int64*", "int64*", "int", "int", "int", "int")),
+    "lead": (runtime.lead, ("int64*", "int", "int64*", "int64*", "int", "int")),
     "serve": (runtime.serve, ("int64*", "int", "int", "int")),
 }
 
