@@ -3,6 +3,7 @@
 from graphengine.baselines.comparison import WAYS, Comparison, Way, compare
 from graphengine.baselines.differences import Differences, central_differences
 from graphengine.baselines.elements import Element, every_element, sample_elements
+from graphengine.baselines.feeds import random_feeds
 from graphengine.baselines.forward_mode import ForwardMode
 from graphengine.baselines.pca import PrincipalComponents
 from graphengine.baselines.trigram import Trigram
@@ -21,5 +22,6 @@ __all__ = [
     "central_differences",
     "compare",
     "every_element",
+    "random_feeds",
     "sample_elements",
 ]

@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.baselines.differences import Differences
-from graphengine.baselines.elements import Element, sample_elements
+from graphengine.baselines.elements import Element, elements_of, sample_of
 from graphengine.baselines.forward_mode import ForwardMode
 from graphengine.baselines.one_by_one import OneByOne
 from graphengine.baselines.unshared import Unshared
 from graphengine.compile import compile
+from graphengine.errors import ExecutionError
 from graphengine.ir.graph import Graph
 from graphengine.ir.op import Array
 
@@ -49,11 +50,10 @@ class Way:
     """How many parameters were differentiated; the seconds are scaled from these to all."""
     scaled: bool
     """Whether the seconds are of a part of the work: of some parameters, or of some paths."""
+    difference: float | None = None
+    """The largest difference from backpropagation on the sample; None if no derivative of it was computed whole."""
     disagreement: float | None = None
-    """The greatest difference from backpropagation on the sample, relative to the sample's greatest derivative.
-
-    None if no derivative of the sample was computed whole.
-    """
+    """The same, relative to the sample's largest derivative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,10 @@ class Comparison:
     backprop: Way
     others: Mapping[str, Way]
     """By the names of `WAYS`."""
+    elements: tuple[Element, ...]
+    """The parameters that were differentiated one by one, in the order in which that was done."""
+    largest: float
+    """The largest derivative by one of these, without its sign."""
 
     def slowdown(self, way: str) -> float:
         """How many times as long this one of the others takes as backpropagation."""
@@ -91,13 +95,17 @@ def compare(
     alone = graph.copy()
     alone.outputs, alone.updates = {loss: alone.outputs[loss]}, {}
     race = _Race(alone, loss, feeds, seed, ways)
-    elements = race.run(sample_elements(race.forward, samples, seed), seconds)
+    if not race.count:
+        raise ExecutionError(f"graph {graph.name!r} has no parameter with an element to differentiate by")
+    elements = race.run(sample_of(elements_of(race.gradients), samples, seed), seconds)
     return Comparison(
         parameters=race.count,
         forward_seconds=race.median("forward"),
         forward_flops=race.forward.cost(**race.binding).total_flops,
         backprop=Way(race.median("backprop"), race.trainer.cost(**race.binding).total_flops, race.count, scaled=False),
         others={name: race.way(name, elements) for name in ways},
+        elements=tuple(elements),
+        largest=max(abs(float(race.gradients[name].flat[index])) for name, index in elements),
     )
 
 
@@ -150,10 +158,10 @@ class _Race:
         of_one = way.flops(self.binding)
         return Way(
             seconds=self.count * statistics.fmean(self._all_paths(name, element) for element in elements),
-            flops=sum(of_one[name] * gradient.size for name, gradient in self.gradients.items()),
+            flops=sum(of_one[parameter] * gradient.size for parameter, gradient in self.gradients.items()),
             sample=len(elements),
             scaled=len(elements) < self.count or len(whole) < len(elements),
-            disagreement=self._disagreement(name, whole) if whole else None,
+            **self._apart(name, whole),
         )
 
     def _time(self, key: Hashable, run: Callable[[], object]) -> None:
@@ -167,12 +175,19 @@ class _Race:
         """The seconds of one element, scaled from the paths that were followed to all."""
         part, forward = _part(self.others[name], element), self.median("forward")
         measured = self.median((name, element))
-        return measured if part == 1 else forward + max(measured - forward, 0.0) / float(part)
+        if part == 1:
+            return measured
+        along = max(measured - forward, 0.0)
+        return forward + (along / float(part) if float(part) else math.inf)  # more paths than the largest float
 
-    def _disagreement(self, name: str, elements: Sequence[Element]) -> float:
+    def _apart(self, name: str, elements: Sequence[Element]) -> dict[str, float]:
+        """How far the derivatives by `elements` are from those of backpropagation."""
+        if not elements:
+            return {}
         expected = np.array([self.gradients[element.parameter].flat[element.place] for element in elements])
         given = np.array([self.derivatives[name, element] for element in elements])
-        return float(np.abs(given - expected).max() / max(np.abs(expected).max(), np.finfo(np.float64).tiny))
+        apart, largest = float(np.abs(given - expected).max()), float(np.abs(expected).max())
+        return {"difference": apart, "disagreement": apart / max(largest, float(np.finfo(np.float64).tiny))}
 
 
 def _part(way: OneByOne, element: Element) -> Fraction:

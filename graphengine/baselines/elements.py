@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +23,21 @@ class Element(NamedTuple):
 
 def every_element(executable: Executable) -> list[Element]:
     """All elements of all parameters, in order of declaration."""
-    return [Element(name, place) for name, value in executable.parameters.items() for place in range(value.size)]
+    return elements_of(executable.parameters)
+
+
+def elements_of(arrays: Mapping[str, Array]) -> list[Element]:
+    """All elements of these arrays, which bear the names of parameters."""
+    return [Element(name, index) for name, value in arrays.items() for index in range(value.size)]
 
 
 def sample_elements(executable: Executable, count: int, seed: int = 0) -> list[Element]:
     """`count` different elements of the parameters, each as likely as any other, in order; all if there are fewer."""
-    elements = every_element(executable)
+    return sample_of(every_element(executable), count, seed)
+
+
+def sample_of(elements: Sequence[Element], count: int, seed: int) -> list[Element]:
+    """`count` of `elements`, each as likely as any other, in order; all if there are fewer."""
     chosen = np.random.default_rng(seed).permutation(len(elements))[:count]
     return [elements[index] for index in sorted(chosen)]
 

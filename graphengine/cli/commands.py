@@ -13,6 +13,7 @@ import typer
 
 from graphengine.cli import show
 from graphengine.cli.bench import bench
+from graphengine.cli.compare import compare
 from graphengine.cli.demo import Demo, as_dict
 from graphengine.cli.demo_show import demo_head, demo_result
 from graphengine.cli.faults import Commands
@@ -105,6 +106,7 @@ def demo(
 
 
 app.command()(reproduce)
+app.command()(compare)
 app.command()(bench)
 
 

@@ -10,12 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from graphengine.baselines import Comparison, Way
+from graphengine.baselines import Comparison
+from graphengine.cli.compare import comparison_table
 from graphengine.cli.demo import Demo, Outcome
-from graphengine.cli.show import can_encode, facts, optimizer_text
+from graphengine.cli.show import can_encode, facts, optimizer_text, seconds_text
 from graphengine.ir.op import Array
 
-__all__ = ["demo_head", "demo_result", "seconds_text"]
+__all__ = ["demo_head", "demo_result"]
 
 _PICTURES = 4
 _NAMES_WIDTH = 15
@@ -58,15 +59,9 @@ def demo_result(outcome: Outcome, images: Array, compared: Comparison) -> Render
         _title("Some of the digits held back\n"),
         _pictures(images[shown], captions),
         _title("What one gradient costs"),
-        _comparison_table(compared),
+        comparison_table(compared),
         _comparison_text(compared),
     )
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration in the unit that suits it: 210 us, 3.1 ms, 6.2 s."""
-    unit, size = next(((unit, size) for unit, size in (("s", 1.0), ("ms", 1e-3)) if seconds >= size), ("us", 1e-6))
-    return f"{seconds / size:.3g} {unit}"
 
 
 def _title(text: str) -> Text:
@@ -109,27 +104,6 @@ def _picture(image: Array) -> Text:
     ink = _INK if can_encode(_INK) else _ASCII_INK
     levels = np.minimum(image.reshape(8, 8) * len(ink), len(ink) - 1).astype(int)
     return Text("\n".join("".join(2 * ink[level] for level in row) for row in levels), no_wrap=True)
-
-
-def _comparison_table(compared: Comparison) -> Table:
-    every = f"{compared.parameters:,}"
-    passes = {
-        "central differences": f"{2 * compared.parameters:,}",
-        "forward mode": f"{every}, with tangents",
-        "chain rule, unshared": f"{every}, path by path",
-    }
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("by")
-    for heading in ("takes", "FLOPs", "forward passes"):
-        table.add_column(heading, justify="left" if heading == "forward passes" else "right", no_wrap=True)
-    table.add_row("backpropagation", *_cost(compared.backprop), "1, and 1 backward")
-    for name, way in compared.others.items():
-        table.add_row(name, *_cost(way), passes[name])
-    return table
-
-
-def _cost(way: Way) -> tuple[str, str]:
-    return seconds_text(way.seconds), f"{way.flops:,}"
 
 
 def _comparison_text(compared: Comparison) -> Text:

@@ -11,7 +11,6 @@ import typer
 from rich.console import RenderableType
 
 from graphengine.cli import show
-from graphengine.cli.demo_show import seconds_text
 from graphengine.cli.files import write_arrays
 from graphengine.train.checkpoint import save_parameters
 from graphengine.zoo.experiments import EXPERIMENTS, Goal, Outcome
@@ -64,10 +63,10 @@ def _facts(about: str, outcome: Outcome, quick: bool) -> RenderableType:
         ("network", f"{about}; {_parameters(outcome):,} parameters"),
         ("data", f"{train:,} examples to train, {test:,} held back"),
         ("training", f"{show.optimizer_text(training.optimizer)}; {passes}; seed {training.seed}"),
-        ("trained", f"{history.steps:,} steps in {seconds_text(history.seconds)}; loss {history['loss'][-1]:.4f}"),
+        ("trained", f"{history.steps:,} steps in {show.seconds_text(history.seconds)}; loss {history['loss'][-1]:.4f}"),
         (goal.figure, f"{outcome.value:.4f}"),
         ("to reach", f"{_goal_text(goal)}: {verdict}"),
-        ("wall time", seconds_text(outcome.seconds)),
+        ("wall time", show.seconds_text(outcome.seconds)),
     ]
     return show.facts(rows)
 

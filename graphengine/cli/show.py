@@ -29,6 +29,7 @@ __all__ = [
     "optimizer_text",
     "rows_of_text",
     "say",
+    "seconds_text",
     "summary_table",
 ]
 
@@ -65,6 +66,12 @@ def facts(rows: Iterable[tuple[str, str]], width: int = 0) -> Table:
     for name, text in rows:
         table.add_row(f"  {name}", Text(text))
     return table
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in the unit that suits it: 210 us, 3.1 ms, 6.2 s."""
+    unit, size = next(((unit, size) for unit, size in (("s", 1.0), ("ms", 1e-3)) if seconds >= size), ("us", 1e-6))
+    return f"{seconds / size:.3g} {unit}"
 
 
 def graph_facts(graph: Graph, path: Path) -> Table:

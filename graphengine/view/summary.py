@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ def summarize(graph: Graph, **sizes: int) -> Summary:
 
     Raises CompileError if the graph has no outputs, and FeedError for a name that is no dim of it, or a size below 1.
     """
-    sizes = _all_sizes(graph, sizes)
+    sizes = all_sizes(graph, sizes)
     forward = compile(graph, rewrites=())
     computed = {step.name: step for step in forward.plan("forward", **sizes).instructions}
     step = None
@@ -95,7 +96,8 @@ def _row(node: Node, computed: Instruction | None, sizes: dict[str, int]) -> Row
     return Row(node.name, node.op.kind, str(node.type), held, flops, type_.nbytes if own else 0)
 
 
-def _all_sizes(graph: Graph, given: dict[str, int]) -> dict[str, int]:
+def all_sizes(graph: Graph, given: Mapping[str, int]) -> dict[str, int]:
+    """The size of every named dim: as `given`, and 1 where it is left out. Raises FeedError."""
     names = sorted({name for node in graph.inputs for name in node.type.names()})
     for name, size in given.items():
         if name not in names:
