@@ -1,6 +1,6 @@
 """How far sums, means, variances and norms are from the right ones, over long axes, beside NumPy and PyTorch.
 
-    python benchmarks/accuracy.py [--full]
+    python -m benchmarks.accuracy [--full]
 
 Errors are in units u of rounding, 2^-24 for float32 and 2^-53 for float64: of a sum or a mean over u times that of |x|,
 of a variance and a norm over u times itself, of a normalized row over u times its greatest. The worst over all axes is
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 import graphengine as ge
+from benchmarks.worker.case import Array
 from graphengine.ir.node import Node
 
 SHAPES = [
@@ -26,7 +27,7 @@ SHAPES = [
     ((2, 250_000, 2), (1, (0, 1), (1, 2))),
     ((2, 2, 250_000), (2, (0, 2), (1, 2))),
 ]
-VALUES: dict[str, Callable[[np.random.Generator, tuple[int, ...], type], np.ndarray]] = {
+VALUES: dict[str, Callable[[np.random.Generator, tuple[int, ...], type], Array]] = {
     "mean 100": lambda draw, shape, dtype: 100 + draw.random(shape, dtype),
     "mixed signs": lambda draw, shape, dtype: draw.standard_normal(shape, dtype),
     "sorted": lambda draw, shape, dtype: np.sort(draw.random(shape, dtype), axis=None).reshape(shape),
@@ -64,7 +65,7 @@ def show(dtype: str, values: str, found: dict[tuple[str, str], float]) -> None:
         print(ROW.format(dtype, values, name, *cells), flush=True)
 
 
-def errors(x: np.ndarray, axis: Axis) -> Iterator[tuple[tuple[str, str], float]]:
+def errors(x: Array, axis: Axis) -> Iterator[tuple[tuple[str, str], float]]:
     """The errors of all reductions by all engines."""
     right, size = references(x, axis)
     for engine, compute in (("numpy backend", graph_on("numpy")), ("numba backend", graph_on("numba"))):
@@ -74,7 +75,7 @@ def errors(x: np.ndarray, axis: Axis) -> Iterator[tuple[tuple[str, str], float]]
 
 
 def far(
-    engine: str, found: dict[str, np.ndarray], right: dict[str, np.ndarray], size: dict[str, np.ndarray]
+    engine: str, found: dict[str, Array], right: dict[str, Array], size: dict[str, Array]
 ) -> Iterator[tuple[tuple[str, str], float]]:
     """How far what was found is from what is right, in roundings of the size."""
     for name, y in found.items():
@@ -82,7 +83,7 @@ def far(
         yield (name, engine), float(np.max(np.abs(y - right[name]) / size[name]) / unit)
 
 
-def references(x: np.ndarray, axis: Axis) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def references(x: Array, axis: Axis) -> tuple[dict[str, Array], dict[str, Array]]:
     """The right results, and what their errors are measured by."""
     wide = x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
     centered = wide - wide.mean(axis, keepdims=True)
@@ -98,10 +99,10 @@ def references(x: np.ndarray, axis: Axis) -> tuple[dict[str, np.ndarray], dict[s
     return {**right, **of_norms}, {**sizes, **dict.fromkeys(of_norms, np.asarray(spread))}
 
 
-def graph_on(backend: str) -> Callable[[np.ndarray, Axis], dict[str, np.ndarray]]:
+def graph_on(backend: str) -> Callable[[Array, Axis], dict[str, Array]]:
     """The reductions by this engine."""
 
-    def compute(x: np.ndarray, axis: Axis) -> dict[str, np.ndarray]:
+    def compute(x: Array, axis: Axis) -> dict[str, Array]:
         graph = ge.Graph("accuracy", dtype=x.dtype.name)
         for name, y in reductions(graph.input("x", x.shape), axis):
             graph.output(name.replace(" ", "_"), y)
@@ -124,18 +125,19 @@ def reductions(x: Node, axis: Axis) -> Iterator[tuple[str, Node]]:
         yield "layer norm", ge.layer_norm(x, scale, shift, 0.0)
     if len(axes) == x.ndim - 1:
         (channel,) = set(range(x.ndim)) - set(axes)
-        states = [x.graph.state(name, (x.shape[channel],)) for name in ("m", "v")]
-        scale, shift = (x.graph.constant(None, np.full(x.shape[channel], k, x.dtype)) for k in (1.0, 0.0))
-        yield "batch norm", ge.batch_norm(x, scale, shift, *states, axis=channel, epsilon=0.0)
+        channels = int(x.shape[channel])
+        mean, variance = (x.graph.state(name, (channels,)) for name in ("m", "v"))
+        scale, shift = (x.graph.constant(None, np.full(channels, k, x.dtype)) for k in (1.0, 0.0))
+        yield "batch norm", ge.batch_norm(x, scale, shift, mean, variance, axis=channel, epsilon=0.0)
 
 
-def by_numpy(x: np.ndarray, axis: Axis) -> dict[str, np.ndarray]:
+def by_numpy(x: Array, axis: Axis) -> dict[str, Array]:
     """The same by NumPy in the dtype of x."""
     found = {"sum": x.sum(axis), "mean": x.mean(axis), "variance": x.var(axis), "norm": np.sqrt(np.square(x).sum(axis))}
     return {name: np.asarray(y) for name, y in found.items()}
 
 
-def by_torch(x: np.ndarray, axis: Axis) -> dict[str, np.ndarray]:
+def by_torch(x: Array, axis: Axis) -> dict[str, Array]:
     """The same by PyTorch, if it is installed."""
     try:
         import torch

@@ -1,6 +1,6 @@
 """Matrix products of the backend `numba`: by tiles in registers beside BLAS, and which part of a step they are.
 
-    python benchmarks/products.py
+    python -m benchmarks.products
 
 All threads run each of them, both ways in turn, whichever the engine would choose. Products are run again and again by
 themselves, so that part of what they read is in the caches.

@@ -1,6 +1,6 @@
 """What a node costs, from building it to running it, in chains of 1,000 to 100,000 nodes.
 
-    python benchmarks/scaling.py [--profile]
+    python -m benchmarks.scaling [--profile]
 
 The cost per node should be flat. With --profile, the functions are listed in which the longest chain spends its time.
 """

@@ -1,8 +1,8 @@
 """Where the time goes from the text of a graph to its first step: seconds of each stage, a forward node.
 
-    python benchmarks/stages.py [chain|layers] [NODES]
+    python -m benchmarks.stages [chain|layers] [NODES]
 
-The minimum of three runs of each, by the NumPy backend; `graphengine bench compile` measures the whole.
+The minimum of three runs of each, by the NumPy backend; `python -m benchmarks compile` measures the whole.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 
 import graphengine as ge
+from benchmarks.dags import chain_dag, layered_dag
+from benchmarks.worker.with_graphengine import graph_of
 from graphengine.backends.numpy import NumpyBackend
-from graphengine.bench.dags import chain_dag, layered_dag
-from graphengine.bench.worker.with_graphengine import graph_of
 from graphengine.ir.growth import growing
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan

@@ -1,8 +1,8 @@
 """What a step takes in two checkouts of this project, in turns: the least and the median microseconds, and new / old.
 
-    python benchmarks/turns.py OLD NEW [numpy|numba] [ROW,ROW...]
+    python -m benchmarks.turns OLD NEW [numpy|numba] [ROW,ROW...]
 
-OLD and NEW are the folders of the checkouts, the rows those of `graphengine bench peers`. All is run by one thread.
+OLD and NEW are the folders of the checkouts, the rows those of `python -m benchmarks peers`. All is run by one thread.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from graphengine.bench.frame.team import Worker
-from graphengine.bench.worker.case import write_case
-from graphengine.bench.workloads import WORKLOADS
+from benchmarks.frame.team import Worker
+from benchmarks.worker.case import write_case
+from benchmarks.workloads import WORKLOADS
 
 ROUNDS, SECONDS = 10, 0.1
 

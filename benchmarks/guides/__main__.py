@@ -1,6 +1,6 @@
 """The pictures of the guides, drawn again from the code that the pages show.
 
-    pip install -e ".[docs]" && python benchmarks/guides [backpropagation] [representation] [training] [generalization]
+    python -m benchmarks.guides [backpropagation] [representation] [training] [generalization]
 
 Without a name, all of them are drawn; it takes some minutes.
 """
@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import sys
 
-import backpropagation
-import generalization
-import representation
-import style
-import training
+from benchmarks.guides import backpropagation, generalization, representation, style, training
 
 PAGES = {
     "backpropagation": backpropagation,

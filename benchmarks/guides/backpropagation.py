@@ -8,9 +8,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from style import line
 
 import graphengine as ge
+from benchmarks.guides.style import line
 
 WAYS = ("the loss alone", "backpropagation", "differences", "forward mode", "unshared")
 
@@ -21,6 +21,7 @@ def figures(names: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 
 def costs(page: SimpleNamespace) -> Figure:
+    """Operations of a network by its width, and of a ladder by its depth."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 4))
     parameters = [row["parameters"] for row in page.table]
     for place, way in enumerate(WAYS):

@@ -9,9 +9,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from style import COLOURS, GREY
 
 import graphengine as ge
+from benchmarks.guides.style import COLOURS, GREY
 
 
 def figures(names: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
@@ -22,6 +22,7 @@ def figures(names: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 
 def curves(page: SimpleNamespace) -> Figure:
+    """The error and the accuracy by epoch, in training and in validation."""
     figure, axes = plt.subplots(2, len(page.NETWORKS), figsize=(10.5, 5), sharex=True, sharey="row")
     for (top, bottom), (name, graph) in zip(axes.T, page.NETWORKS.items(), strict=True):
         _, history = page.fitted(graph)
@@ -40,6 +41,7 @@ def curves(page: SimpleNamespace) -> Figure:
 
 
 def folds(page: SimpleNamespace) -> Figure:
+    """The accuracy of each fold by the strength of L2, beside the accuracy on the test digits."""
     figure, ax = plt.subplots(figsize=(7.5, 4))
     results = page.results.values()
     for place, result in enumerate(results):
@@ -57,6 +59,6 @@ def folds(page: SimpleNamespace) -> Figure:
 
 def test_accuracy(page: SimpleNamespace, strength: float) -> float:
     """The accuracy on the test digits of a network trained as those of the folds are, but on all examples."""
-    exe = ge.compile(page.network(ge.l2, strength), loss="loss", optimizer=ge.Adam(0.005))
+    exe = ge.compile(page.network(ge.l2, strength), loss="loss", optimizer=ge.Adam(learning_rate=0.005))
     ge.fit(exe, page.train, **page.SETTINGS)
     return ge.evaluate(exe, page.test, "accuracy")["accuracy"]

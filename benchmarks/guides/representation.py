@@ -9,9 +9,9 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from style import GREY, line
 
 import graphengine as ge
+from benchmarks.guides.style import GREY, line
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 STEPS = 2000
@@ -26,6 +26,7 @@ def figures(names: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
 
 
 def errors(page: SimpleNamespace) -> Figure:
+    """The error of each activation by the width of the hidden layer."""
     figure, axes = plt.subplots(1, 3, figsize=(9.5, 3.6), sharey=True)
     for ax, (title, y) in zip(axes, page.FUNCTIONS.items(), strict=True):
         for place, (name, activation) in enumerate(page.ACTIVATIONS.items()):
@@ -40,6 +41,7 @@ def errors(page: SimpleNamespace) -> Figure:
 
 
 def fits(page: SimpleNamespace) -> Figure:
+    """Each function, and what networks of three widths make of it."""
     shown = ("identity", "sign", "sigmoid", "relu")
     figure, axes = plt.subplots(3, 4, figsize=(9.5, 6.4), sharex=True, sharey="row")
     for row, (title, y) in zip(axes, page.FUNCTIONS.items(), strict=True):

@@ -13,6 +13,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from benchmarks.frame.draw import STYLE
+
 GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
 # Okabe and Ito's colours, which all kinds of colour vision tell apart; dashes and markers say the same again.
@@ -25,22 +27,7 @@ GREY = "#777777"
 def setup() -> None:
     """Sizes that can be read at the width of a page."""
     mpl.use("Agg")
-    plt.rcParams.update(
-        {
-            "figure.dpi": 144,
-            "figure.constrained_layout.use": True,
-            "font.size": 10,
-            "axes.titlesize": 11,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.grid": True,
-            "grid.color": "#DDDDDD",
-            "grid.linewidth": 0.6,
-            "lines.linewidth": 1.6,
-            "lines.markersize": 4.5,
-            "legend.frameon": False,
-        }
-    )
+    plt.rcParams.update({**STYLE, "lines.markersize": 4.5, "axes.axisbelow": "line"})
 
 
 def line(place: int, *, marked: bool = False) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Comparison:
     others: Mapping[str, Way]
     """By the names of `WAYS`."""
     elements: tuple[Element, ...]
-    """The parameters that were differentiated one by one, in the order in which that was done."""
+    """The parameters that were differentiated one by one, in order of declaration."""
     largest: float
     """The largest derivative by one of these, without its sign."""
 
@@ -98,13 +98,14 @@ def compare(
     if not race.count:
         raise ExecutionError(f"graph {graph.name!r} has no parameter with an element to differentiate by")
     elements = race.run(sample_of(elements_of(race.gradients), samples, seed), seconds)
+    rank = {name: index for index, name in enumerate(race.gradients)}
     return Comparison(
         parameters=race.count,
         forward_seconds=race.median("forward"),
         forward_flops=race.forward.cost(**race.binding).total_flops,
         backprop=Way(race.median("backprop"), race.trainer.cost(**race.binding).total_flops, race.count, scaled=False),
         others={name: race.way(name, elements) for name in ways},
-        elements=tuple(elements),
+        elements=tuple(sorted(elements, key=lambda element: (rank[element.parameter], element.place))),
         largest=max(abs(float(race.gradients[name].flat[index])) for name, index in elements),
     )
 
@@ -186,7 +187,8 @@ class _Race:
             return {}
         expected = np.array([self.gradients[element.parameter].flat[element.place] for element in elements])
         given = np.array([self.derivatives[name, element] for element in elements])
-        apart, largest = float(np.abs(given - expected).max()), float(np.abs(expected).max())
+        with np.errstate(invalid="ignore"):  # of infinities
+            apart, largest = float(np.abs(given - expected).max()), float(np.abs(expected).max())
         return {"difference": apart, "disagreement": apart / max(largest, float(np.finfo(np.float64).tiny))}
 
 

@@ -1,5 +1,5 @@
-"""The command line: `graphengine` with the commands `demo`, `reproduce`, `bench`, `compare`, `train`, `predict`,
-`evaluate`, `validate`, `summary`, `lint` and `schema`.
+"""The command line: `graphengine` with the commands `demo`, `reproduce`, `compare`, `train`, `predict`, `evaluate`,
+`validate`, `summary`, `lint` and `schema`.
 """
 
 from graphengine.cli.commands import app, main

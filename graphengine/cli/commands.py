@@ -12,7 +12,6 @@ import numpy as np
 import typer
 
 from graphengine.cli import show
-from graphengine.cli.bench import bench
 from graphengine.cli.compare import compare
 from graphengine.cli.demo import Demo, as_dict
 from graphengine.cli.demo_show import demo_head, demo_result
@@ -107,7 +106,13 @@ def demo(
 
 app.command()(reproduce)
 app.command()(compare)
-app.command()(bench)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def bench() -> None:
+    """Say where the benchmarks are."""
+    show.say("the benchmarks are in the source checkout, not in the package: run `python -m benchmarks` there")
+    raise typer.Exit(2)
 
 
 @app.command()

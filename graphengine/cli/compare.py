@@ -163,7 +163,7 @@ def _notes(compared: Comparison) -> Iterable[str]:
 def _by_parameter(compared: Comparison) -> dict[str, list[int]]:
     """The indices of the elements that were taken, by parameter."""
     found: dict[str, list[int]] = {}
-    for name, index in sorted(compared.elements):
+    for name, index in compared.elements:
         found.setdefault(name, []).append(index)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -69,7 +70,9 @@ def facts(rows: Iterable[tuple[str, str]], width: int = 0) -> Table:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration in the unit that suits it: 210 us, 3.1 ms, 6.2 s."""
+    """A duration in the unit that suits it: 210 us, 3.1 ms, 6.2 s, 32,700 s."""
+    if 1000 <= seconds < math.inf:
+        return f"{seconds:,.0f} s"
     unit, size = next(((unit, size) for unit, size in (("s", 1.0), ("ms", 1e-3)) if seconds >= size), ("us", 1e-6))
     return f"{seconds / size:.3g} {unit}"
 

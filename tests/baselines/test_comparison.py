@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import graphengine as ge
+from benchmarks.networks import ladder
 from graphengine.baselines import WAYS, compare
-from graphengine.bench.networks import ladder
 from tests.arrays import f64
 from tests.baselines.graphs import two_layers
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphengine as ge
+from benchmarks.networks import ladder
 from graphengine import zoo
 from graphengine.baselines import Differences, Element, ForwardMode, Unshared, every_element
 from graphengine.baselines.paths import Paths
-from graphengine.bench.networks import ladder
 from graphengine.errors import ExecutionError, NamingError
 from graphengine.testing import in_float64
 from tests.arrays import f64

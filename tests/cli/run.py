@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer import Typer
 from typer.testing import CliRunner, Result
 
 from graphengine.cli import app
 
 
-def run(*arguments: object) -> Result:
+def run(*arguments: object, app: Typer = app) -> Result:
     """The result of `graphengine ARGUMENTS`; what was raised beyond an exit is raised here, too."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -18,9 +19,9 @@ def run(*arguments: object) -> Result:
     return result
 
 
-def refused(*arguments: object) -> str:
+def refused(*arguments: object, app: Typer = app) -> str:
     """The message of a command that must end with exit code 1, having printed no result."""
-    result = run(*arguments)
+    result = run(*arguments, app=app)
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")

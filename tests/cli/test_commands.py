@@ -175,3 +175,10 @@ def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("importlib.metadata.version", version)
     assert run("--version").stdout == "graphengine, from a checkout that is not installed\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("peers", "--check", "--threads", 1)])
+def test_bench_says_where_the_benchmarks_are(arguments: tuple[object, ...]) -> None:
+    answer = run("bench", *arguments)
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert "run `python -m benchmarks` there" in answer.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import graphengine as ge
 from graphengine import zoo
-from graphengine.baselines import WAYS
+from graphengine.baselines import WAYS, Unshared
 from tests.cli.conftest import classifier, examples
 from tests.cli.run import refused, run
 
@@ -31,7 +32,7 @@ def test_all_ways_give_the_same_gradient_on_the_data_given(folder: Path) -> None
     found = told(folder / "net.json", "--data", folder / "data.npz", "--batch", 7)
     assert found["data"] == str(folder / "data.npz")
     assert found["shapes"] == {"x": [7, 3], "label": [7]}
-    assert (found["parameters"], found["sample"]) == (8, {"b": [0, 1], "w": list(range(6))})
+    assert (found["parameters"], found["sample"]) == (8, {"w": list(range(6)), "b": [0, 1]})
     assert list(found["ways"]) == ["backpropagation", *WAYS]
     for way in found["ways"].values():
         assert way["seconds"] > 0
@@ -91,6 +92,12 @@ def with_dropout() -> ge.Graph:
     return g
 
 
+def test_infinities_are_told(folder: Path) -> None:
+    np.savez(folder / "inf.npz", **examples() | {"x": np.full((40, 3), np.inf)})
+    assert "nan" in run("compare", folder / "net.json", "--data", folder / "inf.npz").stdout
+    assert told(folder / "net.json", "--data", folder / "inf.npz")["largest_derivative"] == "NaN"
+
+
 def test_frozen_parameters_are_left_out(tmp_path: Path) -> None:
     g = ge.Graph("frozen")
     w, v = g.parameter("w", (3,)), g.parameter("v", (2,), trainable=False)
@@ -98,9 +105,11 @@ def test_frozen_parameters_are_left_out(tmp_path: Path) -> None:
     assert told(saved(tmp_path, g))["sample"] == {"w": [0, 1, 2]}
 
 
-def test_more_paths_than_any_float_are_counted(tmp_path: Path) -> None:
+def test_more_paths_than_any_float_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {**WAYS, "chain rule, unshared": partial(Unshared, paths=2)}
+    monkeypatch.setattr("graphengine.baselines.comparison.WAYS", few)
     g = ge.Graph("ladder", "float64")
-    value = g.parameter("v", (), init=ge.init.Constant(value=1e-3))
+    value = g.parameter("v", (), init=ge.init.Constant(value=-1e-3))
     for _ in range(1100):
         value = value * value + value
     g.output("loss", value)
