@@ -3,9 +3,7 @@
 The op files list their public functions in `__all__`, and all of them stand here: a new op needs no line of its own.
 """
 
-import importlib
-import types
-import typing
+import typing as _typing
 
 from graphengine import optim as optim
 from graphengine.backends.threads import get_threads as get_threads
@@ -64,14 +62,24 @@ from graphengine.transform.per_example import *
 from graphengine.transform.rewrite.passes import rewrites as rewrites
 from graphengine.transform.tangent import *
 
-if typing.TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from graphengine import data as data
     from graphengine import layers as layers
     from graphengine import zoo as zoo
 
+_MODULES = frozenset({"data", "init", "layers", "metrics", "optim", "schedules", "zoo"})
 
-def __getattr__(name: str) -> types.ModuleType:
+
+def __getattr__(name: str) -> object:
     """Import `data`, `layers` and `zoo` when they are first asked for: a graph can do without."""
-    if name in ("data", "layers", "zoo"):
-        return importlib.import_module(f"{__name__}.{name}")
+    if name in _MODULES:
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, and the modules that users name, imported already or not."""
+    own = {name for name, value in globals().items() if name[0] != "_" and not hasattr(value, "__spec__")}
+    return sorted(own | _MODULES)

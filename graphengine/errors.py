@@ -35,6 +35,8 @@ __all__ = [
     "ValueRangeError",
 ]
 
+__dir__ = __all__.copy
+
 from collections.abc import Sequence
 
 

@@ -27,6 +27,8 @@ from graphengine.transform.adjoint import differentiate
 
 __all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
 
+__dir__ = __all__.copy
+
 Value = Array | tuple[Array, ...]
 """What an op gives: one array, or those of a bundle."""
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pydoc
+import re
+import shutil
 import subprocess
 import sys
 import types
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 import graphengine as ge
 from graphengine.errors import GraphEngineError
@@ -36,6 +42,9 @@ REST = """
 """
 
 
+MODULES = "data init layers metrics optim schedules zoo"
+
+
 def public() -> dict[str, object]:
     return {name: value for name, value in vars(ge).items() if not name.startswith("_")}
 
@@ -46,10 +55,45 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_the_submodules_that_users_name_are_there() -> None:
-    assert all(
-        isinstance(getattr(ge, name), types.ModuleType)
-        for name in ("data", "init", "layers", "optim", "schedules", "zoo")
-    )
+    assert all(isinstance(getattr(ge, name), types.ModuleType) for name in MODULES.split())
+
+
+def test_dir_lists_what_is_public_and_nothing_else() -> None:
+    listed = set(python("import graphengine as ge; print(*dir(ge))").split())
+    assert listed == {*OPS.split(), *ERRORS.split(), *REST.split(), *MODULES.split()}
+    for module in (ge.init, ge.optim, ge.schedules, ge.layers, ge.data, ge.zoo, ge.metrics):
+        assert dir(module) == sorted(module.__all__)
+
+
+def test_a_typed_script_of_a_user_runs_and_passes_pyright() -> None:
+    """Mypy checks the script with the package; pyright is asked where it is installed."""
+    script = Path(__file__).with_name("user_script.py")
+    subprocess.run([sys.executable, script], check=True)
+    if pyright := shutil.which("pyright"):
+        done = subprocess.run([pyright, "--pythonpath", sys.executable, script], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_help_on_a_configuration_is_about_it_alone() -> None:
+    told = pydoc.render_doc(ge.Adam, renderer=pydoc.plaintext)
+    assert len(told.splitlines()) < 60
+    assert "Adam(learning_rate: " in told
+    assert "model_" not in told
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ge.SGD(0.1, mommentum=0.9), "SGD: there is no argument 'mommentum'; did you mean 'momentum'?"),
+        (lambda: ge.SGD(), "SGD: learning_rate is missing"),
+        (lambda: ge.SGD(0.1, 0.9, False, 0.0, 1.0), "SGD takes learning_rate, momentum, nesterov, weight_decay by"),
+        (lambda: ge.SGD(0.1, learning_rate=0.1), "SGD: learning_rate is given both by position and by name"),
+        (lambda: ge.init.Normal(-1.0), "Normal: std: Input should be greater than or equal to 0 (was -1.0)"),
+    ],
+)
+def test_wrong_arguments_of_a_configuration_name_the_argument(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ge.AttributeValueError, match=re.escape(message)):
+        make()
 
 
 def test_every_public_name_is_documented() -> None:

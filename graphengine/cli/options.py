@@ -11,6 +11,7 @@ from graphengine.cli.files import read_arrays
 from graphengine.errors import SpecError
 from graphengine.ir.graph import Graph
 from graphengine.ir.op import Array
+from graphengine.ir.tagged import arguments
 from graphengine.ir.training import Training
 
 __all__ = ["sizes_of", "training_of", "validation_of"]
@@ -26,7 +27,8 @@ def training_of(graph: Graph, learning_rate: float | None = None, **changes: int
     fields = dict(graph.training) | {name: value for name, value in changes.items() if value is not None}
     if learning_rate is not None:
         optimizer = graph.training.optimizer
-        fields["optimizer"] = type(optimizer)(**{**dict(optimizer), "learning_rate": learning_rate})
+        settings = {name: getattr(optimizer, name) for name in arguments(type(optimizer))}
+        fields["optimizer"] = type(optimizer)(**{**settings, "learning_rate": learning_rate})
     return Training(**fields)
 
 

@@ -6,3 +6,5 @@ from graphengine.data.split import Split
 from graphengine.data.text import Alphabet, python_topics, windows
 
 __all__ = ["FASHION_CLASSES", "Alphabet", "Split", "digits", "fashion_mnist", "python_topics", "windows"]
+
+__dir__ = __all__.copy

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -18,12 +18,29 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from graphengine.errors import AttributeValueError
 from graphengine.ir.array import ExactFloat, fitted
 from graphengine.ir.op import Array
-from graphengine.ir.tagged import Tagged
+from graphengine.ir.tagged import Settings
+
+__all__ = [
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "Initializer",
+    "LSTMBias",
+    "Normal",
+    "Ones",
+    "Orthogonal",
+    "Uniform",
+    "Zeros",
+]
+
+__dir__ = __all__.copy
 
 Size = tuple[int, ...]
 
 
-class Initializer(Tagged):
+class Initializer(Settings):
     """A rule for the first value of a parameter."""
 
     def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
@@ -46,7 +63,7 @@ AnyInitializer = Annotated[SerializeAsAny[Initializer], BeforeValidator(Initiali
 class Zeros(Initializer):
     """All elements 0."""
 
-    kind: Literal["zeros"] = "zeros"
+    kind: Literal["zeros"] = Field(default="zeros", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         return np.zeros(shape)
@@ -55,7 +72,7 @@ class Zeros(Initializer):
 class Ones(Initializer):
     """All elements 1."""
 
-    kind: Literal["ones"] = "ones"
+    kind: Literal["ones"] = Field(default="ones", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         return np.ones(shape)
@@ -64,11 +81,8 @@ class Ones(Initializer):
 class Constant(Initializer):
     """All elements `value`."""
 
-    kind: Literal["constant"] = "constant"
+    kind: Literal["constant"] = Field(default="constant", init=False)
     value: ExactFloat
-
-    def __init__(self, value: float, **fields: Any) -> None:
-        super().__init__(**{"value": value, **fields})
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         return np.full(shape, self.value)
@@ -77,7 +91,7 @@ class Constant(Initializer):
 class Seed(Initializer):
     """All elements the seed itself, modulo 2^63: the key of the random numbers that are drawn while running."""
 
-    kind: Literal["seed"] = "seed"
+    kind: Literal["seed"] = Field(default="seed", init=False)
 
     def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
         return np.full(shape, seed % 2**63, dtype=dtype)
@@ -86,8 +100,8 @@ class Seed(Initializer):
 class Normal(Initializer):
     """Elements drawn from N(mean, std^2)."""
 
-    kind: Literal["normal"] = "normal"
-    mean: float = 0.0
+    kind: Literal["normal"] = Field(default="normal", init=False)
+    mean: float = Field(default=0.0, kw_only=True)
     std: float = Field(default=1.0, ge=0)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
@@ -97,7 +111,7 @@ class Normal(Initializer):
 class Uniform(Initializer):
     """Elements drawn from [low, high)."""
 
-    kind: Literal["uniform"] = "uniform"
+    kind: Literal["uniform"] = Field(default="uniform", init=False)
     low: float = -1.0
     high: float = 1.0
 
@@ -110,7 +124,7 @@ class Uniform(Initializer):
 class GlorotUniform(Initializer):
     """Elements drawn from [-r, r), r = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
 
-    kind: Literal["glorot_uniform"] = "glorot_uniform"
+    kind: Literal["glorot_uniform"] = Field(default="glorot_uniform", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         radius = math.sqrt(6 / max(1, sum(fans(shape))))
@@ -120,7 +134,7 @@ class GlorotUniform(Initializer):
 class GlorotNormal(Initializer):
     """Elements drawn from N(0, 2 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 12)."""
 
-    kind: Literal["glorot_normal"] = "glorot_normal"
+    kind: Literal["glorot_normal"] = Field(default="glorot_normal", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         return generator.normal(0, math.sqrt(2 / max(1, sum(fans(shape)))), shape)
@@ -129,7 +143,7 @@ class GlorotNormal(Initializer):
 class HeUniform(Initializer):
     """Elements drawn from [-r, r), r = sqrt(6 / fan_in) (He et al. 2015, eq. 10, as a uniform law of that variance)."""
 
-    kind: Literal["he_uniform"] = "he_uniform"
+    kind: Literal["he_uniform"] = Field(default="he_uniform", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         radius = math.sqrt(6 / max(1, fans(shape)[0]))
@@ -139,7 +153,7 @@ class HeUniform(Initializer):
 class HeNormal(Initializer):
     """Elements drawn from N(0, 2 / fan_in) (He et al. 2015, eq. 10)."""
 
-    kind: Literal["he_normal"] = "he_normal"
+    kind: Literal["he_normal"] = Field(default="he_normal", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         return generator.normal(0, math.sqrt(2 / max(1, fans(shape)[0])), shape)
@@ -151,7 +165,7 @@ class Orthogonal(Initializer):
     The shape is read as a matrix with the last axis as its columns; it needs at least two axes.
     """
 
-    kind: Literal["orthogonal"] = "orthogonal"
+    kind: Literal["orthogonal"] = Field(default="orthogonal", init=False)
     gain: float = 1.0
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
@@ -170,7 +184,7 @@ class LSTMBias(Initializer):
     The shape has one axis, which 4 divides.
     """
 
-    kind: Literal["lstm_bias"] = "lstm_bias"
+    kind: Literal["lstm_bias"] = Field(default="lstm_bias", init=False)
 
     def sample(self, generator: np.random.Generator, shape: Size) -> Array:
         if len(shape) != 1 or shape[0] % 4:

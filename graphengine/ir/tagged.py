@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, Signature
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import PydanticCustomError
+from typing_extensions import dataclass_transform
 
 from graphengine.errors import AttributeValueError
+from graphengine.ir.names import did_you_mean
 
 
 class Configuration(BaseModel):
@@ -27,7 +30,7 @@ class Configuration(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise AttributeValueError(f"{type(self).__name__}: {first_fault(error)}") from None
+            raise AttributeValueError(f"{type(self).__name__}: {_first_fault(error, arguments(type(self)))}") from None
 
     @classmethod
     def from_json_text(cls, fields: str, given: Mapping[str, object] | None = None) -> Self:
@@ -50,7 +53,7 @@ class Tagged(Configuration):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        if Tagged in cls.__bases__:
+        if cls.__base__.__module__ == __name__:  # the root of a family
             cls.registry = {}
         kind = cls.model_fields["kind"].default
         if not isinstance(kind, str):
@@ -83,10 +86,84 @@ class Tagged(Configuration):
         return {"kind": self.kind, **handler(self)}
 
 
-def first_fault(error: ValidationError) -> str:
+class _SettingsType(type(BaseModel)):  # type: ignore[misc]  # the metaclass is not public in pydantic
+    """Shows of a class what is its own: `help` and completion do not list pydantic's methods."""
+
+    def __dir__(cls) -> list[str]:
+        own = {k: v for base in cls.__mro__[: cls.__mro__.index(Settings)] for k, v in vars(base).items()}
+        return [
+            *arguments(cls),
+            *(name for name in own if callable(own[name]) and not name.startswith(("_", "model_"))),
+        ]
+
+    @property
+    def __signature__(cls) -> Signature:
+        hints, fields = get_type_hints(cls), cls.model_fields
+        return Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.KEYWORD_ONLY if fields[name].kw_only else Parameter.POSITIONAL_OR_KEYWORD,
+                    annotation=hints[name],
+                    default=Parameter.empty if fields[name].is_required() else fields[name].default,
+                )
+                for name in arguments(cls)
+            ]
+        )
+
+    @__signature__.setter
+    def __signature__(cls, _: object) -> None:
+        """Pydantic's own has keywords only, and `kind` among them."""
+
+
+if TYPE_CHECKING:
+
+    @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
+    class Settings:
+        """What type checkers see of the class below: fields, also by position, and not pydantic's own keywords."""
+
+        registry: ClassVar[dict[str, type[Any]]]
+        kind: str = Field(init=False)
+
+        @classmethod
+        def of_kind(cls, value: Any) -> Self:
+            """An instance from {"kind": ..., fields}."""
+
+        def model_dump(self, **how: Any) -> dict[str, Any]:
+            """The fields as JSON values."""
+
+else:
+
+    class Settings(Tagged, metaclass=_SettingsType):
+        """A tagged configuration whose fields are given by name, or by position in the order of declaration."""
+
+        def __init__(self, *values: Any, **fields: Any) -> None:
+            cls, known = type(self).__name__, type(self).model_fields
+            names = [name for name in arguments(type(self)) if not known[name].kw_only]
+            if len(values) > len(names):
+                raise AttributeValueError(
+                    f"{cls} takes {', '.join(names)} by position, and {len(values)} values are given"
+                )
+            twice = fields.keys() & names[: len(values)]
+            if twice:
+                raise AttributeValueError(f"{cls}: {min(twice)} is given both by position and by name")
+            super().__init__(**dict(zip(names, values, strict=False)), **fields)
+
+
+def arguments(cls: type[Any]) -> list[str]:
+    """The names of the fields that a user gives, those that have no position last."""
+    fields = cls.model_fields
+    return sorted((name for name in fields if name != "kind"), key=lambda name: bool(fields[name].kw_only))
+
+
+def _first_fault(error: ValidationError, known: Sequence[str]) -> str:
     """The first thing that pydantic found wrong, as one line: field, what is wrong, the value."""
     fault = error.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "missing":
+        return f"{place} is missing"
+    if fault["type"] == "extra_forbidden":
+        return f"there is no argument {place!r}{did_you_mean(place, known)}"
     value = repr(fault["input"])
     value = value if len(value) <= 60 else value[:57] + "..."
     return f"{place + ': ' if place else ''}{fault['msg'].removeprefix('Value error, ')} (was {value})"

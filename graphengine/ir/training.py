@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from graphengine.ir.tagged import Configuration, Tagged
+from graphengine.ir.tagged import Configuration, Settings
 
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
     from graphengine.ir.node import Node
 
 
-class Schedule(Tagged):
+class Schedule(Settings):
     """A rule for alpha_t, the learning rate at step t = 0, 1, 2, ...; members stand in `optim/schedules.py`."""
 
     def at(self, step: Node) -> Node:
@@ -25,7 +25,7 @@ class Schedule(Tagged):
         raise NotImplementedError
 
 
-class Optimizer(Tagged):
+class Optimizer(Settings):
     """A rule that makes next weights out of weights and gradients; members stand in `optim/rules.py`."""
 
     def emit(self, graph: Graph, gradients: dict[Node, Node]) -> None:

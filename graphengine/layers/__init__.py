@@ -29,3 +29,5 @@ __all__ = [
     "sinusoidal_positions",
     "transformer_block",
 ]
+
+__dir__ = __all__.copy

@@ -10,20 +10,19 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.tagged import Tagged
+from graphengine.ir.tagged import Settings
 from graphengine.ops.broadcast import sum
 from graphengine.ops.compare import abs, clip, logical_and, maximum, where
 from graphengine.ops.elementwise import sqrt, square
 from graphengine.ops.reduce import max
 from graphengine.optim.emission import Emission, as_dtype
-from graphengine.optim.positional import Positional
 
 __all__ = ["AnyClip", "Clip", "ClipByGlobalNorm", "ClipByValue"]
 
 Limit = Annotated[float, Field(gt=0)]
 
 
-class Clip(Tagged):
+class Clip(Settings):
     """A rule that bounds gradients."""
 
     def emit(self, gradients: dict[Node, Node], emission: Emission) -> dict[Node, Node]:
@@ -34,10 +33,10 @@ class Clip(Tagged):
 AnyClip = Annotated[SerializeAsAny[Clip], BeforeValidator(Clip.of_kind)]
 
 
-class ClipByValue(Positional, Clip):
+class ClipByValue(Clip):
     """Every element of a gradient brought into [-limit, limit]."""
 
-    kind: Literal["by_value"] = "by_value"
+    kind: Literal["by_value"] = Field(default="by_value", init=False)
     limit: Limit
 
     def emit(self, gradients: dict[Node, Node], emission: Emission) -> dict[Node, Node]:
@@ -48,14 +47,14 @@ class ClipByValue(Positional, Clip):
         return clipped
 
 
-class ClipByGlobalNorm(Positional, Clip):
+class ClipByGlobalNorm(Clip):
     """All gradients scaled by min(1, limit / norm), norm being that of all of them as one vector (Pascanu et al. 2013).
 
     Squares are summed in float64, which those of a float32 fit; beside a float64, gradients are first divided by the
     greatest of all. Gradients that are all 0 stay so.
     """
 
-    kind: Literal["by_global_norm"] = "by_global_norm"
+    kind: Literal["by_global_norm"] = Field(default="by_global_norm", init=False)
     limit: Limit
 
     def emit(self, gradients: dict[Node, Node], emission: Emission) -> dict[Node, Node]:

@@ -20,7 +20,6 @@ from graphengine.ops.compare import maximum
 from graphengine.ops.elementwise import moved, sqrt, square
 from graphengine.optim.clip import AnyClip
 from graphengine.optim.emission import Emission
-from graphengine.optim.positional import Positional
 from graphengine.optim.schedules import LearningRate
 
 __all__ = ["GD", "SGD", "Adagrad", "Adam", "AdamW", "RMSProp"]
@@ -30,11 +29,11 @@ NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Rule(Positional, Optimizer):
+class Rule(Optimizer):
     """What the optimizers share: the learning rate, the clipping, and the walk over the parameters."""
 
     learning_rate: LearningRate
-    clip: AnyClip | None = None
+    clip: AnyClip | None = Field(default=None, kw_only=True)
 
     def emit(self, graph: Graph, gradients: dict[Node, Node]) -> None:
         emission = Emission(graph)
@@ -53,7 +52,7 @@ class Rule(Positional, Optimizer):
 class GD(Rule):
     """Gradient descent, w <- w - alpha_t g, for the gradient over the full batch (Cauchy 1847)."""
 
-    kind: Literal["gd"] = "gd"
+    kind: Literal["gd"] = Field(default="gd", init=False)
 
     def next(self, w: Node, g: Node, emission: Emission) -> Node:
         return w - g * emission.alpha(self.learning_rate, w.dtype)
@@ -71,7 +70,7 @@ class SGD(Rule):
     v is 0 at first and stands in the state `w.velocity`.
     """
 
-    kind: Literal["sgd"] = "sgd"
+    kind: Literal["sgd"] = Field(default="sgd", init=False)
     momentum: Fraction = 0.0
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
@@ -137,7 +136,7 @@ class Adam(AdamRule):
     w - a m / (sqrt(v) + e), a = alpha_t sqrt(1 - beta2^n) / (1 - beta1^n) and e = epsilon sqrt(1 - beta2^n).
     """
 
-    kind: Literal["adam"] = "adam"
+    kind: Literal["adam"] = Field(default="adam", init=False)
 
 
 class AdamW(AdamRule):
@@ -147,7 +146,7 @@ class AdamW(AdamRule):
     own lambda is alpha * weight_decay, where its eta_t is alpha_t / alpha.
     """
 
-    kind: Literal["adamw"] = "adamw"
+    kind: Literal["adamw"] = Field(default="adamw", init=False)
     weight_decay: NonNegative = 0.01
 
     def decayed(self, w: Node, emission: Emission) -> Node:
@@ -167,7 +166,7 @@ class RMSProp(Rule):
     All are 0 at first; they stand in the states `w.mean_square`, `w.mean` and `w.velocity`.
     """
 
-    kind: Literal["rmsprop"] = "rmsprop"
+    kind: Literal["rmsprop"] = Field(default="rmsprop", init=False)
     learning_rate: LearningRate = 0.001
     decay: Fraction = 0.9
     epsilon: Positive = 1e-8
@@ -193,7 +192,7 @@ class Adagrad(Rule):
     s is `initial_accumulator` at first and stands in the state `w.sum_square`.
     """
 
-    kind: Literal["adagrad"] = "adagrad"
+    kind: Literal["adagrad"] = Field(default="adagrad", init=False)
     learning_rate: LearningRate = 0.01
     initial_accumulator: NonNegative = 0.0
     epsilon: Positive = 1e-10

@@ -20,7 +20,6 @@ from graphengine.ir.node import Node
 from graphengine.ir.training import Schedule
 from graphengine.ops.compare import maximum, minimum, where
 from graphengine.ops.elementwise import floor, sin, square
-from graphengine.optim.positional import Positional
 
 __all__ = [
     "Constant",
@@ -33,6 +32,8 @@ __all__ = [
     "Warmup",
     "as_schedule",
 ]
+
+__dir__ = __all__.copy
 
 
 def _rate(value: Any) -> float | Schedule:
@@ -51,10 +52,10 @@ Factor = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
 
 
-class Constant(Positional, Schedule):
+class Constant(Schedule):
     """alpha_t = alpha."""
 
-    kind: Literal["constant"] = "constant"
+    kind: Literal["constant"] = Field(default="constant", init=False)
     alpha: Rate
 
     def at(self, step: Node) -> Node:
@@ -64,10 +65,10 @@ class Constant(Positional, Schedule):
         return self.alpha
 
 
-class StepDecay(Positional, Schedule):
+class StepDecay(Schedule):
     """alpha_t = initial * factor^floor(t / every): a stair."""
 
-    kind: Literal["step_decay"] = "step_decay"
+    kind: Literal["step_decay"] = Field(default="step_decay", init=False)
     initial: Rate
     factor: Factor
     every: Steps
@@ -79,10 +80,10 @@ class StepDecay(Positional, Schedule):
         return self.initial * self.factor ** (t // self.every)
 
 
-class ExponentialDecay(Positional, Schedule):
+class ExponentialDecay(Schedule):
     """alpha_t = initial * rate^(t / every), without stairs."""
 
-    kind: Literal["exponential_decay"] = "exponential_decay"
+    kind: Literal["exponential_decay"] = Field(default="exponential_decay", init=False)
     initial: Rate
     rate: Factor
     every: Steps = 1
@@ -94,10 +95,10 @@ class ExponentialDecay(Positional, Schedule):
         return self.initial * math.pow(self.rate, t / self.every)
 
 
-class InverseTimeDecay(Positional, Schedule):
+class InverseTimeDecay(Schedule):
     """alpha_t = initial / (1 + rate * t): the sum diverges, that of the squares does not (Robbins and Monro 1951)."""
 
-    kind: Literal["inverse_time_decay"] = "inverse_time_decay"
+    kind: Literal["inverse_time_decay"] = Field(default="inverse_time_decay", init=False)
     initial: Rate
     rate: Rate
 
@@ -108,13 +109,13 @@ class InverseTimeDecay(Positional, Schedule):
         return self.initial / (1.0 + self.rate * t)
 
 
-class CosineDecay(Positional, Schedule):
+class CosineDecay(Schedule):
     """alpha_t = final + (initial - final) * (1 + cos(pi * min(t, steps) / steps)) / 2.
 
     Half a wave, without restarts (Loshchilov and Hutter 2017, eq. 5); after `steps` it stays at `final`.
     """
 
-    kind: Literal["cosine_decay"] = "cosine_decay"
+    kind: Literal["cosine_decay"] = Field(default="cosine_decay", init=False)
     initial: Rate
     steps: Steps
     final: Rate = 0.0
@@ -133,14 +134,14 @@ class CosineDecay(Positional, Schedule):
         return step * quarter, (self.steps - step) * quarter
 
 
-class Warmup(Positional, Schedule):
+class Warmup(Schedule):
     """A line up to the start of another schedule, then that one (Goyal et al. 2017, section 2.2).
 
     alpha_t = then_0 * (t + 1) / steps for t < steps, so that no step is wasted on a rate of 0; then_(t - steps) after.
     `then` may be a number, which stands for a constant rate.
     """
 
-    kind: Literal["warmup"] = "warmup"
+    kind: Literal["warmup"] = Field(default="warmup", init=False)
     steps: Steps
     then: LearningRate
 
@@ -153,10 +154,10 @@ class Warmup(Positional, Schedule):
         return as_schedule(self.then).value(since) * min((t + 1.0) / self.steps, 1.0)
 
 
-class Piecewise(Positional, Schedule):
+class Piecewise(Schedule):
     """alpha_t = values[i] for boundaries[i-1] <= t < boundaries[i]: one value more than boundaries, which ascend."""
 
-    kind: Literal["piecewise"] = "piecewise"
+    kind: Literal["piecewise"] = Field(default="piecewise", init=False)
     boundaries: tuple[Steps, ...]
     values: tuple[Rate, ...]
 

@@ -23,6 +23,8 @@ from graphengine.train.data import batch_axis, has_examples
 
 __all__ = ["Metric", "accuracy", "confusion_matrix", "mean_absolute_error", "mean_squared_error"]
 
+__dir__ = __all__.copy
+
 Measure = Callable[[Array, Array], float]
 
 

@@ -35,3 +35,5 @@ __all__ = [
     "perceptron",
     "three_layer",
 ]
+
+__dir__ = __all__.copy

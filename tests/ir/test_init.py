@@ -114,7 +114,7 @@ def test_every_rule_draws_for_empty_shapes_and_scalars(kind: str, shape: tuple[i
     [
         (ge.init.Normal, {"std": -1.0}, "Normal: std: .* greater than or equal to 0"),
         (ge.init.Normal, {"std": math.nan}, "Normal: std: .* finite"),
-        (ge.init.Normal, {"sdt": 1.0}, "Normal: sdt: Extra inputs"),
+        (ge.init.Normal, {"sdt": 1.0}, "Normal: there is no argument .sdt.; did you mean .std."),
         (ge.init.Constant, {"value": "x"}, "Constant: value: .* valid number"),
     ],
 )

@@ -285,9 +285,9 @@ def test_rate_reads_in_json_as_a_number_or_as_an_object() -> None:
 def test_fields_may_be_given_by_position() -> None:
     assert ge.SGD(0.1) == ge.SGD(learning_rate=0.1)
     assert ge.ClipByValue(2.0) == ge.ClipByValue(limit=2.0)
-    with pytest.raises(TypeError, match="learning_rate is given both by position and by name"):
+    with pytest.raises(AttributeValueError, match="learning_rate is given both by position and by name"):
         ge.SGD(0.1, learning_rate=0.1)
-    with pytest.raises(TypeError, match="ClipByValue takes limit, and 2 values are given"):
+    with pytest.raises(AttributeValueError, match="ClipByValue takes limit by position, and 2 values are given"):
         ge.ClipByValue(1.0, 2.0)
 
 
@@ -300,12 +300,12 @@ def test_fields_may_be_given_by_position() -> None:
         (lambda: ge.SGD(learning_rate="0.1"), r"SGD: learning_rate: .*\(was '0.1'\)"),
         (lambda: ge.SGD(learning_rate=True), r"SGD: learning_rate: .*\(was True\)"),
         (lambda: ge.SGD(learning_rate={"kind": "steps"}), "no kind 'steps'; there are constant, cosine_decay"),
-        (lambda: ge.SGD(), r"SGD: learning_rate: Field required"),
+        (lambda: ge.SGD(), r"SGD: learning_rate is missing"),
         (lambda: ge.SGD(learning_rate=0.1, momentum=1.0), r"SGD: momentum: .*less than 1 \(was 1.0\)"),
         (lambda: ge.SGD(learning_rate=0.1, nesterov=True), "SGD: nesterov: nesterov needs a momentum above 0"),
         (lambda: ge.SGD(learning_rate=0.1, weight_decay=-1.0), r"SGD: weight_decay: .*\(was -1.0\)"),
-        (lambda: ge.SGD(learning_rate=0.1, speed=3), r"SGD: speed: Extra inputs"),
-        (lambda: ge.GD(learning_rate=0.1, momentum=0.9), r"GD: momentum: Extra inputs"),
+        (lambda: ge.SGD(learning_rate=0.1, speed=3), r"SGD: there is no argument .speed."),
+        (lambda: ge.GD(learning_rate=0.1, momentum=0.9), r"GD: there is no argument .momentum."),
         (lambda: ge.Adam(beta1=1.0), r"Adam: beta1: .*\(was 1.0\)"),
         (lambda: ge.Adam(beta2=-0.1), r"Adam: beta2: .*\(was -0.1\)"),
         (lambda: ge.Adam(epsilon=0.0), r"Adam: epsilon: .*greater than 0 \(was 0.0\)"),
