@@ -61,10 +61,11 @@ def gradcheck(
     tolerance: float = 1e-6,
     samples: int = 200,
 ) -> GradCheck:
-    """Hold the compiled gradients of `loss` against central differences, and raise GradientError where they differ.
+    """Compare the compiled gradients of `loss` with central differences; returns the differences found.
 
     The check runs on a float64 twin of the graph, whatever its dtype. At most `samples` elements of each leaf, drawn
     from `seed`, are checked. Feeds should keep away from kinks (0 of relu, ties of max).
+    Raises GradientError where they differ by more than `tolerance`, relative; FeedError for feeds that do not fit.
     """
     twin = in_float64(graph)
     twin.outputs = {"loss": _find(twin, loss)}

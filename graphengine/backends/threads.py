@@ -34,7 +34,7 @@ def set_threads(count: int) -> None:
     count: from 1 to 256. It holds from the next run on, for every executable. A program that has run before is cut for
     the number of threads of that time: it is computed by fewer of them, but not by more. Results depend in their last
     bits on the number of threads that BLAS has.
-    Raises ValueRangeError for any other count.
+    Returns nothing. Raises ValueRangeError for any other count.
     """
     whole = operator.index(count) if hasattr(count, "__index__") and not isinstance(count, bool) else 0
     if not 1 <= whole <= MOST_THREADS:

@@ -30,11 +30,13 @@ _WHITE = np.float32(255)
 
 
 def fashion_mnist(folder: str | os.PathLike[str] | None = None) -> Split:
-    """The pictures, split 60,000 to 10,000 as they come: `pixels`, float32[n, 784] in [0, 1], and `label`, int64[n].
+    """Fashion-MNIST: returns 60,000 images to train on and 10,000 held back: `pixels`, float32[n, 784] in [0, 1], and
+    `label`, int64[n].
 
     The files are read from `folder`; left out, from the folder that the environment variable GRAPHENGINE_FASHION_MNIST
     names, or else from where the Debian package puts them. They may be gzipped or not. Raises TrainingError if a file
-    is not there or not what it should be.
+    is missing or malformed.
+    Source: Xiao et al. 2017.
     """
     place = Path(folder or os.environ.get(_VARIABLE) or _FOLDER)
     return Split(*(_part(place, name) for name in _PARTS))

@@ -41,6 +41,8 @@ def python_topics(held_out: float = 0.1) -> tuple[str, str]:
     """The topics of Python's `help()`, one after another by name: the text to train on, and the last part, held out.
 
     The text is that of the Python that runs, so it differs a little between versions of Python.
+
+    held_out: the fraction held out. Raises TrainingError if this Python has no such text. It returns (train, held out).
     """
     try:
         from pydoc_data.topics import topics
@@ -52,10 +54,10 @@ def python_topics(held_out: float = 0.1) -> tuple[str, str]:
 
 
 def windows(numbers: Array, length: int, stride: int | None = None) -> dict[str, Array]:
-    """Stretches of a text, and what follows each character in them: `characters` and `next`, int64[n, length].
+    """Windows of a text, and what follows each character: returns `characters` and `next`, int64[n, length].
 
-    Stretches start every `stride` characters, by default every `length`, so that they do not overlap; what is left at
-    the end and does not fill a stretch is dropped. Raises TrainingError if the text is shorter than one stretch.
+    A window starts every `stride` characters, by default every `length`; a rest that does not fill one is dropped.
+    Raises TrainingError if the text is shorter than one window.
     """
     if len(numbers) <= length:
         raise TrainingError(f"a text of {len(numbers)} characters has no stretch of {length} with what follows it")

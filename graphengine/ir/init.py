@@ -41,7 +41,7 @@ Size = tuple[int, ...]
 
 
 class Initializer(Settings):
-    """A rule for the first value of a parameter."""
+    """A rule for the first value of a parameter: a function of seed, name, shape and dtype."""
 
     def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
         """The array that this rule gives the parameter `name` under `seed`."""
@@ -61,7 +61,7 @@ AnyInitializer = Annotated[SerializeAsAny[Initializer], BeforeValidator(Initiali
 
 
 class Zeros(Initializer):
-    """All elements 0."""
+    """All elements 0. Raises nothing."""
 
     kind: Literal["zeros"] = Field(default="zeros", init=False)
 
@@ -70,7 +70,7 @@ class Zeros(Initializer):
 
 
 class Ones(Initializer):
-    """All elements 1."""
+    """All elements 1. Raises nothing."""
 
     kind: Literal["ones"] = Field(default="ones", init=False)
 
@@ -79,7 +79,7 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """All elements `value`."""
+    """All elements `value`. Raises AttributeValueError for a value that the dtype does not hold."""
 
     kind: Literal["constant"] = Field(default="constant", init=False)
     value: ExactFloat
@@ -98,7 +98,11 @@ class Seed(Initializer):
 
 
 class Normal(Initializer):
-    """Elements drawn from N(mean, std^2)."""
+    """Elements drawn from N(mean, std^2). Raises AttributeValueError unless 0 <= std.
+
+    >>> ge.init.Normal(0.1).std
+    0.1
+    """
 
     kind: Literal["normal"] = Field(default="normal", init=False)
     mean: float = Field(default=0.0, kw_only=True)
@@ -109,7 +113,7 @@ class Normal(Initializer):
 
 
 class Uniform(Initializer):
-    """Elements drawn from [low, high)."""
+    """Elements drawn from [low, high). When it draws, raises AttributeValueError unless low <= high."""
 
     kind: Literal["uniform"] = Field(default="uniform", init=False)
     low: float = -1.0
@@ -122,7 +126,10 @@ class Uniform(Initializer):
 
 
 class GlorotUniform(Initializer):
-    """Elements drawn from [-r, r), r = sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16)."""
+    """Elements drawn from [-r, r), r = sqrt(6 / (fan_in + fan_out)). Raises nothing.
+
+    Source: Glorot and Bengio 2010, eq. 16.
+    """
 
     kind: Literal["glorot_uniform"] = Field(default="glorot_uniform", init=False)
 
@@ -132,7 +139,10 @@ class GlorotUniform(Initializer):
 
 
 class GlorotNormal(Initializer):
-    """Elements drawn from N(0, 2 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 12)."""
+    """Elements drawn from N(0, 2 / (fan_in + fan_out)). Raises nothing.
+
+    Source: Glorot and Bengio 2010, eq. 12.
+    """
 
     kind: Literal["glorot_normal"] = Field(default="glorot_normal", init=False)
 
@@ -141,7 +151,10 @@ class GlorotNormal(Initializer):
 
 
 class HeUniform(Initializer):
-    """Elements drawn from [-r, r), r = sqrt(6 / fan_in) (He et al. 2015, eq. 10, as a uniform law of that variance)."""
+    """Elements drawn from [-r, r), r = sqrt(6 / fan_in): uniform, of the variance of `HeNormal`. Raises nothing.
+
+    Source: He et al. 2015, eq. 10.
+    """
 
     kind: Literal["he_uniform"] = Field(default="he_uniform", init=False)
 
@@ -151,7 +164,10 @@ class HeUniform(Initializer):
 
 
 class HeNormal(Initializer):
-    """Elements drawn from N(0, 2 / fan_in) (He et al. 2015, eq. 10)."""
+    """Elements drawn from N(0, 2 / fan_in). Raises nothing.
+
+    Source: He et al. 2015, eq. 10.
+    """
 
     kind: Literal["he_normal"] = Field(default="he_normal", init=False)
 
@@ -160,9 +176,10 @@ class HeNormal(Initializer):
 
 
 class Orthogonal(Initializer):
-    """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al. 2014).
+    """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer.
 
-    The shape is read as a matrix with the last axis as its columns; it needs at least two axes.
+    The last axis of the shape gives the columns. When it draws, raises AttributeValueError for less than two axes.
+    Source: Saxe et al. 2014.
     """
 
     kind: Literal["orthogonal"] = Field(default="orthogonal", init=False)
@@ -179,9 +196,10 @@ class Orthogonal(Initializer):
 
 
 class LSTMBias(Initializer):
-    """The bias of an lstm's gates i, f, g, o: 1 for f, so that a new cell remembers, else 0 (Gers et al. 2000).
+    """The bias of an LSTM's gates i, f, g, o: 1 for f, so that a new cell remembers, else 0.
 
-    The shape has one axis, which 4 divides.
+    When it draws, raises AttributeValueError unless the shape is one axis, divisible by 4.
+    Source: Gers et al. 2000.
     """
 
     kind: Literal["lstm_bias"] = Field(default="lstm_bias", init=False)

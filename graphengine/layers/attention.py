@@ -36,17 +36,21 @@ def multi_head_attention(
     bias: bool = True,
     block: int | None = None,
 ) -> Node:
-    """What `x`, [..., time, units], finds in itself, or in `context`, [..., source, features], by so many `heads`.
+    """Multi-head attention of x, as queries, to x itself or to `context`, as keys and values.
 
-    Queries, keys and values are linear maps to so many units, of which every head has an equal share, and an attention
-    of its own; the result, [..., time, units], is a linear map of what all of them find. `mask`, of bools, True where a
-    query sees a key, broadcasts to [..., heads, time, source]: one of padding is [batch, 1, 1, source]. For `causal`
-    and `block` see `ge.attention`. A row of the context that nobody sees is not read. A row of x that is hidden as a
-    key is still a query, with a result of its own; where it may hold infinities or NaN, give `ge.mask(x, real)` for x.
+        head_i = attention(x Wq_i, context Wk_i, context Wv_i),    y = [head_1, ..., head_heads] Wo
 
-    The maps are `name.qkv.weight`, [units, 3 * units], queries first, then keys; with a context they are
-    `name.query.weight`, [units, units], and `name.key_value.weight`, [features, 2 * units]. The last is
-    `name.output.weight`, [units, units]. Heads stand side by side. Each map has a `.bias`, unless `bias` is False.
+    x: floats [..., time, units]; context: floats [..., source, features]; returns [..., time, units]. `mask`: bools
+    that broadcast to [..., heads, time, source], True where a query sees a key; one of padding is [batch, 1, 1,
+    source]. For `causal` and `block` see `ge.attention`. A hidden row of the context is not read. A hidden row of x is
+    still a query: where it may hold infinities or NaN, give `ge.mask(x, real)` for x.
+
+    Parameters: `name.qkv.weight` [units, 3 * units] (queries, keys, values), or with a context `name.query.weight`
+    [units, units] and `name.key_value.weight` [features, 2 * units]; `name.output.weight` [units, units]; each with a
+    `.bias` unless `bias` is False.
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for heads that do not divide
+    units.
+    Source: Vaswani et al. 2017, section 3.2.2.
     """
     name = name or free_name(x.graph, "multi_head_attention")
     given = [node for node in (x, context, mask) if isinstance(node, Node)]
@@ -77,12 +81,16 @@ def transformer_block(
     activation: Activation = gelu,
     block: int | None = None,
 ) -> Node:
-    """h = x + attention(norm(x)), then h + dense(activation(dense(norm(h)))), for x and the result [..., time, units].
+    """Transformer block: h = x + attention(norm(x)), then h + dense(activation(dense(norm(h)))).
 
-    The norms are layer norms, ahead of what they are for (Xiong et al. 2020); `hidden` is the number of units between
-    the dense layers, and `dropout` the rate at which what is added to x and to h is dropped. The parameters are those
-    of `name.attention_norm`, `name.attention`, `name.hidden_norm`, `name.hidden` and `name.output`. For `mask`, and
-    rows that are padding, see `multi_head_attention`.
+    The norms are layer norms before attention and dense layers. `hidden` is the number of units between the dense
+    layers; `dropout` is the rate at which the two terms that are added are dropped. Parameters: those of
+    `name.attention_norm`, `name.attention`, `name.hidden_norm`, `name.hidden` and `name.output`. For `mask` see
+    `ge.layers.multi_head_attention`.
+
+    x: floats [..., time, units]; returns the type of x.
+    Raises DTypeError, ShapeError or AttributeValueError for operands and sizes that do not fit.
+    Source: Vaswani et al. 2017; norms: Xiong et al. 2020.
     """
     name = name or free_name(x.graph, "transformer_block")
     with declaring("transformer_block", x, name=name):

@@ -41,6 +41,9 @@ def conv2d(
     """`activation(conv2d(x, weight) + bias)`: images [batch, channels, height, width], of so many `channels` out.
 
     `window` is the kernel's size, an int or a pair (height, width); the other arguments are those of `ge.conv2d`.
+
+    x: floats; returns floats of that dtype.
+    Raises DTypeError, ShapeError or AttributeValueError where `ge.conv2d` does, and for sizes below 1.
     """
     name = name or free_name(x.graph, "conv2d")
     static = _static_channels("layers.conv2d", x, 4, channels, groups)
@@ -63,7 +66,11 @@ def conv1d(
     bias: bool = True,
     init: Initializer | None = None,
 ) -> Node:
-    """`activation(conv1d(x, weight) + bias)`: sequences [batch, channels, length], of so many `channels` out."""
+    """`activation(conv1d(x, weight) + bias)`: sequences [batch, channels, length], of so many `channels` out.
+
+    x: floats; returns floats of that dtype.
+    Raises DTypeError, ShapeError or AttributeValueError where `ge.conv1d` does, and for sizes below 1.
+    """
     name = name or free_name(x.graph, "conv1d")
     static = _static_channels("layers.conv1d", x, 3, channels, groups)
     weight = parameter(x, f"{name}.weight", (channels, static // groups, window), init or usual_init(activation))
@@ -89,6 +96,9 @@ def conv2d_transpose(
 
     An element of the result is a sum of channels / groups * window / stride products: that is the fan-in of which He's
     law makes the kernel's first values, or the law of half that variance where no rectifier follows.
+
+    x: floats; returns floats of that dtype.
+    Raises DTypeError, ShapeError or AttributeValueError where `ge.conv2d_transpose` does, and for sizes below 1.
     """
     name = name or free_name(x.graph, "conv2d_transpose")
     static = _static_channels("layers.conv2d_transpose", x, 4, channels, groups)

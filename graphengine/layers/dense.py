@@ -22,11 +22,19 @@ def dense(
     bias: bool = True,
     init: Initializer | None = None,
 ) -> Node:
-    """`activation(x @ weight + bias)`: every one of so many `units` is a function of all features, x's last axis.
+    """Fully connected layer: activation(x @ weight + bias).
 
-    It declares the parameters `name.weight`, [features, units], and, unless left out, `name.bias`, [units], which
-    starts at zeros; the node before the activation is called `name`. Without `init` the weight starts from He's normal
-    law where a rectifier follows, else from Glorot's uniform law. Without `name` the layer is dense_1, dense_2, ...
+    Parameters: `name.weight` [features, units], from He's normal law if `activation` is a rectifier, else from Glorot's
+    uniform law, and, with `bias`, `name.bias` [units], zeros. The node before the activation is `name`; without a name
+    the layer is dense_1, dense_2, ...
+
+    x: floats [..., features]; returns [..., units] of that dtype.
+    Raises DTypeError for other dtypes, ShapeError for a last axis without a known size, AttributeValueError for units
+    below 1.
+
+    >>> graph = ge.Graph("example")
+    >>> print(ge.layers.dense(graph.input("x", ("batch", 3)), 2, activation=ge.relu).type)
+    float32[batch, 2]
     """
     name = name or free_name(x.graph, "dense")
     with declaring("dense", x, name=name):

@@ -19,10 +19,11 @@ __all__ = ["embedding", "learned_positions", "sinusoidal_positions"]
 
 
 def embedding(ids: Node, count: int, units: int, *, name: str | None = None, init: Initializer | None = None) -> Node:
-    """A vector of so many `units` for each of `ids`: integers of any shape, from 0 up to `count`.
+    """Embedding: row ids[...] of the parameter `name.weight` [count, units].
 
-    The vectors are the rows of the parameter `name.weight`, [count, units]. It has the graph's dtype, or float32 where
-    that is no float's. An id that is negative, or not below `count`, raises ValueRangeError when it is fed.
+    ids: integers of any shape; returns [..., units] in the graph's dtype, or in float32 if that is no float.
+    Raises DTypeError for other ids, AttributeValueError for a count or units below 1; when it runs, ValueRangeError for
+    an id that is negative or not below `count`.
     """
     name = name or free_name(ids.graph, "embedding")
     with declaring("embedding", ids, name=name):
@@ -36,10 +37,12 @@ def embedding(ids: Node, count: int, units: int, *, name: str | None = None, ini
 
 
 def learned_positions(x: Node, max_length: int, *, name: str | None = None, init: Initializer | None = None) -> Node:
-    """A vector for each place of `x`, [..., time, units]: the first rows, [time, units], of a table, to be added to x.
+    """Learned position embedding: the first rows [time, units] of the parameter `name.weight` [max_length, units].
 
-    The table is the parameter `name.weight`, [max_length, units]. A longer x is a ShapeError; where the time is named,
-    a longer feed raises ValueRangeError.
+    x: floats [..., time, units]; returns [time, units], to be added to x.
+    Raises DTypeError for other dtypes, ShapeError for a time above `max_length` or an unknown number of units,
+    AttributeValueError for a max_length below 1; when it runs, ValueRangeError for a named time above `max_length`.
+    Source: Gehring et al. 2017.
     """
     name = name or free_name(x.graph, "learned_positions")
     with declaring("learned_positions", x, name=name):
@@ -55,10 +58,11 @@ def learned_positions(x: Node, max_length: int, *, name: str | None = None, init
 
 
 def sinusoidal_positions(x: Node, *, name: str | None = None) -> Node:
-    """A vector for each place of `x`, [..., time, units]: waves of many lengths, [time, units], to be added to x.
+    """Sinusoidal positions: sin(p / 10000^(2i / units)) at unit 2i of position p, the cosine at unit 2i + 1.
 
-    The vector of place p is sin(p / 10000^(2i / units)) at unit 2i and the cosine of that at unit 2i + 1 (Vaswani et
-    al. 2017, section 3.5). It has no parameter, and x may be of any length.
+    x: floats [..., time, units]; returns [time, units], to be added to x; it has no parameter.
+    Raises DTypeError for other dtypes, ShapeError for an unknown number of units.
+    Source: Vaswani et al. 2017, section 3.5.
     """
     with declaring("sinusoidal_positions", x, name=name):
         op = SinusoidalPositions(length=x.shape[-2] if x.ndim > 1 else 0, units=_units(x), dtype=x.dtype)

@@ -23,6 +23,9 @@ def batch_norm(
     """`ge.batch_norm` of `x`, whose channels lie along `axis`, with states for the running statistics.
 
     The states are `name.running_mean`, zeros at first, and `name.running_variance`, ones at first.
+
+    x: floats; returns the type of x. Raises DTypeError, ShapeError, AttributeValueError or GraphError where
+    `ge.batch_norm` does.
     """
     name = name or free_name(x.graph, "batch_norm")
     with declaring("batch_norm", x, name=name):
@@ -36,7 +39,12 @@ def batch_norm(
 
 
 def layer_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float = 1e-5) -> Node:
-    """`ge.layer_norm` of `x` over its last `axes` axes."""
+    """`ge.layer_norm` of `x` over its last `axes` axes.
+
+    Parameters: `name.scale` (ones) and `name.shift` (zeros). x: floats; returns the type of x.
+    Raises DTypeError for other dtypes, ShapeError for axes that x does not have or that are named, AttributeValueError
+    for an epsilon below 0.
+    """
     name = name or free_name(x.graph, "layer_norm")
     with declaring("layer_norm", x, name=name):
         scale, shift = _affine(x, name, _last(x, axes))
@@ -44,7 +52,11 @@ def layer_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: floa
 
 
 def rms_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float = 1e-5) -> Node:
-    """`ge.rms_norm` of `x` over its last `axes` axes; it has no shift."""
+    """`ge.rms_norm` of `x` over its last `axes` axes; it has no shift.
+
+    Parameter: `name.scale` (ones). x: floats; returns the type of x. Raises DTypeError, ShapeError or
+    AttributeValueError where `layer_norm` does.
+    """
     name = name or free_name(x.graph, "rms_norm")
     with declaring("rms_norm", x, name=name):
         scale = parameter(x, f"{name}.weight", _last(x, axes), Ones())
@@ -52,7 +64,11 @@ def rms_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float 
 
 
 def group_norm(x: Node, groups: int, *, name: str | None = None, epsilon: float = 1e-5) -> Node:
-    """`ge.group_norm` of `x`, [examples, channels, ...], in so many groups of channels."""
+    """`ge.group_norm` of `x`, [examples, channels, ...], in so many groups of channels.
+
+    Parameters: `name.scale` (ones) and `name.shift` (zeros). x: floats; returns the type of x.
+    Raises DTypeError, ShapeError or AttributeValueError where `ge.group_norm` does.
+    """
     name = name or free_name(x.graph, "group_norm")
     with declaring("group_norm", x, name=name):
         scale, shift = _affine(x, name, _sizes(x, x.shape[1:2]))

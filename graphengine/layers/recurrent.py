@@ -89,19 +89,22 @@ def rnn(
     mask: Node | None = None,
     initial: State | Sequence[State] | None = None,
 ) -> Any:
-    """Elman's network (1990): h' = activation(x W + h U + b), with `activation` tanh or relu.
+    """Elman's network: h' = activation(x W + h U + b), with `activation` tanh or relu.
 
-    x is [batch, time, features]. The result is h after the last step, [batch, units]; with `return_sequences` h after
+    x is [batch, time, features]. It returns h after the last step, [batch, units]; with `return_sequences` h after
     every step, [batch, time, units], in the order of x; with `return_state` a pair of that and the states at the end.
-    `reverse` goes from the last step to the first. `bidirectional` does both: what the two passes give stands side by
-    side, the way on first, so there are 2 * units features. `num_layers` puts so many layers one upon another.
+    `reverse` goes from the last step to the first. `bidirectional` does both: the results of the two passes are
+    concatenated, forward first, into 2 * units features. `num_layers` stacks so many layers.
 
-    `mask` is [batch, time], of bools: where it is False a step is padding. The state passes it unchanged, so h after
-    the last step is that after the last real one, and h of the sequence is 0 there. What x holds there is not read, be
-    it infinite or NaN.
+    `mask` is [batch, time], of bools: where it is False a step is padding. The state does not change there, and h in
+    the sequence is 0. What x holds there is not read, even if it is infinite or NaN.
 
-    `initial` is what a pass starts from, else zeros. Of several passes it is a sequence, as the states returned are:
-    the passes of the first layer, the way on before the way back, then those of the next.
+    `initial` is the state at the start, else zeros; for several passes a sequence in the order of the states returned:
+    layer by layer, forward before backward.
+
+    Raises DTypeError or ShapeError for an x, a mask or an initial state that does not fit, AttributeValueError for
+    units or layers below 1, GraphError for a wrong number of initial states.
+    Source: Elman 1990.
     """
     cell = _Cell("rnn", 1, 1, lambda state, z, weights: (activation(z + state[0] @ weights.recurrent),), Zeros())
     options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)
@@ -121,14 +124,16 @@ def lstm(
     mask: Node | None = None,
     initial: State | Sequence[State] | None = None,
 ) -> Any:
-    """Long short-term memory (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+    """Long short-term memory, with a forget gate.
 
         i, f, g, o = x W + h U + b, four gates of `units` each, in this order
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h' = sigmoid(o) * tanh(c')
 
     The bias of f starts at 1, so that a new cell remembers; all other biases start at 0. A state is the pair (h, c).
-    The arguments are those of `rnn`.
+    Arguments, what it returns and errors are those of `rnn`: it raises DTypeError, ShapeError, AttributeValueError or
+    GraphError.
+    Source: Hochreiter and Schmidhuber 1997; forget gate: Gers et al. 2000.
     """
     cell = _Cell("lstm", 4, 2, _lstm_step, LSTMBias())
     options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)
@@ -148,13 +153,15 @@ def gru(
     mask: Node | None = None,
     initial: State | Sequence[State] | None = None,
 ) -> Any:
-    """The gated recurrent unit (Cho et al. 2014), in the variant whose reset gate acts after the product with U.
+    """Gated recurrent unit, in the variant whose reset gate acts after the product with U.
 
         r, z, n = x W + b, three gates of `units` each, in this order
         r = sigmoid(r + h U_r),  z = sigmoid(z + h U_z),  n = tanh(n + r * (h U_n + b_hn))
         h' = (1 - z) * n + z * h
 
-    This is the variant of PyTorch, and of Keras with reset_after. The arguments are those of `rnn`.
+    This is the variant of PyTorch, and of Keras with reset_after. Arguments, what it returns and errors are those of
+    `rnn`: it raises DTypeError, ShapeError, AttributeValueError or GraphError.
+    Source: Cho et al. 2014.
     """
     cell = _Cell("gru", 3, 1, _gru_step, Zeros(), has_recurrent_bias=True)
     options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)

@@ -11,7 +11,10 @@ __all__ = ["sequential"]
 
 
 def sequential(x: Node, *layers: Callable[[Node], Node]) -> Node:
-    """`x` through all `layers` in turn: functions of a node, like `ge.relu` or `partial(ge.layers.dense, units=9)`."""
+    """`x` through all `layers` in turn: functions of a node, such as `ge.relu` or `partial(ge.layers.dense, units=9)`.
+
+    Returns the last node. Raises GraphError if a layer returns no node.
+    """
     for place, layer in enumerate(layers):
         y = layer(x)
         if not isinstance(y, Node):

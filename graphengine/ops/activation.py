@@ -520,25 +520,47 @@ softplus = unary(Softplus)
 
 
 def leaky_relu(x: Operand, slope: float = 0.01, *, name: str | None = None) -> Node:
-    """`x` where it is above 0, `slope * x` elsewhere; the derivative at 0 is `slope`."""
+    """x where x > 0, else slope * x; the derivative at 0 is `slope`.
+
+    x: floats; returns the same type. Raises DTypeError for other dtypes, AttributeValueError for a slope outside [0,
+    1].
+    Source: Maas et al. 2013.
+    """
     return apply(LeakyReLU(slope=slope), x, name=name)
 
 
 def elu(x: Operand, alpha: float = 1.0, *, name: str | None = None) -> Node:
-    """`x` where it is above 0, `alpha * (exp(x) - 1)` elsewhere; the derivative at 0 is `alpha`."""
+    """x where x > 0, else alpha * (exp(x) - 1); the derivative at 0 is `alpha`.
+
+    x: floats; returns the same type. Raises DTypeError for other dtypes, AttributeValueError for an alpha below 0.
+    Source: Clevert et al. 2016.
+    """
     return apply(ELU(alpha=alpha), x, name=name)
 
 
 def gelu(x: Operand, approximate: Literal["none", "tanh"] = "none", *, name: str | None = None) -> Node:
-    """`x` times the chance that a standard normal variable is below it; exactly, or approximately by "tanh"."""
+    """x * Phi(x), with Phi the standard normal distribution function, or with "tanh" its approximation by tanh.
+
+    x: floats; returns the same type. Raises DTypeError for other dtypes, AttributeValueError for another approximation.
+    Source: Hendrycks and Gimpel 2016.
+    """
     return apply(GELU(approximate=approximate), x, name=name)
 
 
 def softmax(x: Operand, axis: int = -1, *, name: str | None = None) -> Node:
-    """`exp(x)` divided by its sum along `axis`, without overflow."""
+    """y_i = exp(x_i) / sum_j exp(x_j) along `axis`, computed after subtracting the maximum.
+
+    x: floats; returns the same type; each slice along `axis` sums to 1.
+    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have, AttributeValueError for none.
+    Source: Bridle 1990.
+    """
     return apply(Softmax(axis=axis), x, name=name)
 
 
 def log_softmax(x: Operand, axis: int = -1, *, name: str | None = None) -> Node:
-    """The logarithm of `softmax(x, axis)`, without overflow, and accurate where the softmax is near 0."""
+    """y_i = x_i - log sum_j exp(x_j) along `axis`: the logarithm of `softmax`, accurate where that is near 0.
+
+    x: floats; returns the same type.
+    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have, AttributeValueError for none.
+    """
     return apply(LogSoftmax(axis=axis), x, name=name)

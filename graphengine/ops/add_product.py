@@ -83,5 +83,9 @@ class AddProduct(Op):
 def add_product(
     c: Node, a: Node, b: Node, scale: Operand = 1.0, *, factor: float = 1.0, name: str | None = None
 ) -> Node:
-    """c + factor * scale * (a @ b), where `scale` is a scalar."""
+    """c + factor * scale * (a @ b), in one pass over the product.
+
+    c, a, b: floats of one dtype, a @ b of the shape of c; scale: a scalar node or number; returns the type of c.
+    Raises DTypeError for other dtypes, ShapeError for shapes that do not fit.
+    """
     return apply(AddProduct(factor=factor), c, a, b, scale, name=name)

@@ -247,16 +247,18 @@ def attention(
     *,
     name: str | None = None,
 ) -> Node:
-    """Of every query the mean of the values, weighted by the softmax over the keys of `scale * q . k`.
+    """Scaled dot-product attention: y = softmax(scale * q k^T, over the keys) v, with `scale` 1 / sqrt(d) if left out.
 
-    q is [..., t, d], k [..., s, d], v [..., s, e], and the result [..., t, e]; the axes ahead, of examples and heads,
-    are alike. A query sees a key if `mask`, of bools, which broadcasts to [..., t, s], is True there and, if `causal`,
-    key j is not behind query i: j <= i. One that sees none gets zeros. `scale` is 1 / sqrt(d) if left out. What a query
-    does not see adds nothing to it, nor to any gradient, be it infinite or NaN.
+    q: [..., t, d]; k: [..., s, d]; v: [..., s, e]; floats of one dtype with equal leading axes; returns [..., t, e].
+    `mask`: bools that broadcast to [..., t, s]; a query sees a key where it is True and, if `causal`, where j <= i for
+    key j and query i. A query that sees no key gets zeros. A hidden key adds nothing to values and gradients, even if
+    it is infinite or NaN.
 
-    The kernels hold the scores [..., t, s] while they run. With `block` they take so many queries at a time, and hold
-    [..., block, s]; where `causal` they also skip the keys that no query of the block sees. The values and gradients
-    are the same, to rounding; second derivatives hold the scores whole. (Vaswani et al. 2017, section 3.2.1.)
+    The kernels hold the scores [..., t, s] while they run, or with `block` those of so many queries at a time, equal up
+    to rounding; with `causal` they then skip keys that no query of the block sees. Second derivatives hold all scores.
+
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for a wrong scale, block or mask.
+    Source: Vaswani et al. 2017, section 3.2.1.
     """
     masks = () if mask is None else (mask if isinstance(mask, Node) else q.graph.constant(None, np.asarray(mask)),)
     bundle = apply(Attention(causal=causal, scale=scale, block=block), q, k, v, *masks)

@@ -142,7 +142,11 @@ class Normalize(Op):
 
 
 def variance(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The variance of `x`, of floats, over `axis` (one, several, or all for None): the mean of (x - mean)^2."""
+    """Biased variance over `axis`, one axis, several, or None for all: the mean of (x - mean)^2.
+
+    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
+    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
+    """
     return apply(Variance(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
@@ -158,19 +162,19 @@ def batch_norm(
     *,
     name: str | None = None,
 ) -> Node:
-    """`x` normalized in every channel, along `axis`, over all other axes, then scaled and shifted.
+    """Batch normalization of every channel: y = (x - m) / sqrt(v + epsilon) * scale + shift.
 
-    y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v being the mean and the biased variance of the batch in a
-    channel (Ioffe and Szegedy 2015). The last four operands are [channels]; the two running ones are states, and every
-    `step` moves them on:
+    m and v are the mean and the biased variance of a channel, an index along `axis`, over all other axes. In a `step`
 
-        running <- (1 - momentum) * running + momentum * statistic of the batch,
+        running <- (1 - momentum) * running + momentum * statistic of the batch
 
-    the statistic of the running variance being the unbiased n / (n - 1) v, of n elements a channel (0 for one), as
-    PyTorch has it. `ge.for_inference` has m and v replaced by them.
+    where the variance's statistic is the unbiased n / (n - 1) v of n elements a channel (0 for one). `ge.for_inference`
+    replaces m and v by the running statistics.
 
-    Raises ShapeError or DTypeError for operands that do not fit, AttributeValueError for a momentum outside [0, 1], and
-    GraphError in the body of a scan, whose steps would each have statistics of their own.
+    x: floats; the other operands: [channels], the two running ones states; returns the type of x.
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for a momentum outside [0, 1] or
+    an epsilon that is not positive, GraphError in the body of a scan.
+    Source: Ioffe and Szegedy 2015, with the running variance of PyTorch.
     """
     with declaring("batch_norm", x, scale, shift, running_mean, running_variance, name=name):
         channel = _check(x, (scale, shift, running_mean, running_variance), axis, momentum)

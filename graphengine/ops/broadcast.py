@@ -196,19 +196,31 @@ def as_shape(shape: Dim | Sequence[Dim]) -> Shape:
 
 
 def broadcast_to(x: Node, shape: Dim | Sequence[Dim], *, name: str | None = None) -> Node:
-    """`x` repeated to `shape` by NumPy's broadcasting rule; dims may be names."""
+    """`x` repeated to `shape` by NumPy's broadcasting rule; dims may be names.
+
+    x: any dtype; returns the same dtype in `shape`. A view.
+    Raises ShapeError if x does not broadcast to `shape`, AttributeValueError for a shape that is none.
+    """
     wide = as_shape(shape)
     return x if wide == x.shape and name is None else apply(BroadcastTo(shape=wide), x, name=name)
 
 
 def reshape(x: Node, shape: Dim | Sequence[Dim], *, name: str | None = None) -> Node:
-    """The elements of `x`, in order, in `shape`: ints, names, and at most one -1 for the size that is left over."""
+    """The elements of `x`, in order, in `shape`: ints, names, and at most one -1 for the size that is left over.
+
+    x: any dtype; returns the same dtype. A view.
+    Raises ShapeError if the number of elements differs, AttributeValueError for a shape that is none.
+    """
     new = as_shape(shape)
     return x if new == x.shape and name is None else apply(Reshape(shape=new), x, name=name)
 
 
 def sum(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The sum of `x` over `axis`: one, several, or all for None."""
+    """Sum over `axis`: one axis, several, or None for all.
+
+    x: numbers; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
+    Raises DTypeError for bools, ShapeError for an axis that x does not have.
+    """
     return apply(Sum(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 

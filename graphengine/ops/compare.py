@@ -37,6 +37,9 @@ __all__ = [
 
 
 class _Comparison(Elementwise):
+    operands: ClassVar[str] = "values"
+    result: ClassVar[str] = "bools"
+
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         common_dtype((a, b))
         return TensorType(broadcast_shapes(a.shape, b.shape), "bool")
@@ -94,6 +97,7 @@ class IsFinite(UnaryOp):
     """y = whether x is neither infinite nor NaN."""
 
     kind: Literal["isfinite"] = "isfinite"
+    result: ClassVar[str] = "bools"
     ufunc: ClassVar[str] = "isfinite"
     form: ClassVar[str | None] = "{0} - {0} == {0} - {0}"
 
@@ -102,6 +106,9 @@ class IsFinite(UnaryOp):
 
 
 class _Logical(Elementwise):
+    operands: ClassVar[str] = "bools"
+    result: ClassVar[str] = "bools"
+
     def check(self, *types: TensorType) -> TensorType:
         if any(type.dtype != "bool" for type in types):
             raise DTypeError(f"{self.kind} takes bools, not {' and '.join(map(str, types))}; compare first")
@@ -112,7 +119,7 @@ class _Logical(Elementwise):
 
 
 class LogicalNot(_Logical):
-    """y = not x, of bools."""
+    """y = not x."""
 
     kind: Literal["logical_not"] = "logical_not"
     ufunc: ClassVar[str] = "logical_not"
@@ -123,7 +130,7 @@ class LogicalNot(_Logical):
 
 
 class LogicalAnd(_Logical):
-    """y = a and b, of bools."""
+    """y = a and b."""
 
     kind: Literal["logical_and"] = "logical_and"
     ufunc: ClassVar[str] = "logical_and"
@@ -134,7 +141,7 @@ class LogicalAnd(_Logical):
 
 
 class LogicalOr(_Logical):
-    """y = a or b, of bools."""
+    """y = a or b."""
 
     kind: Literal["logical_or"] = "logical_or"
     ufunc: ClassVar[str] = "logical_or"
@@ -386,23 +393,31 @@ minimum = binary(Minimum)
 
 
 def where(condition: Operand, a: Operand, b: Operand, *, name: str | None = None) -> Node:
-    """`a` where `condition`, a node of bools, holds, else `b`; all broadcast.
+    """`a` where `condition` holds, else `b`.
 
-    What is not chosen has the adjoint 0. A function on the way to it may have an infinite or undefined derivative
-    there, which times 0 is NaN: so choose before the function as well, `where(x > 0, log(where(x > 0, x, 1)), 0)`.
+    condition: bools; a, b: one dtype; the three shapes broadcast; returns that dtype.
+    Raises DTypeError for other dtypes, ShapeError for shapes that do not broadcast.
+
+    The adjoint of what is not chosen is 0. If a function before it has an infinite derivative there, 0 times it is NaN:
+    choose its operand, too, as in `where(x > 0, log(where(x > 0, x, 1)), 0)`.
     """
     return apply(Where(), condition, a, b, name=name)
 
 
 def mask(x: Operand, condition: Operand, *, name: str | None = None) -> Node:
-    """`x` where `condition`, a node of bools, holds, else 0, even where `x` is infinite or NaN; both broadcast.
+    """`x` where `condition` holds, else 0, even where x is infinite or NaN.
 
-    Mask the operand of a function, and not its value alone, where the operand may be what it has no derivative at: see
-    `ge.where`.
+    x: numbers; condition: bools; the shapes broadcast; returns the dtype of x. Mask the operand of a function that has
+    no derivative there, as for `ge.where`.
+    Raises DTypeError for other dtypes, ShapeError for shapes that do not broadcast.
     """
     return apply(Mask(), x, condition, name=name)
 
 
 def clip(x: Node, low: float | None = None, high: float | None = None, *, name: str | None = None) -> Node:
-    """`x`, not below `low` and not above `high`; one may be None. No gradient passes at the bounds and beyond."""
+    """min(max(x, low), high); `low` or `high` may be None. The derivative is 0 at the bounds and beyond.
+
+    x: floats; returns the same type. Raises DTypeError for other dtypes, AttributeValueError for bounds that are no
+    numbers, both None, or not in order.
+    """
     return apply(Clip(low=low, high=high), x, name=name)

@@ -358,12 +358,17 @@ def conv2d(
     *,
     name: str | None = None,
 ) -> Node:
-    """Images [batch, channels, height, width] under a kernel [filters, channels / groups, height, width].
+    """Cross-correlation of images x [batch, channels, height, width] with a kernel, as networks call convolution.
 
-    `stride` and `dilation` are ints, or pairs for rows and columns. `padding`, with zeros, is an int, a pair, ((top,
-    bottom), (left, right)), "valid" (none), or "same": as many places as ceil(size / stride), of an odd number of
-    elements the one more behind. With `groups` = channels this is a depthwise convolution. Raises ShapeError where the
-    kernel is larger than the padded image, where channels do not fit, and where a stride above 1 meets a named axis.
+        y[b, f, i, j] = sum_{c,u,v} x[b, c, i * stride + u * dilation, j * stride + v * dilation] * weight[f, c, u, v]
+
+    weight: [filters, channels / groups, height, width]; `groups` = channels is a depthwise convolution. `stride` and
+    `dilation` are ints, or pairs for rows and columns. `padding`, with zeros, is an int, a pair, ((top, bottom), (left,
+    right)), "valid" (none) or "same" (ceil(size / stride) elements out; of an odd number the one more is at the end).
+
+    x, weight: floats of one dtype; returns [batch, filters, height, width] of that dtype.
+    Raises DTypeError for other dtypes, ShapeError for channels that do not fit, a kernel larger than the padded image,
+    and a stride above 1 along a named axis, AttributeValueError for other arguments.
     """
     op = Conv2D(stride=stride, padding=padding, dilation=dilation, groups=groups)
     return apply(op, x, weight, name=name)
@@ -379,9 +384,11 @@ def conv1d(
     *,
     name: str | None = None,
 ) -> Node:
-    """Sequences [batch, channels, length] under a kernel [filters, channels / groups, length].
+    """`conv2d` of sequences x [batch, channels, length] with weight [filters, channels / groups, length].
 
-    `padding` is an int, a pair (before, after), "same" or "valid". This is `conv2d` of images that are 1 high.
+    `padding` is an int, a pair (before, after), "same" or "valid". Floats of one dtype; returns [batch, filters,
+    length].
+    Raises DTypeError, ShapeError or AttributeValueError where `conv2d` does.
     """
     if x.ndim != 3 or weight.ndim != 3:
         raise ShapeError(f"conv1d of {x.type} and {weight.type}: sequences and a kernel have 3 axes each")
@@ -401,11 +408,12 @@ def conv2d_transpose(
     *,
     name: str | None = None,
 ) -> Node:
-    """Images enlarged: the adjoint of `conv2d`, of x [batch, channels, height, width], by its images.
+    """Transposed convolution: the adjoint of `conv2d` with respect to its images, which enlarges x.
 
-    The kernel is [channels, filters / groups, height, width]. Along an axis there come out (size - 1) * stride +
-    dilation * (window - 1) + 1 + output_padding elements, less the padding, which is given as for `conv2d` but has no
-    "same". `output_padding`, below the stride, adds elements at the end.
+    x: [batch, channels, height, width]; weight: [channels, filters / groups, height, width]; floats of one dtype.
+    Returns (size - 1) * stride + dilation * (window - 1) + 1 + output_padding - padding elements along an axis.
+    `padding` is that of `conv2d`, without "same"; `output_padding`, less than the stride, adds elements at the end.
+    Raises DTypeError, ShapeError or AttributeValueError where `conv2d` does.
     """
     op = Conv2DTranspose(
         stride=stride, padding=padding, output_padding=output_padding, dilation=dilation, groups=groups

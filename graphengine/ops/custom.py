@@ -111,12 +111,11 @@ class CustomFunction:
 
 
 def custom_vjp(forward: Forward) -> CustomFunction:
-    """Give a function of nodes a derivative of your own, by `defvjp`; a decorator.
+    """Give a function of nodes a derivative of your own, by `defvjp`; a decorator, which returns a function of nodes.
 
     The rule takes the node of the value, that of its adjoint, and the operands, and returns nodes: for every operand
     its adjoint, of its type, or None where no path leads. It reads nothing else, and is linear in the adjoint it is
-    given.
-    What it emits is differentiated like all else, for second derivatives and tangents.
+    given. What it emits is differentiated like all else, for second derivatives and tangents.
 
         @ge.custom_vjp
         def staircase(x):
@@ -126,8 +125,9 @@ def custom_vjp(forward: Forward) -> CustomFunction:
         def straight_through(y, y_bar, x):
             return y_bar
 
-    A graph that holds such a function runs, copies, differentiates and trains; saving it is a SpecError, as documents
-    hold no code. For an op with a kernel of its own, see docs/add-an-op.md.
+    Raises GraphError if a call has no rule, or if a rule's adjoints do not fit the operands. A graph that holds such a
+    function runs, copies, differentiates and trains; saving it is a SpecError, as documents hold no code. For an op
+    with a kernel of its own, see docs/add-an-op.md.
     """
     return CustomFunction(forward)
 

@@ -82,7 +82,9 @@ def _kind(op: type[Op]) -> str:
 
 def _as_public(function: _Function, op: type[Op]) -> _Function:
     function.__name__ = function.__qualname__ = _kind(op)
-    function.__doc__ = op.__doc__
+    function.__doc__ = (
+        op.__doc__ if not issubclass(op, Elementwise) else f"{(op.__doc__ or '').rstrip()}\n\n{op.takes()}"
+    )
     function.__module__ = op.__module__
     return function
 
@@ -96,7 +98,21 @@ class Elementwise(Op):
     form: ClassVar[str | None] = None
     """The scalar form, {0} and {1} standing for the operands."""
     floats_only: ClassVar[bool] = False
+    operands: ClassVar[str] = "numbers"
+    result: ClassVar[str] = "the same dtype"
+    """What the docstring of the public function says of dtypes."""
     kind: str
+
+    @classmethod
+    def takes(cls) -> str:
+        """The lines of a docstring on operands, result and errors."""
+        operands, result = "floats" if cls.floats_only else cls.operands, cls.result
+        if cls.arity() == (1, 1):
+            return f"    x: {operands}; returns {result} in the shape of x. Raises DTypeError for other dtypes."
+        return (
+            f"    a, b: {operands} of one dtype, of shapes that broadcast; returns {result} in the broadcast shape.\n"
+            "    Raises DTypeError for other dtypes, ShapeError for shapes that do not broadcast."
+        )
 
     def infer(self, *types: Any, **_: Any) -> TensorType:
         dtype = common_dtype(types)
@@ -346,7 +362,10 @@ class Cast(Op):
 
 
 class StopGradient(Op):
-    """y = x, through which no gradient passes. A view."""
+    """y = x, through which no gradient passes. A view.
+
+    x: any dtype; returns the same type. Raises nothing.
+    """
 
     is_view: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
@@ -414,5 +433,8 @@ def moved(old: Node, new: Node, decay: float) -> Node:
 
 
 def cast(x: Operand, dtype: object, *, name: str | None = None) -> Node:
-    """`x` in `dtype`: its name, a NumPy dtype or a NumPy scalar type."""
+    """`x` in `dtype`: its name, a NumPy dtype or a NumPy scalar type. Floats are truncated to integers.
+
+    x: any dtype; returns the shape of x. Raises DTypeError for a dtype that there is not.
+    """
     return apply(Cast(dtype=check_dtype(dtype)), x, name=name)

@@ -22,7 +22,7 @@ from graphengine.ops.elementwise import Add
 from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.ops.kernels.copies import copies, placed
 from graphengine.ops.kernels.rows import gathers, one_hots, scatters
-from graphengine.ops.keys import Keys, key_shape, read_key, write_key
+from graphengine.ops.keys import Keys, key_shape, read_key
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import BLOCK
 
@@ -255,22 +255,41 @@ def check_range(values: Any, size: int, what: str) -> None:
 
 
 def slice(x: Node, key: Any, *, name: str | None = None) -> Node:
-    """x[key]: `key` is an int, a slice, ... or None (a new axis of size 1), or a tuple of them."""
-    return apply(Slice(key=write_key(key)), x, name=name)
+    """x[key]: `key` is an int, a slice, ... or None (a new axis of size 1), or a tuple of them.
+
+    x: any dtype; returns the same dtype. A view. A node's own brackets do the same.
+    Raises ShapeError for an index out of range or too many of them, AttributeValueError for a key that is none.
+    """
+    return apply(Slice(key=key), x, name=name)
 
 
 def gather(x: Node, indices: Node | npt.ArrayLike, axis: int = 0, *, name: str | None = None) -> Node:
-    """Rows of `x` along `axis`, by number; `indices` hold integers and have any shape, which takes the axis's place."""
+    """Elements of `x` along `axis` by index: y[..., i, ...] = x[..., indices[i], ...].
+
+    x: any dtype; indices: integers of any shape, which replaces the axis; returns the dtype of x.
+    Raises DTypeError for other indices, ShapeError for an axis that x does not have, AttributeValueError for arrays
+    that are no indices; when it runs, ValueRangeError for an index that is negative or too large.
+    """
     return apply(Gather(axis=axis), x, _as_indices(x, indices), name=name)
 
 
 def scatter_add(x: Node, indices: Node | npt.ArrayLike, size: Dim, axis: int = 0, *, name: str | None = None) -> Node:
-    """`size` rows along `axis`, each the sum of those rows of `x` that `indices` give its number."""
+    """Sum by index, the adjoint of `gather`: y[..., k, ...] = sum of x[..., i, ...] over i with indices[i] = k < size.
+
+    x: numbers whose axes from `axis` on begin with the shape of `indices`; returns the same dtype.
+    Raises DTypeError for other dtypes, ShapeError for axes that do not fit, AttributeValueError for a wrong size; when
+    it runs, ValueRangeError for an index that is negative or not below `size`.
+    """
     return apply(ScatterAdd(axis=axis, size=size), x, _as_indices(x, indices), name=name)
 
 
 def one_hot(labels: Node, depth: int, dtype: object = None, *, name: str | None = None) -> Node:
-    """Rows of `depth` zeros with a 1 where the label says; in the graph's dtype, or float32 if that is no float's."""
+    """One-hot rows: y[..., k] = 1 where k = labels[...], else 0, for k < depth.
+
+    labels: integers of any shape; returns [..., depth] in `dtype`, or in the graph's, or float32 if that is no float.
+    Raises DTypeError for other labels, AttributeValueError for a negative depth; when it runs, ValueRangeError for a
+    label that is negative or not below `depth`.
+    """
     graph = labels.graph
     chosen = check_dtype(dtype) if dtype is not None else graph.dtype if graph.dtype in FLOATS else "float32"
     return apply(OneHot(depth=depth, dtype=chosen), labels, name=name)

@@ -22,9 +22,11 @@ __all__ = ["matmul", "transpose"]
 
 
 class MatMul(Op):
-    """Matrix product, y[..., i, k] = sum_j a[..., i, j] * b[..., j, k]; axes ahead of the last two broadcast.
+    """Matrix product: y[..., i, k] = sum_j a[..., i, j] * b[..., j, k]; a vector is a row on the left, a column on the
+    right.
 
-    A vector on the left is a row, one on the right a column, and that axis is absent from y.
+    a, b: floats of one dtype; axes before the last two broadcast; returns that dtype, without the axis of a vector.
+    Raises DTypeError for other dtypes, ShapeError for scalars and inner sizes that differ.
     """
 
     kind: Literal["matmul"] = "matmul"
@@ -113,7 +115,11 @@ matmul = binary(MatMul)
 
 
 def transpose(x: Node, axes: Sequence[int] | None = None, *, name: str | None = None) -> Node:
-    """`x` with its axes in the order `axes`; reversed for None."""
+    """`x` with its axes in the order `axes`, or reversed for None.
+
+    x: any dtype; returns the same dtype. A view.
+    Raises ShapeError if `axes` is not a permutation of the axes of x.
+    """
     return apply(Transpose(axes=None if axes is None else tuple(axes)), x, name=name)
 
 

@@ -397,21 +397,33 @@ def _check_probabilities(targets: Any) -> None:
 def half_squared_error(
     prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
 ) -> Node:
-    """1/2 (u - y)^2, summed over each example's terms; see HalfSquaredError."""
+    """1/2 (u - y)^2, summed over the terms of an example; `reduction` over examples is "mean", "sum" or "none".
+
+    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
+    """
     return apply(HalfSquaredError(reduction=reduction), prediction, target, name=name)
 
 
 def squared_error(
     prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
 ) -> Node:
-    """(u - y)^2, summed over each example's terms; see SquaredError."""
+    """(u - y)^2, summed over the terms of an example; `reduction` over examples is "mean", "sum" or "none".
+
+    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
+    """
     return apply(SquaredError(reduction=reduction), prediction, target, name=name)
 
 
 def absolute_error(
     prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
 ) -> Node:
-    """|u - y|, summed over each example's terms; see AbsoluteError."""
+    """|u - y|, summed over the terms of an example; the derivative at u = y is 0.
+
+    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
+    """
     return apply(AbsoluteError(reduction=reduction), prediction, target, name=name)
 
 
@@ -423,29 +435,55 @@ def huber(
     *,
     name: str | None = None,
 ) -> Node:
-    """1/2 (u - y)^2 within `delta` of the target and linear beyond, summed over each example's terms; see Huber."""
+    """e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2), for e = u - y, summed over the terms of an example.
+
+    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction or a `delta` that
+    is not positive.
+    Source: Huber 1964.
+    """
     return apply(Huber(delta=delta, reduction=reduction), prediction, target, name=name)
 
 
 def cross_entropy(logits: Node, labels: Node, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
-    """-log softmax(z)[c], for logits [n, ..., classes] and integer labels [n, ...]; see CrossEntropy."""
+    """-log softmax(z)[c] = log sum_k exp(z_k) - z_c, in nats, computed after subtracting the maximum.
+
+    logits: floats [n, ..., classes]; labels: integers [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for another reduction; when it
+    runs, ValueRangeError for a label that is negative or not below the number of classes.
+    """
     return apply(CrossEntropy(reduction=reduction), logits, labels, name=name)
 
 
 def binary_cross_entropy(
     logits: Operand, targets: Operand, reduction: Reduction = "mean", *, name: str | None = None
 ) -> Node:
-    """-t log u - (1 - t) log(1 - u) for u = sigmoid(z), from the logits z; see BinaryCrossEntropy."""
+    """-t log u - (1 - t) log(1 - u) for u = sigmoid(z), in nats, from the logits z; it does not overflow.
+
+    logits, targets: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction; when it runs,
+    ValueRangeError for a target outside [0, 1].
+    """
     return apply(BinaryCrossEntropy(reduction=reduction), logits, targets, name=name)
 
 
 def hinge(logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
-    """max(0, 1 - y z), for labels y of -1 and +1; see Hinge."""
+    """max(0, 1 - y z), for labels y of -1 and +1; the derivative at y z = 1 is 0.
+
+    logits, labels: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
+    Source: Cortes and Vapnik 1995.
+    """
     return apply(Hinge(reduction=reduction), logits, labels, name=name)
 
 
 def perceptron_loss(
     logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None
 ) -> Node:
-    """max(0, -y z), for labels y of -1 and +1; see PerceptronLoss, also for why not to start from w = 0."""
+    """max(0, -y z), for labels y of -1 and +1; the derivative at y z = 0 is 0, so start from weights other than 0.
+
+    logits, labels: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
+    Source: Rosenblatt 1958.
+    """
     return apply(PerceptronLoss(reduction=reduction), logits, labels, name=name)

@@ -241,17 +241,23 @@ class RowNormAdjoint(Op):
 
 
 def layer_norm(x: Node, scale: Node, shift: Node, epsilon: float = 1e-5, *, name: str | None = None) -> Node:
-    """`x` normalized over its last axis or axes, those that `scale` and `shift` have, then scaled and shifted.
+    """Layer normalization: y = (x - mean) / sqrt(variance + epsilon) * scale + shift.
 
-    y = (x - mean) / sqrt(variance + epsilon) * scale + shift.
+    Mean and variance are those of the last axes of x, as many as `scale` has. x: floats; scale, shift: the shape of
+    these axes; returns the type of x.
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for an epsilon below 0.
+    Source: Ba, Kiros and Hinton 2016.
     """
     return apply(LayerNorm(axes=max(1, scale.ndim), epsilon=epsilon), x, scale, shift, name=name)
 
 
 def rms_norm(x: Node, scale: Node, epsilon: float = 1e-5, *, name: str | None = None) -> Node:
-    """`x` over its root mean square along the last axis or axes, those that `scale` has, then scaled.
+    """Root-mean-square normalization: y = x / sqrt(mean(x^2) + epsilon) * scale.
 
-    y = x / sqrt(mean(x^2) + epsilon) * scale.
+    The mean is that of the last axes of x, as many as `scale` has. x: floats; scale: the shape of these axes; returns
+    the type of x.
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for an epsilon below 0.
+    Source: Zhang and Sennrich 2019.
     """
     return apply(RMSNorm(axes=max(1, scale.ndim), epsilon=epsilon), x, scale, name=name)
 
@@ -259,10 +265,13 @@ def rms_norm(x: Node, scale: Node, epsilon: float = 1e-5, *, name: str | None = 
 def group_norm(
     x: Node, scale: Node, shift: Node, groups: int, epsilon: float = 1e-5, *, name: str | None = None
 ) -> Node:
-    """`x`, [examples, channels, ...], normalized over each of `groups` groups of channels, then scaled and shifted.
+    """Group normalization: `layer_norm` over each of `groups` groups of channels, and their elements, of each example.
 
-    `scale` and `shift` are [channels]. One group is layer normalization over all but the examples, as many groups as
-    channels are instance normalization.
+    x: floats [examples, channels, ...]; scale, shift: [channels]; returns the type of x. With one group it normalizes
+    each example, with as many groups as channels each channel of an example (instance normalization).
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for groups below 1 or epsilon
+    below 0.
+    Source: Wu and He 2018.
     """
     return apply(GroupNorm(groups=groups, epsilon=epsilon), x, scale, shift, name=name)
 

@@ -332,10 +332,13 @@ class AvgPool2DAdjoint(Pool):
 def max_pool2d(
     x: Node, window: Ints, stride: Ints | None = None, padding: Padding = 0, *, name: str | None = None
 ) -> Node:
-    """The greatest element of every window of images [batch, channels, height, width].
+    """Maximum of every window of images [batch, channels, height, width].
 
-    `window` and `stride` (the window's size if left out) are ints, or pairs for rows and columns. `padding` is an int,
-    a pair, ((top, bottom), (left, right)), "same" or "valid"; it is smaller than the window and never the greatest.
+    `window` and `stride` (the window if left out) are ints or pairs for rows and columns. `padding`, less than the
+    window, is an int, a pair, ((top, bottom), (left, right)), "same" or "valid"; it is never the maximum. x: numbers;
+    returns the same dtype. Of equal maxima the first gets the gradient.
+    Raises DTypeError for bools, ShapeError for axes and windows that do not fit, AttributeValueError for other
+    arguments.
     """
     op = MaxPool2D(window=window, stride=window if stride is None else stride, padding=padding)
     return apply(op, x, name=name)
@@ -350,9 +353,11 @@ def avg_pool2d(
     *,
     name: str | None = None,
 ) -> Node:
-    """The mean of the elements in every window of images, as `max_pool2d` takes them.
+    """Mean of every window of images [batch, channels, height, width]; the arguments are those of `max_pool2d`.
 
-    What lies in the padding counts for nothing; with `count_include_pad` it counts as zeros.
+    Padding is not counted, or counted as zeros with `count_include_pad`. x: floats; returns the same dtype.
+    Raises DTypeError for other dtypes, ShapeError for axes and windows that do not fit, AttributeValueError for other
+    arguments.
     """
     step = window if stride is None else stride
     op = AvgPool2D(window=window, stride=step, padding=padding, count_include_pad=count_include_pad)
@@ -367,7 +372,12 @@ def max_pool1d(
     *,
     name: str | None = None,
 ) -> Node:
-    """The greatest element of every window of sequences [batch, channels, length]; `padding` may be (before, after)."""
+    """Maximum of every window of sequences [batch, channels, length]; `padding` may be a pair (before, after).
+
+    x: numbers; returns the same dtype.
+    Raises DTypeError for bools, ShapeError for axes and windows that do not fit, AttributeValueError for other
+    arguments.
+    """
     y = max_pool2d(_as_images(x, "max_pool1d"), (1, window), _along(window, stride), along_width(padding))
     return squeeze(y, 2, name=name)
 
@@ -381,19 +391,32 @@ def avg_pool1d(
     *,
     name: str | None = None,
 ) -> Node:
-    """The mean of the elements in every window of sequences [batch, channels, length], as `avg_pool2d` has it."""
+    """Mean of every window of sequences [batch, channels, length], as `avg_pool2d` has it.
+
+    x: floats; returns the same dtype.
+    Raises DTypeError for other dtypes, ShapeError for axes and windows that do not fit, AttributeValueError for other
+    arguments.
+    """
     images = _as_images(x, "avg_pool1d")
     y = avg_pool2d(images, (1, window), _along(window, stride), along_width(padding), count_include_pad)
     return squeeze(y, 2, name=name)
 
 
 def global_max_pool(x: Node, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The greatest element of every channel: [batch, channels] of [batch, channels, ...]; the rest is 1 if kept."""
+    """Maximum of every channel of x [batch, channels, ...].
+
+    x: numbers; returns [batch, channels], or with `keepdims` [batch, channels, 1, ...], of the same dtype.
+    Raises DTypeError for bools, ShapeError for fewer than three axes.
+    """
     return maximum(x, _behind_channels(x), keepdims, name=name)
 
 
 def global_avg_pool(x: Node, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The mean of every channel: [batch, channels] of [batch, channels, ...]; the rest is 1 if kept."""
+    """Mean of every channel of x [batch, channels, ...].
+
+    x: floats; returns [batch, channels], or with `keepdims` [batch, channels, 1, ...], of the same dtype.
+    Raises DTypeError for other dtypes, ShapeError for fewer than three axes.
+    """
     return mean(x, _behind_channels(x), keepdims, name=name)
 
 

@@ -117,13 +117,14 @@ def _drop(
 
 
 def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:
-    """`x` with a fraction `rate` of its elements set to 0 and the others scaled by 1 / (1 - rate), in training only.
+    """Dropout: in training, an element is set to 0 with probability `rate` and else scaled by 1 / (1 - rate).
 
-    (seed, step, node) fixes which: a step made again, after a checkpoint say, drops the same ones, and the backward
-    pass of a step drops those of its forward pass. The seed is that of `compile`; in the body of a scan all steps of
-    the sequence share one mask (Gal and Ghahramani 2016). `ge.for_inference` takes dropout out, as a rate of 0 does.
+    The elements are drawn from (seed of `compile`, step, node): a step that is repeated, and a step's backward pass,
+    drop the same ones. All steps of a scan share one mask (Gal and Ghahramani 2016). `ge.for_inference` removes
+    dropout.
 
-    Raises AttributeValueError for a rate outside [0, 1).
+    x: floats; returns the type of x. Raises AttributeValueError for a rate outside [0, 1), DTypeError for other dtypes.
+    Source: Srivastava et al. 2014.
     """
     name = name or free_name(x.graph, "dropout")
     with declaring("dropout", x, name=name):

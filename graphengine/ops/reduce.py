@@ -233,32 +233,54 @@ class First(Op):
 
 
 def mean(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The mean of `x`, of floats, over `axis`: one, several, or all for None."""
+    """Mean over `axis`: one axis, several, or None for all; NaN where there is no element.
+
+    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
+    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
+    """
     return apply(Mean(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
 def max(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The greatest of `x` over `axis`: one, several, or all for None. The adjoint goes to the first of equals."""
+    """Maximum over `axis`: one axis, several, or None for all. Of equal maxima the first gets the gradient.
+
+    x: numbers; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
+    Raises DTypeError for bools, ShapeError for an axis that x does not have or that has size 0.
+    """
     return apply(Max(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
 def min(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The least of `x` over `axis`: one, several, or all for None. The adjoint goes to the first of equals."""
+    """Minimum over `axis`: one axis, several, or None for all. Of equal minima the first gets the gradient.
+
+    Types and errors are those of `max`: Raises DTypeError or ShapeError. Returns the same dtype.
+    """
     return apply(Min(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
 def logsumexp(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """log sum exp(x) over `axis`: one, several, or all for None; whatever the size of `x`, no exp overflows."""
+    """log sum exp(x) over `axis`, one axis, several, or None for all, computed after subtracting the maximum.
+
+    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
+    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
+    """
     return apply(LogSumExp(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
 def argmax(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The number of the first greatest of `x` over `axis`, counted row by row over several, or all for None."""
+    """Index of the first maximum over `axis`: one axis, or several or all (None), counted in row-major order.
+
+    x: numbers; returns int64, without these axes or, with `keepdims`, with size 1 there. No gradient passes.
+    Raises DTypeError for bools, ShapeError for an axis that x does not have or that has size 0.
+    """
     return apply(ArgMax(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
 def argmin(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """The number of the first least of `x` over `axis`, counted row by row over several, or all for None."""
+    """Index of the first minimum over `axis`, as `argmax` has it. Returns int64.
+
+    Raises DTypeError for bools, ShapeError for an axis that x does not have or that has size 0.
+    """
     return apply(ArgMin(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 

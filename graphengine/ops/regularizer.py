@@ -199,20 +199,36 @@ class GroupLasso(Regularizer):
 
 
 def l1(w: Node, *, name: str | None = None) -> Node:
-    """sum |w|; see L1."""
+    """sum |w|, with the derivative 0 at 0.
+
+    w: floats; returns a scalar of that dtype. Raises DTypeError for other dtypes.
+    """
     return apply(L1(), w, name=name)
 
 
 def l2(w: Node, *, name: str | None = None) -> Node:
-    """sum w^2, with no half; see L2."""
+    """sum w^2: the squared norm, without a factor 1/2.
+
+    w: floats; returns a scalar of that dtype. Raises DTypeError for other dtypes.
+    """
     return apply(L2(), w, name=name)
 
 
 def elastic_net(w: Node, ratio: float, *, name: str | None = None) -> Node:
-    """ratio * l1(w) + (1 - ratio) * l2(w); see ElasticNet."""
+    """ratio * sum |w| + (1 - ratio) * sum w^2.
+
+    w: floats; returns a scalar of that dtype. Raises DTypeError for other dtypes, AttributeValueError for a ratio
+    outside [0, 1].
+    Source: Zou and Hastie 2005.
+    """
     return apply(ElasticNet(ratio=ratio), w, name=name)
 
 
 def group_lasso(w: Node, axis: int | Sequence[int], *, name: str | None = None) -> Node:
-    """The sum of the euclidean norms along `axis`: axis 0 of a matrix makes each column a group; see GroupLasso."""
+    """sum over groups of sqrt(sum of w^2 over `axis`); with axis 0 each column of a matrix is a group.
+
+    w: floats; returns a scalar of that dtype. The derivative is w / norm of its group, 0 in a group of zeros.
+    Raises DTypeError for other dtypes, ShapeError for an axis that w does not have.
+    Source: Yuan and Lin 2006.
+    """
     return apply(GroupLasso(axis=(axis,) if isinstance(axis, int) else tuple(axis)), w, name=name)

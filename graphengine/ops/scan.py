@@ -203,6 +203,7 @@ def scan(
     The body may read any node of the graph around it. What it computes from such nodes alone, the same in every step,
     is computed once, outside.
 
+    Returns nodes in the structure of the carry and of y.
     Raises ShapeError if a step changes the type of a carry or sequences differ in length, GraphError for a body that
     declares leaves, outputs or updates of its own.
     """

@@ -214,33 +214,55 @@ class Squeeze(Op):
 
 
 def concat(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) -> Node:
-    """`nodes` one after another along `axis`."""
+    """`nodes` one after another along `axis`.
+
+    They have one dtype, and equal shapes but for `axis`; returns that dtype.
+    Raises ShapeError or DTypeError for nodes that do not fit, GraphError or AttributeValueError for no nodes.
+    """
     return apply(Concat(axis=axis), *nodes, name=name)
 
 
 def stack(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) -> Node:
-    """`nodes`, of one type, side by side along a new axis, which stands at `axis` of the result."""
+    """`nodes`, of one type, side by side along a new axis at the position `axis` of the result.
+
+    Returns their dtype. Raises ShapeError or DTypeError for nodes that do not fit, GraphError or AttributeValueError
+    for no nodes.
+    """
     return apply(Stack(axis=axis), *nodes, name=name)
 
 
 def pad(x: Node, widths: Sequence[tuple[Dim, Dim]], value: float = 0.0, *, name: str | None = None) -> Node:
-    """`x` with `value` around it; `widths` hold, for each axis, how many elements go before it and after it."""
+    """`x` with `value` around it; `widths` holds, for each axis, how many elements go before it and after it.
+
+    x: any dtype; returns the same dtype.
+    Raises ShapeError if `widths` do not fit the axes, AttributeValueError for negative widths or a value that is none.
+    """
     before, after = tuple(width[0] for width in widths), tuple(width[1] for width in widths)
     return apply(Pad(before=before, after=after, value=value), x, name=name)
 
 
 def crop(x: Node, start: Sequence[Dim], shape: Sequence[Dim], *, name: str | None = None) -> Node:
-    """The block of `x` that begins at `start` and has `shape`; unlike those of a slice, its bounds may be names."""
+    """The block of `x` that begins at `start` and has `shape`; unlike those of a slice, its bounds may be names.
+
+    x: any dtype; returns the same dtype. A view.
+    Raises ShapeError if the block does not lie in x, AttributeValueError for bounds that are none.
+    """
     return apply(Crop(start=tuple(start), shape=tuple(shape)), x, name=name)
 
 
 def expand_dims(x: Node, axis: int | Sequence[int], *, name: str | None = None) -> Node:
-    """`x` with axes of size 1 put in, which stand at `axis` of the result."""
+    """`x` with new axes of size 1 at the positions `axis` of the result.
+
+    x: any dtype; returns the same dtype. A view. Raises ShapeError for positions that the result does not have.
+    """
     return apply(ExpandDims(axis=as_axes(axis)), x, name=name)
 
 
 def squeeze(x: Node, axis: int | Sequence[int] | None = None, *, name: str | None = None) -> Node:
-    """`x` without `axis`, which have size 1; for None, without all axes of size 1. A named axis always stays."""
+    """`x` without the axes `axis`, of size 1; for None without all axes of size 1, but never a named one.
+
+    x: any dtype; returns the same dtype. A view. Raises ShapeError for an axis that x does not have or of another size.
+    """
     ones = tuple(place for place, size in enumerate(x.shape) if size == 1)
     return apply(Squeeze(axis=ones if axis is None else as_axes(axis)), x, name=name)
 

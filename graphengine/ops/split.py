@@ -56,7 +56,12 @@ class Split(Op):
 
 
 def split(x: Node, parts: int | Sequence[Dim], axis: int = 0, *, name: str | None = None) -> tuple[Node, ...]:
-    """`x` taken apart along `axis`: into so many equal `parts`, or into parts of these sizes. They take no memory."""
+    """`x` cut along `axis` into `parts`: a number of equal parts, or a list of their sizes.
+
+    x: any dtype; returns a tuple of nodes of that dtype. They are views.
+    Raises ShapeError for an axis that x does not have and sizes that do not add up, AttributeValueError for parts that
+    are not positive.
+    """
     if isinstance(parts, int):
         if parts < 1:
             raise AttributeValueError(f"split: at least one part is needed, not {parts}")

@@ -23,7 +23,7 @@ Limit = Annotated[float, Field(gt=0)]
 
 
 class Clip(Settings):
-    """A rule that bounds gradients."""
+    """A rule that bounds gradients before the optimizer uses them: `ClipByValue` or `ClipByGlobalNorm`."""
 
     def emit(self, gradients: dict[Node, Node], emission: Emission) -> dict[Node, Node]:
         """Add the nodes of the bounded gradients, by parameter."""
@@ -34,7 +34,10 @@ AnyClip = Annotated[SerializeAsAny[Clip], BeforeValidator(Clip.of_kind)]
 
 
 class ClipByValue(Clip):
-    """Every element of a gradient brought into [-limit, limit]."""
+    """g <- min(max(g, -limit), limit), by element.
+
+    Raises AttributeValueError unless limit > 0. Source: Mikolov 2012.
+    """
 
     kind: Literal["by_value"] = Field(default="by_value", init=False)
     limit: Limit
@@ -48,10 +51,10 @@ class ClipByValue(Clip):
 
 
 class ClipByGlobalNorm(Clip):
-    """All gradients scaled by min(1, limit / norm), norm being that of all of them as one vector (Pascanu et al. 2013).
+    """g <- g * min(1, limit / norm), with norm the Euclidean norm of all gradients as one vector.
 
-    Squares are summed in float64, which those of a float32 fit; beside a float64, gradients are first divided by the
-    greatest of all. Gradients that are all 0 stay so.
+    The norm is summed in float64; a float64 gradient is divided by the maximum first, so that no square overflows.
+    Raises AttributeValueError unless limit > 0. Source: Pascanu et al. 2013.
     """
 
     kind: Literal["by_global_norm"] = Field(default="by_global_norm", init=False)
@@ -72,7 +75,7 @@ class ClipByGlobalNorm(Clip):
         return clipped
 
     def _greatest(self, gradients: dict[Node, Node], emission: Emission) -> Node:
-        """The greatest size of an element, in float64; 1 if that is 0 or no number."""
+        """The maximum absolute element, in float64; 1 if that is 0 or not finite."""
         sizes = []
         for w, w_bar in gradients.items():
             with emission.graph.emitting(Phase.UPDATE, w):

@@ -50,7 +50,12 @@ class Rule(Optimizer):
 
 
 class GD(Rule):
-    """Gradient descent, w <- w - alpha_t g, for the gradient over the full batch (Cauchy 1847)."""
+    """Gradient descent on the full batch: w <- w - alpha_t g.
+
+    learning_rate: alpha_t, a number or a schedule; clip: a rule that bounds g first.
+    Raises AttributeValueError for a learning rate that is negative or not finite.
+    Source: Cauchy 1847.
+    """
 
     kind: Literal["gd"] = Field(default="gd", init=False)
 
@@ -59,15 +64,16 @@ class GD(Rule):
 
 
 class SGD(Rule):
-    """Stochastic gradient descent, w <- w - alpha_t g, for gradients over batches (Robbins and Monro 1951).
+    """Stochastic gradient descent on batches: w <- w - alpha_t g.
 
-    With weight decay, g is the gradient plus weight_decay * w. With momentum mu (Polyak 1964), and with Nesterov's
-    (Sutskever et al. 2013), both in the form that PyTorch has, where a change of the rate acts at once:
+    With weight_decay, g is the gradient plus weight_decay * w; with momentum mu, and with nesterov:
 
         v <- mu v + g         w <- w - alpha_t v
         v <- mu v + g         w <- w - alpha_t (g + mu v)        with nesterov
 
-    v is 0 at first and stands in the state `w.velocity`.
+    v starts at 0 and is the state `w.velocity`. As in PyTorch, alpha_t is not part of v.
+    Raises AttributeValueError unless 0 <= momentum < 1 and 0 <= weight_decay, and for nesterov without momentum.
+    Source: Robbins and Monro 1951; momentum: Polyak 1964; nesterov: Sutskever et al. 2013.
     """
 
     kind: Literal["sgd"] = Field(default="sgd", init=False)
@@ -92,7 +98,10 @@ class SGD(Rule):
 
 
 class AdamRule(Rule):
-    """What Adam and AdamW share: the step a m / (sqrt(v) + e), whose scalars a and e are emitted once for all."""
+    """What Adam and AdamW share, written as w - a m / (sqrt(v) + e) with two scalars that are emitted once for all w.
+
+    a = alpha_t sqrt(1 - beta2^n) / (1 - beta1^n) and e = epsilon sqrt(1 - beta2^n).
+    """
 
     learning_rate: LearningRate = 0.001
     beta1: Fraction = 0.9
@@ -127,23 +136,29 @@ class AdamRule(Rule):
 
 
 class Adam(AdamRule):
-    """Adam (Kingma and Ba 2015, algorithm 1). With n = t + 1, the number of this step counted from 1:
+    """Adam. With n = t + 1, the number of this step counted from 1:
 
         m <- beta1 m + (1 - beta1) g          v <- beta2 v + (1 - beta2) g^2
         w <- w - alpha_t (m / (1 - beta1^n)) / (sqrt(v / (1 - beta2^n)) + epsilon)
 
-    m and v are 0 at first and stand in the states `w.mean` and `w.mean_square`. The last line is emitted as its equal
-    w - a m / (sqrt(v) + e), a = alpha_t sqrt(1 - beta2^n) / (1 - beta1^n) and e = epsilon sqrt(1 - beta2^n).
+    m and v start at 0 and are the states `w.mean` and `w.mean_square`. learning_rate: alpha_t, a number or a schedule;
+    clip: a rule that bounds g first.
+    Raises AttributeValueError unless 0 <= beta1, beta2 < 1 and epsilon > 0.
+    Source: Kingma and Ba 2015, algorithm 1.
+
+    >>> ge.Adam(0.005, clip=ge.ClipByGlobalNorm(1.0)).beta1
+    0.9
     """
 
     kind: Literal["adam"] = Field(default="adam", init=False)
 
 
 class AdamW(AdamRule):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+    """Adam with decoupled weight decay: w <- (1 - alpha_t weight_decay) w - (the step of Adam).
 
-    w <- (1 - alpha_t weight_decay) w - (the step of Adam). The rate multiplies the decay, as in PyTorch: the paper's
-    own lambda is alpha * weight_decay, where its eta_t is alpha_t / alpha.
+    The rate multiplies the decay, as in PyTorch: the paper's lambda is alpha * weight_decay, its eta_t alpha_t / alpha.
+    The other arguments are those of `Adam`. Raises AttributeValueError unless 0 <= weight_decay, and as `Adam` does.
+    Source: Loshchilov and Hutter 2019, algorithm 2.
     """
 
     kind: Literal["adamw"] = Field(default="adamw", init=False)
@@ -157,13 +172,15 @@ class AdamW(AdamRule):
 
 
 class RMSProp(Rule):
-    """RMSProp (Tieleman and Hinton 2012, lecture 6e): each step divided by a running root mean square of the gradient.
+    """RMSProp: the step is divided by a running root mean square of the gradient.
 
         v <- decay v + (1 - decay) g^2        d = g / (sqrt(v) + epsilon)                    w <- w - alpha_t d
-        m <- decay m + (1 - decay) g          d = g / (sqrt(max(v - m^2, 0)) + epsilon)      with centered (Graves 2013)
+        m <- decay m + (1 - decay) g          d = g / (sqrt(max(v - m^2, 0)) + epsilon)      with centered
         b <- momentum b + d                   w <- w - alpha_t b                             with momentum
 
-    All are 0 at first; they stand in the states `w.mean_square`, `w.mean` and `w.velocity`.
+    v, m and b start at 0 and are the states `w.mean_square`, `w.mean` and `w.velocity`.
+    Raises AttributeValueError unless 0 <= decay, momentum < 1 and epsilon > 0.
+    Source: Tieleman and Hinton 2012, lecture 6e; centered: Graves 2013.
     """
 
     kind: Literal["rmsprop"] = Field(default="rmsprop", init=False)
@@ -185,11 +202,13 @@ class RMSProp(Rule):
 
 
 class Adagrad(Rule):
-    """Adagrad, diagonal (Duchi et al. 2011): each step divided by the root of the sum of all squares so far.
+    """Adagrad, diagonal: the step is divided by the root of the sum of all squares so far.
 
         s <- s + g^2          w <- w - alpha_t g / (sqrt(s) + epsilon)
 
-    s is `initial_accumulator` at first and stands in the state `w.sum_square`.
+    s starts at `initial_accumulator` and is the state `w.sum_square`.
+    Raises AttributeValueError unless 0 <= initial_accumulator and epsilon > 0.
+    Source: Duchi et al. 2011.
     """
 
     kind: Literal["adagrad"] = Field(default="adagrad", init=False)

@@ -53,7 +53,7 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class Constant(Schedule):
-    """alpha_t = alpha."""
+    """alpha_t = alpha. Raises AttributeValueError unless 0 <= alpha."""
 
     kind: Literal["constant"] = Field(default="constant", init=False)
     alpha: Rate
@@ -66,7 +66,10 @@ class Constant(Schedule):
 
 
 class StepDecay(Schedule):
-    """alpha_t = initial * factor^floor(t / every): a stair."""
+    """alpha_t = initial * factor^floor(t / every), t in steps.
+
+    Raises AttributeValueError unless 0 <= initial, 0 < factor <= 1 and 1 <= every.
+    """
 
     kind: Literal["step_decay"] = Field(default="step_decay", init=False)
     initial: Rate
@@ -81,7 +84,10 @@ class StepDecay(Schedule):
 
 
 class ExponentialDecay(Schedule):
-    """alpha_t = initial * rate^(t / every), without stairs."""
+    """alpha_t = initial * rate^(t / every), t in steps.
+
+    Raises AttributeValueError unless 0 <= initial, 0 < rate <= 1 and 1 <= every.
+    """
 
     kind: Literal["exponential_decay"] = Field(default="exponential_decay", init=False)
     initial: Rate
@@ -96,7 +102,10 @@ class ExponentialDecay(Schedule):
 
 
 class InverseTimeDecay(Schedule):
-    """alpha_t = initial / (1 + rate * t): the sum diverges, that of the squares does not (Robbins and Monro 1951)."""
+    """alpha_t = initial / (1 + rate * t), t in steps: the sum diverges, that of the squares does not.
+
+    Raises AttributeValueError unless 0 <= initial, rate. Source: Robbins and Monro 1951.
+    """
 
     kind: Literal["inverse_time_decay"] = Field(default="inverse_time_decay", init=False)
     initial: Rate
@@ -110,9 +119,10 @@ class InverseTimeDecay(Schedule):
 
 
 class CosineDecay(Schedule):
-    """alpha_t = final + (initial - final) * (1 + cos(pi * min(t, steps) / steps)) / 2.
+    """alpha_t = final + (initial - final) * (1 + cos(pi * min(t, steps) / steps)) / 2, t in steps.
 
-    Half a wave, without restarts (Loshchilov and Hutter 2017, eq. 5); after `steps` it stays at `final`.
+    Raises AttributeValueError unless 0 <= initial, final and 1 <= steps.
+    Source: Loshchilov and Hutter 2017, eq. 5, without restarts.
     """
 
     kind: Literal["cosine_decay"] = Field(default="cosine_decay", init=False)
@@ -135,10 +145,13 @@ class CosineDecay(Schedule):
 
 
 class Warmup(Schedule):
-    """A line up to the start of another schedule, then that one (Goyal et al. 2017, section 2.2).
+    """alpha_t = then_0 * (t + 1) / steps for t < steps, then_(t - steps) after: a linear start of the schedule `then`.
 
-    alpha_t = then_0 * (t + 1) / steps for t < steps, so that no step is wasted on a rate of 0; then_(t - steps) after.
-    `then` may be a number, which stands for a constant rate.
+    `then` may be a number, for a constant rate. Raises AttributeValueError unless 1 <= steps.
+    Source: Goyal et al. 2017, section 2.2.
+
+    >>> [ge.Warmup(2, ge.StepDecay(0.4, 0.5, 2)).value(t) for t in range(6)]
+    [0.2, 0.4, 0.4, 0.4, 0.2, 0.2]
     """
 
     kind: Literal["warmup"] = Field(default="warmup", init=False)
@@ -155,7 +168,10 @@ class Warmup(Schedule):
 
 
 class Piecewise(Schedule):
-    """alpha_t = values[i] for boundaries[i-1] <= t < boundaries[i]: one value more than boundaries, which ascend."""
+    """alpha_t = values[i] for boundaries[i-1] <= t < boundaries[i], t in steps.
+
+    Raises AttributeValueError unless boundaries ascend from at least 1, and there is one more value than boundaries.
+    """
 
     kind: Literal["piecewise"] = Field(default="piecewise", init=False)
     boundaries: tuple[Steps, ...]
@@ -187,5 +203,5 @@ class Piecewise(Schedule):
 
 
 def as_schedule(rate: float | Schedule) -> Schedule:
-    """`rate` as a schedule: a number is a constant one."""
+    """`rate` as a schedule: returns `Constant(rate)` for a number. Raises AttributeValueError for a negative one."""
     return rate if isinstance(rate, Schedule) else Constant(alpha=rate)

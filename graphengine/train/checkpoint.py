@@ -31,16 +31,20 @@ VERSION = 1
 
 
 def save_parameters(exe: Executable, path: StrPath) -> None:
-    """Write the parameters of `exe` to a safetensors file, which takes the place of `path` once it reads back right.
+    """Write the parameters of `exe`, and the states that inference reads, to a safetensors file.
 
-    With them go the states that inference reads, such as running statistics.
+    The file replaces `path` when it has been read back correctly. Returns nothing.
+    Raises TrainingError if it cannot be written so, or the OSError of the system.
     """
     states = {node.name: exe.state[node.name] for node in _states_read(exe)}
     _write(Path(path), {**exe.parameters, **states}, _about(exe))
 
 
 def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int = 0) -> None:
-    """Write parameters and state, so that training resumes exactly: see `load_checkpoint`."""
+    """Write parameters and state to a safetensors file, so that training resumes exactly: see `ge.load_checkpoint`.
+
+    Returns nothing. Raises TrainingError or OSError where `ge.save_parameters` does.
+    """
     about = {**_about(exe), "state": json.dumps(list(exe.state)), "epochs_done": str(epochs_done)}
     _write(Path(path), {**exe.parameters, **exe.state}, about)
 
@@ -48,8 +52,9 @@ def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int = 0) -> 
 def load_parameters(exe: Executable, path: StrPath, *, strict: bool = True) -> list[str]:
     """Set the parameters of `exe`, and the states that inference reads, to those of a file, and return their names.
 
-    Names, shapes and dtypes must be those of `exe`; otherwise one TrainingError lists all that is missing, unexpected
-    or of another type, and `exe` stays as it is. With `strict=False`, what only one of the two has is passed over.
+    Names, shapes and dtypes must be those of `exe`; otherwise it raises TrainingError, which lists all that is missing,
+    unexpected or of another type, and `exe` stays as it is. With `strict=False`, what only one of the two has is
+    ignored.
     """
     arrays, about = _read(Path(path))
     leaves = [*exe.graph.parameters, *_states_read(exe)]
@@ -64,8 +69,8 @@ def load_checkpoint(exe: Executable, path: StrPath) -> int:
     """Set parameters and state to those of a checkpoint, and return how many epochs it says were done.
 
     `ge.fit(exe, data, epochs=5, epochs_done=ge.load_checkpoint(exe, path))` makes the same steps, to the last bit at
-    the same thread setting, as the training that wrote the checkpoint would have made next. Raises as
-    `load_parameters` does.
+    the same thread setting, as the training that wrote the checkpoint would have made next. Raises TrainingError where
+    `ge.load_parameters` does, and for a file without state.
     """
     arrays, about = _read(Path(path))
     if "epochs_done" not in about:

@@ -36,11 +36,12 @@ def evaluate(
     metrics: MetricLike | Sequence[MetricLike] | None = None,
     batch_size: int | None = BATCH,
 ) -> dict[str, float]:
-    """The loss, if the graph has one, and the metrics of `data`, by name, computed by `exe.inference`.
+    """Loss and metrics of `data`, by name, computed by `exe.inference`; returns a dict of floats.
 
-    The loss is the mean of the batches' losses by their number of examples, or the sum of them where it is a sum over
-    the examples: that of all examples at once, for a loss that is such a sum, or a mean over examples plus what does
-    not depend on them. A metric is computed once, of all examples.
+    The loss is the mean of the batches' losses weighted by their number of examples, or their sum if the loss is a sum
+    over the examples: that of all examples at once, up to terms that do not depend on them. A metric is computed once,
+    of all examples.
+    Raises TrainingError for data or metrics that do not fit, FeedError for feeds that are missing or unknown.
     """
     source, bound = prepare(exe, data, metrics)
     check_size("batch_size", batch_size)
@@ -55,11 +56,13 @@ def predict(
     outputs: str | Sequence[str] | None = None,
     batch_size: int | None = BATCH,
 ) -> dict[str, Array]:
-    """The values of `outputs` for all examples, computed in batches; left out, all outputs with one row an example.
+    """Values of `outputs` for all examples, computed in batches; returns arrays by name. Left out, all outputs with one
+    row an example.
 
     They are those of `exe.inference`: nothing is dropped, and no example depends on the others of its batch. Only the
-    feeds that these outputs need are asked for. An output without an axis of examples, such as a loss, has no
-    value for all examples together: `evaluate` and `exe.forward` are for those.
+    feeds that these outputs need are asked for. An output without an axis of examples, such as a loss, has no value for
+    all examples together: `evaluate` and `exe.forward` are for those.
+    Raises TrainingError for such an output, FeedError for feeds that are missing or unknown.
     """
     source, _ = prepare(exe, feeds, ())
     check_size("batch_size", batch_size)

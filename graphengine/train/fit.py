@@ -33,14 +33,13 @@ def fit(
     seed: int | None = None,
     epochs_done: int = 0,
 ) -> History:
-    """Train `exe` for so many epochs, and return what was measured in each.
+    """Train `exe` for so many epochs, and return a `ge.History` of what was measured in each.
 
-    `data` gives the arrays by input name; their first axes hold the examples, and inputs with another first axis
-    are fed whole to every step. Without `batch_size` an epoch is one step on the full batch (GD), as the data are;
-    with it, one step on every batch of that many examples (SGD), the last one shorter if they do not divide, in an
-    order drawn anew for each epoch from `seed` (that of `exe` if left out) and the number of the epoch, unless
-    `shuffle` is False. `data` may also be an iterable of batches, mappings of arrays; it is then passed over once an
-    epoch, as it comes.
+    `data` gives the arrays by input name; their first axes hold the examples, and inputs with another first axis are
+    fed whole to every step. Without `batch_size` an epoch is one step on the full batch (GD), as the data are; with it,
+    one step on every batch of that many examples (SGD), the last one shorter if they do not divide, in an order drawn
+    anew for each epoch from `seed` (that of `exe` if left out) and the number of the epoch, unless `shuffle` is False.
+    `data` may also be an iterable of batches, mappings of arrays; it is then passed over once an epoch, as it comes.
 
     The loss of an epoch is the mean of its steps' losses by their number of examples, each taken before its update;
     metrics are those of the weights at the end of the epoch, on all training data. `validation` is other data, or a

@@ -66,26 +66,33 @@ class BoundMetric:
 def accuracy(predictions: npt.ArrayLike, targets: npt.ArrayLike, threshold: float | None = None) -> float:
     """The fraction of examples whose predicted class is the true one.
 
-    Scores with one more axis than the labels: the class is the argmax over that last axis. One-hot targets of the shape
-    of the scores: both by argmax. Integer predictions: taken as labels. One number an example: it is of the class 1 if
-    it is above `threshold`, and exactly there it is of neither of -1 and 1. A NaN among the scores of an example is of
-    no class, and so wrong. Left out, the threshold is 0 for targets
-    of -1 and 1, and 0.5 for 0 and 1, as befits a probability. It must be given for numbers outside [0, 1], which are
-    no probabilities, and where all targets are 1, which tells nothing: 0 for logits. `evaluate` and `fit` take it from
-    the graph, where the output is that of a sigmoid or a sign, or goes into a loss of logits.
+    predictions: scores with one more axis than the labels, whose argmax is the class; or scores with one-hot targets of
+    their shape; or integer labels; or one number an example, of class 1 if it is above `threshold` (exactly there it is
+    of neither of -1 and 1). A NaN among the scores of an example is of no class, and so wrong. threshold: left out, 0
+    for targets of -1 and 1, and 0.5 for 0 and 1. It must be given for numbers outside [0, 1] and where all targets are
+    1. `evaluate` and `fit` take it from the graph, if the output is that of a sigmoid or a sign, or goes into a loss of
+    logits.
+
+    Returns a float in [0, 1]. Raises TrainingError for shapes or targets that are no classes.
     """
     predicted, true = _classes(np.asarray(predictions), np.asarray(targets), threshold)
     return float(np.mean(predicted == true))
 
 
 def mean_squared_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """The mean of (prediction - target)^2 over all elements; (n, 1) and (n,) are taken as the same shape."""
+    """The mean of (prediction - target)^2 over all elements; (n, 1) and (n,) are taken as the same shape.
+
+    Raises TrainingError for shapes that differ. Returns a float in the squared units of the targets.
+    """
     difference = _difference(predictions, targets)
     return float(np.mean(difference * difference))
 
 
 def mean_absolute_error(predictions: npt.ArrayLike, targets: npt.ArrayLike) -> float:
-    """The mean of |prediction - target| over all elements; (n, 1) and (n,) are taken as the same shape."""
+    """The mean of |prediction - target| over all elements; (n, 1) and (n,) are taken as the same shape.
+
+    Raises TrainingError for shapes that differ. Returns a float in the units of the targets.
+    """
     return float(np.mean(np.abs(_difference(predictions, targets))))
 
 
@@ -96,6 +103,8 @@ def confusion_matrix(
 
     `classes` is their number; left out, it is that of the scores of an example, or 2 for one number an example.
     Predictions that are labels do not tell: then it must be given.
+
+    Returns int64[classes, classes]. Raises TrainingError for shapes or targets that are no classes.
     """
     scores, labels = np.asarray(predictions), np.asarray(targets)
     found, true = _classes(scores, labels, threshold)

@@ -25,8 +25,8 @@ def transfer(source: Executable, target: Executable, rename: Rename | None = Non
     prefix, and a longer prefix before a shorter one.
 
     Shapes and dtypes must agree. With `strict`, every parameter of the target must be given, and everything of the
-    source that is not said to stay behind must be taken; without, what only one of the two has is passed over. One
-    TrainingError lists all that does not fit, and then nothing is set.
+    source that is not said to stay behind must be taken; without, what only one of the two has is ignored.
+    Raises TrainingError, which lists all that does not fit, and sets nothing; NamingError for a wrong `rename`.
     """
     given = _renamed(source, rename or {})
     wanted = {node.name: node for node in _weights(target.graph)}

@@ -35,13 +35,19 @@ class Derivative:
 
 
 def grad(loss: Node, wrt: Sequence[Node]) -> list[Node]:
-    """The nodes of d loss / d w for each w of `wrt`, emitted into the loss's graph; zeros where no path leads.
+    """Reverse mode: returns the nodes of d loss / d w for each w of `wrt`; zeros where w does not influence the loss.
 
-    They are ordinary nodes, so the gradient of a function of them is the second derivative. The loss is a float scalar.
+    They are ordinary nodes of the loss's graph, so they can be differentiated again. Each has the type of its w.
+    Raises ShapeError or DTypeError for a loss that is no float scalar, DTypeError for a w that holds no floats,
+    GraphError for nodes of another graph.
 
-    In the body of a scan, paths lead on through what the body reads from around it. What a step is given, its carries
-    and its rows of sequences, is held fixed there, as a step knows nothing of the others: a `wrt` outside has no
-    gradient through it.
+    >>> graph = ge.Graph("example")
+    >>> w = graph.parameter("w", (3,))
+    >>> print(ge.grad(ge.l2(w), [w])[0].type)
+    float32[3]
+
+    In the body of a scan, gradients pass through the nodes outside that the body reads, but not through the carries and
+    the rows of sequences, which are constants there.
     """
     graph = loss.graph
     wrt = [graph.own(node) for node in wrt]

@@ -26,7 +26,7 @@ __all__ = ["collapse"]
 
 
 def collapse(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> Graph:
-    """The graph for inference with these weights, in which chains of linear maps are one map each.
+    """Linear folding: returns the graph for inference with these weights, with each chain of linear maps as one.
 
     x W1 W2 + b is x (W1 W2) + b, with the product computed here, in float64, and held as a constant. So is every part
     of a chain that takes fewer FLOPs as one map, whatever the size of the batch; W3 (W2 (W1 x)) likewise, and scales

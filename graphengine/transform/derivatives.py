@@ -42,12 +42,12 @@ def jacobian(y: Node, x: Node, *, mode: Mode | None = None) -> Node: ...
 @overload
 def jacobian(y: Node, x: Sequence[Node], *, mode: Mode | None = None) -> list[Node]: ...
 def jacobian(y: Node, x: Node | Sequence[Node], *, mode: Mode | None = None) -> Node | list[Node]:
-    """The node of dy/dx, of shape (*y.shape, *x.shape): J[i, j] = d y[i] / d x[j]; a list of them for several `x`.
+    """Jacobian: returns the node J[i, j] = d y[i] / d x[j], of shape (*y.shape, *x.shape); a list for several `x`.
 
-    `mode` says how it is computed: "reverse" takes a step for every element of `y`, "forward" one for every element of
-    `x`. Left out, the fewer steps are taken, or those whose number does not hang on a named dim. Zeros stand where no
-    path leads. Raises ShapeError if neither number of steps is known: for one row of each example, as a loss has, see
-    `ge.per_example_grad`.
+    `mode` is "reverse", one step for every element of y, or "forward", one for every element of x. Left out, it is the
+    one of fewer steps, or whose number is known. For one row of each example see `ge.per_example_grad`.
+    Raises ShapeError if neither number of steps is known, AttributeValueError for another mode, DTypeError for nodes
+    that hold no floats.
     """
     graph = y.graph
     xs = [graph.own(node) for node in ([x] if isinstance(x, Node) else x)]
@@ -59,10 +59,12 @@ def jacobian(y: Node, x: Node | Sequence[Node], *, mode: Mode | None = None) -> 
 
 
 def hvp(loss: Node, wrt: Sequence[Node], vectors: Sequence[Node]) -> list[Node]:
-    """The nodes of H v, with H the second derivatives of the scalar `loss` by all of `wrt`, and v given for each.
+    """Hessian-vector product: H v, with H the second derivatives of the scalar `loss` with respect to all of `wrt`.
 
-    H is never formed: this is the derivative of the gradient along v, for the cost of a few gradients (Pearlmutter
-    1994).
+    vectors: one v for each w, of its type; returns nodes of these types. H is never formed: the derivative of the
+    gradient along v costs a few gradients.
+    Raises ShapeError, DTypeError or GraphError for a loss, nodes or vectors that do not fit.
+    Source: Pearlmutter 1994.
     """
     graph = loss.graph
     xs, directions = ([graph.own(node) for node in nodes] for nodes in (wrt, vectors))
@@ -80,10 +82,11 @@ def hessian(loss: Node, wrt: Node) -> Node: ...
 @overload
 def hessian(loss: Node, wrt: Sequence[Node]) -> list[list[Node]]: ...
 def hessian(loss: Node, wrt: Node | Sequence[Node]) -> Node | list[list[Node]]:
-    """The node of the second derivatives of the scalar `loss`, of shape (*w.shape, *w.shape).
+    """Hessian of the scalar `loss`: returns the node H[i, j] = d^2 L / d w[i] d w[j], of shape (*w.shape, *w.shape).
 
-    For several `wrt` the blocks: `blocks[i][j]`, of shape (*w_i.shape, *w_j.shape), holds d^2 L / d w_i d w_j. A column
-    is a product with a basis vector, as `hvp` computes it. The dims of `wrt` must be ints; others may be names.
+    For several `wrt` it returns the blocks: `blocks[i][j]` has the shape (*w_i.shape, *w_j.shape). A column is a
+    product as by `ge.hvp`. The dims of `wrt` must be ints; others may be names.
+    Raises ShapeError for a named dim of `wrt` or a loss that is no scalar, DTypeError for nodes that hold no floats.
     """
     graph = loss.graph
     xs = [graph.own(node) for node in ([wrt] if isinstance(wrt, Node) else wrt)]

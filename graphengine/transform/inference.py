@@ -26,12 +26,11 @@ __all__ = ["for_inference", "trains_otherwise"]
 
 
 def for_inference(graph: Graph) -> Graph:
-    """A graph of the same outputs as they are when nothing is being trained; `graph` stays as it is.
+    """The graph for inference: returns a copy with the same outputs as they are when nothing is trained.
 
-    Dropout is gone; batch normalization takes its running statistics instead of those of the batch, and is folded into
-    a dense layer or a conv2d right before it (see `fold_normalizations`); updates, the training section and all that no
-    output needs are left out, inputs too. Derivatives among the outputs are then those of what is inferred. Leaves,
-    outputs and nodes keep their names, and errors quote the lines that declared them.
+    Dropout is removed. Batch normalization takes its running statistics, and is folded into a dense layer or conv2d
+    before it. Updates, the training section and all that no output needs, inputs too, are left out. Leaves, outputs and
+    nodes keep their names, and errors quote the lines that declared them. Raises nothing.
     """
     twin = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}

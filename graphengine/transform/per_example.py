@@ -42,14 +42,14 @@ def per_example_grad(
       whose first axes count the examples; weights it reads from around it, and what is computed from them there.
 
     Row i is exactly d loss_i / d w. From a node, examples pass in one batch; the gradients of all weights of dense
-    layers, biases and scales take a batched product each, and those of other layers (a convolution's, an embedding's)
-    a loop over the examples for that layer alone. Where an op on the way mixes examples, or is not known not to (a scan
+    layers, biases and scales take a batched product each, and those of other layers (a convolution's, an embedding's) a
+    loop over the examples for that layer alone. Where an op on the way mixes examples, or is not known not to (a scan
     is such), all rows are computed one by one, each from the whole batch, which is right, but takes n gradients of n
     examples. From a function, the gradient of one example is emitted once, as the body of a loop over the batch: n
     gradients of one example, whatever the ops.
 
-    Raises ShapeError for what is no loss for each example, GraphError for a w that itself holds a row for each, or that
-    one of `inputs` is computed from.
+    Returns one node for each w. Raises ShapeError for what is no loss for each example, GraphError for a w that itself
+    holds a row for each, or that one of `inputs` is computed from.
     """
     if isinstance(loss, Node):
         if inputs is not None:

@@ -15,11 +15,12 @@ __all__ = ["jvp"]
 
 
 def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) -> list[Node]:
-    """The derivative of each of `outputs` along `tangents`: y_dot = sum over x of wrt of dy/dx x_dot.
+    """Forward mode: y_dot = sum over x of `wrt` of dy/dx x_dot, for each y of `outputs`.
 
-    One tangent for each of `wrt`, of its type; the results have the types of `outputs`, and are zeros where no path
-    leads. They are ordinary nodes, emitted into the graph at the cost of about one more forward pass, whatever the
-    size of `outputs` and `wrt`. No op has a rule for this: `ge.jvp` reverses the reverse mode (Townsend 2017).
+    tangents: one x_dot for each x, of its type; returns nodes of the types of `outputs`, zeros where no x influences y.
+    They cost about one more forward pass. No op has a rule for this: reverse mode is applied twice.
+    Raises ShapeError, DTypeError or GraphError for tangents that do not fit, DTypeError for nodes that hold no floats.
+    Source: Townsend 2017.
     """
     if not outputs:
         return []

@@ -23,6 +23,8 @@ def convolutional_autoencoder(code: int = 8) -> Graph:
 
     The input is "pixels", float32[batch, 64] in [0, 1]; outputs are "code", float32[batch, code], "reconstruction",
     float32[batch, 64] in (0, 1), and "loss", the mean over examples of the squared error of all pixels.
+
+    Returns the graph. Raises AttributeValueError for a code below 1.
     """
     graph = Graph("convolutional_autoencoder")
     pixels = graph.input("pixels", ("batch", 64))

@@ -42,9 +42,10 @@ _ACTIVATIONS: Mapping[str, tuple[Callable[[Node], Node], Initializer | None]] = 
 
 
 def linear_regression(features: int, targets: int = 1, *, dtype: str = "float32") -> Graph:
-    """u = x W + b with the loss 1/2 (u - y)^2, whose least value is where least squares has it.
+    """u = x W + b with the loss 1/2 (u - y)^2, whose minimum is the least-squares solution.
 
     x is [batch, features], y is [batch, targets]; the parameters are linear.weight and linear.bias.
+    Returns the graph. Raises ShapeError for sizes below 0, DTypeError for a dtype that there is not.
     """
     graph, x = _begin("linear_regression", features, dtype)
     y = graph.input("y", ("batch", targets))
@@ -57,6 +58,7 @@ def logistic_regression(features: int, *, dtype: str = "float32") -> Graph:
 
     x is [batch, features], y is [batch, 1] and holds 0 and 1; "logits" is z; the parameters are linear.weight and
     linear.bias.
+    Returns the graph. Raises ShapeError for sizes below 0, DTypeError for a dtype that there is not.
     """
     graph, x = _begin("logistic_regression", features, dtype)
     y = graph.input("y", ("batch", 1))
@@ -68,7 +70,8 @@ def perceptron(features: int, *, dtype: str = "float32") -> Graph:
     """u = sign(z) for z = x w + b, trained by max(0, -y z), as sign itself passes no gradient (Rosenblatt 1958).
 
     x is [batch, features], y is [batch, 1] and holds -1 and +1; "logits" is z; the parameters are linear.weight and
-    linear.bias. The weights start small and not at 0, where every z, and so every slope of the loss, is 0.
+    linear.bias. The weights do not start at 0, where the gradient is 0.
+    Returns the graph. Raises ShapeError for sizes below 0, DTypeError for a dtype that there is not.
     """
     graph, x = _begin("perceptron", features, dtype)
     y = graph.input("y", ("batch", 1))
@@ -82,6 +85,8 @@ def neuron(penalty: float = 0.01, *, dtype: str = "float32") -> Graph:
     x and y are [batch]; "prediction" is u, "loss" is L, and z, l and r are outputs too. The parameters, neuron.weight
     and neuron.bias, are scalars. For one example dL/dw = (u - y) u (1 - u) x + 2 penalty w, and dL/db is the same
     without x and the second term.
+
+    Returns the graph. Raises DTypeError for a dtype that there is not.
     """
     graph = Graph("neuron", dtype)
     x, y = graph.input("x", ("batch",)), graph.input("y", ("batch",))
@@ -104,10 +109,12 @@ def mlp(
 ) -> Graph:
     """A network of layers h <- activation(h W + b), the last one without activation.
 
-    `sizes` are those of x, of every hidden layer and of the last: [64, 32, 16, 10] has three layers. x is
-    [batch, sizes[0]]; the parameters are layer1.weight, layer1.bias, layer2.weight, ... With "cross_entropy" y is
-    [batch], class numbers; the outputs are "logits", the last layer, "probabilities", their softmax, and "prediction",
-    the class of the greatest. With "half_squared_error" y is [batch, sizes[-1]] and "prediction" is the last layer.
+    `sizes` are those of x, of every hidden layer and of the last: [64, 32, 16, 10] has three layers. x is [batch,
+    sizes[0]]; the parameters are layer1.weight, layer1.bias, layer2.weight, ... With "cross_entropy" y is [batch],
+    class numbers; the outputs are "logits", the last layer, "probabilities", their softmax, and "prediction", the class
+    of the greatest. With "half_squared_error" y is [batch, sizes[-1]] and "prediction" is the last layer.
+
+    Returns the graph. Raises AttributeValueError for fewer than two sizes, an activation or a loss that there is not.
     """
     _check_sizes(sizes)
     if activation not in _ACTIVATIONS:
@@ -137,7 +144,10 @@ def three_layer(
     *,
     dtype: str = "float32",
 ) -> Graph:
-    """The 3-layer network, W3 a(W2 a(W1 x + b1) + b2) + b3; inputs, outputs and parameters are those of `mlp`."""
+    """The 3-layer network, W3 a(W2 a(W1 x + b1) + b2) + b3; inputs, outputs and parameters are those of `mlp`.
+
+    Returns the graph. Raises AttributeValueError where `mlp` does.
+    """
     return mlp([features, *hidden, outputs], activation, loss, name="three_layer", dtype=dtype)
 
 
@@ -146,6 +156,8 @@ def linear_network(sizes: Sequence[int], *, dtype: str = "float32") -> Graph:
 
     `sizes` are those of x, of what is between, and of the prediction. x is [batch, sizes[0]], y is [batch, sizes[-1]],
     the loss is 1/2 (u - y)^2; the parameters are layer1.weight, layer2.weight, ..., and there are no biases.
+
+    Returns the graph. Raises AttributeValueError for fewer than two sizes.
     """
     _check_sizes(sizes)
     graph, h = _begin("linear_network", sizes[0], dtype)

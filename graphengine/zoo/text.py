@@ -27,9 +27,11 @@ def character_transformer(symbols: int, units: int = 128, heads: int = 4, blocks
     """A transformer whose place t sees the characters up to t, and scores the one that follows.
 
     Characters and their places are embedded in `units` numbers; then come `blocks` of attention and of dense layers of
-    4 * units, and scores of all `symbols`. Inputs are "characters" and "next", int64[batch, time], as
-    `ge.data.windows` gives them, for a time of at most 128; outputs are "logits", float32[batch, time, symbols], and
-    "loss", the mean over all characters of the cross entropy, in nats.
+    4 * units, and scores of all `symbols`. Inputs are "characters" and "next", int64[batch, time], as `ge.data.windows`
+    gives them, for a time of at most 128; outputs are "logits", float32[batch, time, symbols], and "loss", the mean
+    over all characters of the cross entropy, in nats.
+
+    Returns the graph. Raises AttributeValueError for sizes below 1 and heads that do not divide the units.
     """
     graph = Graph("character_transformer")
     characters, following = (graph.input(name, ("batch", "time"), dtype="int64") for name in ("characters", "next"))

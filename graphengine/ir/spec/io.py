@@ -81,7 +81,10 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
-    """The graph of a document and of the constants beside it; raises SpecError if either is wrong."""
+    """Read a graph from a document and the constants beside it; returns the graph.
+
+    max_bytes: the maximum size of the document, in bytes. Raises SpecError if either file is missing or wrong.
+    """
     path = Path(path)
     place = Place(str(path))
     with growing(anew=True):

@@ -1,0 +1,202 @@
+"""The template of CONTRIBUTING's section on docstrings, held for every public name."""
+
+from __future__ import annotations
+
+import builtins
+import doctest
+import inspect
+import random
+import re
+import types
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+
+import graphengine as ge
+from graphengine.errors import GraphEngineError, NamingError
+from graphengine.ir.node import Node
+
+MODULES = (ge, ge.init, ge.optim, ge.schedules, ge.layers, ge.data, ge.zoo, ge.metrics)
+
+
+def public() -> Iterator[tuple[str, object]]:
+    """Every public function and class once, by the first name under which it is found."""
+    seen: set[int] = set()
+    for module in MODULES:
+        for name in dir(module):
+            value = getattr(module, name)
+            if inspect.isclass(value) or (callable(value) and not isinstance(value, types.GenericAlias)):
+                if id(value) in seen or getattr(value, "__module__", "") == "typing":
+                    continue
+                seen.add(id(value))
+                yield f"{module.__name__.removeprefix('graphengine')}.{name}".lstrip("."), value
+
+
+PUBLIC = dict(public())
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if not inspect.isclass(value)}
+ERRORS = {name: value for name, value in vars(ge).items() if inspect.isclass(value) and issubclass(value, Exception)}
+GENERAL = NamingError
+"""Any function may refuse its `name`; CONTRIBUTING says so once."""
+
+
+def paragraphs(value: object) -> str:
+    return inspect.cleandoc(value.__doc__ or "")
+
+
+def raised_by(doc: str) -> set[str]:
+    """The errors that the sentences with "Raises" or "raises" name."""
+    sentences = re.findall(r"[Rr]aises\b(.*?)(?:\.(?:\s|$)|$)", doc, re.DOTALL)
+    return {name for sentence in sentences for name in re.findall(r"\b[A-Z]\w*Error\b", sentence)}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_docstring_begins_with_one_sentence_and_names_what_exists(name: str) -> None:
+    doc = paragraphs(PUBLIC[name])
+    assert doc.partition("\n\n")[0][-1:] in {".", ":"}, "a sentence comes first"
+    for reference in re.findall(r"\bge((?:\.\w+)+)", doc):
+        target: object = ge
+        for part in reference[1:].split("."):
+            target = getattr(target, part)
+    for target in re.findall(r"\bsee (?:also )?`?([a-z_]\w*|[A-Z]\w*)`?", doc):
+        assert target in {"docs", "ge", "the"} or target in PUBLIC, target
+    for error in raised_by(doc):
+        assert error in ERRORS or hasattr(builtins, error), f"{error} is no error"
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if issubclass(type(value), type(ge.Adam))])
+def test_a_configuration_names_its_arguments_and_what_it_raises(name: str) -> None:
+    doc = paragraphs(PUBLIC[name])
+    if arguments := set(inspect.signature(PUBLIC[name]).parameters) - {"learning_rate", "clip"}:
+        inherited = " ".join(paragraphs(base) for base in (ge.Adam, ge.SGD)) if "those of `Adam`" in doc else ""
+        assert not {argument for argument in arguments if not re.search(rf"\b{argument}\b", doc + inherited)}
+    assert "aises" in doc or name.endswith((".Initializer", ".Clip"))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_says_what_it_takes_returns_and_raises(name: str) -> None:
+    doc = paragraphs(FUNCTIONS[name])
+    if inspect.signature(FUNCTIONS[name]).parameters:
+        assert raised_by(doc) or "Raises nothing" in doc, "the errors are missing"
+        assert re.search(r"\b[Rr]eturns?\b|\b[Gg]ives\b|^[A-Z]\w+ .*node", doc), "what comes out is missing"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_examples_in_docstrings_run(name: str) -> None:
+    finder = doctest.DocTestFinder(recurse=False)
+    runner = doctest.DocTestRunner(verbose=False)
+    for example in finder.find(PUBLIC[name], name, globs={"ge": ge}):
+        assert not runner.run(example).failed
+
+
+def operands() -> dict[str, list[object]]:
+    """Good and bad arguments for the parameters of ops, by the parameter's name; every other name gets nodes."""
+    graph = ge.Graph("operands")
+    shapes: list[tuple[object, ...]] = [(3, 4), (4,), (), ("batch", 4), (2, 3, 4), (2, 4, 6, 6)]
+    nodes: list[object] = [
+        graph.input(f"x{i}_{dtype}", shape, dtype=dtype)
+        for i, shape in enumerate(shapes)
+        for dtype in ("float32", "float64", "int64", "bool")
+    ]
+    small = [0, 1, 2, -1, 9]
+    return {
+        "": nodes,
+        "axis": [*small, (0, 0), (0, 1)],
+        "shape": [(3, 4), (5,), (-1, -1), (12,), -2, (2, -3)],
+        "start": [(0, 0), (1,), (9, 9)],
+        "axes": [None, 1, 2, 9, (1, 0), (0, 0), (5, 1)],
+        "parts": small,
+        "key": [0, 9, slice(1), (0, 0, 0, 0, 0), "x", slice(None, None, 0)],
+        "widths": [[(1, 1)], [(0, 1), (1, 0)], [(-1, 0), (0, 0)]],
+        "value": [0.0, "x"],
+        "dtype": ["float32", "int64", "floaty"],
+        "depth": small,
+        "size": small,
+        "indices": nodes,
+        "reduction": ["mean", "none", "some"],
+        "delta": [1.0, -1.0],
+        "ratio": [0.5, 2.0],
+        "rate": [0.5, 1.5],
+        "slope": [0.1, -1.0, float("inf")],
+        "alpha": [1.0, float("nan")],
+        "approximate": ["none", "tanh", "about"],
+        "epsilon": [1e-5, -1.0],
+        "momentum": [0.1, 2.0],
+        "groups": small,
+        "window": [1, 2, 0, 9],
+        "stride": [1, 2, 0],
+        "padding": [0, 1, "same", "valid", -1, "full"],
+        "output_padding": [0, 3],
+        "dilation": [1, 0],
+        "keepdims": [False, True],
+        "count_include_pad": [False],
+        "causal": [False, True],
+        "scale": [1.0],
+        "factor": [1.0],
+        "block": [None, 0, 2],
+        "low": [0.0, None, 2.0],
+        "high": [1.0, None, float("nan")],
+        "mask": [None, *nodes],
+        "nodes": [nodes[:2], nodes[:1] * 2, []],
+        "units": [0, 2],
+        "channels": [0, 2],
+        "heads": [0, 2, 3],
+        "hidden": [0, 2],
+        "count": [0, 3],
+        "max_length": [0, 3, 9],
+    }
+
+
+OPS = [
+    name
+    for name, function in FUNCTIONS.items()
+    if (function.__module__ or "").startswith(("graphengine.ops.", "graphengine.layers."))
+    and name not in ("scan", "custom_vjp", "layers.sequential")
+]
+
+
+@cache
+def raised_when_tried(function: Callable[..., object], tries: int = 150) -> set[type[BaseException]]:
+    """The errors of calls with arguments that often do not fit, drawn from a fixed seed."""
+    known = operands()
+    parameters = inspect.signature(function).parameters
+    draw = random.Random(0)
+    raised: set[type[BaseException]] = set()
+    for number in range(tries):
+        given: dict[str, object] = {}
+        for parameter in parameters.values():
+            if parameter.name == "scale" and parameter.default is parameter.empty:
+                given["scale"] = draw.choice(known[""])
+            elif parameter.default is parameter.empty or (parameter.name in known and draw.random() < 0.3):
+                choices = known.get(parameter.name, known[""])
+                if parameter.annotation == "int":
+                    choices = [value for value in choices if isinstance(value, int)]
+                elif str(parameter.annotation).startswith("Sequence"):
+                    choices = [value for value in choices if isinstance(value, tuple | list)]
+                given[parameter.name] = draw.choice(choices)
+        if number % 2 and isinstance(first := next(iter(given.values())), Node):  # every other time of one dtype
+            for name, value in given.items():
+                if isinstance(value, Node):
+                    given[name] = draw.choice([node for node in known[""] if node.dtype == first.dtype])  # type: ignore[attr-defined]
+        try:
+            function(**given)
+        except GraphEngineError as error:
+            raised.add(type(error))
+    return raised
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_an_op_says_all_errors_that_it_raises_for_arguments_that_do_not_fit(name: str) -> None:
+    said = raised_by(paragraphs(FUNCTIONS[name]))
+    raised = {error.__name__ for error in raised_when_tried(FUNCTIONS[name])} - {GENERAL.__name__}
+    assert raised <= said, f"not said: {sorted(raised - said)}"
+
+
+def test_ops_raise_what_they_say() -> None:
+    """Of the errors that ops name, most are met by arguments drawn at random."""
+    named = met = 0
+    for name in OPS:
+        said = raised_by(paragraphs(FUNCTIONS[name]))
+        named += len(said)
+        met += len(said & {error.__name__ for error in raised_when_tried(FUNCTIONS[name])})
+    assert met > 0.8 * named
