@@ -332,13 +332,9 @@ class Cos(UnaryOp):
 
 
 class Cast(Op):
-    """y = x in another dtype: floats to integers drop the fraction, anything but 0 is True, and so is NaN.
+    """y = x in another dtype.
 
-    What does not fit wraps around: of an integer the lowest bits are kept. A float goes by way of int32, to int64 by
-    way of that; one that does not fit there, infinite or NaN, is the least number of that dtype, which as uint8 is 0.
-    So NumPy has it on x86, too.
-
-    The adjoint passes from float to float, in the operand's dtype; through any other cast none does.
+    The adjoint passes from float to float, in the operand's dtype; it does not pass any other cast.
     """
 
     is_elementwise: ClassVar[bool] = True
@@ -433,8 +429,13 @@ def moved(old: Node, new: Node, decay: float) -> Node:
 
 
 def cast(x: Operand, dtype: object, *, name: str | None = None) -> Node:
-    """`x` in `dtype`: its name, a NumPy dtype or a NumPy scalar type. Floats are truncated to integers.
+    """`x` in `dtype`: its name, a NumPy dtype or a NumPy scalar type.
 
-    x: any dtype; returns the shape of x. Raises DTypeError for a dtype that there is not.
+    Floats to integers drop the fraction. What does not fit wraps around: an integer keeps its lowest bits; a float is
+    converted by way of int32, to int64 by way of that, where infinities, NaN and what does not fit become the minimum
+    (0 as uint8), as NumPy has it on x86. To bool, everything but 0 is True. The adjoint passes from float to float
+    only.
+
+    x: any dtype; returns the shape of x in `dtype`. Raises DTypeError for a dtype that there is not.
     """
     return apply(Cast(dtype=check_dtype(dtype)), x, name=name)

@@ -12,7 +12,7 @@ from graphengine.ir.op import Op
 from graphengine.ir.spec.attributes import EmptyConstant, StoredConstant, graph_fields
 from graphengine.ir.spec.document import FORMAT, VERSION
 from graphengine.ir.spec.reader import GRAPH_SECTIONS, OPTIONAL_SECTIONS, PHASES, SECTIONS
-from graphengine.ir.tagged import Configuration, Tagged
+from graphengine.ir.tagged import Configuration, Settings, Tagged
 from graphengine.ir.training import Training
 from graphengine.ir.types import DTYPES
 
@@ -65,9 +65,9 @@ class _Generator(GenerateJsonSchema):
 
 
 def _definitions() -> Schema:
-    families = [family for family in Tagged.__subclasses__() if family is not Op]
+    families: list[type[Any]] = Settings.__subclasses__()
     members = [member for family in families for member in family.registry.values()]
-    classes: list[type[Configuration]] = [Training, *families, *members]
+    classes = [Training, *families, *members]
     keys, generated = models_json_schema([(cls, "validation") for cls in classes], schema_generator=_Generator)
     refs = {cls: reference for (cls, _), reference in keys.items()}
     defs: Schema = generated["$defs"]
