@@ -15,9 +15,11 @@ _INK = np.float32(16)
 
 
 def digits() -> Split:
-    """The digits, split 1,437 to 360: `pixels`, float32[n, 64] in [0, 1], and `label`, int64[n].
+    """Handwritten digits: returns 1,437 to train on and 360 held back: `pixels`, float32[n, 64] in [0, 1], and `label`,
+    int64[n].
 
-    The split is fixed: a fifth of each digit is held back, as the file itself says.
+    The split is fixed and stored in the file: a fifth of each digit is held back.
+    Source: Alpaydin and Kaynak 1998 (UCI).
     """
     with files(__package__).joinpath("digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         pixels = arrays["pixels"].astype(np.float32) / _INK

@@ -10,7 +10,7 @@ __all__ = ["Split"]
 
 
 class Split(NamedTuple):
-    """Examples to train on, and those held back: arrays by the names of the inputs that they are fed to."""
+    """Examples to train on, and examples held back: `train` and `test`, arrays by the names of the inputs."""
 
     train: dict[str, Array]
     test: dict[str, Array]

@@ -15,7 +15,7 @@ __all__ = ["Alphabet", "python_topics", "windows"]
 
 @dataclass(frozen=True, slots=True)
 class Alphabet:
-    """Characters by number: 0 stands for any that is not among `characters`, which follow from 1."""
+    """Characters by number: number 0 is any character that is not among `characters`, whose numbers begin at 1."""
 
     characters: str
 

@@ -32,9 +32,9 @@ class Phase(IntEnum):
 
 
 class Node:
-    """One op applied to parents. Nodes are made by op functions and by `Graph`.
+    """One op applied to parents. Op functions and `Graph` make nodes.
 
-    They never change, but for those of a program's own graph, which rewrites lay out anew (`ir/rebuild.py`).
+    They never change.
 
     Operators make nodes: + - * / ** @, unary -, < <= > >=, indexing with ints and slices, and `.T`. A Python or NumPy
     number on either side becomes a constant of the node's dtype. `==` is identity; `ge.equal` compares values.

@@ -73,7 +73,9 @@ Sizes = Annotated[Shape, BeforeValidator(_sizes), HoldsDims(), WithJsonSchema(_L
 
 
 class Op(Tagged):
-    """What a node means. Its fields are its attributes, as they stand in JSON; its methods are its semantics."""
+    """What a node computes: its fields are the attributes, as in JSON; its methods are its type rule, value and
+    derivative.
+    """
 
     overwrites: ClassVar[tuple[int, ...]] = ()
     """Positions of operands whose array may serve as `out`: it has the same type, and is not read once written to."""

@@ -38,9 +38,10 @@ AnySchedule = Annotated[SerializeAsAny[Schedule], BeforeValidator(Schedule.of_ki
 
 
 class Training(Configuration):
-    """The loss (an output's name), the optimizer, the batch size (None: the full batch), the epochs and the seed.
+    """How a graph is trained, as its document may say; a schedule is the optimizer's learning rate.
 
-    The schedule, where there is one, stands in the optimizer as its learning rate.
+    loss: the name of an output; optimizer; batch_size: None for the full batch; epochs; seed.
+    Raises AttributeValueError for a batch_size or epochs below 1 or a negative seed.
     """
 
     loss: str

@@ -25,10 +25,9 @@ _ITEM_BYTES = {dtype: np.dtype(dtype).itemsize for dtype in DTYPES}
 
 
 class TensorType:
-    """A shape (ints and names) and a dtype; written float32[batch, 784].
+    """A shape (ints and names) and a dtype, written float32[batch, 784].
 
-    Equal types are one object as long as somebody holds it, so that to compare and to hash them takes no time, and what
-    follows from them is found once. A large network has few types and asks for them all the time.
+    Equal types are the same object as long as one is in use, so comparing and hashing them takes no time.
     """
 
     __slots__ = ("__weakref__", "_names", "_nbytes", "dtype", "shape")

@@ -18,7 +18,9 @@ Mode = Literal["min", "max"]
 
 
 class Callback:
-    """Looks on while `fit` trains; a subclass overrides what it needs. It may read and set parameters and state."""
+    """What `fit` calls while it trains; a subclass overrides the methods it needs. It may read and set parameters and
+    state.
+    """
 
     def on_start(self, exe: Executable, history: History) -> None:
         """Before the first epoch."""
@@ -32,11 +34,11 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stops when `monitor` has not become better by more than `min_delta` for `patience` epochs.
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
 
-    `mode` says whether better is less ("min") or more ("max"); left out, it is "min" for names that end in loss or
-    error, and "max" for those that end in accuracy. With `restore_best`, however training ends, parameters and state
-    (running statistics, slots of the optimizer) are set to what they were after the best epoch, `best_epoch`.
+    mode: "min" or "max"; left out, "min" for names that end in loss or error, and "max" for those that end in accuracy.
+    restore_best: at the end, parameters and state are set to those after the best epoch, `best_epoch`.
+    Raises TrainingError for patience below 1, a negative min_delta, a name without a mode, and a metric not measured.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class EarlyStopping(Callback):
         self._forget()
 
     def on_epoch_end(self, exe: Executable, history: History) -> str | None:
-        """Keep what is best so far; give the reason to stop when it has been so for too long."""
+        """Keep the best weights; return the reason to stop after `patience` epochs without an improvement."""
         epoch = history.epochs[-1]
         value = self._value(epoch)
         if self._is_better(value):
@@ -100,7 +102,10 @@ class EarlyStopping(Callback):
 
 
 class Checkpoint(Callback):
-    """Writes a checkpoint to `path` after every `every`-th epoch, with the number of the epochs done."""
+    """Write a checkpoint to `path` after every `every` epochs, with the number of epochs done.
+
+    Raises TrainingError for `every` below 1.
+    """
 
     def __init__(self, path: StrPath, *, every: int = 1) -> None:
         if every < 1:

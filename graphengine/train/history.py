@@ -15,10 +15,10 @@ _ROWS_SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch: its number (from 1), steps, seconds with evaluation and all, and what was measured, by name.
+    """One epoch: its number (from 1), its steps, its seconds (evaluation included), and `values`, the metrics by name.
 
-    `values` has "loss", the mean of the steps' losses by examples; the metrics at the end of the epoch; and the same of
-    the validation data, as "validation_loss" and so on.
+    `values` has "loss", the mean of the losses of the steps weighted by their examples; the metrics at the end of the
+    epoch; and those of the validation data, as "validation_loss" and so on.
     """
 
     number: int
@@ -29,9 +29,9 @@ class Epoch:
 
 @dataclass(slots=True)
 class History:
-    """The epochs of a training. `history["loss"]` is a list with one value an epoch; `print(history)` shows a table.
+    """The epochs of a training: `history["loss"]` is a list with one value for each; `print(history)` shows a table.
 
-    `stopped` is the reason why training ended before its last epoch, None if it did not.
+    `stopped` is the reason why training ended before its last epoch, or None.
     """
 
     epochs: list[Epoch] = field(default_factory=list)

@@ -30,11 +30,11 @@ Measure = Callable[[Array, Array], float]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`function(predictions, targets)` under a name: predictions are values of an output, targets an array of the data.
+    """A metric: `function(predictions, targets)` with a name; both arrays hold all examples.
 
-    Both hold all examples, so the function need not be a mean over batches. Left out, `output` is "prediction", or
-    "logits", or the only output with a row an example; `target` is the only array of the data that the output does not
-    need. The target need not be an input of the graph.
+    output: whose values are the predictions; left out, "prediction", or "logits", or the only output with a row for
+    each example. target: the array of the data; left out, the only one that the output does not need. It need not be an
+    input. `fit`, `evaluate` and `cross_validate` raise TrainingError if output or target cannot be determined.
     """
 
     name: str
