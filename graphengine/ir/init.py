@@ -61,7 +61,7 @@ AnyInitializer = Annotated[SerializeAsAny[Initializer], BeforeValidator(Initiali
 
 
 class Zeros(Initializer):
-    """All elements 0. Raises nothing."""
+    """All elements 0."""
 
     kind: Literal["zeros"] = Field(default="zeros", init=False)
 
@@ -70,7 +70,7 @@ class Zeros(Initializer):
 
 
 class Ones(Initializer):
-    """All elements 1. Raises nothing."""
+    """All elements 1."""
 
     kind: Literal["ones"] = Field(default="ones", init=False)
 
@@ -126,10 +126,7 @@ class Uniform(Initializer):
 
 
 class GlorotUniform(Initializer):
-    """Elements drawn from [-r, r), r = sqrt(6 / (fan_in + fan_out)). Raises nothing.
-
-    Source: Glorot and Bengio 2010, eq. 16.
-    """
+    """Elements drawn from [-r, r), r = sqrt(6 / (fan_in + fan_out)). Source: Glorot and Bengio 2010, eq. 16."""
 
     kind: Literal["glorot_uniform"] = Field(default="glorot_uniform", init=False)
 
@@ -139,10 +136,7 @@ class GlorotUniform(Initializer):
 
 
 class GlorotNormal(Initializer):
-    """Elements drawn from N(0, 2 / (fan_in + fan_out)). Raises nothing.
-
-    Source: Glorot and Bengio 2010, eq. 12.
-    """
+    """Elements drawn from N(0, 2 / (fan_in + fan_out)). Source: Glorot and Bengio 2010, eq. 12."""
 
     kind: Literal["glorot_normal"] = Field(default="glorot_normal", init=False)
 
@@ -151,10 +145,7 @@ class GlorotNormal(Initializer):
 
 
 class HeUniform(Initializer):
-    """Elements drawn from [-r, r), r = sqrt(6 / fan_in): uniform, of the variance of `HeNormal`. Raises nothing.
-
-    Source: He et al. 2015, eq. 10.
-    """
+    """Elements drawn from [-r, r), r = sqrt(6 / fan_in). Source: He et al. 2015, eq. 10, as a uniform law."""
 
     kind: Literal["he_uniform"] = Field(default="he_uniform", init=False)
 
@@ -164,10 +155,7 @@ class HeUniform(Initializer):
 
 
 class HeNormal(Initializer):
-    """Elements drawn from N(0, 2 / fan_in). Raises nothing.
-
-    Source: He et al. 2015, eq. 10.
-    """
+    """Elements drawn from N(0, 2 / fan_in). Source: He et al. 2015, eq. 10."""
 
     kind: Literal["he_normal"] = Field(default="he_normal", init=False)
 

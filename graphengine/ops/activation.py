@@ -144,10 +144,7 @@ class HardTanh(Bounded):
 
 
 class LeakyReLU(Activation):
-    """y = x for x > 0, slope * x elsewhere, where 0 <= slope <= 1 (Maas et al. 2013).
-
-    leaky_relu'(0) = slope, and leaky_relu'(NaN) = 1. With slope 0 it is relu, at infinity too.
-    """
+    """y = x for x > 0, slope * x elsewhere; leaky_relu'(0) = slope, leaky_relu'(NaN) = 1."""
 
     kind: Literal["leaky_relu"] = "leaky_relu"
     cost: ClassVar[int] = 2
@@ -175,10 +172,7 @@ class LeakyReLU(Activation):
 
 
 class ELU(Activation):
-    """y = x for x > 0, alpha * (exp(x) - 1) elsewhere, alpha >= 0; elu'(0) = alpha, elu'(NaN) = 1.
-
-    Source: Clevert et al. 2016.
-    """
+    """y = x for x > 0, alpha * (exp(x) - 1) elsewhere; elu'(0) = alpha, elu'(NaN) = 1."""
 
     kind: Literal["elu"] = "elu"
     cost: ClassVar[int] = 5

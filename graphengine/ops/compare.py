@@ -355,10 +355,7 @@ def _clip(x: Array, low: Array, high: Array, out: Array) -> None:
 
 
 class Clip(Bounded):
-    """y = x, not below `low` and not above `high`; one of them may be None. clip' = 0 at the bounds and beyond.
-
-    clip'(NaN) = 1: a NaN is not hidden. A bound of -0.0 counts as 0.0, and so does an x of -0.0 that meets it.
-    """
+    """y = min(max(x, low), high); clip' = 0 at the bounds and beyond, 1 at NaN. A zero has no sign here."""
 
     kind: Literal["clip"] = "clip"
     low: float | None = None

@@ -191,11 +191,7 @@ class Conv2D(Convolution):
 
 
 class Conv2DTranspose(Convolution):
-    """The adjoint of `conv2d` by its images: every x[n, o, i, j] adds x * weight[o] to the window at place i, j of y.
-
-    Along an axis y has (size - 1) * stride + dilation * (window - 1) + 1 + output_padding elements, less the padding.
-    The output padding, below the stride, tells apart the sizes of which `conv2d` would make that of x.
-    """
+    """The adjoint of `conv2d` by its images: every x[n, o, i, j] adds x * weight[o] to the window at (i, j) of y."""
 
     kind: Literal["conv2d_transpose"] = "conv2d_transpose"
     operands: ClassVar[str] = "images and a kernel"

@@ -117,10 +117,7 @@ class AddSlice(Op):
 
 
 class Gather(Op):
-    """Rows of x by number, y[..., i, ...] = x[..., indices[i], ...] along `axis`; indices have any number of axes.
-
-    An index that is negative, or not below the size of the axis, raises ValueRangeError.
-    """
+    """y[..., i, ...] = x[..., indices[i], ...] along `axis`."""
 
     kind: Literal["gather"] = "gather"
     axis: int = 0
@@ -152,10 +149,7 @@ class Gather(Op):
 
 
 class ScatterAdd(Op):
-    """The adjoint of `gather`: y[..., k, ...] = the sum of x[..., i, ...] over all i with indices[i] = k.
-
-    `axis` counts the axes of y, and has `size` there. An index out of range raises ValueRangeError.
-    """
+    """y[..., k, ...] = the sum of x[..., i, ...] over all i with indices[i] = k; `axis` counts the axes of y."""
 
     kind: Literal["scatter_add"] = "scatter_add"
     axis: int = 0
@@ -214,10 +208,7 @@ class ScatterAdd(Op):
 
 
 class OneHot(Op):
-    """y[..., k] = 1 where k = labels[...], else 0, for k below `depth`.
-
-    A label that is negative, or not below `depth`, raises ValueRangeError.
-    """
+    """y[..., k] = 1 where k = labels[...], else 0, for k below `depth`."""
 
     kind: Literal["one_hot"] = "one_hot"
     depth: int = Field(ge=1)

@@ -193,10 +193,7 @@ class AbsoluteError(ErrorLoss):
 
 
 class Huber(ErrorLoss):
-    """l(u, y) = 1/2 e^2 where |e| <= delta, delta (|e| - delta / 2) beyond, for e = u - y (Huber 1964).
-
-    The derivative is e, clipped to [-delta, delta]; the second one is 0 at +-delta.
-    """
+    """l(u, y) = e^2 / 2 where |e| <= delta, delta (|e| - delta / 2) beyond, for e = u - y; l'' = 0 at +-delta."""
 
     kind: Literal["huber"] = "huber"
     delta: float = Field(default=1.0, gt=0)
@@ -229,11 +226,8 @@ class Huber(ErrorLoss):
 class BinaryCrossEntropy(TermwiseLoss):
     """l(z, t) = -t log sigmoid(z) - (1 - t) log(1 - sigmoid(z)) = d |z| + log(1 + exp(-|z|)).
 
-    d is 1 - t where z > 0, else t: how far the target is from what z says; d |z| is 0 where d is, be z infinite. This
-    form neither overflows nor loses digits, nor does the derivative by z, (1 - t) sigmoid(z) - t sigmoid(-z).
-
-    Targets are probabilities: one outside [0, 1] raises ValueRangeError at run time, for beyond them the loss has no
-    least value.
+    d is 1 - t where z > 0, else t; d |z| is 0 where d is, even for infinite z. Neither this form nor its derivative, (1
+    - t) sigmoid(z) - t sigmoid(-z), overflows or cancels.
     """
 
     kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
@@ -300,12 +294,7 @@ class Hinge(TermwiseLoss):
 
 
 class PerceptronLoss(TermwiseLoss):
-    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative is 0 at y z = 0, -y where y z is NaN.
-
-    Source: Rosenblatt 1958.
-
-    At w = 0 all z are 0, and so is the derivative: start from weights that are small, but not 0.
-    """
+    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative is 0 at y z = 0, -y where y z is NaN."""
 
     kind: Literal["perceptron_loss"] = "perceptron_loss"
     flops_of_term: ClassVar[int] = 3
@@ -328,11 +317,7 @@ class PerceptronLoss(TermwiseLoss):
 
 
 class CrossEntropy(Loss):
-    """l(z, c) = -log softmax(z)[c] = log sum_k exp(z_k) - z_c: logits z along the last axis, integer labels c.
-
-    Logits are [n, ..., classes], labels [n, ...]. Logits are shifted by their greatest, so that nothing overflows.
-    A label that is negative or not below the number of classes raises ValueRangeError at run time.
-    """
+    """l(z, c) = -log softmax(z)[c] = log sum_k exp(z_k) - z_c: logits z along the last axis, integer labels c."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
 

@@ -128,19 +128,15 @@ class _LastAxes(RowNorm):
 
 
 class LayerNorm(_LastAxes):
-    """y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v over the last `axes` axes (Ba, Kiros and Hinton 2016).
-
-    v is the biased variance. `scale` and `shift` have the sizes of these axes; `shift`, or both, may be left out.
+    """y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v over the last `axes` axes; `shift`, or both, may be left
+    out.
     """
 
     kind: Literal["layer_norm"] = "layer_norm"
 
 
 class RMSNorm(_LastAxes):
-    """y = x / sqrt(mean(x^2) + epsilon) * scale, the mean over the last `axes` axes (Zhang and Sennrich 2019).
-
-    `scale` has the sizes of these axes, and may be left out.
-    """
+    """y = x / sqrt(mean(x^2) + epsilon) * scale, the mean over the last `axes` axes; `scale` may be left out."""
 
     centered: ClassVar[bool] = False
     kind: Literal["rms_norm"] = "rms_norm"
@@ -150,11 +146,7 @@ class RMSNorm(_LastAxes):
 
 
 class GroupNorm(RowNorm):
-    """y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v over groups of channels (Wu and He 2018).
-
-    x is [examples, channels, *space]; a group is channels / `groups` channels that follow each other, at all places.
-    v is the biased variance. `scale` and `shift` are [channels]; `shift`, or both, may be left out.
-    """
+    """y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v over groups of channels; `shift` or both may lack."""
 
     kind: Literal["group_norm"] = "group_norm"
     groups: int = Field(ge=1)

@@ -107,10 +107,7 @@ class PoolOfImages(Pool):
 
 
 class MaxPool2D(PoolOfImages):
-    """y[n, c, i, j] = the greatest element of x[n, c] in the window at place i, j; NaN if one is.
-
-    The adjoint goes to the first of equals, row by row, and of a window that holds NaN to the first of these.
-    """
+    """y[n, c, i, j] = the maximum of x[n, c] in the window at (i, j); the adjoint goes to its first NaN or maximum."""
 
     kind: Literal["max_pool2d"] = "max_pool2d"
 
@@ -257,10 +254,7 @@ class MaxPool2DGather(Pool):
 
 
 class AvgPool2D(PoolOfImages):
-    """y[n, c, i, j] = the mean of the elements of x[n, c] in the window at place i, j.
-
-    With `count_include_pad`, elements of the window in the padding count as zeros.
-    """
+    """y[n, c, i, j] = the mean of the elements of x[n, c] in the window at (i, j)."""
 
     kind: Literal["avg_pool2d"] = "avg_pool2d"
     count_include_pad: bool = False
@@ -336,7 +330,7 @@ def max_pool2d(
 
     `window` and `stride` (the window if left out) are ints or pairs for rows and columns. `padding`, less than the
     window, is an int, a pair, ((top, bottom), (left, right)), "same" or "valid"; it is never the maximum. x: numbers;
-    returns the same dtype. Of equal maxima the first gets the gradient.
+    returns the same dtype. Of equal maxima, or of NaNs, the first gets the gradient.
     Raises DTypeError for bools, ShapeError for axes and windows that do not fit, AttributeValueError for other
     arguments.
     """

@@ -141,10 +141,7 @@ class ElasticNet(TermwiseRegularizer):
 
 
 class GroupLasso(Regularizer):
-    """R(w) = sum over groups of sqrt(sum of w^2 over `axis`), a group being what differs along `axis` alone.
-
-    The derivative is w / norm of its group, and 0 in a group that is all 0 (Yuan and Lin 2006).
-    """
+    """R(w) = sum over groups of sqrt(sum of w^2 over `axis`); the derivative is w / norm, and 0 in a group of zeros."""
 
     kind: Literal["group_lasso"] = "group_lasso"
     axis: tuple[int, ...]
