@@ -146,7 +146,7 @@ class RMSNorm(_LastAxes):
 
 
 class GroupNorm(RowNorm):
-    """y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v over groups of channels; `shift` or both may lack."""
+    """y = (x - m) / sqrt(v + epsilon) * scale + shift, m and v of groups of channels; `shift` or both may be absent."""
 
     kind: Literal["group_norm"] = "group_norm"
     groups: int = Field(ge=1)
