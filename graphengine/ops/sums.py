@@ -1,7 +1,7 @@
 """Sums by NumPy whose error does not grow with their length.
 
 NumPy adds pairwise along what lies together in memory, and naively what lies apart: the rows of a matrix say. Here
-those are added in blocks of at most 128, and the sums of blocks likewise.
+those are added in blocks of at most 32. The sums of blocks are added in float64, or in blocks again if they are that.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from graphengine.ops.run_all import run_all
 __all__ = ["BLOCK", "add_exactly", "add_rest", "dots", "parts_of_dots", "parts_of_sum", "summed"]
 
 BLOCK = 128
-"""How many rows are added up one after the other."""
+"""How many numbers a pool or `scatter_add` adds up one after the other."""
 
-_ONES = {np.dtype(dtype): np.ones(BLOCK, dtype) for dtype in ("float32", "float64")}
+ROWS = 32
+"""How many rows a sum adds up one after the other."""
+
+_ONES = {np.dtype(dtype): np.ones(ROWS, dtype) for dtype in ("float32", "float64")}
 
 LINE = 1024
 """How many products BLAS adds up at once: in several lanes, as it likes."""
@@ -32,13 +35,14 @@ def parts_of_sum(x: TensorType, axes: Sequence[int]) -> tuple[TensorType, ...]:
     """The work memory of `summed`: none for few rows, else one array, whichever way x lies in memory."""
     shape = x.static_shape
     gone = [place for place in axes if shape[place] != 1]
-    if not x.is_float or 0 in shape or math.prod(shape[place] for place in gone) <= BLOCK:
+    if not x.is_float or 0 in shape or math.prod(shape[place] for place in gone) <= ROWS:
         return ()
     results = math.prod(size for place, size in enumerate(shape) if place not in gone)
     if results == 1 == len(gone):  # NumPy adds pairwise along the only axis
         return ()
     ways = [shape[place] for place in gone], _runs(shape, gone)
-    return (TensorType((results * max(map(_partial_sums, ways)),), x.dtype),)
+    wide = 2 if x.dtype == "float32" else 0  # the sums in float64
+    return (TensorType((results * (wide + max(map(_partial_sums, ways))),), x.dtype),)
 
 
 def summed(x: Array, axes: Sequence[int], out: Array, parts: Sequence[Array] = ()) -> Call:
@@ -129,17 +133,17 @@ def _loops(x: Array, whole: Array, runs: Sequence[int]) -> list[Axis]:
 
 
 def _cut(sizes: Sequence[int]) -> tuple[int, int]:
-    """Which axis is cut into blocks, and of how many rows, so that with all axes behind it they are at most `BLOCK`."""
+    """Which axis is cut into blocks, and of how many rows, so that with all axes behind it they are at most `ROWS`."""
     cut, behind = len(sizes) - 1, 1
-    while cut and behind * sizes[cut] <= BLOCK:
+    while cut and behind * sizes[cut] <= ROWS:
         behind *= sizes[cut]
         cut -= 1
-    return cut, BLOCK // behind
+    return cut, ROWS // behind
 
 
 def _partial_sums(sizes: Sequence[int]) -> int:
     """How many sums of blocks there are on the way to one sum over axes of these sizes."""
-    if math.prod(sizes) <= BLOCK:
+    if math.prod(sizes) <= ROWS:
         return 0
     cut, rows = _cut(sizes)
     left = *sizes[:cut], -(-sizes[cut] // rows)
@@ -151,7 +155,7 @@ def _sums(x: Array, gone: tuple[int, ...], out: Array, memory: Array) -> list[Ca
     if not gone:
         return [(np.copyto, (out, x))]
     sizes = [x.shape[place] for place in gone]
-    if math.prod(sizes) <= BLOCK or gone == (x.ndim - 1,):
+    if math.prod(sizes) <= ROWS or gone == (x.ndim - 1,):
         return [_block(x, gone, out)]
     cut, rows = _cut(sizes)
     (*others, axis), inner = gone[: cut + 1], gone[cut + 1 :]
@@ -167,12 +171,16 @@ def _sums(x: Array, gone: tuple[int, ...], out: Array, memory: Array) -> list[Ca
     ahead = (slice(None),) * axis
     calls = [_block(cuts, (axis + 1, *(place + 1 for place in inner)), parts[(*ahead, slice(whole))])]
     if whole < blocks:
-        calls.append(_block(x[(*ahead, slice(whole * rows, None))], (axis, *inner), parts[(*ahead, whole)]))
-    return [*calls, *_sums(parts, (*others, axis), out, memory[parts.size :])]
+        calls.append(_block(x[(*ahead, slice(whole * rows, None))], (axis, *inner), parts[(*ahead, whole, ...)]))
+    left, rest = (*others, axis), memory[parts.size :]
+    if x.dtype != np.float32:
+        return [*calls, *_sums(parts, left, out, rest)]
+    wide = rest[: 2 * out.size].view(np.float64).reshape(out.shape)
+    return [*calls, (np.add.reduce, (parts, left, np.float64, wide)), (np.copyto, (out, wide))]
 
 
 def _block(x: Array, gone: tuple[int, ...], out: Array) -> Call:
-    """The sum of at most `BLOCK` rows, or of what lies together in memory, which NumPy adds pairwise."""
+    """The sum of at most `ROWS` rows, or of what lies together in memory, which NumPy adds pairwise."""
     return _product(x, gone, out) or (np.add.reduce, (x, gone, None, out))
 
 

@@ -35,7 +35,7 @@ def fan(branches: int) -> Graph:
 @pytest.mark.parametrize("branches", [4, 32])
 def test_branches_declared_level_by_level_take_the_memory_of_one(branches: int) -> None:
     program = ge.compile(fan(branches), rewrites=()).plan()
-    assert program.peak_bytes <= BIG + 64 * (branches + 2)
+    assert program.peak_bytes <= BIG + 64 * (branches + 2) + BIG // 16  # and what one sum needs
 
 
 def test_in_the_order_of_declaration_they_would_take_that_of_all() -> None:

@@ -173,7 +173,7 @@ class _Block:
             yield op.reduce(reduce, x, target, _elements(memory, node.dtype))
             return
         share = _as(memory, target.shape, node.dtype)
-        yield op.reduce(reduce, x, share, _elements(memory[share.nbytes :], node.dtype))
+        yield op.reduce(reduce, x, share, _elements(memory[-(-share.nbytes // 8) * 8 :], node.dtype))
         if rests:
             yield add_exactly, (target, share, *(_view(rest, parts) for rest in rests))
         else:
