@@ -251,7 +251,11 @@ class Executable:
             cost=cost_of(program),
             left_out=tuple(node.name for node in self.graph.nodes if not node.is_leaf and node.name not in part),
             declared=tuple(changes(declared, on_copy(make_stable, declared))) if declared is not None else (),
-            rewrites=rewritten(part, self._recipe.rewrites, lambda graph: plan_within(None, kind, graph, binding)),
+            rewrites=rewritten(
+                part,
+                self._recipe.rewrites,
+                lambda graph: plan_within(None, kind, graph, binding, self._backend.scratch),
+            ),
             kernels=self._loaded_for(kind, outputs, program.binding).runnable.kernels,
             shows_source=source,
         )
@@ -291,8 +295,8 @@ class Executable:
         program = self._plans.get(key)
         if program is None:
             with growing():
-                graph = self._rewritten(kind, outputs)
-                program = self._plans[key] = plan_within(self._recipe.memory_budget, kind, graph, binding)
+                graph, budget = self._rewritten(kind, outputs), self._recipe.memory_budget
+                program = self._plans[key] = plan_within(budget, kind, graph, binding, self._backend.scratch)
         self._plans.move_to_end(key)
         self._forget_the_oldest()
         return program

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from graphengine.ir.op import Array
+from graphengine.ir.op import Array, Op
+from graphengine.ir.types import TensorType
 from graphengine.schedule.program import Program
 
 __all__ = ["Backend", "KernelUse", "Runnable"]
@@ -46,6 +47,9 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What `compile` knows it by."""
+
+    def scratch(self, op: Op, y: TensorType, *types: TensorType) -> Sequence[TensorType]:
+        """The work memory of an op that is bound to arrays of these types."""
 
     def load(self, program: Program, leaves: Mapping[str, Array]) -> Runnable:
         """Bind `program` to slots of its own and to the arrays of its leaves, which it reads and updates."""

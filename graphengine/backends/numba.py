@@ -1,4 +1,4 @@
-"""The backend that compiles: ops that give loops run as machine code, without Python in between; others by NumPy.
+"""The backend that compiles: ops that have a lowering run as machine code, without Python in between; others by NumPy.
 
 Machine code is made by numba once for every kernel and dtype, not for a program or a size, and stored on disk. A
 program is a table of calls, and a run of calls that all are machine code is one call from Python.
@@ -20,13 +20,13 @@ from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.loader import Request, addresses
 from graphengine.backends.native.gemm.products import blas_product, product_calls
 from graphengine.backends.native.gemm.tiles import Workspace
+from graphengine.backends.native.lowering.registry import lower, numpy_scratch, scratch_types
 from graphengine.backends.native.threads.runtime import ROW
 from graphengine.backends.native.threads.team import Job, team
 from graphengine.backends.threads import ONE_BLAS_THREAD, WORTH_SHARING, get_threads
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Array, Call, Op
-from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.schedule.program import Program
 
 __all__ = ["NumbaBackend"]
@@ -38,6 +38,7 @@ class NumbaBackend:
     """Runs kernels as machine code, on the slots of one arena, by all cores where that pays."""
 
     name = "numba"
+    scratch = staticmethod(scratch_types)
 
     def load(self, program: Program, leaves: Mapping[str, Array]) -> NativeProgram:
         """Allocate the arena, bind every instruction to its arrays, and compile what is not stored."""
@@ -55,14 +56,12 @@ class _Task:
 
     def loops(self) -> Sequence[LoopCall] | None:
         """Its kernels; None if it has none."""
-        loops = self.op.loops(self.out, *self.operands, scratch=self.scratch)
-        if loops is None and type(self.op).scalar is not Op.scalar:
-            return pointwise_loops(self.op, self.out, self.operands)
-        return loops
+        return lower(self.op, self.out, self.operands, self.scratch)
 
     def reference(self) -> list[Call]:
         """The calls by which NumPy does it, and says what is wrong if a kernel refuses."""
-        return list(self.op.calls(self.out, *self.operands, scratch=self.scratch))
+        scratch = numpy_scratch(self.op, self.out, self.operands, self.scratch)
+        return list(self.op.calls(self.out, *self.operands, scratch=scratch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class NativeProgram:
 
     @property
     def kernels(self) -> tuple[KernelUse, ...]:
-        """Kernels of machine code, with their text, and those of NumPy where an op has no loops."""
+        """Kernels of machine code, with their text, and those of NumPy where an op has no lowering."""
         return self._bound.uses(_use)
 
     def run(self, start: int, stop: int) -> None:
@@ -117,7 +116,7 @@ class NativeProgram:
                 self._refuse(piece.first + int(self._fault[_FAULTY]) - 1)
 
     def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
-        """The calls of an op: machine code if it gives loops, and NumPy's kernel if not."""
+        """The calls of an op: machine code if it has a lowering, and NumPy's kernel if not."""
         task = _Task(op, out, operands, scratch)
         loops = task.loops()
         calls = None if loops is None else _kernels(loops, self._workspace)

@@ -8,6 +8,7 @@ from graphengine.backends.backend import KernelUse
 from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.frame import numpy_calls
 from graphengine.ir.op import Array
+from graphengine.schedule.memory import numpy_scratch
 from graphengine.schedule.program import Program
 
 __all__ = ["NumpyBackend"]
@@ -17,6 +18,7 @@ class NumpyBackend:
     """Runs a program as a loop over bound kernels, on slots of one arena."""
 
     name = "numpy"
+    scratch = staticmethod(numpy_scratch)
 
     def load(self, program: Program, leaves: Mapping[str, Array]) -> LoadedProgram:
         """Allocate the arena and bind every instruction to its arrays."""

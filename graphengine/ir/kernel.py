@@ -1,4 +1,4 @@
-"""Kernels as loops: what an op does, in the small part of Python that a compiling backend turns into machine code.
+"""Kernels as loops: what an op's lowering gives, in the part of Python that a compiling backend makes machine code of.
 
 A kernel is a function of module level whose parameters are arrays, sizes and numbers. Backends read its source, compile
 it for the dtypes of its arrays, and call it; a backend that compiles nothing never looks at it.

@@ -8,13 +8,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.kernel import LoopCall, Product
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.broadcast import sum
-from graphengine.ops.kernels.copies import copies
-from graphengine.ops.kernels.products import products
 from graphengine.ops.linalg import MatMul, matmul, transpose
 
 __all__ = ["add_product"]
@@ -57,19 +54,6 @@ class AddProduct(Op):
             np.add(c, work, out)
 
         return run, ()
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        c, a, b, scale = operands
-        moved = [] if c.ctypes.data == out.ctypes.data else copies(out, c)
-        calls = products(out, a, b)
-        if moved is None or calls is None:
-            return None
-        added = [
-            Product(call.out, call.a, call.b, self.factor, kept=1.0, scale=scale)
-            for call in calls
-            if isinstance(call, Product)
-        ]
-        return [*moved, *added]
 
     def vjp(self, y: Node, y_bar: Node, c: Node, a: Node, b: Node, scale: Node) -> tuple[Node | None, ...]:
         share = self.factor * scale * y_bar

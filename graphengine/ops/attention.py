@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from graphengine.errors import ShapeError
 from graphengine.ir.bundle import BundleType, Item
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call
 from graphengine.ir.pullback import pullback
@@ -26,7 +25,6 @@ from graphengine.ops.broadcast import dim_size, full, sum
 from graphengine.ops.compare import logical_and, where
 from graphengine.ops.compare import mask as masked
 from graphengine.ops.elementwise import cast, exp, sqrt
-from graphengine.ops.kernels.attention import adjoint_block, attention_block
 from graphengine.ops.linalg import transpose
 from graphengine.ops.position import arange
 from graphengine.ops.run_all import run_all
@@ -93,15 +91,6 @@ class Attention(Scores):
                 (np.add, (log_sums, total, log_sums)),
             ]
         return run_all, (calls,)
-
-    def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (y, log_sum), (q, k, v, *mask) = out, operands
-        if q.ndim > 4:
-            return None
-        calls: list[LoopCall] = []
-        for sight in self.sights(q, k, *mask):
-            calls += attention_block(sight, y, log_sum, q, k, v, scratch[3], self.factor(q.shape[-1]))
-        return calls
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
         values, log_sum = (apply(Item(index=index), y) for index in range(2))
@@ -191,18 +180,6 @@ class AttentionAdjoint(Scores):
                 calls.append((np.add, (block.keys(k_bar), k_place, block.keys(k_bar))))
                 calls.append((np.add, (block.keys(v_bar), v_place, block.keys(v_bar))))
         return run_all, (calls,)
-
-    def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        *arrays, log_sum, delta = operands[:6]
-        _, q, k, _ = arrays
-        if not (log_sum.flags.c_contiguous and delta.flags.c_contiguous) or q.ndim > 4:
-            return None
-        calls: list[LoopCall] = []
-        for sight in self.sights(q, k, *operands[6:]):
-            shares = scratch[:2] if calls else None
-            work, slopes = scratch[5], scratch[3]
-            calls += adjoint_block(sight, out, operands[:6], work, slopes, self.factor(q.shape[-1]), shares)
-        return calls
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
         # Through the formula written out as nodes, which holds the scores whole.

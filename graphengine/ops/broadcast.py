@@ -17,7 +17,6 @@ from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
-from graphengine.ops.kernels.copies import copies, fills
 from graphengine.ops.kernels.reductions import sums
 from graphengine.ops.sums import parts_of_sum, summed
 
@@ -83,10 +82,6 @@ class Reshape(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
         return np.copyto, (out.reshape(x.shape), x)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        return copies(out.reshape(x.shape), x)
 
     def keeps_layout(self) -> bool:
         return True
@@ -169,9 +164,6 @@ class DimSize(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return out.fill, (self.size,)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return fills(out, dims.bind(self.size, {}))
 
 
 def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:

@@ -14,15 +14,10 @@ import numpy as np
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, common_dtype
 from graphengine.ops.broadcast import full
-from graphengine.ops.kernels.convolution import Sums, convolution, transposed
-from graphengine.ops.kernels.copies import fills
-from graphengine.ops.kernels.products import products, total_products
-from graphengine.ops.kernels.weight_gradient import Dots, weight_gradient
 from graphengine.ops.shape import expand_dims, squeeze
 from graphengine.ops.unfold import Unfolding, pixels, product_calls, total_calls, unfolding
 from graphengine.ops.window import (
@@ -40,13 +35,10 @@ from graphengine.ops.window import (
     sweeps,
     windows,
 )
-from graphengine.ops.work import cut, work_type
 
 __all__ = ["conv1d", "conv2d", "conv2d_transpose"]
 
 Ints = int | Sequence[int]
-Typed = TensorType | Array
-"""What has a shape, whose dims are bound, and a dtype."""
 
 
 class Convolution(Op):
@@ -152,16 +144,15 @@ class Conv2D(Convolution):
     def scratch(self, y: TensorType, x: TensorType, weight: TensorType) -> tuple[TensorType, ...]:
         if self.is_pointwise(weight.shape[2:]):
             return ()
-        unfolded = self.plan(x.shape, weight.shape).shapes[:3]
-        return (work_type(y, unfolded, self._sums(x, weight).shapes),)
+        return _types(y, *self.plan(x.shape, weight.shape).shapes[:3])
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         x, weight = operands
         if self.is_pointwise(weight.shape[2:]):
             images, values = pixels(self.groups, x, out)
-            return np.matmul, (_matrices(weight, self.groups), images, values)
+            return np.matmul, (matrices(weight, self.groups), images, values)
         plan = self.plan(x.shape, weight.shape)
-        unfolded, kernel, values = cut(scratch[0], plan.shapes[:3])
+        unfolded, kernel, values = scratch
         return in_turn(
             [
                 *plan.unfold(unfolded, x),
@@ -171,23 +162,12 @@ class Conv2D(Convolution):
             ]
         )
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        x, weight = operands
-        if self.is_pointwise(weight.shape[2:]):
-            images, values = pixels(self.groups, x, out)
-            return products(values, _matrices(weight, self.groups), images)
-        return self._sums(x, weight).calls(out, x, weight, scratch)
-
     def vjp(self, y: Node, y_bar: Node, x: Node, weight: Node) -> tuple[Node | None, ...]:
         moves = self.moves(x.shape, weight.shape[2:])
         return self.images_from(moves, y_bar, weight), self.kernel_from(moves, x, y_bar)
 
     def flops(self, y: TensorType, x: TensorType, weight: TensorType) -> int:
         return _flops_of_sums(y, dims.product(weight.shape[1:]))
-
-    def _sums(self, x: Typed, weight: Typed) -> Sums:
-        moves = self.moves(x.shape, weight.shape[2:])
-        return convolution(_sizes(x), _sizes(weight), self.groups, moves, _itemsize(x))
 
 
 class Conv2DTranspose(Convolution):
@@ -226,16 +206,15 @@ class Conv2DTranspose(Convolution):
     def scratch(self, y: TensorType, x: TensorType, weight: TensorType) -> tuple[TensorType, ...]:
         if self.is_pointwise(weight.shape[2:]):
             return ()
-        unfolded = self.plan(y.shape, weight.shape).shapes
-        return (work_type(y, unfolded, self._sums(y, x, weight).shapes),)
+        return _types(y, *self.plan(y.shape, weight.shape).shapes)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         x, weight = operands
         if self.is_pointwise(weight.shape[2:]):
             values, images = pixels(self.groups, x, out)
-            return np.matmul, (_matrices(weight, self.groups).swapaxes(-1, -2), values, images)
+            return np.matmul, (matrices(weight, self.groups).swapaxes(-1, -2), values, images)
         plan = self.plan(out.shape, weight.shape)
-        unfolded, kernel, values, work = cut(scratch[0], plan.shapes)
+        unfolded, kernel, values, work = scratch
         return in_turn(
             [
                 (np.copyto, (plan.kernel_parts(kernel), plan.kernel(weight))),
@@ -245,13 +224,6 @@ class Conv2DTranspose(Convolution):
                 *plan.fold(out, unfolded),
             ]
         )
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        x, weight = operands
-        if self.is_pointwise(weight.shape[2:]):
-            values, images = pixels(self.groups, x, out)
-            return products(images, _matrices(weight, self.groups).swapaxes(-1, -2), values)
-        return self._sums(out, x, weight).calls(out, x, weight, scratch)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, weight: Node) -> tuple[Node | None, ...]:
         moves = self.moves(y.shape, weight.shape[2:])
@@ -269,10 +241,6 @@ class Conv2DTranspose(Convolution):
             more = 1 + self.output_padding[axis] - ahead - behind
             sizes.append(dims.add(dims.add(last, reach), more))
         return tuple(sizes)
-
-    def _sums(self, y: Typed, x: Typed, weight: Typed) -> Sums:
-        moves = self.moves(y.shape, weight.shape[2:])
-        return transposed(_sizes(x), _sizes(weight), self.groups, moves, _itemsize(x))
 
 
 class Conv2DWeightGrad(Convolution):
@@ -305,15 +273,15 @@ class Conv2DWeightGrad(Convolution):
         if self.is_pointwise(self.window):
             filters, channels = y.static_shape[:2]
             return _types(y, (self.groups, filters // self.groups, channels))
-        return (work_type(y, _of_totals(self.plan(x.shape, y.shape)), self._dots(x, values).shapes),)
+        return _types(y, *_of_totals(self.plan(x.shape, y.shape)))
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         x, v = operands
         if self.is_pointwise(self.window):
             images, rows = ([part for image in view for part in image] for view in pixels(self.groups, x, v))
-            return in_turn(total_calls(_matrices(out, self.groups), rows, images, scratch[0]))
+            return in_turn(total_calls(matrices(out, self.groups), rows, images, scratch[0]))
         plan = self.plan(x.shape, out.shape)
-        unfolded, values, total, work = cut(scratch[0], _of_totals(plan))
+        unfolded, values, total, work = scratch
         return in_turn(
             [
                 *plan.unfold(unfolded, x),
@@ -323,25 +291,12 @@ class Conv2DWeightGrad(Convolution):
             ]
         )
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        x, v = operands
-        if not (x.size and v.size):
-            return fills(out, 0.0)
-        if self.is_pointwise(self.window):
-            images, rows = ([part for image in view for part in image] for view in pixels(self.groups, x, v))
-            return total_products(_matrices(out, self.groups), rows, images)
-        return self._dots(x, v).calls(out, x, v, scratch)
-
     def vjp(self, y: Node, y_bar: Node, x: Node, values: Node) -> tuple[Node | None, ...]:
         moves = self.moves(x.shape, self.window)
         return self.images_from(moves, values, y_bar), self.values_from(moves, x, y_bar)
 
     def flops(self, y: TensorType, x: TensorType, values: TensorType) -> int:
         return _flops_of_sums(y, dims.multiply(values.shape[0], dims.product(values.shape[2:])))
-
-    def _dots(self, x: Typed, values: Typed) -> Dots:
-        moves = self.moves(x.shape, self.window)
-        return weight_gradient(_sizes(x), _sizes(values), self.groups, moves, _itemsize(x))
 
 
 def conv2d(
@@ -421,14 +376,6 @@ def _types(like: TensorType, *shapes: tuple[int, ...]) -> tuple[TensorType, ...]
     return tuple(TensorType(shape, like.dtype) for shape in shapes)
 
 
-def _sizes(x: Typed) -> tuple[int, ...]:
-    return tuple(dims.bind(size, {}) for size in x.shape)
-
-
-def _itemsize(x: Typed) -> int:
-    return np.dtype(x.dtype).itemsize
-
-
 def _of_totals(plan: Unfolding) -> list[tuple[int, ...]]:
     """The work arrays of a sum of products: what is unfolded, values, the sum, and one of its terms."""
     return [plan.shape, plan.values_shape, plan.kernel_shape, plan.kernel_shape]
@@ -440,7 +387,7 @@ def _grouped(images: Any, groups: int) -> Any:
     return images.reshape(batch, groups, channels // groups, height * width)
 
 
-def _matrices(weight: Array, groups: int) -> Array:
+def matrices(weight: Array, groups: int) -> Array:
     """A kernel of one element, as a matrix for every group; a view."""
     filters, channels = weight.shape[:2]
     return weight[..., 0, 0].reshape(groups, filters // groups, channels)

@@ -9,12 +9,10 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 import numpy as np
 
 from graphengine.errors import DTypeError
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype, common_dtype
 from graphengine.ops.broadcast import sum_to
-from graphengine.ops.kernels.copies import copies
 
 __all__ = [
     "add",
@@ -394,9 +392,6 @@ class Copy(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.copyto, (out, *operands)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return copies(out, *operands)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar,)

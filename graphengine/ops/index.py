@@ -14,14 +14,9 @@ from pydantic import Field
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
-from graphengine.ops.elementwise import Add
-from graphengine.ops.fusion.loops import pointwise_loops
-from graphengine.ops.kernels.copies import copies, placed
-from graphengine.ops.kernels.rows import gathers, one_hots, scatters
 from graphengine.ops.keys import Keys, key_shape, read_key
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import BLOCK
@@ -47,7 +42,7 @@ class Slice(Op):
         return x[read_key(self.key)]
 
     def view(self, operand: Array) -> Array:
-        return _part(operand, self.key)
+        return part_of(operand, self.key)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(SliceAdjoint(key=self.key, shape=x.shape), y_bar),)
@@ -70,11 +65,7 @@ class SliceAdjoint(Op):
         return _added(xp, xp.zeros(self.shape, x.dtype), read_key(self.key), x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _place, (out, _part(out, self.key), *operands)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        return placed(out, _part(out, self.key), x, 0)
+        return _place, (out, part_of(out, self.key), *operands)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(Slice(key=self.key), y_bar),)
@@ -100,14 +91,7 @@ class AddSlice(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         x, part = operands
-        return _add_part, (out, x, _part(out, self.key), part)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        x, part = operands
-        moved = [] if x.ctypes.data == out.ctypes.data else copies(out, x)
-        target = _part(out, self.key)
-        added = pointwise_loops(Add(), target, (target, part))
-        return None if moved is None or added is None else [*moved, *added]
+        return _add_part, (out, x, part_of(out, self.key), part)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, part: Node) -> tuple[Node | None, ...]:
         return y_bar, apply(Slice(key=self.key), y_bar)
@@ -138,10 +122,6 @@ class Gather(Op):
         x, indices = operands
         axis = check_axis(self.axis, x.ndim)
         return _gather, (out, x, indices, scratch[0] if scratch else None, axis)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        x, indices = operands
-        return gathers(out, x, indices, check_axis(self.axis, x.ndim))
 
     def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
         axis = check_axis(self.axis, x.ndim)
@@ -190,11 +170,6 @@ class ScatterAdd(Op):
             return few
         return _scatter_many, (out, x, indices, width, scratch[2], places.reshape(-1)[: indices.size], few)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        x, indices = operands
-        _, *rest = scratch
-        return scatters(out, x, indices, check_axis(self.axis, out.ndim), rest[0] if rest else None)
-
     def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
         return gather(y_bar, indices, check_axis(self.axis, y.ndim)), None
 
@@ -229,10 +204,6 @@ class OneHot(Op):
         (labels,), (places,) = operands, scratch
         starts = np.arange(labels.size).reshape(labels.shape) * self.depth
         return _one_hot, (out, labels, starts, places)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (labels,) = operands
-        return one_hots(out, labels)
 
 
 def check_range(values: Any, size: int, what: str) -> None:
@@ -303,7 +274,7 @@ def _add_part(out: Array, x: Array, target: Array, part: Array) -> None:
     np.add(target, part, target)
 
 
-def _part(x: Array, key: str) -> Array:
+def part_of(x: Array, key: str) -> Array:
     """x[key] as a view, also where that is one element, of which NumPy would make a scalar."""
     keys = read_key(key)
     return x[keys if Ellipsis in keys else (*keys, Ellipsis)]

@@ -10,13 +10,11 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, check_axis, common_dtype
 from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import binary
-from graphengine.ops.kernels.products import products
 
 __all__ = ["matmul", "transpose"]
 
@@ -52,9 +50,6 @@ class MatMul(Op):
             a, out = a.reshape(rows, a.shape[-1]), out.reshape(rows, *b.shape[1:])
         function = np.dot if a.ndim <= 2 and b.ndim <= 2 else np.matmul
         return function, (a, b, out)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return products(out, *operands)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         if a.ndim == 1 or b.ndim == 1:

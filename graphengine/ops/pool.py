@@ -14,17 +14,14 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import DType, TensorType, common_dtype
 from graphengine.ops.compare import Mask
-from graphengine.ops.kernels.pooling import Reduction, Share, reduced, spread_out
 from graphengine.ops.pool_calls import reduce_calls, spread_calls
 from graphengine.ops.reduce import max as maximum
 from graphengine.ops.reduce import mean
 from graphengine.ops.shape import expand_dims, squeeze
-from graphengine.ops.sums import BLOCK
 from graphengine.ops.window import (
     NO_PADS,
     Padding,
@@ -43,19 +40,6 @@ from graphengine.ops.window import (
 __all__ = ["avg_pool1d", "avg_pool2d", "global_avg_pool", "global_max_pool", "max_pool1d", "max_pool2d"]
 
 Ints = int | Sequence[int]
-
-_GREATEST = Reduction("max_pool", "y = nearest", "y = a if a > y or a != a else y")
-_PLACE = Reduction("max_pool_place", "y = size", "y = # if a == o or a != a else y", has_other=True)
-_AT_PLACE = Reduction("max_pool_gather", "y = 0.0", "y = a if # == o else y", has_other=True)
-_MEAN = Reduction("avg_pool", "y = 0.0", "y = y + a", "y / real(count)")
-_MEAN_OF_ALL = Reduction("avg_pool_of_all", "y = 0.0", "y = y + a", "y / real(size)")
-_IN_TWICE_THE_DIGITS = "y = float64(0.0); rest = float64(0.0)", "rest += lost(y, a); y += a"
-_LONG_MEAN = Reduction("avg_pool_long", *_IN_TWICE_THE_DIGITS, "real(y + rest) / real(count)")
-_LONG_MEAN_OF_ALL = Reduction("avg_pool_long_of_all", *_IN_TWICE_THE_DIGITS, "real(y + rest) / real(size)")
-"""Of windows of more than `BLOCK` elements."""
-_TO_PLACE = Share("max_pool_scatter", "v if # == o else 0.0", has_other=True)
-_SHARE = Share("avg_pool_adjoint", "v / real(count)")
-_SHARE_OF_ALL = Share("avg_pool_adjoint_of_all", "v / real(size)")
 
 
 class Pool(Op):
@@ -117,9 +101,6 @@ class MaxPool2D(PoolOfImages):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return in_turn(reduce_calls(_maximum, out, scratch[0], operands[0], self.moves(operands[0].shape), -np.inf))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        return reduced(_GREATEST, out, operands, self.moves(operands[0].shape))
-
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         place = apply(MaxPool2DPlace(**self.fixed()), x, y)
         return (apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place),)
@@ -166,9 +147,6 @@ class MaxPool2DPlace(Pool):
         calls.append((_first_nans, (out, self.window[0] * self.window[1], parts)))
         return in_turn(calls)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        return reduced(_PLACE, out, operands, self.moves(operands[0].shape))
-
     def flops(self, y: TensorType, x: TensorType, greatest: TensorType) -> int:
         return _met(y, self.moves(x.shape))
 
@@ -208,9 +186,6 @@ class MaxPool2DScatter(Pool):
                 calls.append((np.add, (out[met], share[places], out[met])))
         return in_turn(calls)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        return spread_out(_TO_PLACE, out, operands, self.moves(out.shape), scratch[1])
-
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DGather(**self.fixed()), y_bar, place), None
 
@@ -246,9 +221,6 @@ class MaxPool2DGather(Pool):
             calls.append((np.add, (out[places], part[places], out[places])))
         return in_turn(calls)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        return reduced(_AT_PLACE, out, operands, self.moves(operands[0].shape))
-
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place), None
 
@@ -269,11 +241,6 @@ class AvgPool2D(PoolOfImages):
         counts = _counts(moves, self.count_include_pad).astype(out.dtype)
         sums = reduce_calls(np.add, out, scratch[0], operands[0], moves, 0)
         return in_turn([*sums, (np.divide, (out, counts, out))])
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        is_long = self.window[0] * self.window[1] > BLOCK
-        means = (_LONG_MEAN, _LONG_MEAN_OF_ALL) if is_long else (_MEAN, _MEAN_OF_ALL)
-        return reduced(means[self.count_include_pad], out, operands, self.moves(operands[0].shape))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         op = AvgPool2DAdjoint(size=x.shape[2:], count_include_pad=self.count_include_pad, **self.fixed())
@@ -311,10 +278,6 @@ class AvgPool2DAdjoint(Pool):
         moves = self.moves(out.shape)
         counts = _counts(moves, self.count_include_pad).astype(out.dtype)
         return in_turn([(np.divide, (x, counts, share)), *spread_calls(out, between, share, moves)])
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        of = _SHARE_OF_ALL if self.count_include_pad else _SHARE
-        return spread_out(of, out, operands, self.moves(out.shape), scratch[0])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(AvgPool2D(count_include_pad=self.count_include_pad, **self.fixed()), y_bar),)

@@ -12,27 +12,22 @@ from graphengine.errors import DTypeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call, OneDim, Op
 from graphengine.ir.types import FLOATS, DType, TensorType
-from graphengine.ops.kernels.copies import copies
 
 _WAVELENGTH = 10000
 """The base of the lengths of the waves, as published."""
 
 
-class _Fixed(Op):
+class Fixed(Op):
     """A value that is the same in every run: written out when the kernel is bound."""
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.copyto, (out, self.eval(np))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return copies(out, self.eval(np))
 
-
-class Arange(_Fixed):
+class Arange(Fixed):
     """y_i = i, for i below `size`; int64."""
 
     kind: Literal["arange"] = "arange"
@@ -45,7 +40,7 @@ class Arange(_Fixed):
         return xp.arange(dims.bind(self.size, {}), dtype="int64")
 
 
-class SinusoidalPositions(_Fixed):
+class SinusoidalPositions(Fixed):
     """y[p, 2i] = sin(p / 10000^(2i / units)), y[p, 2i + 1] = cos of the same (Vaswani et al. 2017, section 3.5)."""
 
     kind: Literal["sinusoidal_positions"] = "sinusoidal_positions"

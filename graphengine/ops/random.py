@@ -17,14 +17,12 @@ from graphengine.errors import DTypeError, GraphError
 from graphengine.ir.composite import declaring, free_name, outermost
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import Seed
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.leaf import State
 from graphengine.ir.names import stream_of
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType
 from graphengine.ops.compare import Mask
-from graphengine.ops.kernels.dropout import drops
 
 __all__ = ["dropout"]
 
@@ -68,10 +66,6 @@ class Dropout(Op):
         rate, scale = np.array(self.rate, np.float32), self._scale(x.dtype)
         hide = Mask().bind(out, out, kept, scratch=work)
         return _drop, (_Draws(self.stream, seed, step), x, uniform, kept, rate, scale, out, hide)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        x, seed, step = operands
-        return drops(out, x, seed, step, self.stream, self.rate)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, seed: Node, step: Node) -> tuple[Node | None, ...]:
         return apply(self, y_bar, seed, step), None, None

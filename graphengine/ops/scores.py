@@ -19,7 +19,6 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.dims import Shape
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
-from graphengine.ops.kernels.attention import Sight
 
 __all__ = ["Block", "Scores", "bind_weighted", "turned", "weighted"]
 
@@ -111,14 +110,6 @@ class Scores(Op):
             stop = min(start + size, queries)
             blocks.append(Block(start, stop, min(stop, keys) if self.causal and stop < queries else keys))
         return blocks[::-1]
-
-    def sights(self, q: Array, k: Array, mask: Array | None = None) -> list[Sight]:
-        """What the queries of each block see, for kernels over rows."""
-        queries, keys = q.shape[-2], k.shape[-2]
-        if mask is not None:
-            outer, inner = math.prod(q.shape[:-3]), q.shape[-3] if q.ndim > 2 else 1
-            mask = np.broadcast_to(mask, (*q.shape[:-2], queries, keys)).reshape(outer, inner, queries, keys)
-        return [Sight(block.start, block.stop, block.seen, self.causal, mask) for block in self.blocks(queries, keys)]
 
     def doubtful(self, block: Block, has_mask: bool) -> range:
         """The keys of a block that some of its queries may not see."""

@@ -11,13 +11,11 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.array import ExactFloat, fitted
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Dims, Op
 from graphengine.ir.types import TensorType, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes
 from graphengine.ops.index import slice as part
-from graphengine.ops.kernels.copies import copies_of, placed
 
 __all__ = ["concat", "crop", "expand_dims", "pad", "squeeze", "stack"]
 
@@ -45,10 +43,6 @@ class Concat(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.concatenate, (operands, self.axis, out)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        ends = np.cumsum([operand.shape[self.axis] for operand in operands])
-        return copies_of(zip(np.split(out, ends[:-1], self.axis), operands, strict=True))
 
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
         axis = check_axis(self.axis, y.ndim)
@@ -81,10 +75,6 @@ class Stack(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return np.concatenate, ([np.expand_dims(operand, self.axis) for operand in operands], self.axis, out)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        layers = np.split(out, len(operands), self.axis)
-        return copies_of((layer.squeeze(self.axis), operand) for layer, operand in zip(layers, operands, strict=True))
-
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
         ahead = (slice(None),) * check_axis(self.axis, y.ndim)
         return tuple(part(y_bar, (*ahead, i)) for i in range(len(parents)))
@@ -116,11 +106,7 @@ class Pad(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
-        return _pad, (out, _block(out, self.before, x.shape), x, self.value)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        return placed(out, _block(out, self.before, x.shape), x, self.value)
+        return _pad, (out, block_of(out, self.before, x.shape), x, self.value)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (crop(y_bar, self.before, x.shape),)
@@ -146,10 +132,10 @@ class Crop(Op):
         return TensorType(self.shape, x.dtype)
 
     def eval(self, xp: Any, x: Any) -> Any:
-        return _block(x, self.start, self.shape)
+        return block_of(x, self.start, self.shape)
 
     def view(self, operand: Array) -> Array:
-        return _block(operand, self.start, self.shape)
+        return block_of(operand, self.start, self.shape)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(Pad(before=self.start, after=self._behind(x.shape)), y_bar),)
@@ -267,7 +253,7 @@ def squeeze(x: Node, axis: int | Sequence[int] | None = None, *, name: str | Non
     return apply(Squeeze(axis=ones if axis is None else as_axes(axis)), x, name=name)
 
 
-def _block(x: Array, start: Sequence[Dim], shape: Sequence[Dim]) -> Array:
+def block_of(x: Array, start: Sequence[Dim], shape: Sequence[Dim]) -> Array:
     """The block of x that begins at `start` and has `shape`, both bound."""
     bounds = [(dims.bind(begin, {}), dims.bind(size, {})) for begin, size in zip(start, shape, strict=True)]
     key: tuple[Any, ...] = (..., *(slice(begin, begin + size) for begin, size in bounds))

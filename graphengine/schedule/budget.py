@@ -10,7 +10,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Phase
 from graphengine.schedule.arena import fullest, rounded
 from graphengine.schedule.eviction import Work, evicting
-from graphengine.schedule.memory import plan
+from graphengine.schedule.memory import Scratch, numpy_scratch, plan
 from graphengine.schedule.program import Buffer, Instruction, Program, Slot
 from graphengine.transform.remat import repeated
 
@@ -32,26 +32,28 @@ _MOST_AGAIN = 8
 """How many times the work of a whole program may be done again at most."""
 
 
-def plan_within(budget: int | None, name: str, graph: Graph, binding: Mapping[str, int]) -> Program:
+def plan_within(
+    budget: int | None, name: str, graph: Graph, binding: Mapping[str, int], scratch: Scratch = numpy_scratch
+) -> Program:
     """The program of a graph's outputs and updates, whose arena takes at most `budget` bytes unless that is None.
 
     Where values must be dropped for that and computed again, machines with less and less memory are tried, and what
     they do is planned. Raises CompileError if none of it fits.
     """
-    program = plan(name, graph.outputs, graph.updates, binding)
+    program = plan(name, graph.outputs, graph.updates, binding, scratch=scratch)
     if budget is None:
         return program
     if program.peak_bytes > budget:
-        program = _Search(program, graph.bind(binding), budget).best()
+        program = _Search(program, graph.bind(binding), budget, scratch).best()
     return replace(program, binding=dict(binding), budget=budget)
 
 
 class _Search:
     """The search for the program that fits: what machines do with little memory, planned."""
 
-    def __init__(self, whole: Program, graph: Graph, budget: int) -> None:
+    def __init__(self, whole: Program, graph: Graph, budget: int, scratch: Scratch) -> None:
         """`whole` is the program of `graph` without a budget; all dims are bound in both."""
-        self._whole, self._graph, self._budget = whole, graph, budget
+        self._whole, self._graph, self._budget, self._scratch = whole, graph, budget, scratch
         own = [step for step in whole.instructions if _is_of(step, graph)]
         steps = [step for step in own if not step.is_view]
         self._nodes = [graph[step.name] for step in steps]
@@ -102,7 +104,7 @@ class _Search:
 
     def _planned(self, order: Sequence[int]) -> Program:
         again = repeated(self._graph, (self._nodes[number] for number in order), self._views)
-        program = plan(self._whole.name, again.graph.outputs, again.graph.updates, {})
+        program = plan(self._whole.name, again.graph.outputs, again.graph.updates, {}, scratch=self._scratch)
         return replace(program, recomputed=frozenset(again.again))
 
 

@@ -7,7 +7,7 @@ it, and has a slot for that time. Where the slots stand in the arena is found on
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.node import Node, Phase
@@ -23,9 +23,17 @@ from graphengine.schedule.loop import Layout
 from graphengine.schedule.order import schedule
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program, Slot
 
-__all__ = ["plan"]
+__all__ = ["Scratch", "numpy_scratch", "plan"]
 
 _ALWAYS = sys.maxsize
+
+Scratch = Callable[..., Sequence[TensorType]]
+
+
+def numpy_scratch(op: Op, y: TensorType, *types: TensorType) -> Sequence[TensorType]:
+    """The work memory of an op's NumPy kernel."""
+    return op.scratch(y, *types)
+
 
 _Step = tuple[Node, Op, Buffer, tuple[Buffer, ...]]
 """A node that computes something, with its op for these sizes, and what it writes and reads."""
@@ -37,20 +45,22 @@ def plan(
     updates: Mapping[Node, Node],
     binding: Mapping[str, int],
     strided: Collection[str] = (),
+    scratch: Scratch = numpy_scratch,
 ) -> Program:
     """The program that computes `results`, which are held to its end, and gives leaves their next values.
 
     A result bears its key as its name.
 
     `binding` gives every name of a dim its size; `strided` names the leaves whose arrays are not contiguous.
+    `scratch(op, y, *types)` gives the work memory of an op, for results and operands of these types.
     """
     nodes = needed_nodes([*results.values(), *updates.values()])
-    planner = _Planner(schedule(nodes, updates), results, dict(updates), dict(binding), strided)
+    planner = _Planner(schedule(nodes, updates), results, dict(updates), dict(binding), strided, scratch)
     program = planner.program(name)
     order = by_branch(nodes, planner.memory())
     if order is None:
         return program
-    other = _Planner(schedule(order, updates), results, dict(updates), dict(binding), strided)
+    other = _Planner(schedule(order, updates), results, dict(updates), dict(binding), strided, scratch)
     return min((program, other.program(name)), key=lambda found: found.peak_bytes)
 
 
@@ -64,12 +74,14 @@ class _Planner:
         updates: Mapping[Node, Node],
         binding: dict[str, int],
         strided: Collection[str],
+        scratch: Scratch = numpy_scratch,
     ) -> None:
         self.order = order
         self.results = results
         self.updates = updates
         self.binding = binding
         self.strided = strided
+        self.scratch = scratch
         self.loops: dict[Node, Loop] = {}
         self.slots: list[Slot] = []
         self.instructions: list[Instruction] = []
@@ -136,7 +148,7 @@ class _Planner:
         for node, op, out, operands in self.steps:
             if isinstance(op, Scan):
                 layout = Layout(op, out, operands)
-                body = plan(op.body.name, {}, layout.updates, {}, layout.strided)
+                body = plan(op.body.name, {}, layout.updates, {}, layout.strided, self.scratch)
                 self.loops[node] = layout.loop(body)
 
     @staticmethod
@@ -221,7 +233,7 @@ class _Planner:
         if node in self.loops:
             buffers = self.loops[node].scratch(out)
         else:
-            buffers = [Buffer(f"{node.name}.scratch", type_) for type_ in op.scratch(out.type, *types)]
+            buffers = [Buffer(f"{node.name}.scratch", type_) for type_ in self.scratch(op, out.type, *types)]
         for buffer in buffers:
             buffer.slot = self._take(buffer.type)
             self._release(buffer)

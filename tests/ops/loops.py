@@ -1,4 +1,4 @@
-"""The calls that an op's `loops` gives, made by Python or as machine code, one thread's share after the other."""
+"""The calls that an op's lowering gives, made by Python or as machine code, one thread's share after the other."""
 
 from __future__ import annotations
 import __future__
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import as_strided
 
+from graphengine.backends.native.lowering.registry import lower, lowering_of, scratch_types
 from graphengine.ir import vocabulary
 from graphengine.ir.kernel import VOCABULARY, Kernel, LoopCall, Product, is_shared, kernel_of, parameters
 from graphengine.ir.op import Op
@@ -55,8 +56,13 @@ def calls_of(op: Op, operands: Sequence[np.ndarray], out: Any) -> Sequence[LoopC
     """The calls that compute the op into `out`, with work arrays full of garbage."""
     outs = out if isinstance(out, tuple) else (out,)
     types = [type_of(array) for array in (*outs, *operands)]
-    scratch = op.scratch(types[0], *types[len(outs) :])
-    return op.loops(out, *operands, scratch=[garbage(np.empty(type_.static_shape, type_.dtype)) for type_ in scratch])
+    scratch = scratch_types(op, types[0], *types[len(outs) :])
+    return lower(op, out, operands, [garbage(np.empty(type_.static_shape, type_.dtype)) for type_ in scratch])
+
+
+def has_loops(op: type[Op]) -> bool:
+    """Whether ops of a class have kernels of their own."""
+    return lowering_of(op)[0] is not None or op.loops is not Op.loops
 
 
 def type_of(array: np.ndarray) -> TensorType:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphengine.backends.native.lowering.convolution import transposed
+from graphengine.backends.native.lowering.tiles import Tile, tile_sums
+from graphengine.backends.native.lowering.weight_gradient import dots
 from graphengine.ir.kernel import Kernel, parameters
 from graphengine.ir.op import Op
 from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad
-from graphengine.ops.kernels.convolution import transposed
-from graphengine.ops.kernels.tiles import Tile, tile_sums
-from graphengine.ops.kernels.weight_gradient import dots
 from graphengine.ops.pool import (
     AvgPool2D,
     AvgPool2DAdjoint,

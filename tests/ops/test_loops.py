@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from graphengine.backends.native.lowering.products import products
 from graphengine.errors import ValueRangeError
 from graphengine.ir import vocabulary
 from graphengine.ir.kernel import VOCABULARY
@@ -17,7 +18,6 @@ from graphengine.ops.broadcast import Reshape, Sum
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import Gather, OneHot, ScatterAdd, SliceAdjoint
 from graphengine.ops.kernels.copies import copies
-from graphengine.ops.kernels.products import products
 from graphengine.ops.linalg import MatMul
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Hinge, Huber, SquaredError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
@@ -34,6 +34,7 @@ from tests.ops.loops import (
     calls_of,
     expected_of,
     garbage,
+    has_loops,
     layouts,
     make,
     type_of,
@@ -41,7 +42,7 @@ from tests.ops.loops import (
 from tests.random_graphs import RECIPES, Grower
 
 EXECUTES = [pytest.param(by_python, id="python"), pytest.param(as_machine_code, id="machine")]
-WITH_LOOPS = sorted(kind for kind, op in Op.registry.items() if op.loops is not Op.loops and kind in RECIPES)
+WITH_LOOPS = sorted(kind for kind, op in Op.registry.items() if has_loops(op) and kind in RECIPES)
 
 REDUCTIONS = [
     (op, f64(*shape), axis)

@@ -20,7 +20,8 @@ __all__ = ["folder", "key", "read", "write"]
 def _surroundings() -> str:
     """What machine code depends on besides its source: the CPU, the compilers, and the code that uses them."""
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    folder = Path(__file__).parents[1]
+    for path in sorted(set(folder.rglob("*.py")) - set((folder / "lowering").iterdir())):  # that is the source
         code.update(path.read_bytes())
     versions = " ".join(f"{name}={version(name)}" for name in ("numba", "llvmlite"))
     return f"{description()} {versions} {code.hexdigest()}"

@@ -9,19 +9,96 @@ from math import prod
 
 import numpy as np
 
+from graphengine.backends.native.lowering.images import Packed, least_lanes, packed, strides, swept
+from graphengine.backends.native.lowering.products import products, total_products
+from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.backends.native.lowering.tiles import PLACES, SLOTS, Tile, tile_of, tile_sums
+from graphengine.backends.native.lowering.weight_gradient import Dots, weight_gradient
+from graphengine.ir import dims
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.op import Array
+from graphengine.ir.types import DType, TensorType
 from graphengine.ir.vocabulary import share
-from graphengine.ops.kernels.images import Packed, least_lanes, packed, strides, swept
+from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad, matrices
+from graphengine.ops.kernels.copies import fills
 from graphengine.ops.kernels.layout import ascending
-from graphengine.ops.kernels.tiles import PLACES, SLOTS, Tile, tile_of, tile_sums
+from graphengine.ops.unfold import pixels
 from graphengine.ops.window import Sweep, Sweeps
-from graphengine.ops.work import cut
 
-__all__ = ["Sums", "convolution", "transposed"]
+Typed = TensorType | Array
+"""What has a shape, whose dims are bound, and a dtype."""
 
 Taps = tuple[tuple[int, int], ...]
 """Which elements of the window, along one axis, meet something, and where that stands in the row or column of x."""
+
+
+def _scratch_conv2d(op: Conv2D, y: TensorType, x: TensorType, weight: TensorType) -> tuple[TensorType, ...]:
+    return () if op.is_pointwise(weight.shape[2:]) else _sums(op, x, weight).scratch(y.dtype)
+
+
+@register_lowering(Conv2D, scratch=_scratch_conv2d)
+def lower_conv2d(
+    op: Conv2D, out: Array, x: Array, weight: Array, *, scratch: Sequence[Array]
+) -> Sequence[LoopCall] | None:
+    """Sums of weighted lines; where the window is one element, products of matrices."""
+    if op.is_pointwise(weight.shape[2:]):
+        images, values = pixels(op.groups, x, out)
+        return products(values, matrices(weight, op.groups), images)
+    return _sums(op, x, weight).calls(out, x, weight, scratch)
+
+
+def _sums(op: Conv2D, x: Typed, weight: Typed) -> Sums:
+    return _convolution(_sizes(x), _sizes(weight), op.groups, op.moves(x.shape, weight.shape[2:]), _itemsize(x))
+
+
+def _scratch_transpose(op: Conv2DTranspose, y: TensorType, x: TensorType, weight: TensorType) -> tuple[TensorType, ...]:
+    return () if op.is_pointwise(weight.shape[2:]) else _transposed_sums(op, y, x, weight).scratch(y.dtype)
+
+
+@register_lowering(Conv2DTranspose, scratch=_scratch_transpose)
+def lower_transpose(
+    op: Conv2DTranspose, out: Array, x: Array, weight: Array, *, scratch: Sequence[Array]
+) -> Sequence[LoopCall] | None:
+    """Like `conv2d`: each element of the result is a sum over the places whose windows meet it."""
+    if op.is_pointwise(weight.shape[2:]):
+        values, images = pixels(op.groups, x, out)
+        return products(images, matrices(weight, op.groups).swapaxes(-1, -2), values)
+    return _transposed_sums(op, out, x, weight).calls(out, x, weight, scratch)
+
+
+def _transposed_sums(op: Conv2DTranspose, y: Typed, x: Typed, weight: Typed) -> Sums:
+    return transposed(_sizes(x), _sizes(weight), op.groups, op.moves(y.shape, weight.shape[2:]), _itemsize(x))
+
+
+def _scratch_weight_grad(
+    op: Conv2DWeightGrad, y: TensorType, x: TensorType, values: TensorType
+) -> tuple[TensorType, ...]:
+    return () if op.is_pointwise(op.window) else _dots(op, x, values).scratch(y.dtype)
+
+
+@register_lowering(Conv2DWeightGrad, scratch=_scratch_weight_grad)
+def lower_weight_grad(
+    op: Conv2DWeightGrad, out: Array, x: Array, values: Array, *, scratch: Sequence[Array]
+) -> Sequence[LoopCall] | None:
+    """Dot products of lines; where the window is one element, a sum of products of matrices."""
+    if not (x.size and values.size):
+        return fills(out, 0.0)
+    if op.is_pointwise(op.window):
+        images, rows = ([part for image in view for part in image] for view in pixels(op.groups, x, values))
+        return total_products(matrices(out, op.groups), rows, images)
+    return _dots(op, x, values).calls(out, x, values, scratch)
+
+
+def _dots(op: Conv2DWeightGrad, x: Typed, values: Typed) -> Dots:
+    return weight_gradient(_sizes(x), _sizes(values), op.groups, op.moves(x.shape, op.window), _itemsize(x))
+
+
+def _sizes(x: Typed) -> tuple[int, ...]:
+    return tuple(dims.bind(size, {}) for size in x.shape)
+
+
+def _itemsize(x: Typed) -> int:
+    return np.dtype(x.dtype).itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +146,10 @@ class Sums:
         items = self.x.blocks * self.groups * len(self.rows) * len(self.pieces()) * self.parts
         return max(1, min(SLOTS, items))
 
-    @property
-    def shapes(self) -> tuple[tuple[int], ...]:
-        """Of the work arrays: of the images, of the weights, and of buffers."""
-        return (self.x.size,), (self.groups * self.parts * self.part,), (self.slots * self.tile.buffer,)
+    def scratch(self, dtype: DType) -> tuple[TensorType, ...]:
+        """The types of the work arrays: images, weights, and buffers."""
+        sizes = self.x.size, self.groups * self.parts * self.part, self.slots * self.tile.buffer
+        return tuple(TensorType((size,), dtype) for size in sizes)
 
     def pieces(self) -> list[range]:
         """The columns of the result, in parts that fit into a buffer."""
@@ -84,7 +161,7 @@ class Sums:
         """The calls that compute the result."""
         if not out.size:
             return []
-        images, weights, buffers = cut(scratch[0], self.shapes)
+        images, weights, buffers = scratch
         steps = strides(weight)
         sizes = self.groups, self.filters, self.channels, *self.window, self.tile.filters
         group = steps[0] * (weight.shape[0] // self.groups)
@@ -138,7 +215,7 @@ class Sums:
         ]
 
 
-def convolution(x: tuple[int, ...], weight: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Sums:
+def _convolution(x: tuple[int, ...], weight: tuple[int, ...], groups: int, moves: Sweeps, itemsize: int) -> Sums:
     """`conv2d` of images x."""
     source = swept(x, moves, least_lanes(x[0]), moves[1].places)
     rows, columns = (

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from graphengine.backends.native.lowering.images import LINE
 from graphengine.ir.kernel import Kernel
-from graphengine.ops.kernels.images import LINE
 
 __all__ = ["PLACES", "SLOTS", "Tile", "tile_of", "tile_sums"]
 

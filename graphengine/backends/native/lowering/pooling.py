@@ -10,15 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from graphengine.backends.native.lowering.images import strides
+from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir import dims
 from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
 from graphengine.ops.kernels.copies import copies_of
-from graphengine.ops.kernels.images import strides
 from graphengine.ops.kernels.layout import ascending
+from graphengine.ops.pool import (
+    AvgPool2D,
+    AvgPool2DAdjoint,
+    MaxPool2D,
+    MaxPool2DGather,
+    MaxPool2DPlace,
+    MaxPool2DScatter,
+    Pool,
+)
+from graphengine.ops.sums import BLOCK
 from graphengine.ops.window import Sweep, Sweeps
-
-__all__ = ["Reduction", "Share", "reduced", "spread_out"]
 
 MOST = 25
 """The most elements of a window that are written out."""
@@ -50,6 +59,55 @@ class Share:
     has_other: bool = False
 
 
+_GREATEST = Reduction("max_pool", "y = nearest", "y = a if a > y or a != a else y")
+_PLACE = Reduction("max_pool_place", "y = size", "y = # if a == o or a != a else y", has_other=True)
+_AT_PLACE = Reduction("max_pool_gather", "y = 0.0", "y = a if # == o else y", has_other=True)
+_MEAN = Reduction("avg_pool", "y = 0.0", "y = y + a", "y / real(count)")
+_MEAN_OF_ALL = Reduction("avg_pool_of_all", "y = 0.0", "y = y + a", "y / real(size)")
+_IN_TWICE_THE_DIGITS = "y = float64(0.0); rest = float64(0.0)", "rest += lost(y, a); y += a"
+_LONG_MEAN = Reduction("avg_pool_long", *_IN_TWICE_THE_DIGITS, "real(y + rest) / real(count)")
+_LONG_MEAN_OF_ALL = Reduction("avg_pool_long_of_all", *_IN_TWICE_THE_DIGITS, "real(y + rest) / real(size)")
+"""Of windows of more than `BLOCK` elements."""
+_TO_PLACE = Share("max_pool_scatter", "v if # == o else 0.0", has_other=True)
+_SHARE = Share("avg_pool_adjoint", "v / real(count)")
+_SHARE_OF_ALL = Share("avg_pool_adjoint_of_all", "v / real(size)")
+
+
+@register_lowering(MaxPool2D)
+def lower_max(op: Pool, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    return _reduced(_GREATEST, out, (x,), op.moves(x.shape))
+
+
+@register_lowering(MaxPool2DPlace)
+def lower_place(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    return _reduced(_PLACE, out, (x, other), op.moves(x.shape))
+
+
+@register_lowering(MaxPool2DGather)
+def lower_gather(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    return _reduced(_AT_PLACE, out, (x, other), op.moves(x.shape))
+
+
+@register_lowering(MaxPool2DScatter)
+def lower_scatter(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    return _spread_out(_TO_PLACE, out, (x, other), op.moves(out.shape), scratch[1])
+
+
+@register_lowering(AvgPool2D)
+def lower_mean(op: AvgPool2D, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    is_long = op.window[0] * op.window[1] > BLOCK
+    means = (_LONG_MEAN, _LONG_MEAN_OF_ALL) if is_long else (_MEAN, _MEAN_OF_ALL)
+    return _reduced(means[op.count_include_pad], out, (x,), op.moves(x.shape))
+
+
+@register_lowering(AvgPool2DAdjoint)
+def lower_mean_adjoint(
+    op: AvgPool2DAdjoint, out: Array, x: Array, *, scratch: Sequence[Array]
+) -> list[LoopCall] | None:
+    of = _SHARE_OF_ALL if op.count_include_pad else _SHARE
+    return _spread_out(of, out, (x,), op.moves(out.shape), scratch[0])
+
+
 @dataclass(frozen=True, slots=True)
 class _Form:
     """Windows of which size, how many columns apart, how many of them side by side (0: none)."""
@@ -78,7 +136,7 @@ class _Form:
         return [(t, *divmod(t, self.width)) for t in numbers]
 
 
-def reduced(of: Reduction, out: Array, operands: Sequence[Array], moves: Sweeps) -> list[LoopCall] | None:
+def _reduced(of: Reduction, out: Array, operands: Sequence[Array], moves: Sweeps) -> list[LoopCall] | None:
     """The calls that write what is made of each window into `out`; None where rows of x are not contiguous."""
     x, *others = operands
     if (x.strides[3] != x.itemsize and x.shape[3] > 1) or not all(other.flags.c_contiguous for other in others):
@@ -91,7 +149,7 @@ def reduced(of: Reduction, out: Array, operands: Sequence[Array], moves: Sweeps)
     return [(_reduction(of, form), (first, *others, out, *sizes))]
 
 
-def spread_out(of: Share, out: Array, operands: Sequence[Array], moves: Sweeps, work: Array) -> list[LoopCall] | None:
+def _spread_out(of: Share, out: Array, operands: Sequence[Array], moves: Sweeps, work: Array) -> list[LoopCall] | None:
     """The calls that write the sum of what all windows give to it into each element of `out`.
 
     `work` is as large as x. None where x has too many axes to be copied.

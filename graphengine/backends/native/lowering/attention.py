@@ -8,14 +8,42 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import LoopCall, Product, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import exp, log, maximum, plus, share
+from graphengine.ops.attention import Attention, AttentionAdjoint
+from graphengine.ops.scores import Scores
 
-__all__ = ["Sight", "adjoint_block", "attention_block"]
+
+@register_lowering(Attention)
+def lower_attention(op: Attention, out: Any, *operands: Array, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    """The blocks of queries, one after the other."""
+    (y, log_sum), (q, k, v, *mask) = out, operands
+    if q.ndim > 4:
+        return None
+    calls: list[LoopCall] = []
+    for sight in _sights(op, q, k, *mask):
+        calls += _attention_block(sight, y, log_sum, q, k, v, scratch[3], op.factor(q.shape[-1]))
+    return calls
+
+
+@register_lowering(AttentionAdjoint)
+def lower_adjoint(op: AttentionAdjoint, out: Any, *operands: Array, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    """The blocks of queries, one after the other; what the first gives to k_bar and v_bar, the others add to."""
+    *arrays, log_sum, delta = operands[:6]
+    _, q, k, _ = arrays
+    if not (log_sum.flags.c_contiguous and delta.flags.c_contiguous) or q.ndim > 4:
+        return None
+    calls: list[LoopCall] = []
+    for sight in _sights(op, q, k, *operands[6:]):
+        shares = scratch[:2] if calls else None
+        calls += _adjoint_block(sight, out, operands[:6], scratch[5], scratch[3], op.factor(q.shape[-1]), shares)
+    return calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +73,16 @@ class Sight:
         return other if self.mask is None else self.mask[:, :, self.start :].view(np.uint8)
 
 
-def attention_block(
+def _sights(op: Scores, q: Array, k: Array, mask: Array | None = None) -> list[Sight]:
+    """What the queries of each block see."""
+    queries, keys = q.shape[-2], k.shape[-2]
+    if mask is not None:
+        outer, inner = math.prod(q.shape[:-3]), q.shape[-3] if q.ndim > 2 else 1
+        mask = np.broadcast_to(mask, (*q.shape[:-2], queries, keys)).reshape(outer, inner, queries, keys)
+    return [Sight(block.start, block.stop, block.seen, op.causal, mask) for block in op.blocks(queries, keys)]
+
+
+def _attention_block(
     sight: Sight, y: Array, log_sum: Array, q: Array, k: Array, v: Array, work: Array, factor: float
 ) -> list[LoopCall]:
     """The calls that compute a block's rows of y and of the logarithms of sums."""
@@ -60,7 +97,7 @@ def attention_block(
     ]
 
 
-def adjoint_block(
+def _adjoint_block(
     sight: Sight,
     bars: Sequence[Array],
     operands: Sequence[Array],

@@ -8,14 +8,36 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import LoopCall, Product
 from graphengine.ir.op import Array
+from graphengine.ops.add_product import AddProduct
+from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.layout import merged
+from graphengine.ops.linalg import MatMul
 
 __all__ = ["products", "total_products"]
 
 
-def products(out: Array, a: Array, b: Array) -> list[LoopCall] | None:
+@register_lowering(MatMul)
+def lower_matmul(op: MatMul, out: Array, a: Array, b: Array, *, scratch: Sequence[Array]) -> list[Product] | None:
+    """One product, or a stack of them."""
+    return products(out, a, b)
+
+
+@register_lowering(AddProduct)
+def lower_add_product(
+    op: AddProduct, out: Array, c: Array, a: Array, b: Array, scale: Array, *, scratch: Sequence[Array]
+) -> list[LoopCall] | None:
+    """A product that is added to c, which is copied to `out` unless it stands there."""
+    moved = [] if c.ctypes.data == out.ctypes.data else copies(out, c)
+    calls = products(out, a, b)
+    if moved is None or calls is None:
+        return None
+    return [*moved, *(replace(call, factor=op.factor, kept=1.0, scale=scale) for call in calls)]
+
+
+def products(out: Array, a: Array, b: Array) -> list[Product] | None:
     """out = a @ b, by NumPy's rule; None where a matrix is contiguous along neither axis, or nothing is summed over."""
     if not out.size:
         return []
@@ -33,14 +55,14 @@ def products(out: Array, a: Array, b: Array) -> list[LoopCall] | None:
     return [Product(into, left, right)]
 
 
-def total_products(out: Array, left: Sequence[Array], right: Sequence[Array]) -> list[LoopCall] | None:
+def total_products(out: Array, left: Sequence[Array], right: Sequence[Array]) -> list[Product] | None:
     """out = the sum of all left[i] @ right[i].T; None as `products` has it."""
-    found: list[LoopCall] = []
+    found: list[Product] = []
     for a, b in zip(left, right, strict=True):
         calls = products(out, a, b.swapaxes(-1, -2))
         if calls is None:
             return None
-        found += [replace(call, kept=1.0) if found and isinstance(call, Product) else call for call in calls]
+        found += [replace(call, kept=1.0) if found else call for call in calls]
     return found
 
 

@@ -7,23 +7,27 @@ two draws, the lower half first, of whose 32 bits the upper 24 count.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import multiply_high, share, uint64
 from graphengine.ops.kernels.in_place import call_over
+from graphengine.ops.random import Dropout
 
-__all__ = ["drops"]
 
-
-def drops(out: Array, x: Array, seed: Array, step: Array, stream: int, rate: float) -> list[LoopCall] | None:
-    """The calls that write x without the fraction `rate`, scaled, into `out`; None where x is not contiguous."""
+@register_lowering(Dropout)
+def lower_dropout(
+    op: Dropout, out: Array, x: Array, seed: Array, step: Array, *, scratch: Sequence[Array]
+) -> list[LoopCall] | None:
+    """One kernel; None where x is not contiguous."""
     if not x.flags.c_contiguous:
         return None
-    least = math.ceil(float(np.float32(rate)) * 2**24)
-    arguments = (out, x, seed, step, stream, least, 1 / (1 - rate), x.size)
+    least = math.ceil(float(np.float32(op.rate)) * 2**24)
+    arguments = (out, x, seed, step, op.stream, least, 1 / (1 - op.rate), x.size)
     return [call_over(drop, arguments, "x")]
 
 

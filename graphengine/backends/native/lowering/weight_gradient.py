@@ -9,12 +9,12 @@ from math import prod
 
 import numpy as np
 
+from graphengine.backends.native.lowering.images import LINE, Packed, packed, swept, whole_vectors
+from graphengine.backends.native.lowering.tiles import SLOTS
 from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
-from graphengine.ops.kernels.images import LINE, Packed, packed, swept, whole_vectors
-from graphengine.ops.kernels.tiles import SLOTS
+from graphengine.ir.types import DType, TensorType
 from graphengine.ops.window import Sweeps
-from graphengine.ops.work import cut
 
 __all__ = ["Dots", "dots", "weight_gradient"]
 
@@ -62,15 +62,15 @@ class Dots:
         items = self.groups * -(-self.filters // filters) * -(-self.channels * prod(self.window) // taps)
         return max(1, min(SLOTS, items))
 
-    @property
-    def shapes(self) -> tuple[tuple[int], ...]:
-        """Of the work arrays: of images, of values, and of buffers."""
-        return (self.x.size,), (self.values.size,), (self.slots * prod(self.tile) * self.vector,)
+    def scratch(self, dtype: DType) -> tuple[TensorType, ...]:
+        """The types of the work arrays: images, values, and buffers."""
+        sizes = self.x.size, self.values.size, self.slots * prod(self.tile) * self.vector
+        return tuple(TensorType((size,), dtype) for size in sizes)
 
     def calls(self, out: Array, x: Array, values: Array, scratch: Sequence[Array]) -> list[LoopCall]:
         """The calls that compute the result, which is contiguous."""
-        images, places, _ = work = cut(scratch[0], self.shapes)
-        return [*self.x.calls(images, x), *self.values.calls(places, values), self._multiply(out, work)]
+        images, places, _ = scratch
+        return [*self.x.calls(images, x), *self.values.calls(places, values), self._multiply(out, scratch)]
 
     def _multiply(self, out: Array, work: Sequence[Array]) -> LoopCall:
         x, values, (high, wide) = self.x, self.values, self.window

@@ -1,0 +1,32 @@
+"""Ops that pick rows by number, add them up by number, and mark places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.ir.kernel import LoopCall
+from graphengine.ir.op import Array
+from graphengine.ir.types import check_axis
+from graphengine.ops.index import Gather, OneHot, ScatterAdd
+from graphengine.ops.kernels.rows import gathers, one_hots, scatters
+
+
+@register_lowering(Gather)
+def lower_gather(
+    op: Gather, out: Array, x: Array, indices: Array, *, scratch: Sequence[Array]
+) -> list[LoopCall] | None:
+    return gathers(out, x, indices, check_axis(op.axis, x.ndim))
+
+
+@register_lowering(ScatterAdd)
+def lower_scatter_add(
+    op: ScatterAdd, out: Array, x: Array, indices: Array, *, scratch: Sequence[Array]
+) -> list[LoopCall] | None:
+    _, *rest = scratch
+    return scatters(out, x, indices, check_axis(op.axis, out.ndim), rest[0] if rest else None)
+
+
+@register_lowering(OneHot)
+def lower_one_hot(op: OneHot, out: Array, labels: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+    return one_hots(out, labels)
