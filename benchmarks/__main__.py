@@ -13,9 +13,9 @@ import typer
 
 from benchmarks import BENCHMARKS
 from benchmarks.frame.benchmark import Benchmark, Request
-from benchmarks.frame.busy import others_computing
 from benchmarks.frame.draw import check_can_draw, draw
 from benchmarks.frame.result import Result, read_result
+from benchmarks.frame.run import others_computing
 from benchmarks.frame.table import markdown
 from benchmarks.frame.terminal import listing, results_shown, telling, verdicts_shown
 from benchmarks.frame.verdict import Verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Case", "Missing", "Step", "Unsupported", "read_case", "write_case"]
+__all__ = ["Case", "Missing", "Step", "Unsupported", "read_case", "read_dag", "write_case"]
 
 Array = npt.NDArray[Any]
 Step = Callable[[], float]
@@ -58,3 +59,19 @@ def read_case(path: str | Path) -> Case:
             if group in groups:
                 groups[group][name] = file[key]
     return Case(plain["family"], plain["settings"], plain["rate"], groups["parameters"], groups["feeds"])
+
+
+def read_dag(document: str) -> Case:
+    """The case of a JSON document; all feeds are ones."""
+    settings = json.loads(document)
+    feeds = {name: np.ones(shape, np.float32) for name, shape in settings["feeds"]}
+    return Case("dag", settings, 1e-3, _parameters_of(settings), feeds)
+
+
+def _parameters_of(settings: Mapping[str, Any]) -> dict[str, Array]:
+    """Drawn so that values neither grow nor vanish; another seed is another draw."""
+    rng = np.random.default_rng(0)
+    return {
+        name: (rng.standard_normal(shape) / math.sqrt(shape[0] if shape else 1)).astype(np.float32)
+        for name, shape in settings["parameters"]
+    }

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .case import Case, Step
-from .dag import read_dag
+from .case import Case, Step, read_dag
 from .numpy_facts import cores
 
 __all__ = ["facts", "load", "prepare"]

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812  # the name that PyTorch's users know
 
-from .case import Case, Step
-from .dag import read_dag
+from .case import Case, Step, read_dag
 
 __all__ = ["facts", "load", "prepare"]
 

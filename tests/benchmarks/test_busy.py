@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.frame.benchmark import Request
-from benchmarks.frame.busy import others_computing
-from benchmarks.frame.run import result_of
+from benchmarks.frame.run import others_computing, result_of
 from benchmarks.frame.text import conditions
 
 

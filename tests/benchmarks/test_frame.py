@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.frame.draw import check_can_draw, draw
-from benchmarks.frame.machine import this_machine
 from benchmarks.frame.plot import Dots, Lines, Plot, Series
 from benchmarks.frame.result import Record, Result, read_result
+from benchmarks.frame.run import this_machine
 from benchmarks.frame.table import Table, markdown
 from benchmarks.frame.text import bytes_text, ratio_text, seconds_text
 from benchmarks.frame.verdict import Verdict
