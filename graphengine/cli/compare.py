@@ -127,7 +127,7 @@ def comparison_table(compared: Comparison) -> Table:
         table.add_column(heading, justify="left" if heading == "forward passes" else "right", no_wrap=True)
     table.add_row("backpropagation", *_cost(compared.backprop), "1, and 1 backward", "")
     for name, way in compared.others.items():
-        difference = "not whole" if way.difference is None else f"{way.difference:.0e}"
+        difference = "not whole" if way.difference is None else f"{way.difference:.0e}" if way.difference else "0"
         table.add_row(name, *_cost(way), passes[name], difference)
     return table
 
