@@ -53,7 +53,7 @@ def main(kind: str = "layers", nodes: str = "10000") -> None:
             "differentiate, emit updates, draw parameters",
             lambda: ge.compile(graph, loss=loss, optimizer=ge.SGD(learning_rate=0.01)),
         )
-        whole = exe._recipe.graph
+        whole = exe.graph
         part = timed("extract the program's graph", lambda: extract(whole, [whole.outputs[loss]], whole.updates))
         for name, rewrite in REWRITES.items():
             copies = [part.copy() for _ in range(ROUNDS)]  # as a rewrite changes what it is given

@@ -8,7 +8,6 @@ import typing as _typing
 from graphengine import optim as optim
 from graphengine.backends.threads import get_threads as get_threads
 from graphengine.backends.threads import set_threads as set_threads
-from graphengine.compile import UnreachedParameterWarning as UnreachedParameterWarning
 from graphengine.compile import compile as compile
 from graphengine.errors import *
 from graphengine.executable import Executable as Executable
@@ -61,6 +60,7 @@ from graphengine.transform.inference import for_inference as for_inference
 from graphengine.transform.per_example import *
 from graphengine.transform.rewrite.passes import rewrites as rewrites
 from graphengine.transform.tangent import *
+from graphengine.transform.training_graph import UnreachedParameterWarning as UnreachedParameterWarning
 
 if _typing.TYPE_CHECKING:
     from graphengine import data as data

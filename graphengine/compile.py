@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
@@ -10,20 +9,19 @@ import numpy as np
 
 from graphengine.backends.backend import Backend
 from graphengine.backends.numpy import NumpyBackend
-from graphengine.errors import CompileError, GraphError, NamingError
-from graphengine.executable import Executable, Recipe
+from graphengine.errors import CompileError, NamingError
+from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.growth import growing
-from graphengine.ir.leaf import Parameter
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.node import Node, Phase
+from graphengine.ir.node import Node
 from graphengine.ir.training import Optimizer
-from graphengine.transform.adjoint import check_loss, differentiate, unreached
-from graphengine.transform.phases import settle_phases
+from graphengine.programs import Settings
 from graphengine.transform.rewrite.passes import STABLE, chosen
-from graphengine.transform.rewrite.stable import make_stable
+from graphengine.transform.training_graph import dim_names, training_graph
+from graphengine.weights import Weights
 
-__all__ = ["BACKENDS", "UnreachedParameterWarning", "compile", "installed_backends", "trains_itself"]
+__all__ = ["BACKENDS", "compile", "installed_backends"]
 
 
 def _numba() -> Backend:
@@ -42,14 +40,6 @@ BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend, "numba": _n
 def installed_backends() -> list[str]:
     """The backends that can be used here: `numba` only where the extra `fast` is installed."""
     return [name for name in BACKENDS if name != "numba" or find_spec("numba") is not None]
-
-
-_LOSS = ""
-"""What the loss is called among the outputs while the graph is rewritten; no output of a user's can be."""
-
-
-class UnreachedParameterWarning(UserWarning):
-    """A graph is compiled for training, and no gradient reaches one of its parameters."""
 
 
 def compile(
@@ -91,87 +81,23 @@ def compile(
     if loss is None and not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     _check_dim_names(graph)
+    settings = Settings(BACKENDS[chosen_backend](), chosen(rewrites), memory_budget)
     with growing(anew=True):
-        recipe = Recipe(graph=graph.copy(), rewrites=chosen(rewrites), memory_budget=memory_budget)
-        node = None if loss is None else recipe.graph.nodes[_output_or_node(graph, loss).index]
-        settle_phases(recipe.graph, [*recipe.graph.outputs.values(), *([] if node is None else [node])])
-        if node is not None:
-            asked = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
-            if STABLE in recipe.rewrites:
-                node = _make_safe(recipe, graph, node)
-            _differentiate(recipe, node, None if asked is None else [recipe.graph[name] for name in asked], optimizer)
-        executable = Executable(recipe, BACKENDS[chosen_backend](), int(seed))
-    if memory_budget is not None and not _open_dims(graph):
+        node = None if loss is None else _output_or_node(graph, loss)
+        names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
+        training = training_graph(graph, node, names, optimizer, stabilize=STABLE in settings.rewrites)
+        executable = Executable(training, settings, Weights(int(seed)))
+    if memory_budget is not None and not dim_names(graph):
         executable.plan()  # which raises if it does not fit
     return executable
 
 
-def trains_itself(graph: Graph) -> bool:
-    """Whether updates of trainable parameters stand in the graph, so that it needs no optimizer."""
-    return any(node in graph.updates for node in _trainable(graph))
-
-
-def _trainable(graph: Graph) -> list[Node]:
-    return [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
-
-
-def _make_safe(recipe: Recipe, declared: Graph, loss: Node) -> Node:
-    """Put safe forms in the place of those written out, and return what the loss is then.
-
-    It is before differentiating that this is done, for an unsafe form has an unsafe adjoint.
-    """
-    recipe.graph.outputs[_LOSS] = loss
-    if make_stable(recipe.graph, keep_names=True):
-        recipe.declared = declared.copy()
-    return recipe.graph.outputs.pop(_LOSS)
-
-
-def _differentiate(recipe: Recipe, loss: Node, wrt: Sequence[Node] | None, optimizer: Optimizer | None) -> None:
-    graph = recipe.graph
-    check_loss(loss)
-    trainable = _trainable(graph)
-    asked = trainable if wrt is None else wrt
-    if not asked:
-        raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
-    trained = trainable if optimizer else []
-    for node in trained:
-        if node in graph.updates:
-            raise GraphError(
-                f"{node.name!r} has an update already, declared at {graph.updates[node].where}; "
-                "leave the optimizer out to train by the updates that stand in the graph"
-            )
-    start = len(graph)
-    derivative = differentiate(loss, list(dict.fromkeys([*asked, *trained])), Phase.BACKWARD)
-    recipe.loss = loss
-    recipe.derivative = derivative
-    recipe.unreached = unreached(derivative, [*asked, *trained])
-    _warn(graph, recipe.unreached)
-    graph.discard(start, keep=list(derivative.adjoints.values()))
-    with graph.emitting(Phase.BACKWARD, loss):
-        recipe.gradients = {node.name: derivative.of(node) for node in asked}
-    recipe.trains = optimizer is not None or trains_itself(graph)
-    if optimizer:
-        reached = {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints}
-        optimizer.emit(graph, reached)
-
-
-def _open_dims(graph: Graph) -> set[str]:
-    """The names of the dims whose sizes feeds give."""
-    return {name for node in graph.inputs for name in node.type.names()}
-
-
 def _check_dim_names(graph: Graph) -> None:
     """Raise unless every named dim is an axis of an input, whose feed says what size it has."""
-    known = _open_dims(graph)
+    known = dim_names(graph)
     for node in graph.nodes:
         for name in node.dim_names() - known:
             raise CompileError(f"no input has a dim {name!r}, which {node!r}, declared at {node.where}, needs")
-
-
-def _warn(graph: Graph, reasons: dict[str, str]) -> None:
-    if reasons:
-        lines = [f"no gradient reaches {name}: {reason}" for name, reason in reasons.items()]
-        warnings.warn(f"graph {graph.name!r}: " + "\n  ".join(lines), UnreachedParameterWarning, stacklevel=4)
 
 
 def _output_or_node(graph: Graph, what: str | Node) -> Node:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from graphengine.backends.backend import KernelUse
 from graphengine.ir.graph import Graph
+from graphengine.programs import Bound, Prepared, Settings
+from graphengine.schedule.budget import plan_within
 from graphengine.schedule.cost import Cost, cost_of
 from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.changes import Change, changes
-from graphengine.transform.rewrite.passes import REWRITES, on_copy
+from graphengine.transform.training_graph import TrainingGraph
 
-__all__ = ["Explanation", "Rewritten", "rewritten"]
+__all__ = ["Explanation", "Rewritten", "explained"]
 
 SHOWN = 6
 """How many changes of one rewrite, and how many names, the text gives."""
@@ -93,16 +95,32 @@ class Explanation:
                 yield from ("", source.rstrip("\n"))
 
 
-def rewritten(graph: Graph, names: Sequence[str], plan: Callable[[Graph], Program]) -> tuple[Rewritten, ...]:
-    """The rewrites of these names, made one after the other of `graph`; `plan` gives the program of a graph."""
-    found = []
-    before = cost_of(plan(graph))
-    for name in names:
-        next_graph = on_copy(REWRITES[name], graph)
-        after = before if next_graph is graph else cost_of(plan(next_graph))
-        found.append(Rewritten(name, tuple(changes(graph, next_graph)), before, after))
-        graph, before = next_graph, after
-    return tuple(found)
+def explained(
+    training: TrainingGraph, prepared: Prepared, bound: Bound, settings: Settings, shows_source: bool
+) -> Explanation:
+    """What was kept of the way to a program, and what runs it. Only the plans between the rewrites are made anew."""
+    program, stages = prepared.program, prepared.part.stages
+
+    def plan(graph: Graph) -> Program:
+        return plan_within(None, program.name, graph, program.binding, settings.backend.scratch)
+
+    return Explanation(
+        program=program.name,
+        binding=program.binding,
+        cost=cost_of(program),
+        left_out=tuple(node.name for node in training.graph.nodes if not node.is_leaf and node.name not in stages[0]),
+        declared=training.stabilized,
+        rewrites=tuple(_rewritten(stages, settings.rewrites, plan)),
+        kernels=bound.runnable.kernels,
+        shows_source=shows_source,
+    )
+
+
+def _rewritten(stages: Sequence[Graph], names: Sequence[str], plan: Callable[[Graph], Program]) -> Iterator[Rewritten]:
+    cost = cost_of(plan(stages[0]))
+    for name, before, after in zip(names, stages, stages[1:], strict=False):
+        earlier, cost = cost, cost if after is before else cost_of(plan(after))
+        yield Rewritten(name, tuple(changes(before, after)), earlier, cost)
 
 
 def _figures(cost: Cost) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.compile import UnreachedParameterWarning, compile, installed_backends
+from graphengine.compile import compile, installed_backends
 from graphengine.errors import GraphEngineError, GraphError
 from graphengine.executable import Executable
 from graphengine.ir import dims
@@ -24,6 +24,7 @@ from graphengine.ir.types import TensorType, check_dtype
 from graphengine.ops.broadcast import sum
 from graphengine.ops.elementwise import add
 from graphengine.transform.adjoint import differentiate
+from graphengine.transform.training_graph import UnreachedParameterWarning
 
 __all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
 

@@ -61,7 +61,7 @@ def results(exe: Executable, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nd
 
 
 def results_expected(exe: Executable, sample: Sample, seed: int) -> dict[str, Expected]:
-    bars = {f"bar {name}": node for name, node in exe._recipe.gradients.items()}
+    bars = {f"bar {name}": node for name, node in exe.programs.training.gradients.items()}
     return expect({**exe.graph.outputs, **bars}, sample.given, sample.binding, seed)
 
 
@@ -89,7 +89,7 @@ def test_values_and_gradients_are_what_exact_arithmetic_gives(seed: int) -> None
         for rewrites in subsets(backend, seed):
             exe = compiled(sample, rewrites=rewrites, backend=backend)
             actual, what = results(exe, sample.feeds), f"{backend}, rewrites {rewrites}"
-            if exe._recipe.declared is None:
+            if not exe.programs.training.stabilized:
                 agrees(actual, expected, what)
             else:  # safe forms are finite where those written out, or their adjoints, are not
                 agrees(actual, {name: only_finite(value) for name, value in expected.items()}, what)
@@ -141,7 +141,7 @@ def derived(sample: Sample) -> Graph:
         warnings.simplefilter("ignore", ge.UnreachedParameterWarning)
         exe = ge.compile(sample.graph, loss="loss", optimizer=ge.SGD(learning_rate=0.5, momentum=0.5), rewrites=())
     graph = exe.graph.copy()
-    for name, node in exe._recipe.gradients.items():
+    for name, node in exe.programs.training.gradients.items():
         graph.output(f"bar_{name}", graph[node.name])
     for leaf, node in exe.graph.updates.items():
         graph.output(f"next_{leaf.name}", graph[node.name])

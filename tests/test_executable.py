@@ -421,27 +421,27 @@ def test_plans_are_kept_for_16_sizes_and_no_more() -> None:
     exe = trained()
     for batch in range(1, 21):
         exe.step(feeds(batch))
-    assert len(exe._loaded) == 16
-    kept = dict(exe._loaded)
+    assert len(exe.programs.kept) == 16
+    kept = dict(exe.programs.kept)
     exe.step(feeds(20))
-    assert dict(exe._loaded) == kept
+    assert dict(exe.programs.kept) == kept
     exe.step(feeds(1))
-    assert len(exe._loaded) == 16
+    assert len(exe.programs.kept) == 16
 
 
 def test_a_plan_is_made_once_for_a_size() -> None:
     exe = trained()
     exe.step(feeds(3))
-    (loaded,) = exe._loaded.values()
+    (prepared,) = exe.programs.kept.values()
     exe.step(feeds(3, seed=1))
-    assert list(exe._loaded.values()) == [loaded]
+    assert list(exe.programs.kept.values()) == [prepared]
 
 
 def test_programs_are_planned_and_costed_before_anything_runs() -> None:
     exe = trained()
     assert exe.program.name == "step"
     assert exe.cost(batch=128).flops["FORWARD"] > 0
-    assert not exe._loaded
+    assert not any(prepared.bound for prepared in exe.programs.kept.values())
     assert exe.plan("forward", batch=2).name == "forward"
     assert exe.plan("gradient", batch=2).binding == {"batch": 2}
 
@@ -621,16 +621,16 @@ def test_whatever_outputs_and_sizes_are_asked_for_few_programs_are_kept(backend:
         exe.forward(feeds, [*names, "loss"])
         exe.cost(batch=size)
         exe.plan("forward", batch=size)
-    assert sum(alive(name) - count for name, count in before.items()) <= 2 * 16 + 1
-    assert len(exe._asked) == len(exe._loaded) == len(exe._plans) == 16
+    assert sum(alive(name) - count for name, count in before.items()) <= 16 + 1
+    assert len(exe.programs.kept) == 16
 
 
 def test_a_program_that_runs_time_and_again_is_not_forgotten_for_others() -> None:
     exe = trained()
     exe.step(feeds(1))
-    (often,) = exe._loaded.values()
+    (often,) = exe.programs.kept.values()
     for batch in range(2, 30):
         exe.step(feeds(batch))
         exe.step(feeds(1))
-    assert often in exe._loaded.values()
+    assert often in exe.programs.kept.values()
     assert exe.plan("step", batch=1) is exe.plan(batch=1)

@@ -70,7 +70,7 @@ def test_what_is_planned_computes_what_eval_says(sample: Sample) -> None:
     values = exe.forward(sample.feeds)
     for name, node in sample.graph.outputs.items():
         np.testing.assert_allclose(values[name], expected[node.name], rtol=1e-10, atol=1e-12, err_msg=name)
-    bars = exe._recipe.gradients
+    bars = exe.programs.training.gradients
     expected = naive(list(bars.values()), sample.given)
     for name, value in exe.backward().items():
         np.testing.assert_allclose(value, expected[bars[name].name], rtol=1e-9, atol=1e-12, err_msg=name)

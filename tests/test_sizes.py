@@ -42,7 +42,7 @@ def check(case: Case, sizes: Sizes, backend: str, rewrites: list[str] | None) ->
         assert 0 in sizes.values()  # no index lies in an axis without elements
         return
     if case.name != "dropout":
-        bars = exe._recipe.gradients
+        bars = exe.programs.training.gradients
         nodes = next(iter(bars.values())).graph.nodes if bars else graph.nodes
         expected = evaluate(nodes, {**feeds, **exe.parameters, **exe.state}, {})
         for name, value in values.items():

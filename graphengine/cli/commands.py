@@ -19,7 +19,7 @@ from graphengine.cli.faults import Commands
 from graphengine.cli.files import check_apart, check_writable, read_arrays, write_arrays
 from graphengine.cli.options import sizes_of, training_of, validation_of
 from graphengine.cli.reproduce import reproduce
-from graphengine.compile import compile, trains_itself
+from graphengine.compile import compile
 from graphengine.executable import Executable
 from graphengine.ir.array import to_json_value
 from graphengine.ir.spec import json_schema, load
@@ -27,6 +27,7 @@ from graphengine.train.checkpoint import load_parameters, save_parameters
 from graphengine.train.evaluate import evaluate as measure
 from graphengine.train.evaluate import predict as compute
 from graphengine.train.fit import fit
+from graphengine.transform.training_graph import trains_itself
 from graphengine.view import lint as find_oddities
 from graphengine.view import summarize
 

@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from graphengine.cli.show import say
-from graphengine.compile import UnreachedParameterWarning
 from graphengine.errors import GraphEngineError
+from graphengine.transform.training_graph import UnreachedParameterWarning
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell has it: 128 and the number of the signal."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphengine.compile import compile, trains_itself
+from graphengine.compile import compile
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
@@ -21,6 +21,7 @@ from graphengine.train.evaluate import evaluate
 from graphengine.train.fit import fit
 from graphengine.train.history import History
 from graphengine.train.metrics import MetricLike
+from graphengine.transform.training_graph import trains_itself
 
 __all__ = ["CrossValidation", "Fold", "cross_validate"]
 

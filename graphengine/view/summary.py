@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from graphengine.compile import compile, trains_itself
+from graphengine.compile import compile
 from graphengine.errors import FeedError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
@@ -14,6 +14,7 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.schedule.cost import Cost
 from graphengine.schedule.program import Instruction
+from graphengine.transform.training_graph import trains_itself
 
 __all__ = ["Row", "Summary", "summarize"]
 

@@ -50,7 +50,7 @@ def mlp() -> ge.Graph:
 
 def loaded(executable: ge.Executable) -> NativeProgram:
     """The program that was last run."""
-    runnable = list(executable._loaded.values())[-1].runnable
+    runnable = executable.programs.latest.runnable
     assert isinstance(runnable, NativeProgram)
     return runnable
 
@@ -192,8 +192,8 @@ def test_executables_run_in_several_threads_at_once() -> None:
 
 def test_auto_takes_it_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     executable = ge.compile(mlp(), backend="auto")
-    assert executable._backend.name == "numba"
+    assert executable.programs.settings.backend.name == "numba"
     monkeypatch.setattr(sys.modules["graphengine.compile"], "find_spec", lambda _: None)
-    assert ge.compile(mlp(), backend="auto")._backend.name == "numpy"
+    assert ge.compile(mlp(), backend="auto").programs.settings.backend.name == "numpy"
     with pytest.raises(CompileError, match=r"needs numba: pip install"):
         ge.compile(mlp(), backend="numba")

@@ -140,7 +140,7 @@ def blas_threads_in(graph: ge.Graph, feeds: dict[str, np.ndarray]) -> int:
         pytest.skip("this BLAS has fewer threads")
     exe = ge.compile(graph)
     exe.forward(feeds)
-    bound = next(iter(exe._loaded.values())).runnable._bound
+    bound = exe.programs.latest.runnable._bound
     seen = []
     bound.calls.append((lambda: seen.append(get()), ()))
     bound.run(0, len(bound.calls))

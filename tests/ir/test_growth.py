@@ -63,7 +63,7 @@ def test_graphs_that_nobody_holds_are_freed_without_being_asked_for(monkeypatch:
         graph.output("loss", ge.sum(graph.parameter("w", (3,)) * 2.0))
         exe = ge.compile(graph, loss="loss", optimizer=ge.SGD(learning_rate=0.1))
         exe.step({})
-        alive.append(weakref.ref(exe._recipe.graph))
+        alive.append(weakref.ref(exe.graph))
         del graph, exe
     assert sum(held() is not None for held in alive) < 40
 

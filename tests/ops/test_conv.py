@@ -242,7 +242,7 @@ def test_kernels_allocate_no_arrays(attributes: dict[str, object], kernel: tuple
     graph.output("loss", ge.sum(pooled * pooled))
     exe = ge.compile(graph, loss="loss", wrt=["x", "w"])
     exe.forward({"x": f64(16, 8, 21, 21)})
-    loaded = exe._last_forward
+    loaded = exe.programs.latest
     assert loaded is not None
     loaded.runnable.run(0, loaded.length)
     tracemalloc.start()

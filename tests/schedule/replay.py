@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from graphengine.executable import Executable, ProgramName
+from graphengine.executable import Executable
 from graphengine.ir.bundle import Item
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
+from graphengine.transform.training_graph import ProgramName
 
 Place = tuple[str, int | str, int]
 """An arena's bytes, or a leaf: ("slot", first byte, bytes) or ("leaf", name, 0)."""
@@ -168,7 +169,7 @@ def overlap(a: Place, b: Place) -> bool:
 
 def prove_plan(exe: Executable, which: ProgramName, **sizes: int) -> None:
     """Replay a program of `exe` for these sizes of the named dims, on the graph that it was planned from."""
-    graph = exe._rewritten(which, () if which == "step" else tuple(exe.graph.outputs))
+    graph = exe.programs.part(which, () if which == "step" else tuple(exe.graph.outputs)).stages[-1]
     prove(exe.plan(which, **sizes), graph, graph.outputs, graph.updates)
 
 

@@ -21,6 +21,7 @@ from graphengine.schedule.budget import plan_within
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import schedule
 from graphengine.transform.remat import repeated
+from graphengine.transform.training_graph import dim_names
 from tests.random_graphs import BATCH, SEED, SEEDS, grow
 from tests.schedule.replay import prove
 from tests.schedule.tangles import tangles
@@ -74,7 +75,7 @@ def fits(graph: Graph, share: float, sizes: dict[str, int], **options: object) -
 def test_networks_train_to_the_same_bits_in_less_memory(name: str, share: float) -> None:
     graph = NETWORKS[name]()
     whole = ge.compile(graph, loss="loss", optimizer=ge.Adam())
-    sizes = dict.fromkeys(whole._dim_names(), 8)
+    sizes = dict.fromkeys(dim_names(whole.graph), 8)
     exe = fits(graph, share, sizes, optimizer=ge.Adam())
     if exe is None:
         assert name in ("autoencoder", "lstm") or share < 0.6
@@ -91,7 +92,7 @@ def test_networks_train_to_the_same_bits_in_less_memory(name: str, share: float)
 def test_gradients_between_two_calls_are_the_same_bits(share: float) -> None:
     graph = NETWORKS["transformer"]()
     whole = ge.compile(graph, loss="loss")
-    sizes = dict.fromkeys(whole._dim_names(), 8)
+    sizes = dict.fromkeys(dim_names(whole.graph), 8)
     exe = fits(graph, share, sizes)
     assert exe is not None
     assert exe.cost(**sizes).retained_bytes < whole.cost(**sizes).retained_bytes
@@ -184,8 +185,8 @@ def test_what_is_allocated_is_what_was_predicted(kind: str) -> None:
         exe.step(feeds)
     else:
         exe.forward(feeds, outputs=["loss"] if kind == "gradient" else ["logits"])
-    loaded = exe._loaded.popitem()[1]
-    assert loaded.runnable.arena.nbytes == loaded.program.peak_bytes <= predicted
+    bound = exe.programs.latest
+    assert bound.runnable.arena.nbytes == bound.program.peak_bytes <= predicted
 
 
 def test_the_price_is_told() -> None:

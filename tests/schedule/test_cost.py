@@ -77,7 +77,7 @@ def test_the_arena_that_is_allocated_is_the_peak_that_was_predicted(batch: int) 
     exe = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.5))
     predicted = exe.cost(batch=batch).peak_bytes
     exe.step({"x": np.zeros((batch, INPUT), np.float32)})
-    arena = exe._loaded.popitem()[1].runnable.arena
+    arena = exe.programs.latest.runnable.arena
     assert arena.nbytes == predicted
     assert arena.base.nbytes == predicted + 64  # room to start at a cache line
 
@@ -100,11 +100,12 @@ def long_sums() -> ge.Graph:
 def test_binding_a_program_allocates_its_arena_and_no_other_array(network: Callable[[], ge.Graph]) -> None:
     exe = ge.compile(network(), loss="loss", optimizer=ge.SGD(learning_rate=0.1))
     program = exe.plan(batch=32)
-    constants = {node.name: node.op.value for node in exe._rewritten("step", ()).nodes if node.op.kind == "constant"}
+    graph = exe.programs.part("step", ()).stages[-1]
+    constants = {node.name: node.op.value for node in graph.nodes if node.op.kind == "constant"}
     feeds = {name: np.zeros(leaf.type.static_shape, leaf.type.dtype) for name, leaf in program.leaves.items()}
     tracemalloc.start()
     before = bytes_of_arrays()
-    runnable = NumpyBackend().load(program, {**feeds, **exe._held, **constants})
+    runnable = NumpyBackend().load(program, {**feeds, **exe.programs.weights, **constants})
     found = bytes_of_arrays() - before
     tracemalloc.stop()
     assert program.peak_bytes <= found < program.peak_bytes + 4096  # kernels read numbers such as 0.5

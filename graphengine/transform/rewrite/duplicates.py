@@ -23,10 +23,11 @@ COMPARED_ELEMENTS = 1024
 """The size up to which constants are compared; larger ones are equal only if they are one op."""
 
 
-def merge_duplicates(graph: Graph, keep_names: bool = False) -> bool:
+def merge_duplicates(graph: Graph, follow: list[Node] | None = None) -> bool:
     """Compute each value by one node, in the bodies of scans too.
 
-    With `keep_names`, nodes stay that nothing reads any more.
+    With `follow`, all nodes keep their names, those stay that nothing reads any more, and each node of `follow` is
+    replaced there by the one that computes its value.
     """
     has_changed = in_bodies(graph, merge_duplicates)
     first = _first_equals(graph)
@@ -36,8 +37,10 @@ def merge_duplicates(graph: Graph, keep_names: bool = False) -> bool:
         node.parents = tuple([first[parent.index] for parent in node.parents])
     graph.outputs = {name: first[node.index] for name, node in graph.outputs.items()}
     graph.updates = {leaf: first[node.index] for leaf, node in graph.updates.items()}
-    if not keep_names:
+    if follow is None:
         drop_unneeded(graph)
+    else:
+        follow[:] = [first[node.index] for node in follow]
     return True
 
 

@@ -19,7 +19,7 @@ from graphengine.transform.rewrite.products import add_products
 from graphengine.transform.rewrite.slices import add_slices
 from graphengine.transform.rewrite.stable import make_stable
 
-__all__ = ["REWRITES", "STABLE", "Rewrite", "chosen", "on_copy", "rewrite", "rewrites"]
+__all__ = ["REWRITES", "STABLE", "Rewrite", "chosen", "on_copy", "rewrites", "stages"]
 
 STABLE = "stable"
 """The rewrite that is made before a graph is differentiated, too."""
@@ -56,11 +56,18 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for name in REWRITES if names is None or name in names)
 
 
-def rewrite(graph: Graph, names: Sequence[str]) -> Graph:
-    """`graph` itself, after the rewrites of these names."""
+def stages(graph: Graph, names: Sequence[str]) -> list[Graph]:
+    """`graph`, and what it is after each of these rewrites: the one before, where a rewrite finds nothing to do."""
+    found: list[Graph] = [graph]
+    copy: Graph | None = None
     for name in names:
-        REWRITES[name](graph)
-    return graph
+        copy = found[-1].copy() if copy is None else copy
+        if REWRITES[name](copy):
+            found.append(copy)
+            copy = None
+        else:
+            found.append(found[-1])
+    return found
 
 
 def on_copy(rewrite: Rewrite, graph: Graph) -> Graph:

@@ -52,16 +52,16 @@ from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Rules, S
 __all__ = ["make_stable"]
 
 
-def make_stable(graph: Graph, keep_names: bool = False) -> bool:
+def make_stable(graph: Graph, follow: list[Node] | None = None) -> bool:
     """Put safe forms in the place of those written out, in the bodies of scans too.
 
-    Equal nodes are made one first: exp(x) / sum(exp(x)) is the same whether exp(x) is written once or twice. With
-    `keep_names`, nodes stay that nothing needs any more.
+    Equal nodes are made one first: exp(x) / sum(exp(x)) is the same whether exp(x) is written once or twice. `follow`
+    is as in `merge_duplicates`.
     """
     if not _may_apply(graph):
         return False
-    has_merged = merge_duplicates(graph, keep_names)
-    return apply_rules(graph, _RULES, keep_names) or has_merged
+    has_merged = merge_duplicates(graph, follow)
+    return apply_rules(graph, _RULES, follow) or has_merged
 
 
 def _may_apply(graph: Graph) -> bool:

@@ -83,28 +83,31 @@ class Rules(dict[type[Op], tuple[Rule, ...]]):
         return found
 
 
-def apply_rules(graph: Graph, rules: Rules, keep_names: bool = False) -> bool:
+def apply_rules(graph: Graph, rules: Rules, follow: list[Node] | None = None) -> bool:
     """Change `graph` by `rules`, in the bodies of its scans too; whether one of them had something to give.
 
-    What nothing needs any more is left out; with `keep_names`, only what is new and not needed.
+    What nothing needs any more is left out; with `follow`, only what is new and not needed, and each node of `follow`
+    is replaced there by the one that computes its value.
     """
     has_changed = in_bodies(graph, lambda body: apply_rules(body, rules))
-    walk = _Walk(graph, rules)
+    walk = _Walk(graph, rules, follow or ())
     first = next((node for node in graph.nodes if rules[type(node.op)] and walk.match(node) is not None), None)
     if first is None:
         return has_changed
-    walk.run(first.index, keep_names)
+    walk.run(first.index, keep_names=follow is not None)
+    if follow is not None:
+        follow[:] = walk.followed
     return True
 
 
 class _Walk:
     """The walk over a graph, which changes behind it."""
 
-    def __init__(self, graph: Graph, rules: Rules) -> None:
-        self.graph, self.rules = graph, rules
+    def __init__(self, graph: Graph, rules: Rules, followed: Sequence[Node]) -> None:
+        self.graph, self.rules, self.followed = graph, rules, followed
         self.ahead: Sequence[Node] = graph.nodes
         """The nodes that the walk has yet to pass, and maybe some that it has passed."""
-        self.uses = _uses(graph)
+        self.uses = _uses(graph, followed)
         """How many read each node that the walk has passed, those that are yet to come included."""
         self._scalars: dict[tuple[str, DType], Node] = {}
         self._numbers: dict[str, int] = defaultdict(int)
@@ -131,7 +134,9 @@ class _Walk:
                 count(readers)
             else:
                 self._replace(node, found, readers)
-        rebuild.finish(keep=[node for node in self.graph.nodes if node.name in names] if names else ())
+        self.followed = [rebuild.stand_ins.get(node, node) for node in self.followed]
+        named = [node for node in self.graph.nodes if node.name in names] if names else ()
+        rebuild.finish(keep=(*named, *self.followed))
 
     def readers_of(self, node: Node) -> list[Op]:
         """The ops that read `node`, which the walk has not passed."""
@@ -214,12 +219,12 @@ def _number(op: Op, parents: Sequence[Node]) -> float | int | None:
         return op.eval(np, *numbers).item()  # type: ignore[no-any-return]  # of an array namespace, whatever it is
 
 
-def _uses(graph: Graph) -> list[int]:
-    """How many operands, outputs and updates each node is."""
+def _uses(graph: Graph, followed: Sequence[Node]) -> list[int]:
+    """How many operands, outputs, updates and nodes to follow each node is."""
     uses = [0] * len(graph)
     for node in graph.nodes:
         for parent in node.parents:
             uses[parent.index] += 1
-    for node in (*graph.outputs.values(), *graph.updates.values()):
+    for node in (*graph.outputs.values(), *graph.updates.values(), *followed):
         uses[node.index] += 1
     return uses

@@ -15,7 +15,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.transform.extract import extract
 from graphengine.transform.rewrite.check import check_rewrite
-from graphengine.transform.rewrite.passes import REWRITES, on_copy, rewrite
+from graphengine.transform.rewrite.passes import REWRITES, on_copy, stages
 from tests.random_graphs import BATCH, SEED, SEEDS, Sample, evaluate, grow
 
 TOLERANCE = 1e-9
@@ -36,7 +36,7 @@ def compiled(sample: Sample, **options: object) -> Executable:
 def whole(seed: int) -> tuple[Graph, dict[str, np.ndarray]]:
     """A grown graph with gradients for outputs, and updates, as it was before any rewrite; and what leaves hold."""
     exe = compiled(sample(seed), rewrites=())
-    results = [*exe.graph.outputs.values(), *exe._recipe.gradients.values()]
+    results = [*exe.graph.outputs.values(), *exe.programs.training.gradients.values()]
     graph = extract(exe.graph, dict.fromkeys(results), exe.graph.updates)
     given = dict(sample(seed).given)
     for node in graph.nodes:
@@ -97,7 +97,7 @@ def test_all_rewrites_together_change_no_run(seed: int) -> None:
 def test_rewrites_of_a_copy_leave_the_graph_and_the_bodies_of_its_scans_as_they_are(seed: int) -> None:
     graph, _ = whole(seed)
     document = graph.to_json()
-    rewrite(graph.copy(), tuple(REWRITES))
+    stages(graph, tuple(REWRITES))
     assert graph.to_json() == document
 
 
@@ -118,4 +118,4 @@ def test_rewrites_are_made_in_the_order_in_which_they_are_listed() -> None:
     g = ge.Graph("g")
     g.output("y", g.input("x", ()) * 2.0)
     exe = ge.compile(g, rewrites=[*REWRITES][::-1])
-    assert exe._recipe.rewrites == tuple(REWRITES)
+    assert exe.programs.settings.rewrites == tuple(REWRITES)

@@ -1,0 +1,71 @@
+"""What a user feeds: arrays held to the types of inputs, and the sizes that they give named dims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from graphengine.errors import FeedError
+from graphengine.ir import leaf
+from graphengine.ir.array import fitted
+from graphengine.ir.graph import Graph
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.op import Array
+from graphengine.ir.types import TensorType
+
+__all__ = ["Feeds", "checked_feeds", "sizes_of"]
+
+Feeds = Mapping[str, npt.ArrayLike]
+
+
+def checked_feeds(graph: Graph, needs: Mapping[str, TensorType], feeds: Feeds) -> dict[str, Array]:
+    """The feeds as arrays of the types in `needs`, in their order; raises FeedError for what does not fit."""
+    for name in feeds:
+        if name not in needs and not (name in graph and isinstance(graph[name].op, leaf.Input)):
+            raise FeedError(f"no input {name!r}{did_you_mean(name, [node.name for node in graph.inputs])}")
+    arrays = {}
+    for name, type_ in needs.items():
+        if name not in feeds:
+            raise FeedError(f"input {name!r} is not fed; it is {type_}, declared at {graph[name].where}")
+        array = _as_array(name, feeds[name])
+        if array.dtype != type_.dtype and not np.can_cast(array.dtype, type_.dtype, "same_kind"):
+            raise FeedError(
+                f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence; "
+                f"feed array.astype({type_.dtype!r}) if that is meant"
+            )
+        try:
+            arrays[name] = fitted(array, type_.dtype)
+        except ValueError as error:
+            raise FeedError(f"input {name!r} is {type_}, and {error}") from None
+    return arrays
+
+
+def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> dict[str, int]:
+    """The size of every named dim, from the shapes of the feeds; raises FeedError where rank or sizes do not fit."""
+    sizes: dict[str, int] = {}
+    seen: dict[str, str] = {}
+    for name, type_ in types.items():
+        shape = arrays[name].shape
+        if len(shape) != type_.ndim:
+            raise FeedError(f"input {name!r} is {type_}, of rank {type_.ndim}, and the feed has shape {list(shape)}")
+        for dim, size in zip(type_.shape, shape, strict=True):
+            if isinstance(dim, int):
+                if size != dim:
+                    raise FeedError(f"input {name!r} is {type_}, and the feed has shape {list(shape)}")
+            elif size == 0:
+                raise FeedError(f"input {name!r} is {type_}, and its {dim} is fed with size 0")
+            elif sizes.setdefault(dim, size) != size:
+                other = f"{seen[dim]!r} with {dim} = {sizes[dim]}"
+                raise FeedError(f"input {name!r} is {type_} and is fed with {dim} = {size}, but {other}")
+            else:
+                seen.setdefault(dim, name)
+    return sizes
+
+
+def _as_array(name: str, value: npt.ArrayLike) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise FeedError(f"input {name!r} is fed with rows of unequal length") from None

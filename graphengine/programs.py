@@ -1,0 +1,160 @@
+"""The programs of a training graph: each rewritten, planned, and bound to memory when it is first asked for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from graphengine.backends.backend import Backend, Runnable
+from graphengine.feeds import Feeds, checked_feeds, sizes_of
+from graphengine.ir.graph import Graph
+from graphengine.ir.growth import growing
+from graphengine.ir.leaf import Constant
+from graphengine.ir.op import Array
+from graphengine.schedule.budget import plan_within
+from graphengine.schedule.program import Program
+from graphengine.transform.rewrite.passes import stages
+from graphengine.transform.training_graph import ProgramName, TrainingGraph
+
+__all__ = ["Asked", "Bound", "Prepared", "Programs", "Settings"]
+
+KEPT = 16
+"""How many programs are kept, those used last; each may be bound, and then has an arena of its own."""
+
+Asked = tuple[ProgramName, tuple[str, ...]]
+"""The kind of a program, and the outputs that it computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How programs are made."""
+
+    backend: Backend
+    rewrites: tuple[str, ...] = ()
+    memory_budget: int | None = None
+
+
+class Part:
+    """What a program computes, whatever the sizes of named dims."""
+
+    def __init__(self, training: TrainingGraph, asked: Asked, rewrites: tuple[str, ...]) -> None:
+        self.asked = asked
+        self.needs = training.needs(*asked)
+        """The inputs that are fed."""
+        self.dims = dict.fromkeys(dim for type_ in self.needs.values() for dim in type_.shape if isinstance(dim, str))
+        self._training, self._rewrites = training, rewrites
+
+    @cached_property
+    def stages(self) -> list[Graph]:
+        """The part of the training graph, and what it is after each rewrite."""
+        return stages(self._training.part(*self.asked), self._rewrites)
+
+
+class Bound:
+    """A program bound to its memory, with the arrays that feeds are copied into."""
+
+    __slots__ = ("_count", "asked", "feeds", "forward_length", "length", "program", "runnable")
+
+    def __init__(self, part: Part, program: Program, runnable: Runnable, feeds: dict[str, Array]) -> None:
+        self.asked = part.asked
+        self.program = program
+        self.runnable = runnable
+        self.feeds = feeds
+        self.length, self.forward_length = len(program.instructions), program.forward_length
+        self._count = len(feeds) if len(feeds) == len(part.needs) else -1  # a feed that only tells a size is checked
+
+    def takes(self, feeds: Feeds) -> bool:
+        """Whether these are arrays of just the types that the program has been bound to; if so, they are copied in."""
+        if len(feeds) != self._count:
+            return False
+        for name, held in self.feeds.items():
+            array = feeds.get(name)
+            if type(array) is not np.ndarray or array.shape != held.shape or array.dtype != held.dtype:
+                return False
+        for name, held in self.feeds.items():
+            held[...] = feeds[name]
+        return True
+
+
+@dataclass(slots=True, eq=False)
+class Prepared:
+    """A program for some sizes of named dims: planned, and bound once it has been needed for a run."""
+
+    part: Part
+    program: Program
+    bound: Bound | None = None
+
+
+class Programs:
+    """The programs that were used last, over the same parameters and states."""
+
+    def __init__(self, training: TrainingGraph, settings: Settings, weights: Mapping[str, Array]) -> None:
+        self.training = training
+        self.settings = settings
+        self.kept: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
+        """By what was asked for, and the sizes."""
+        self.latest: Bound | None = None
+        """The one that was fed last."""
+        self.weights = weights
+
+    def part(self, which: ProgramName, outputs: tuple[str, ...]) -> Part:
+        """What a program computes: as it is known of one that is kept, or anew."""
+        parts = (prepared.part for prepared in self.kept.values())
+        kept = next((part for part in parts if part.asked == (which, outputs)), None)
+        return kept or Part(self.training, (which, outputs), self.settings.rewrites)
+
+    def prepared(self, part: Part, sizes: Mapping[str, int]) -> Prepared:
+        """The program of a part, planned for these sizes of the named dims, among which are its own."""
+        binding = {name: sizes[name] for name in part.dims}
+        key = (*part.asked, *binding.items())
+        prepared = self.kept.get(key)
+        if prepared is None:
+            with growing():
+                (which, _), graph, settings = part.asked, part.stages[-1], self.settings
+                program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
+                prepared = self.kept[key] = Prepared(part, program)
+            self._forget_the_oldest()
+        self.kept.move_to_end(key)
+        return prepared
+
+    def bound(self, prepared: Prepared) -> Bound:
+        """The program bound to an arena of its own, to the weights, and to arrays for its feeds."""
+        if prepared.bound is None:
+            part, program = prepared.part, prepared.program
+            with growing():
+                types = {name: program.leaves[name].type for name in program.inputs}
+                feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
+                constants = {n.name: n.op.value for n in part.stages[-1].nodes if isinstance(n.op, Constant)}
+                runnable = self.settings.backend.load(program, {**self.weights, **constants, **feeds})
+                prepared.bound = Bound(part, program, runnable, feeds)
+        return prepared.bound
+
+    def fed(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
+        """The bound program for feeds of these shapes, with the feeds copied in."""
+        latest = self.latest
+        if latest is None or latest.asked != (which, outputs) or not latest.takes(feeds):
+            latest = self.latest = self._turn_to(which, outputs, feeds)
+        return latest
+
+    def _turn_to(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
+        for key, prepared in reversed(self.kept.items()):
+            bound = prepared.bound
+            if bound is not None and bound.asked == (which, outputs) and bound.takes(feeds):
+                self.kept.move_to_end(key)
+                return bound
+        part = self.part(which, outputs)
+        arrays = checked_feeds(self.training.graph, part.needs, feeds)
+        bound = self.bound(self.prepared(part, sizes_of(arrays, part.needs)))
+        for name, held in bound.feeds.items():
+            held[...] = arrays[name]
+        return bound
+
+    def _forget_the_oldest(self) -> None:
+        """Keep to the number of programs that are kept; the one that was fed last may be needed again at once."""
+        if len(self.kept) > KEPT:
+            latest = self.latest
+            del self.kept[next(key for key, old in self.kept.items() if old.bound is None or old.bound is not latest)]

@@ -1,0 +1,170 @@
+"""From a declared graph to the one that is run: with the adjoints of a loss, and the updates of what trains."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from graphengine.errors import CompileError, GraphError
+from graphengine.ir.graph import Graph
+from graphengine.ir.leaf import Input, Parameter
+from graphengine.ir.node import Node, Phase
+from graphengine.ir.rebuild import drop_unneeded
+from graphengine.ir.subgraph import needed_nodes
+from graphengine.ir.training import Optimizer
+from graphengine.ir.types import TensorType
+from graphengine.transform.adjoint import Derivative, check_loss, differentiate, unreached
+from graphengine.transform.extract import extract
+from graphengine.transform.phases import settle_phases
+from graphengine.transform.rewrite.changes import Change, changes
+from graphengine.transform.rewrite.stable import make_stable
+
+__all__ = ["ProgramName", "TrainingGraph", "UnreachedParameterWarning", "dim_names", "training_graph", "trains_itself"]
+
+ProgramName = Literal["forward", "gradient", "step"]
+
+
+class UnreachedParameterWarning(UserWarning):
+    """A graph is compiled for training, and no gradient reaches one of its parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingGraph:
+    """A graph that is run, and which of its nodes play which part. It does not change."""
+
+    graph: Graph
+    """The declared graph, with its adjoints and updates."""
+    loss: Node | None = None
+    trains: bool = False
+    gradients: Mapping[str, Node] = field(default_factory=dict)
+    """The gradients that are asked for, by the name of their leaf."""
+    derivative: Derivative | None = None
+    unreached: Mapping[str, str] = field(default_factory=dict)
+    """The parameters that no gradient reaches, with the reason."""
+    stabilized: tuple[Change, ...] = ()
+    """What stabilization changed in the declared graph, before it was differentiated."""
+
+    @property
+    def fullest(self) -> ProgramName:
+        """The program that computes most."""
+        if self.loss is None:
+            return "forward"
+        return "step" if self.trains else "gradient"
+
+    def part(self, which: ProgramName, outputs: Sequence[str]) -> Graph:
+        """The graph of one program, with its results as outputs under the names of their nodes."""
+        return extract(self.graph, self._results(which, outputs), self._updates(which))
+
+    def needs(self, which: ProgramName, outputs: Sequence[str]) -> dict[str, TensorType]:
+        """The inputs that a program reads, and those that only tell it the size of a named dim."""
+        nodes = needed_nodes([*self._results(which, outputs), *self._updates(which).values()])
+        inputs = {node.name: node.type for node in nodes if type(node.op) is Input}
+        unknown = {name for node in nodes for name in node.dim_names()} if dim_names(self.graph) else set()
+        unknown -= {name for type_ in inputs.values() for name in type_.names()}
+        for node in self.graph.inputs:
+            if unknown & node.type.names():
+                inputs[node.name] = node.type
+                unknown -= node.type.names()
+        return inputs
+
+    def _results(self, which: ProgramName, outputs: Sequence[str]) -> list[Node]:
+        nodes = [self.graph.outputs[name] for name in outputs]
+        if which != "forward" and self.loss is not None:
+            nodes.append(self.loss)
+        if which == "gradient":
+            nodes.extend(self.gradients.values())
+        return list(dict.fromkeys(nodes))
+
+    def _updates(self, which: ProgramName) -> Mapping[Node, Node]:
+        return self.graph.updates if which == "step" else {}
+
+
+def training_graph(
+    declared: Graph, loss: Node | None, wrt: Iterable[str] | None, optimizer: Optimizer | None, *, stabilize: bool
+) -> TrainingGraph:
+    """A copy of `declared` with the gradients of its node `loss`, by the leaves named in `wrt`, and the updates.
+
+    Without a loss it is a copy alone. Stabilization comes before differentiating, for an unstable form has an unstable
+    adjoint.
+    """
+    graph = declared.copy()
+    if loss is None:
+        settle_phases(graph, graph.outputs.values())
+        return TrainingGraph(graph)
+    loss = graph.nodes[loss.index]
+    settle_phases(graph, [*graph.outputs.values(), loss])
+    stabilized: tuple[Change, ...] = ()
+    follow = [loss]
+    if stabilize and make_stable(graph, follow):
+        (loss,) = follow
+        stabilized = _changes(declared, graph, loss)
+    check_loss(loss)
+    trainable = _trainable(graph)
+    asked = trainable if wrt is None else [graph[name] for name in wrt]
+    if not asked:
+        raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
+    trained = trainable if optimizer else []
+    _check_updates(graph, trained)
+    derivative = _differentiate(loss, list(dict.fromkeys([*asked, *trained])))
+    missing = unreached(derivative, [*asked, *trained])
+    _warn(graph, missing)
+    with graph.emitting(Phase.BACKWARD, loss):
+        gradients = {node.name: derivative.of(node) for node in asked}
+    if optimizer:
+        optimizer.emit(graph, {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints})
+    return TrainingGraph(
+        graph=graph,
+        loss=loss,
+        trains=optimizer is not None or trains_itself(graph),
+        gradients=MappingProxyType(gradients),
+        derivative=derivative,
+        unreached=MappingProxyType(missing),
+        stabilized=stabilized,
+    )
+
+
+def trains_itself(graph: Graph) -> bool:
+    """Whether updates of trainable parameters stand in the graph, so that it needs no optimizer."""
+    return any(node in graph.updates for node in _trainable(graph))
+
+
+def dim_names(graph: Graph) -> set[str]:
+    """The names of the dims whose sizes feeds give."""
+    return {name for node in graph.inputs for name in node.type.names()}
+
+
+def _trainable(graph: Graph) -> list[Node]:
+    return [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
+
+
+def _changes(declared: Graph, graph: Graph, loss: Node) -> tuple[Change, ...]:
+    """What is another in `graph`, of the nodes that are still needed in it."""
+    needed = graph.copy()
+    drop_unneeded(needed, keep=[needed.nodes[loss.index]])
+    return tuple(changes(declared, needed))
+
+
+def _differentiate(loss: Node, wrt: Sequence[Node]) -> Derivative:
+    """The adjoints of `loss`, without the nodes that were emitted on the way and that none of them needs."""
+    start = len(loss.graph)
+    derivative = differentiate(loss, wrt, Phase.BACKWARD)
+    loss.graph.discard(start, keep=list(derivative.adjoints.values()))
+    return derivative
+
+
+def _check_updates(graph: Graph, trained: Sequence[Node]) -> None:
+    for node in trained:
+        if node in graph.updates:
+            raise GraphError(
+                f"{node.name!r} has an update already, declared at {graph.updates[node].where}; "
+                "leave the optimizer out to train by the updates that stand in the graph"
+            )
+
+
+def _warn(graph: Graph, reasons: Mapping[str, str]) -> None:
+    if reasons:
+        lines = [f"no gradient reaches {name}: {reason}" for name, reason in reasons.items()]
+        warnings.warn(f"graph {graph.name!r}: " + "\n  ".join(lines), UnreachedParameterWarning, stacklevel=4)
