@@ -6,7 +6,7 @@
     │   ├── ShapeError          shapes do not fit each other
     │   ├── DTypeError          dtypes do not fit each other
     │   ├── AttributeValueError an attribute of an op or a configuration has a value that it cannot have
-    │   └── CycleError          nodes depend on each other in a circle
+    │   └── CycleError          nodes depend on each other in a cycle
     ├── SpecError               a JSON document is not a valid graph
     ├── CompileError            a graph cannot be compiled as asked
     ├── ExecutionError          a compiled graph cannot run as asked
@@ -77,7 +77,7 @@ class AttributeValueError(GraphError):
 
 
 class CycleError(GraphError):
-    """Nodes depend on each other in a circle: `circle`, the first not repeated at the end."""
+    """Nodes depend on each other in a cycle: `circle` has them, the first not repeated at the end."""
 
     def __init__(self, message: str, circle: Sequence[object] = ()) -> None:
         super().__init__(message)

@@ -59,5 +59,5 @@ def _read(folder: Path, name: str) -> Array:
             return read_idx(path)
     raise TrainingError(
         f"Fashion-MNIST does not ship with graphengine, and {folder} has no {name}.gz: "
-        f"install the Debian package dataset-fashion-mnist, or say by {_VARIABLE} in which folder the files are"
+        f"install the Debian package dataset-fashion-mnist, or set {_VARIABLE} to the folder of the files"
     )

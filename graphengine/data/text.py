@@ -60,7 +60,9 @@ def windows(numbers: Array, length: int, stride: int | None = None) -> dict[str,
     Raises TrainingError if the text is shorter than one window.
     """
     if len(numbers) <= length:
-        raise TrainingError(f"a text of {len(numbers)} characters has no stretch of {length} with what follows it")
+        raise TrainingError(
+            f"a text of {len(numbers)} characters has no window of {length} with the character that follows"
+        )
     starts = np.arange(0, len(numbers) - length, stride or length)
     places = starts[:, None] + np.arange(length)
     return {"characters": numbers[places], "next": numbers[places + 1]}

@@ -20,7 +20,7 @@ _ELEMENTS: dict[str, tuple[str, set[type]]] = {
 
 def _exact(value: Any) -> Any:
     if isinstance(value, int) and 53 < value.bit_length() < 1024 and float(value) != value:
-        raise ValueError(f"{value} does not fit float64, which holds not every integer beyond 2^53")
+        raise ValueError(f"{value} does not fit float64, which does not hold every integer beyond 2^53")
     return value
 
 
@@ -103,5 +103,5 @@ def _read(element: Any) -> Any:
     if not isinstance(element, str):
         return element
     if element not in _EXPLICIT:
-        raise ValueError(f"{element[:20]!r} is no number: numbers stand without quotes, but for {', '.join(_EXPLICIT)}")
+        raise ValueError(f"{element[:20]!r} is not a number: numbers have no quotes, except {', '.join(_EXPLICIT)}")
     return _EXPLICIT[element]

@@ -37,7 +37,7 @@ def check_dim(dim: object) -> Dim:
     if isinstance(dim, bool) or size < 0:
         raise ShapeError(f"a dim is at least 0, not {dim!r}")
     if size > _MAX_SIZE:
-        raise ShapeError(f"a dim is at most {_MAX_SIZE}, and this is greater")
+        raise ShapeError(f"a dim is at most {_MAX_SIZE}, and this one is larger")
     return int(size)
 
 

@@ -152,10 +152,10 @@ class Node:
         return _emit("slice", self, key=key)
 
     def __iter__(self) -> Iterator[Node]:
-        raise TypeError(f"{self!r} is a node, not a sequence; take it apart by indexing")
+        raise TypeError(f"{self!r} is a node, not a sequence; index it")
 
     def __bool__(self) -> bool:
-        raise TypeError(f"{self!r} has no value before the graph runs; choose by ge.where, not by `if`")
+        raise TypeError(f"{self!r} has no value before the graph runs; use ge.where instead of `if`")
 
 
 Operand = Node | float | int | bool | np.number[Any] | np.bool_ | np.ndarray[Any, np.dtype[Any]]

@@ -33,7 +33,7 @@ def parents_first(parents: Mapping[Key, Collection[Key]], rank: Callable[[Key], 
     except nx.NetworkXUnfeasible:
         circle = [edge[0] for edge in nx.find_cycle(digraph)]
         text = " -> ".join(map(str, (*circle, circle[0])))
-        raise CycleError(f"nodes depend on each other in a circle: {text}", circle) from None
+        raise CycleError(f"nodes depend on each other in a cycle: {text}", circle) from None
 
 
 def _is_parents_first(keys: Iterable[Key], parents: Mapping[Key, Collection[Key]]) -> bool:

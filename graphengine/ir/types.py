@@ -142,7 +142,7 @@ def check_dtype(dtype: object) -> DType:
     except TypeError:
         name = str(dtype)
     if name not in DTYPES:
-        raise DTypeError(f"no such dtype here: {dtype!r}; there are {', '.join(get_args(DType))}")
+        raise DTypeError(f"no such dtype: {dtype!r}; there are {', '.join(get_args(DType))}")
     return name  # type: ignore[no-any-return]
 
 

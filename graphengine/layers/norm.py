@@ -30,7 +30,7 @@ def batch_norm(
     name = name or free_name(x.graph, "batch_norm")
     with declaring("batch_norm", x, name=name):
         if x.graph.outer is not None:
-            raise GraphError("batch_norm has statistics of a whole batch, and cannot stand in the body of a scan")
+            raise GraphError("batch_norm needs the statistics of a whole batch and cannot be in the body of a scan")
         channels = _sizes(x, [x.shape[check_axis(axis, x.ndim)]])
         scale, shift = _affine(x, name, channels)
         mean = x.graph.state(f"{name}.running_mean", channels, Zeros(), x.dtype)
@@ -81,7 +81,7 @@ def _affine(x: Node, name: str, shape: Sequence[int]) -> tuple[Node, Node]:
 
 def _last(x: Node, axes: int) -> list[int]:
     if not 1 <= axes <= x.ndim:
-        raise ShapeError(f"a normalization over the last {axes} axes of {x.type}: between 1 and {x.ndim} can be meant")
+        raise ShapeError(f"a normalization over the last {axes} axes of {x.type}: axes is between 1 and {x.ndim}")
     return _sizes(x, x.shape[-axes:])
 
 

@@ -254,7 +254,7 @@ def _initial(cell: _Cell, x: Node, units: int, options: _Options) -> list[tuple[
         return [(full(x.graph, 0.0, shape, x.dtype),) * cell.states] * count
     given: Sequence[Any] = [options.initial] if count == 1 else _as_tuple(options.initial)
     if len(given) != count:
-        raise GraphError(f"{cell.kind} makes {count} passes, and is given what {len(given)} start from")
+        raise GraphError(f"{cell.kind} makes {count} passes, and {len(given)} initial states are given")
     states = [_as_tuple(state) for state in given]
     wanted = TensorType(shape, x.dtype)
     for state in states:
@@ -277,7 +277,7 @@ def _check(cell: _Cell, x: Node, units: int, options: _Options) -> None:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise AttributeValueError(f"{what} of {cell.kind} is an int of at least 1, not {count!r}")
     if options.reverse and options.bidirectional:
-        raise AttributeValueError(f"a bidirectional {cell.kind} goes both ways; leave reverse out")
+        raise AttributeValueError(f"a bidirectional {cell.kind} runs in both directions; leave reverse out")
     if not x.type.is_float:
         raise DTypeError(f"{cell.kind} takes floats, not {x.type}; cast it")
     if x.ndim != 3 or not isinstance(x.shape[2], int):

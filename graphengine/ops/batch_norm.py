@@ -197,7 +197,7 @@ def _check(x: Node, operands: Sequence[Node], axis: int, momentum: float) -> int
     if not 0 <= momentum <= 1:
         raise AttributeValueError(f"the momentum of batch_norm lies in [0, 1], not {momentum!r}")
     if x.graph.outer is not None:
-        raise GraphError("batch_norm has statistics of a whole batch, and cannot stand in the body of a scan")
+        raise GraphError("batch_norm needs the statistics of a whole batch and cannot be in the body of a scan")
     for node in operands[2:]:
         if not isinstance(node.op, State):
             raise GraphError(f"the running statistics of batch_norm are states, and {node.name!r} is a {node.op.kind}")

@@ -109,7 +109,7 @@ class Checkpoint(Callback):
 
     def __init__(self, path: StrPath, *, every: int = 1) -> None:
         if every < 1:
-            raise TrainingError(f"a checkpoint is written every 1 or more epochs, not every {every}")
+            raise TrainingError(f"a checkpoint is written every 1 or more epochs, not every {every!r}")
         self.path = path
         self.every = every
 
@@ -126,5 +126,5 @@ def _mode_of(monitor: str) -> Mode:
     if monitor.endswith("accuracy"):
         return "max"
     raise TrainingError(
-        f'whether {monitor!r} should be small or great is not plain from its name: say mode="min" or "max"'
+        f'whether {monitor!r} should be small or large does not follow from its name: say mode="min" or "max"'
     )

@@ -106,7 +106,7 @@ def _write(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> No
         written, _ = _read(temporary)
         if not _equal(written, arrays):
             raise TrainingError(
-                f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is as it was"
+                f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
             )
 
 

@@ -167,6 +167,6 @@ def split_off(data: Arrays, fraction: float, seed: int) -> tuple[Arrays, Arrays]
         raise TrainingError("a fraction to hold out needs inputs whose first axis, that of the examples, has a name")
     held_out = round(data.examples * fraction)
     if not 0 < held_out < data.examples:
-        raise TrainingError(f"a fraction of {fraction} of {data.examples} examples leaves nothing on one of the sides")
+        raise TrainingError(f"a fraction of {fraction} of {data.examples} examples leaves no examples on one side")
     rows: npt.NDArray[Any] = generator(seed, 0).permutation(data.examples)
     return data.take(rows[:-held_out]), data.take(rows[-held_out:])

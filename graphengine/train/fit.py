@@ -106,7 +106,7 @@ def _prepare(
     source, bound = prepare(exe, data, metrics)
     if batch_size is not None and source.examples is None:
         raise TrainingError(
-            "a stream comes in batches already: leave batch_size out"
+            "a stream consists of batches: leave batch_size out"
             if isinstance(source, Stream)
             else "batches need inputs whose first axis, that of the examples, has a name instead of a size"
         )

@@ -114,7 +114,7 @@ def confusion_matrix(
     both = np.concatenate([predicted, true])
     if classes is None:
         if scores.dtype.kind != "f":
-            raise TrainingError("predictions that are labels do not tell how many classes there are: say classes=...")
+            raise TrainingError("the number of classes does not follow from labels: say classes=...")
         classes = 2 if _flat(scores).shape == _flat(labels).shape == predicted.shape else scores.shape[-1]
     if both.size and not 0 <= both.min() <= both.max() < classes:
         raise TrainingError(
@@ -153,7 +153,7 @@ def _as_metric(metric: MetricLike) -> Metric:
     if not isinstance(metric, Metric):
         metric = Metric(getattr(metric, "__name__", type(metric).__name__), metric)
     if metric.name in RESERVED or metric.name.startswith("validation_"):
-        raise TrainingError(f"a metric cannot be named {metric.name!r}: that name has a meaning in the history")
+        raise TrainingError(f"a metric cannot be named {metric.name!r}: the history uses that name")
     return metric
 
 

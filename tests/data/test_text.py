@@ -63,5 +63,5 @@ def test_stretches_may_overlap() -> None:
 
 
 def test_a_text_shorter_than_a_stretch_is_an_error() -> None:
-    with pytest.raises(TrainingError, match="a text of 3 characters has no stretch of 3"):
+    with pytest.raises(TrainingError, match="a text of 3 characters has no window of 3"):
         windows(np.arange(3), 3)

@@ -164,7 +164,7 @@ def test_a_mistake_is_an_error_on_the_line_that_made_it_and_leaves_the_graph_as_
 
 
 def test_a_circle_is_written_out() -> None:
-    with pytest.raises(ge.CycleError, match="in a circle: b -> c -> b") as caught:
+    with pytest.raises(ge.CycleError, match="in a cycle: b -> c -> b") as caught:
         parents_first({"a": [], "b": ["a", "c"], "c": ["b"]}, rank=lambda name: (ord(name),))
     assert set(caught.value.circle) == {"b", "c"}
 

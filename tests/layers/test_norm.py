@@ -91,7 +91,7 @@ def test_a_layer_norm_may_stand_in_the_body_of_a_scan_and_a_batch_norm_may_not()
     g.output("loss", ge.sum(last * g.input("w", ("batch", 3))))
     assert [node.name for node in g.parameters] == ["norm.weight", "norm.bias"]
     ge.gradcheck(g, "loss", {"xs": f64(3, 2, 3), "start": f64(2, 3), "w": f64(2, 3, seed=1)})
-    with pytest.raises(GraphError, match="batch_norm has statistics of a whole batch"):
+    with pytest.raises(GraphError, match="batch_norm needs the statistics of a whole batch"):
         scan(lambda h, x: (batch_norm(h + x, name="other"), None), start, xs)
     assert len(g.parameters) == 2
 

@@ -291,7 +291,7 @@ def test_states_that_a_layer_cannot_start_from_are_refused() -> None:
     x, h = graph.input("x", ("batch", TIME, FEATURES)), graph.input("h", ("batch", UNITS))
     with pytest.raises(GraphError, match="a state of lstm is h and c, and 1 are given"):
         ge.layers.lstm(x, UNITS, initial=h)
-    with pytest.raises(GraphError, match="gru makes 2 passes, and is given what 1 start from"):
+    with pytest.raises(GraphError, match="gru makes 2 passes, and 1 initial states are given"):
         ge.layers.gru(x, UNITS, initial=h, bidirectional=True)
     with pytest.raises(ShapeError, match=r"starts from float32\[batch, 3\], and h is float32\[batch, 2\]"):
         ge.layers.gru(x, 3, initial=h)

@@ -198,7 +198,7 @@ def test_the_body_of_a_scan_is_no_place_for_it() -> None:
     xs, scale = g.input("xs", ("time", "batch", 3)), g.parameter("scale", (3,))
     states = g.state("m", (3,)), g.state("v", (3,))
     carry = g.input("carry", ("batch", 3))
-    with pytest.raises(GraphError, match="batch_norm has statistics of a whole batch"):
+    with pytest.raises(GraphError, match="batch_norm needs the statistics of a whole batch"):
         scan(lambda c, x: (c, ge.batch_norm(x, scale, scale, *states)), carry, xs)
 
 

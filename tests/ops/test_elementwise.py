@@ -341,5 +341,5 @@ def test_numbers_alone_belong_to_no_graph() -> None:
 
 def test_a_cast_to_no_known_dtype_names_those_there_are() -> None:
     x = ge.Graph("dtypes").input("x", (3,))
-    with pytest.raises(DTypeError, match="no such dtype here: 'float16'; there are bool, uint8"):
+    with pytest.raises(DTypeError, match="no such dtype: 'float16'; there are bool, uint8"):
         ge.cast(x, "float16")

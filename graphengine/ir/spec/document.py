@@ -64,7 +64,9 @@ def parse(text: object, place: Place, max_bytes: int) -> Any:
     text = _decode(text, place, max_bytes)
     depth = max(accumulate(map(_OPEN_AND_CLOSED.__getitem__, _brackets(text))), default=0)
     if depth > MAX_DEPTH:
-        raise place.fault(f"the document nests {depth} deep, and may {MAX_DEPTH}", "a graph is a flat list of nodes")
+        raise place.fault(
+            f"the document is nested {depth} deep, and the maximum is {MAX_DEPTH}", "a graph is a flat list of nodes"
+        )
     hooks = _Hooks()
     try:
         value = hooks.loads(text)

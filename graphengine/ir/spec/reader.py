@@ -97,7 +97,7 @@ def _graphs(value: Any, place: Place, outermost: _Section) -> dict[str, Graph]:
     ordered = _innermost_first(held)
     for name in reversed(ordered):
         if name not in used:
-            raise (place / name).fault(f"the graph {name!r} is held by no node", "take it out, or let a node hold it")
+            raise (place / name).fault(f"the graph {name!r} belongs to no node", "take it out, or let a node hold it")
         used |= held[name]
     graphs: dict[str, Graph] = {}
     for name in ordered:
@@ -114,14 +114,14 @@ def _innermost_first(held: Mapping[str, Mapping[str, Place]]) -> list[str]:
         text = " -> ".join([*circle, circle[0]])
         at = held[circle[0]][circle[1 % len(circle)]]
         raise at.fault(
-            f"graphs hold each other in a circle: {text}", "let the innermost be a graph of its own"
+            f"graphs contain each other in a cycle: {text}", "let the innermost be a graph of its own"
         ) from None
 
 
 def _whole(places: Mapping[str, Place]) -> dict[str, Array]:
     """What stands beside the document for a graph inside a node: nothing."""
     for place in places.values():
-        raise place.fault("the constants of a graph inside a node stand in it whole", "write its elements as value")
+        raise place.fault("the constants of a graph inside a node are written in full", "write its elements as value")
     return {}
 
 
@@ -259,7 +259,7 @@ def _raise_cycle(circle: list[str], entries: Mapping[str, _Entry]) -> NoReturn:
     shown_part = circle if len(circle) <= 12 else [*circle[:6], f"({len(circle) - 11} more)", *circle[-5:]]
     text = " -> ".join([*shown_part, circle[0]])
     place = entries[circle[0]].place / "inputs"
-    raise place.fault(f"nodes depend on each other in a circle: {text}", "take one of these steps out") from None
+    raise place.fault(f"nodes depend on each other in a cycle: {text}", "take one of these steps out") from None
 
 
 def _no_node(name: str, known: Iterable[_Entry] | Iterable[Node], place: Place) -> SpecError:
@@ -288,7 +288,7 @@ def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]
 def _training(graph: Graph, section: Any, place: Place) -> Training:
     if isinstance(section, dict) and "schedule" in section:
         remedy = "write it there, in the place of the number"
-        raise (place / "schedule").fault("the schedule stands in the optimizer, as its learning_rate", remedy)
+        raise (place / "schedule").fault("the schedule is the learning_rate of the optimizer", remedy)
     training = read_fields(Training, section, place, "training")
     if training.loss not in graph.outputs:
         near = did_you_mean(training.loss, graph.outputs) if len(training.loss) <= NAME_LENGTH else ""

@@ -118,8 +118,8 @@ ROWS: list[tuple[str, object, str, str | None, list[str]]] = [
     ("/nodes/2/inputs", ["x", 1], "/nodes/2/inputs/1", "h", ["a string is needed, not 1"]),
     ("/nodes/2/inputs", ["x", "ww"], "/nodes/2/inputs/1", "h", ['no node "ww"', "did you mean 'w'"]),
     ("/nodes/2/inputs", ["w", "x"], "/nodes/2", "h", ["inner sizes differ", "float32[3, 2] @ float32[batch, 3]"]),
-    ("/nodes/2/inputs", ["h", "w"], "/nodes/2/inputs", "h", ["in a circle: h -> h"]),
-    ("/nodes/2/inputs", ["y", "w"], "/nodes/", None, ["in a circle: ", "h -> y -> h", "take one of these steps out"]),
+    ("/nodes/2/inputs", ["h", "w"], "/nodes/2/inputs", "h", ["in a cycle: h -> h"]),
+    ("/nodes/2/inputs", ["y", "w"], "/nodes/", None, ["in a cycle: ", "h -> y -> h", "take one of these steps out"]),
     ("/nodes/2/phase", "later", "/nodes/2/phase", "h", ['no phase "later"; there are forward, backward, update']),
     ("/nodes/2/phase", 1, "/nodes/2/phase", "h", ["a string is needed, not 1"]),
     ("/nodes/2/axis", 1, "/nodes/2/axis", "h", ["op 'matmul' has no field \"axis\""]),
@@ -261,11 +261,11 @@ TEXTS: list[tuple[object, list[str]]] = [
     ('{"a": ' + "9" * 10_000 + "}", ["is beyond 64 bits", "(10,000 characters)"]),
     ('{"a": "\\ud800"}', ["half of a surrogate pair", "#/a"]),
     ('{"\\udfff": 1}', ["half of a surrogate pair"]),
-    ("[" * 101 + "]" * 101, ["nests 101 deep, and may 100"]),
-    ("[" * 100_000, ["nests 100000 deep"]),
-    ('{"a":' * 100_000, ["nests 100000 deep"]),
-    ('["]]]]", ' * 150, ["nests 150 deep"]),
-    ('["\\"]", ' * 150, ["nests 150 deep"]),
+    ("[" * 101 + "]" * 101, ["nested 101 deep, and the maximum is 100"]),
+    ("[" * 100_000, ["nested 100000 deep"]),
+    ('{"a":' * 100_000, ["nested 100000 deep"]),
+    ('["]]]]", ' * 150, ["nested 150 deep"]),
+    ('["\\"]", ' * 150, ["nested 150 deep"]),
 ]
 
 
@@ -332,7 +332,7 @@ def test_a_long_circle_is_told_in_part() -> None:
     document = changed("/nodes/-", {"name": "a0", "op": "exp", "inputs": ["a4999"]})
     document["nodes"] += [{"name": b, "op": "exp", "inputs": [a]} for a, b in pairwise(names)]
     said = fault(json.dumps(document))
-    assert "in a circle: " in said
+    assert "in a cycle: " in said
     assert "(4989 more)" in said
     assert len(said) < 1000
 

@@ -167,7 +167,7 @@ def test_the_schema_admits_it_and_refuses_what_is_none() -> None:
         ("/graphs/first_body/updates", {}, "/graphs/first_body/updates", ['has no field "updates"']),
         ("/graphs/first_body/dtype", "half", "/graphs/first_body/dtype", ['no dtype "half"']),
         ("/graphs/1st", {"nodes": [], "outputs": {}}, "/graphs/1st", ["not a name: '1st'"]),
-        ("/graphs/more", {"nodes": [], "outputs": {}}, "/graphs/more", ["the graph 'more' is held by no node"]),
+        ("/graphs/more", {"nodes": [], "outputs": {}}, "/graphs/more", ["the graph 'more' belongs to no node"]),
         ("/graphs/first_body/nodes/3/op", "multiplies", "/graphs/first_body/nodes/3/op", ["did you mean 'multiply'"]),
         ("/graphs/first_body/nodes/3/inputs/1", "w", "/graphs/first_body/nodes/3/inputs/1", ['no node "w"']),
         ("/graphs/first_body/nodes/3/inputs", ["x_0"], "/graphs/first_body/nodes/3", ["node  multiply_1"]),
@@ -194,7 +194,7 @@ def test_the_schema_admits_it_and_refuses_what_is_none() -> None:
             "/graphs/first_body/nodes/2",
             {"name": "constant_1", "op": "constant", "shape": [5000], "sha256": "0" * 64},
             "/graphs/first_body/nodes/2/sha256",
-            ["the constants of a graph inside a node stand in it whole"],
+            ["the constants of a graph inside a node are written in full"],
         ),
     ],
 )
@@ -213,13 +213,13 @@ def test_graphs_that_hold_each_other_are_refused_and_the_circle_is_printed() -> 
     with pytest.raises(SpecError) as caught:
         Graph.from_json(changed(f"/graphs/third_body/nodes/{inside}/body", "third_body"))
     text = str(caught.value)
-    assert "graphs hold each other in a circle: third_body -> third_body" in text
+    assert "graphs contain each other in a cycle: third_body -> third_body" in text
     assert f"at <json>#/graphs/third_body/nodes/{inside}/body" in text
 
     document = copy.deepcopy(DOCUMENT)
     scan = document["graphs"]["third_body"]["nodes"][inside]
     document["graphs"]["inside_body"]["nodes"].append({**scan, "name": "again", "body": "third_body"})
-    with pytest.raises(SpecError, match=r"in a circle: .*_body -> .*_body -> .*_body") as caught:
+    with pytest.raises(SpecError, match=r"in a cycle: .*_body -> .*_body -> .*_body") as caught:
         Graph.from_json(json.dumps(document))
     assert "node  " in str(caught.value)
 
