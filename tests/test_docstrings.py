@@ -11,26 +11,30 @@ import types
 from collections.abc import Callable, Iterator
 from functools import cache
 
+import numpy as np
 import pytest
 
 import graphengine as ge
 from graphengine.errors import GraphEngineError, NamingError
 from graphengine.ir.node import Node
 
-MODULES = (ge, ge.init, ge.optim, ge.schedules, ge.layers, ge.data, ge.zoo, ge.metrics)
+MODULES = {
+    "": ge,
+    **{f"{name}.": getattr(ge, name) for name in ("init", "optim", "schedules", "layers", "data", "zoo", "metrics")},
+}
 
 
 def public() -> Iterator[tuple[str, object]]:
     """Every public function and class once, by the first name under which it is found."""
     seen: set[int] = set()
-    for module in MODULES:
+    for prefix, module in MODULES.items():
         for name in dir(module):
             value = getattr(module, name)
             if inspect.isclass(value) or (callable(value) and not isinstance(value, types.GenericAlias)):
                 if id(value) in seen or getattr(value, "__module__", "") == "typing":
                     continue
                 seen.add(id(value))
-                yield f"{module.__name__.removeprefix('graphengine')}.{name}".lstrip("."), value
+                yield f"{prefix}{name}", value
 
 
 PUBLIC = dict(public())
@@ -200,3 +204,84 @@ def test_ops_raise_what_they_say() -> None:
         named += len(said)
         met += len(said & {error.__name__ for error in raised_when_tried(FUNCTIONS[name])})
     assert met > 0.8 * named
+
+
+METHODS = {
+    f"Graph.{name}": getattr(ge.Graph, name) for name in ["input", "parameter", "state", "constant", "output", "update"]
+}
+
+
+def mistakes() -> list[tuple[str, Callable[[ge.Graph], object]]]:
+    """Functions and methods by name, with a call of each that fails."""
+    one = np.ones
+    return [
+        ("Graph", lambda _: ge.Graph("not a name")),
+        ("Graph", lambda _: ge.Graph(dtype="floaty")),
+        ("Graph.input", lambda g: g.input("x", (2,))),
+        ("Graph.input", lambda g: g.input("z", ("not a dim",))),
+        ("Graph.input", lambda g: g.input("z", (-2,))),
+        ("Graph.input", lambda g: g.input("z", (2,), dtype="floaty")),
+        ("Graph.parameter", lambda g: g.parameter("x", (2,))),
+        ("Graph.parameter", lambda g: g.parameter("v", ("n",))),
+        ("Graph.parameter", lambda g: g.parameter("v", (2,), dtype="floaty")),
+        ("Graph.state", lambda g: g.state("x", (2,))),
+        ("Graph.state", lambda g: g.state("s", ("n",))),
+        ("Graph.state", lambda g: g.state("s", (2,), dtype="floaty")),
+        ("Graph.constant", lambda g: g.constant("x", 1.0)),
+        ("Graph.constant", lambda g: g.constant("c", 300, dtype="uint8")),
+        ("Graph.output", lambda g: g.output("not a name", g["x"])),
+        ("Graph.output", lambda g: g.output("y", ge.Graph().input("x", (2,)))),
+        ("Graph.update", lambda g: g.update(g["x"], g["x"])),
+        ("Graph.update", lambda g: g.update(g["w"], g["w"][:1])),
+        ("Graph.update", lambda g: g.update(g["w"], ge.cast(g["w"], "float64"))),
+        ("grad", lambda g: ge.grad(g["w"], [g["w"]])),
+        ("grad", lambda g: ge.grad(g["loss"], [g["ids"]])),
+        ("grad", lambda g: ge.grad(g["loss"], [ge.Graph().input("x", (2,))])),
+        ("jvp", lambda g: ge.jvp([g["loss"]], [g["w"]], [])),
+        ("jvp", lambda g: ge.jvp([g["loss"]], [g["w"]], [g["loss"]])),
+        ("jvp", lambda g: ge.jvp([g["loss"]], [g["ids"]], [g["ids"]])),
+        ("hvp", lambda g: ge.hvp(g["loss"], [g["w"]], [])),
+        ("hvp", lambda g: ge.hvp(g["w"], [g["w"]], [g["w"]])),
+        ("hessian", lambda g: ge.hessian(g["w"], g["w"])),
+        ("hessian", lambda g: ge.hessian(g["loss"], g["ids"])),
+        ("jacobian", lambda g: ge.jacobian(g["w"], g["w"], mode="sideways")),
+        ("jacobian", lambda g: ge.jacobian(g["w"], g["ids"])),
+        ("collapse", lambda g: ge.collapse(g, {})),
+        ("collapse", lambda g: ge.collapse(g, {"w": one(9)})),
+        ("load", lambda _: ge.load(ge.data.__file__)),
+        ("load_parameters", lambda g: ge.load_parameters(ge.compile(g), "there is none.safetensors")),
+        ("load_checkpoint", lambda g: ge.load_checkpoint(ge.compile(g), "there is none.safetensors")),
+        ("evaluate", lambda g: ge.evaluate(ge.compile(g), {"q": one((3, 2))})),
+        ("predict", lambda g: ge.predict(ge.compile(g), {"q": one((3, 2))})),
+        ("set_threads", lambda _: ge.set_threads(0)),
+        ("confusion_matrix", lambda _: ge.confusion_matrix([0.5], [[1, 2]])),
+        ("metrics.accuracy", lambda _: ge.metrics.accuracy(one((2, 3)), one((4, 5)))),
+        ("metrics.mean_squared_error", lambda _: ge.metrics.mean_squared_error(one(2), one(3))),
+        ("metrics.mean_absolute_error", lambda _: ge.metrics.mean_absolute_error(one(2), one(3))),
+        ("data.windows", lambda _: ge.data.windows(np.arange(3), 9)),
+        ("zoo.mlp", lambda _: ge.zoo.mlp([3])),
+        ("zoo.mlp", lambda _: ge.zoo.mlp([3, 2], "sharp")),
+        ("zoo.three_layer", lambda _: ge.zoo.three_layer(3, (2, 2), 1, "sharp")),
+        ("zoo.linear_network", lambda _: ge.zoo.linear_network([3])),
+        ("zoo.linear_regression", lambda _: ge.zoo.linear_regression(-1)),
+        ("zoo.logistic_regression", lambda _: ge.zoo.logistic_regression(3, dtype="floaty")),
+        ("zoo.perceptron", lambda _: ge.zoo.perceptron(3, dtype="floaty")),
+        ("zoo.neuron", lambda _: ge.zoo.neuron(dtype="floaty")),
+        ("zoo.character_transformer", lambda _: ge.zoo.character_transformer(5, units=3, heads=2)),
+        ("zoo.convolutional_autoencoder", lambda _: ge.zoo.convolutional_autoencoder(0)),
+        ("layers.sequential", lambda g: ge.layers.sequential(g["x"], lambda _: None)),
+    ]
+
+
+@pytest.mark.parametrize("number", range(len(mistakes())), ids=lambda number: mistakes()[number][0])
+def test_a_mistake_raises_an_error_that_the_docstring_names(number: int) -> None:
+    name, call = mistakes()[number]
+    graph = ge.Graph("mistakes")
+    graph.input("x", (2,))
+    graph.input("ids", (2,), dtype="int64")
+    w = graph.parameter("w", (2,))
+    graph.output("loss", ge.sum(w * w, name="loss"))
+    with pytest.raises(GraphEngineError) as caught:
+        call(graph)
+    said = raised_by(paragraphs({**PUBLIC, **METHODS}[name]))
+    assert {error.__name__ for error in type(caught.value).__mro__} & said, f"{caught.value!r} is not in {said}"

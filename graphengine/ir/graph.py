@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 class Graph:
-    """A static, typed graph under declaration.
+    """A static, typed graph, to which nodes are added.
 
-    `dtype` is what leaves get when they name none. Nodes stand in order of declaration, so parents before children.
+    dtype: that of leaves without their own. Nodes are in the order of declaration, so parents come before children.
+    Raises NamingError for a malformed name, DTypeError for a dtype that there is not.
     """
 
     def __init__(self, name: str = "graph", dtype: object = "float32", *, outer: Graph | None = None) -> None:
@@ -56,7 +57,11 @@ class Graph:
         self._emission: tuple[Phase, Where | None, str | None] = (Phase.FORWARD, None, None)
 
     def input(self, name: str, shape: Sequence[Dim], dtype: object = None) -> Node:
-        """Declare an array that is fed at run time; `shape` holds ints and names of dims."""
+        """Declare an array that is fed at run time; `shape` holds ints and names of dims. Returns its node.
+
+        Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
+        AttributeValueError for a negative size.
+        """
         for dim in shape:
             if isinstance(dim, str) and not dims.is_name(dim):
                 raise ShapeError(f"input {name!r}: a dim is an int or a name, not {dim!r}")
@@ -70,26 +75,44 @@ class Graph:
         dtype: object = None,
         trainable: bool = True,
     ) -> Node:
-        """Declare an array that training changes. Left out, `init` is GlorotUniform, or Zeros below two axes."""
+        """Declare an array that training changes. Returns its node.
+
+        init: left out, `ge.init.GlorotUniform`, or `ge.init.Zeros` below two axes. trainable: if False, no optimizer
+        changes it.
+        Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
+        AttributeValueError for a negative size.
+        """
         init = init or usual(shape)
         static = _static_shape(name, shape)
         op = leaf.Parameter(shape=static, dtype=self._dtype(dtype), init=init, trainable=trainable)
         return self.add(op, name=name)
 
     def state(self, name: str, shape: Sequence[int], init: Initializer | None = None, dtype: object = None) -> Node:
-        """Declare an array that is carried from step to step; `update` says how."""
+        """Declare an array that is carried from step to step; `update` gives its next value. Returns its node.
+
+        Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
+        AttributeValueError for a negative size.
+        """
         static = _static_shape(name, shape)
         return self.add(leaf.State(shape=static, dtype=self._dtype(dtype), init=init or Zeros()), name=name)
 
     def constant(self, name: str | None, value: Any, dtype: object = None) -> Node:
-        """Declare an array that never changes. Without `dtype`, floats take the graph's and all else keeps its own."""
+        """Declare an array that never changes. Without `dtype`, floats take the graph's, and others keep their own.
+
+        Returns its node. Raises NamingError for a malformed or taken name, AttributeValueError for a value that the
+        dtype does not hold.
+        """
         array = np.asarray(value)
         if dtype is None:
             dtype = self.dtype if array.dtype.kind == "f" else array.dtype
         return self.add(leaf.Constant(value=array, dtype=check_dtype(dtype)), name=name)
 
     def output(self, name: str, node: Node) -> Node:
-        """Give `node` a name under which its value is asked for."""
+        """Make `node` an output with this name. Returns `node`.
+
+        Raises NamingError for a malformed name or one that is an output already, GraphError for a node of another
+        graph.
+        """
         check_name(name)
         if name in self.outputs:
             raise NamingError(f"output {name!r} is declared twice")
@@ -98,7 +121,10 @@ class Graph:
         return node
 
     def update(self, target: Node, node: Node) -> None:
-        """Say that `node` computes the next value of `target`, a parameter or a state, in every step."""
+        """Make `node` the next value of `target`, a parameter or a state, in every step. Returns nothing.
+
+        Raises GraphError for another target or a second update, ShapeError or DTypeError for a node of another type.
+        """
         if not isinstance(target.op, leaf.Parameter | leaf.State):
             raise GraphError(f"only parameters and states have updates, and {target.name!r} is a {target.op.kind}")
         if self.own(target) in self.updates:
@@ -327,13 +353,16 @@ class Graph:
 
     @staticmethod
     def from_json(text: str | bytes) -> Graph:
-        """The graph of a document; raises SpecError with the JSON pointer of what is wrong in it."""
+        """The graph of a document; raises SpecError with the JSON pointer of the fault."""
         from graphengine.ir import spec
 
         return spec.from_json(text)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the document, and beside it the constants too large to stand in it."""
+        """Write the document, and beside it the constants that are too large for it. Returns nothing.
+
+        Raises SpecError for a graph that holds code, OSError if a file cannot be written.
+        """
         from graphengine.ir import spec
 
         spec.save(self, path)
@@ -345,7 +374,7 @@ class Graph:
         return spec.digest(self)
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """This graph as networkx sees it: an edge a parent, keyed by the place of the parent among the operands."""
+        """This graph as a networkx graph: one edge for each operand, from the parent, keyed by the operand's index."""
         from graphengine.ir import order
 
         return order.to_networkx(self)

@@ -45,7 +45,7 @@ def linear_regression(features: int, targets: int = 1, *, dtype: str = "float32"
     """u = x W + b with the loss 1/2 (u - y)^2, whose minimum is the least-squares solution.
 
     x is [batch, features], y is [batch, targets]; the parameters are linear.weight and linear.bias.
-    Returns the graph. Raises ShapeError for sizes below 0, DTypeError for a dtype that there is not.
+    Returns the graph. Raises AttributeValueError for sizes below 0, DTypeError for a dtype that there is not.
     """
     graph, x = _begin("linear_regression", features, dtype)
     y = graph.input("y", ("batch", targets))
@@ -58,7 +58,7 @@ def logistic_regression(features: int, *, dtype: str = "float32") -> Graph:
 
     x is [batch, features], y is [batch, 1] and holds 0 and 1; "logits" is z; the parameters are linear.weight and
     linear.bias.
-    Returns the graph. Raises ShapeError for sizes below 0, DTypeError for a dtype that there is not.
+    Returns the graph. Raises AttributeValueError for sizes below 0, DTypeError for a dtype that there is not.
     """
     graph, x = _begin("logistic_regression", features, dtype)
     y = graph.input("y", ("batch", 1))
@@ -71,7 +71,7 @@ def perceptron(features: int, *, dtype: str = "float32") -> Graph:
 
     x is [batch, features], y is [batch, 1] and holds -1 and +1; "logits" is z; the parameters are linear.weight and
     linear.bias. The weights do not start at 0, where the gradient is 0.
-    Returns the graph. Raises ShapeError for sizes below 0, DTypeError for a dtype that there is not.
+    Returns the graph. Raises AttributeValueError for sizes below 0, DTypeError for a dtype that there is not.
     """
     graph, x = _begin("perceptron", features, dtype)
     y = graph.input("y", ("batch", 1))

@@ -83,7 +83,8 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
     """Read a graph from a document and the constants beside it; returns the graph.
 
-    max_bytes: the maximum size of the document, in bytes. Raises SpecError if either file is missing or wrong.
+    max_bytes: the maximum size of the document, in bytes. Raises SpecError if the document or its constants are wrong,
+    OSError if the document cannot be read.
     """
     path = Path(path)
     place = Place(str(path))
