@@ -47,7 +47,7 @@ Weights = Annotated[Path, typer.Option(metavar="FILE", help="Weights that `train
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 Metrics = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="NAME", help="Measure this too: accuracy, mean_squared_error, ... (repeatable)."),
+    typer.Option("--metric", metavar="NAME", help="A metric, such as accuracy or mean_squared_error (repeatable)."),
 ]
 
 
@@ -78,10 +78,10 @@ def graphengine(
 @app.command()
 def demo(
     as_json: AsJson = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draw other first weights and batches.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training digits.")] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep the document, the data and the trained weights here.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder for the document, the data and the trained weights.")
     ] = None,
 ) -> None:
     """Watch a 3-layer network learn to read handwritten digits, and see what a gradient costs.
@@ -111,7 +111,7 @@ app.command()(compare)
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
 def bench() -> None:
-    """Say where the benchmarks are."""
+    """Print where the benchmarks are."""
     show.say("the benchmarks are in the source checkout, not in the package: run `python -m benchmarks` there")
     raise typer.Exit(2)
 
@@ -122,22 +122,22 @@ def train(
     data: Data,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Where the weights go; SPEC with .weights.safetensors if left out."),
+        typer.Option(metavar="OUT", help="The file of weights to write; default: SPEC with .weights.safetensors."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="Instead of the document's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Fixes the first weights and the batches.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Replaces that of the document.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")] = None,
     validation: Annotated[
         str | None,
-        typer.Option(metavar="FRACTION|FILE.npz", help="Hold out this part of the data, or measure on other data."),
+        typer.Option(metavar="FRACTION|FILE.npz", help="A part of the data to hold out, or other data to measure on."),
     ] = None,
     metric: Metrics = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
     """Train a network as the training section of its document says, and save the weights.
 
-    Options left out are as the document says.
+    The document has the defaults of the options.
     """
     graph = load(spec)
     target = weights or spec.with_suffix(".weights.safetensors")
@@ -167,11 +167,12 @@ def predict(
     weights: Weights,
     data: Data,
     out: Annotated[
-        Path | None, typer.Option(metavar="OUT.npz", help="Where the values go; printed as rows of text if left out.")
+        Path | None,
+        typer.Option(metavar="OUT.npz", help="The file of values to write; default: print them."),
     ] = None,
     output: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="An output to compute; all with a row an example if left out (repeatable)."),
+        typer.Option(metavar="NAME", help="An output to compute; default: all with a row an example (repeatable)."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples at a time.")] = 1024,
 ) -> None:
@@ -206,7 +207,7 @@ def evaluate(
 
 @app.command()
 def validate(spec: Spec) -> None:
-    """Check a document; say what it declares, or what is wrong with it and where."""
+    """Check a document. Print what it declares, or what is wrong and where."""
     graph = load(spec)
     show.console().print(show.graph_facts(graph, spec))
 
@@ -217,11 +218,11 @@ def summary(
     batch: Annotated[int, typer.Option(min=1, metavar="N", help='The size of the dim named "batch".')] = 1,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIM=N", help="The size of another dim; 1 if left out (repeatable)."),
+        typer.Option(metavar="DIM=N", help="The size of another dim; default 1 (repeatable)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every node with its op, type, parameters, FLOPs and bytes; and what a run costs. Nothing is run."""
+    """Show every node with its op, type, parameters, FLOPs and bytes, and the cost of a run. Nothing is run."""
     graph = load(spec)
     table = summarize(graph, **sizes_of(graph, batch, size or []))
     if as_json:
@@ -238,7 +239,7 @@ def lint(
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything is found.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is provably odd: linear maps in a row, which are one; weights that no gradient reaches; unused parts."""
+    """Find likely mistakes: consecutive linear maps, which are one; weights that no gradient reaches; unused parts."""
     graph = load(spec)
     findings = find_oddities(graph)
     if as_json:

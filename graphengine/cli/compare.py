@@ -41,20 +41,20 @@ def compare(
     spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document.")],
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs are; random ones if left out."),
+        typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs; default: random ones."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Examples; the document's batch size if left out, or 32.")
+        int | None, typer.Option(min=1, metavar="N", help="Examples; default: the document's batch size, or 32.")
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="DIM=N", help="The size of another dim of random arrays; 1 if left out (repeatable)."),
+        typer.Option(metavar="DIM=N", help="The size of another dim of random arrays; default 1 (repeatable)."),
     ] = None,
     loss: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The output to differentiate; the document's loss if left out.")
+        str | None, typer.Option(metavar="NAME", help="The output to differentiate; default: the document's loss.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Parameters to take one by one, at most.")] = 200,
-    seconds: Annotated[float, typer.Option(min=0.0, help="To spend on these; a few are taken in any case.")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Limit for these; a few are measured in any case.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Compute one gradient by backpropagation and in three other ways, and compare costs and results.

@@ -23,17 +23,15 @@ _QUICK = 1000
 
 
 def reproduce(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Which network; a list if left out.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help=f"Pass once over {_QUICK:,} examples, to see that all works.")
-    ] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Draw other first weights and batches.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The network; default: print the list.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help=f"One epoch over {_QUICK:,} examples, as a test.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Keep the document, the data and the trained weights here.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder for the document, the data and the trained weights.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Train a network of the zoo on real data, and see whether it reaches what it should.
+    """Train a network of the zoo on real data, and compare the result with its goal.
 
     The figures in docs/results.md are from this command. The seed is fixed, so the same machine gives the same figure.
     """
