@@ -137,7 +137,7 @@ def test_a_confusion_matrix_has_as_many_classes_whatever_part_of_the_data_it_is_
     for rows in ([0], [1], [0, 1, 2]):
         assert ge.confusion_matrix(SCORES[rows], labels[rows]).shape == (3, 3)
         assert ge.confusion_matrix(SCORES[rows, 0], labels[rows], threshold=0.5).shape == (2, 2)
-    with pytest.raises(TrainingError, match=r"do not tell how many classes there are: say classes="):
+    with pytest.raises(TrainingError, match=r"the number of classes does not follow from labels: say classes="):
         ge.confusion_matrix([0, 1], [0, 1])
     with pytest.raises(TrainingError, match=r"labels of 3 classes lie in \[0, 3\)"):
         ge.confusion_matrix(SCORES, [0, 1, 3])
