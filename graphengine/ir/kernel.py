@@ -85,7 +85,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Product:
-    """out = factor * scale * (a @ b) + kept * out, over the last two axes; looped over those before, equal in all.
+    """out = alpha * scale * (a @ b) + beta * out, over the last two axes; looped over those before, equal in all.
 
     Each matrix is contiguous along one of its two axes.
     """
@@ -93,8 +93,8 @@ class Product:
     out: npt.NDArray[Any]
     a: npt.NDArray[Any]
     b: npt.NDArray[Any]
-    factor: float = 1.0
-    kept: float = 0.0
+    alpha: float = 1.0
+    beta: float = 0.0
     scale: npt.NDArray[Any] | None = None
     """A scalar, read when the product is computed; 1 if left out."""
 

@@ -104,9 +104,9 @@ def assert_close(actual: Any, expected: Any, what: str) -> None:
 
 
 def _multiply(product: Product) -> None:
-    factor = product.factor if product.scale is None else product.factor * product.scale
+    factor = product.alpha if product.scale is None else product.alpha * product.scale
     value = factor * np.matmul(product.a, product.b)
-    product.out[...] = value + product.kept * product.out if product.kept else value
+    product.out[...] = value + product.beta * product.out if product.beta else value
 
 
 @cache

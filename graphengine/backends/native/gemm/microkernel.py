@@ -46,7 +46,7 @@ def short_tile_rows(_: Any, x: Any) -> Typed:
 
 
 @intrinsic
-def turn(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Typed:
+def transpose(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Typed:
     """out[i, j] = x[j, i] for a square of as many rows as a vector has lanes; rows are contiguous."""
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
@@ -71,26 +71,13 @@ def turn(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Typed:
 
 
 def _tile_of(height: int) -> Any:
-    """C = factor A B + kept C for the first rows and columns of a tile of so many rows.
+    """tile(c, a, b, k, a_row, a_column, b_row, c_row, rows, columns, alpha, beta): C = alpha A B + beta C.
 
-    The rows of B and of C are contiguous. All columns of B are read; C is read only if it is kept.
+    C is the first rows and columns of a tile of so many rows. The rows of B and of C are contiguous. All columns of B
+    are read; C is read only if beta is not 0.
     """
 
-    def product(
-        _: Any,
-        c: Any,
-        a: Any,
-        b: Any,
-        k: Any,
-        a_row: Any,
-        a_column: Any,
-        b_row: Any,
-        c_row: Any,
-        rows: Any,
-        columns: Any,
-        factor: Any,
-        kept: Any,
-    ) -> Typed:
+    def product(_: Any, c: Any, *others: Any) -> Typed:
         def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
             _Tile(builder, _vector(context, c.dtype), height, values).emit()
             return context.get_dummy_value()
@@ -103,7 +90,7 @@ def _tile_of(height: int) -> Any:
 tile, short_tile = _tile_of(TILE_ROWS), _tile_of(SHORT_TILE_ROWS)
 
 MICROKERNEL: dict[str, Any] = {
-    **{function.name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, turn)},
+    **{function.name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, transpose)},
     "tile": tile,
     "short_tile": short_tile,
 }
@@ -116,7 +103,7 @@ class _Tile:
     def __init__(self, builder: ir.IRBuilder, vector: ir.VectorType, height: int, values: Any) -> None:
         self._builder, self._vector, self._height = builder, vector, height
         self._c, self._a, self._b, self._k, self._a_row, self._a_column, *rest = values
-        self._b_row, self._c_row, self._rows, self._columns, self._factor, self._kept = rest
+        self._b_row, self._c_row, self._rows, self._columns, self._alpha, self._beta = rest
         self._fma = _function(builder, f"llvm.fma.{_suffix(vector)}", vector, [vector] * 3)
         mask, pointer = ir.VectorType(_BIT, vector.count), vector.as_pointer()
         form = f"{_suffix(vector)}.p0"
@@ -189,16 +176,16 @@ class _Tile:
         return sums
 
     def _finish(self, total: ir.Value, place: ir.Value, mask: ir.Value) -> None:
-        """Write factor * total + kept * C at `place`."""
+        """Write alpha * total + beta * C at `place`."""
         builder, width = self._builder, self._vector.count
         place = builder.bitcast(place, self._vector.as_pointer())
         align = _INT(_bytes(self._vector.element))
-        scaled = builder.fmul(_spread(builder, self._factor, width), total)
-        is_kept = builder.fcmp_unordered("!=", self._kept, ir.Constant(self._kept.type, 0.0))
+        scaled = builder.fmul(_spread(builder, self._alpha, width), total)
+        is_kept = builder.fcmp_unordered("!=", self._beta, ir.Constant(self._beta.type, 0.0))
         with builder.if_else(is_kept) as (if_kept, if_not):
             with if_kept:
                 old = builder.call(self._read, [place, align, mask, ir.Constant(self._vector, [0.0] * width)])
-                added = builder.call(self._fma, [_spread(builder, self._kept, width), old, scaled])
+                added = builder.call(self._fma, [_spread(builder, self._beta, width), old, scaled])
                 kept_end = builder.block
             with if_not:
                 end = builder.block

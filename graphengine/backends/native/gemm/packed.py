@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
         tile,
         tile_columns,
         tile_rows,
-        turn,
+        transpose,
     )
     from graphengine.backends.native.llvm.intrinsics import behind
 
@@ -28,14 +28,14 @@ __all__ = ["packed_product"]
 
 
 def packed_product(
-    c: Array, a: Read, b: Read, scale: Read, work: Array, sizes: Read, factor: float, kept: float, rank: int, ranks: int
+    c: Array, a: Read, b: Read, scale: Read, work: Array, sizes: Read, alpha: float, beta: float, rank: int, ranks: int
 ) -> None:
-    """C = factor A B + kept C: products dealt out to the threads if there are as many; else their panels, or rows."""
+    """C = alpha A B + beta C: products dealt out to the threads if there are as many; else their panels, or rows."""
     most_deep, most_wide, most_high = sizes[0], sizes[1], sizes[2]
     m, n, k = sizes[3], sizes[4], sizes[5]
     a_row, a_column, b_row, b_column, c_row = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
     begin, stop = 0, sizes[11]
-    alpha = factor * scale[0]
+    scaled = alpha * scale[0]
     columns, rows, few = tile_columns(c), tile_rows(c), short_tile_rows(c)
     panels = (n + columns - 1) // columns
     first, last, top, end = 0, panels, 0, m
@@ -75,13 +75,13 @@ def packed_product(
                         done = deep // square * square
                         for j in range(0, columns, square):
                             for p in range(0, done, square):
-                                turn(
+                                transpose(
                                     behind(panel, p * columns + j), columns, behind(source, j * b_column + p), b_column
                                 )
                     for p in range(done, deep):
                         for j in range(columns):
                             panel[p * columns + j] = source[p * b_row + j * b_column] if j < wide else 0.0
-                keep = kept if p0 == 0 else 1.0
+                beta_p = beta if p0 == 0 else 1.0
                 for i0 in range(top, end, most_high):
                     high = end - i0 if end - i0 < most_high else most_high
                     full = high // rows
@@ -106,11 +106,11 @@ def packed_product(
                         corner = behind(c_part, i0 * c_row + j0)
                         for i in range(full):
                             c_tile, a_tile = behind(corner, i * rows * c_row), behind(rows_of_a, i * a_next)
-                            tile(c_tile, a_tile, panel, deep, row, column, columns, c_row, rows, wide, alpha, keep)
+                            tile(c_tile, a_tile, panel, deep, row, column, columns, c_row, rows, wide, scaled, beta_p)
                         c_tile, a_tile = behind(corner, full * rows * c_row), behind(rows_of_a, full * a_next)
                         for i in range(0, rest, few):
-                            lines = rest - i if rest - i < few else few
+                            tall = rest - i if rest - i < few else few
                             c_i, a_i = behind(c_tile, i * c_row), behind(a_tile, i * rest_row)
                             short_tile(
-                                c_i, a_i, panel, deep, rest_row, rest_column, columns, c_row, lines, wide, alpha, keep
+                                c_i, a_i, panel, deep, rest_row, rest_column, columns, c_row, tall, wide, scaled, beta_p
                             )

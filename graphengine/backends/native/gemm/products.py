@@ -23,7 +23,7 @@ __all__ = ["product_calls"]
 
 
 def blas_product(
-    c: Array, a: Read, b: Read, scale: Read, sizes: Read, factor: float, kept: float, rank: int, ranks: int
+    c: Array, a: Read, b: Read, scale: Read, sizes: Read, alpha: float, beta: float, rank: int, ranks: int
 ) -> None:
     """Products in parts, cut where C is longest, or whole if there are many: dealt out to the threads.
 
@@ -31,7 +31,7 @@ def blas_product(
     compute them.
     """
     function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-    a_turned, b_turned, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
+    trans_a, trans_b, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
     begin, end, parts = 0, sizes[10], sizes[18]
     first, last = parts * rank // ranks, parts * (rank + 1) // ranks
     if parts == 1:
@@ -39,20 +39,20 @@ def blas_product(
         begin, end = end * rank // ranks, end * (rank + 1) // ranks
     length = m if m >= n else n
     most = (length + 16 * parts - 1) // (16 * parts) * 16
-    alpha = factor * scale[0]
+    scaled = alpha * scale[0]
     for part in range(first, last):
         start = most * part if most * part < length else length
         size = most if start + most < length else length - start
-        rows, columns, a_from, b_from, c_from = size, n, start * (1 if a_turned != 0 else lda), 0, start * ldc
+        rows, columns, a_from, b_from, c_from = size, n, start * (1 if trans_a != 0 else lda), 0, start * ldc
         if m < n:
-            rows, columns, a_from, b_from, c_from = m, size, 0, start * (ldb if b_turned != 0 else 1), start
+            rows, columns, a_from, b_from, c_from = m, size, 0, start * (ldb if trans_b != 0 else 1), start
         for i in range(begin, end if size > 0 else begin):
             outer = i // sizes[11]
             inner = i - outer * sizes[11]
             c_i = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
             a_i = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
             b_i = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
-            gemm(function, narrow, c_i, a_i, b_i, rows, columns, k, lda, ldb, ldc, a_turned, b_turned, alpha, kept)
+            gemm(function, narrow, c_i, a_i, b_i, rows, columns, k, lda, ldb, ldc, trans_a, trans_b, scaled, beta)
 
 
 def small_product(
@@ -67,19 +67,19 @@ def small_product(
     a_column: int,
     b_row: int,
     c_row: int,
-    factor: float,
-    kept: float,
+    alpha: float,
+    beta: float,
 ) -> None:
-    """C = factor A B + kept C for few elements, row by row; the rows of B and of C are contiguous."""
+    """C = alpha A B + beta C for few elements, row by row; the rows of B and of C are contiguous."""
     for i in range(m):
-        if kept == 0.0:
+        if beta == 0.0:
             for j in range(n):
                 c[i * c_row + j] = 0.0
-        elif kept != 1.0:
+        elif beta != 1.0:
             for j in range(n):
-                c[i * c_row + j] *= kept
+                c[i * c_row + j] *= beta
         for p in range(k):
-            x = factor * scale[0] * a[i * a_row + p * a_column]
+            x = alpha * scale[0] * a[i * a_row + p * a_column]
             for j in range(n):
                 c[i * c_row + j] += x * b[p * b_row + j]
 
@@ -96,20 +96,20 @@ def small_dots(
     b_column: int,
     c_row: int,
     c_column: int,
-    factor: float,
-    kept: float,
+    alpha: float,
+    beta: float,
 ) -> None:
-    """C = factor A B + kept C for few elements, all dot products; the rows of A and the columns of B are contiguous."""
+    """C = alpha A B + beta C for few elements, all dot products; the rows of A and the columns of B are contiguous."""
     for i in range(m):
         for j in range(n):
             total = 0.0
             for p in range(k):
                 total = plus(total, a[i * a_row + p] * b[j * b_column + p])
             place = i * c_row + j * c_column
-            if kept == 0.0:
-                c[place] = factor * scale[0] * total
+            if beta == 0.0:
+                c[place] = alpha * scale[0] * total
             else:
-                c[place] = factor * scale[0] * total + kept * c[place]
+                c[place] = alpha * scale[0] * total + beta * c[place]
 
 
 def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> list[tuple[Kernel, list[Any]]] | None:
@@ -122,7 +122,7 @@ def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> 
     scale = np.ones((), out.dtype) if product.scale is None else product.scale
     calls = []
     for part in _stacks(out, a, b):
-        call = _call(part, scale, product.factor, product.kept, blas, workspace)
+        call = _call(part, scale, product.alpha, product.beta, blas, workspace)
         if call is None:
             return None
         calls.append(call)
@@ -130,7 +130,7 @@ def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> 
 
 
 def _call(
-    stack: tuple[Array, ...], scale: Array, factor: float, kept: float, blas: Blas | None, workspace: Workspace
+    stack: tuple[Array, ...], scale: Array, alpha: float, beta: float, blas: Blas | None, workspace: Workspace
 ) -> tuple[Kernel, list[Any]] | None:
     """The call for matrices [outer, inner, rows, columns]."""
     c, a, b = stack
@@ -139,28 +139,28 @@ def _call(
     if outer * inner == 1 and m * n * k <= _FEW:
         if _stride(b, -1) == 1:
             sizes = [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
-            return kernel_of(small_product), [c, a, b, scale, *sizes, factor, kept]
+            return kernel_of(small_product), [c, a, b, scale, *sizes, alpha, beta]
         if _stride(b, -2) == 1 and _stride(a, -1) == 1:
             sizes = [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
-            return kernel_of(small_dots), [c, a, b, scale, *sizes, factor, kept]
+            return kernel_of(small_dots), [c, a, b, scale, *sizes, alpha, beta]
     leading = [found for array in (c, a, b) if (found := _leading(array))]
     if len(leading) < 3 or leading[0][1]:
         return None
-    (ldc, _), (lda, a_turned), (ldb, b_turned) = leading
+    (ldc, _), (lda, trans_a), (ldb, trans_b) = leading
     nexts = [_stride(array, axis) for array in (c, a, b) for axis in (0, 1)]
     if pays(m, n, k, c.itemsize):
-        strides = [*((1, lda) if a_turned else (lda, 1)), *((1, ldb) if b_turned else (ldb, 1)), ldc]
+        strides = [*((1, lda) if trans_a else (lda, 1)), *((1, ldb) if trans_b else (ldb, 1)), ldc]
         plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
         memory = workspace.array(c.dtype.name)
-        return kernel_of(packed_product), [c, a, b, scale, memory, plan, factor, kept]
+        return kernel_of(packed_product), [c, a, b, scale, memory, plan, alpha, beta]
     if blas is None:
         return None
     function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
     count = outer * inner
     work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
     parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
-    words = [function, narrow, m, n, k, a_turned, b_turned, lda, ldb, ldc, count, inner, *nexts, parts]
-    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), factor, kept]
+    words = [function, narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, count, inner, *nexts, parts]
+    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), alpha, beta]
 
 
 _FEW = 4096

@@ -34,7 +34,7 @@ def lower_add_product(
     calls = products(out, a, b)
     if moved is None or calls is None:
         return None
-    return [*moved, *(replace(call, factor=op.factor, kept=1.0, scale=scale) for call in calls)]
+    return [*moved, *(replace(call, alpha=op.factor, beta=1.0, scale=scale) for call in calls)]
 
 
 def products(out: Array, a: Array, b: Array) -> list[Product] | None:
@@ -62,7 +62,7 @@ def total_products(out: Array, left: Sequence[Array], right: Sequence[Array]) ->
         calls = products(out, a, b.swapaxes(-1, -2))
         if calls is None:
             return None
-        found += [replace(call, kept=1.0) if found else call for call in calls]
+        found += [replace(call, beta=1.0) if found else call for call in calls]
     return found
 
 
