@@ -1,24 +1,24 @@
 """Kernels as loops: what an op's lowering gives, in the part of Python that a compiling backend makes machine code of.
 
-A kernel is a function of module level whose parameters are arrays, sizes and numbers. Backends read its source, compile
-it for the dtypes of its arrays, and call it; a backend that compiles nothing never looks at it.
+A kernel is a function of module level whose parameters are arrays, sizes and numbers. A compiling backend reads its
+source, compiles it for the dtypes of its arrays, and calls it; the NumPy backend never looks at it.
 
-- An array is flat: `x[i]` is its i-th element in memory from the first on, whatever its shape. Sizes, and strides that
-  count elements, are parameters of their own. Nothing checks an index, and none is negative.
-- A number with a point, and `real(n)`, have the dtype of the kernel's floats: write `0.0`, not `0`, for a value.
-- Besides operators, `range`, `if`, `while` and `a if c else b`, there are the names of `VOCABULARY`; no `min`, `max`,
-  `abs` or `**`. Where a loop has nothing else, it runs on vectors, conditions and functions included; an `if` with two
+- An array is flat: `x[i]` is its i-th element in memory, whatever its shape. Sizes, and strides in elements, are
+  parameters of their own. Indices are not checked, and none is negative.
+- A float literal, and `real(n)`, have the dtype of the kernel's floats: write `0.0`, not `0`, for a value.
+- Besides operators, `range`, `if`, `while` and `a if c else b`, a kernel uses the names of `VOCABULARY`; it has no
+  `min`, `max`, `abs` or `**`. A loop of these alone is vectorized, conditions and functions included; an `if` with two
   values costs both.
-- Whole numbers are computed as int64, those without sign as uint64. A float32, or a uint64, beside an int64 would be a
-  float64: write `real(n)`, `uint64(n)`.
-- A kernel whose last parameters are `rank, ranks` is run by several threads at once, each of which writes its own share
+- Integers are computed as int64, unsigned ones as uint64. A float32, or a uint64, beside an int64 would become float64:
+  write `real(n)`, `uint64(n)`.
+- A kernel whose last parameters are `rank, ranks` is run by several threads at once, each of which writes its own part
   of the result: `for i in share(rows, rank, ranks)`. Without these parameters one thread runs it.
-- A kernel with a parameter `fault`, the last but for `rank, ranks`, may refuse what it meets, a label out of range say.
-  `fault` is an array of one int64, which backends provide (an op leaves it out of the arguments). The kernel sets
-  `fault[0] = 1` and may leave its result as it likes, but not what `bind` would check. No other call is made after it;
-  the op's kernel of `bind` is called on the same arrays, and raises the error.
-- Different array parameters may be the same memory only where the op declares that it overwrites that operand, or where
-  both are only read. One that is annotated `Read` is; so is one of which nothing but elements is read.
+- A kernel with a parameter `fault`, the last one before `rank, ranks`, may refuse its operands, a label out of range
+  for example. The backend provides `fault`, an array of one int64; an op leaves it out of the arguments. The kernel
+  sets `fault[0] = 1`, and its result is undefined then, but it must not overwrite what the op's `bind` checks. No
+  further call is made; the NumPy kernel of the op is called on the same arrays and raises the error.
+- Two array parameters may be the same memory only where the op declares that it overwrites that operand, or where both
+  are only read: those annotated `Read`, and those of which only elements are read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy.typing as npt
 __all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "Read", "is_shared", "kernel_of", "parameters", "written"]
 
 Read = npt.NDArray[Any]
-"""An array that a kernel hands on to others and that none of them writes to."""
+"""An array that a kernel passes on, and that nobody writes to."""
 
 _WHOLE = ("uint8", "uint32", "uint64", "int32", "int64")
 
@@ -54,18 +54,18 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "sin": "the sine",
         "cos": "the cosine",
         "power": "x to the y",
-        "floor": "the greatest whole number that is not above x",
+        "floor": "the largest integer that is not above x",
         "absolute": "|x|",
         "sign": "-1, 0 or 1; NaN of NaN",
-        "maximum": "the greater of two; NaN if one is NaN",
-        "minimum": "the lesser of two; NaN if one is NaN",
+        "maximum": "the maximum of two; NaN if one is NaN",
+        "minimum": "the minimum of two; NaN if one is NaN",
         "real": "a number in the dtype of the kernel's floats",
         **{name: f"a number as {name}, cast as `Cast` says" for name in _WHOLE},
         **{name: f"a number as {name}, rounded" for name in ("float32", "float64")},
         "bool": "whether a number is not 0",
         "plus": "a + b, of a sum whose terms may be added in any order",
-        "lost": "what a sum a + b loses by rounding; 0 where a has more digits than b, or nothing finite comes out",
-        "totals": "512 numbers as float64, of this thread's own, whatever stands there: totals()",
+        "lost": "the rounding error of a + b; 0 where a has more digits than b, or where it is not finite",
+        "totals": "an uninitialized array of 512 float64 on this thread's stack: totals()",
         "multiply_high": "the upper half of the bits of a product of two uint32 or two uint64",
         "share": "the part of range(n) that is this thread's: share(n, rank, ranks)",
     }
@@ -105,7 +105,7 @@ LoopCall = tuple[Callable[..., None] | Kernel, Sequence[Any]] | Product
 
 @cache  # functions of this package
 def kernel_of(function: Callable[..., None]) -> Kernel:
-    """The source of a function of module level."""
+    """A function of module level as a kernel."""
     return Kernel(function.__name__, inspect.getsource(function))
 
 
@@ -117,13 +117,13 @@ def parameters(kernel: Kernel) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4096)
 def written(kernel: Kernel) -> frozenset[int]:
-    """Which of a kernel's parameters may be arrays that it writes to, by place."""
+    """The indices of the parameters that may be arrays that the kernel writes to."""
     function = _function(kernel)
     read = [id(x.value) for x in ast.walk(function) if isinstance(x, ast.Subscript) and isinstance(x.ctx, ast.Load)]
     used = {x.id for x in ast.walk(function) if isinstance(x, ast.Name) and id(x) not in read}
     return frozenset(
-        place
-        for place, argument in enumerate(function.args.args)
+        index
+        for index, argument in enumerate(function.args.args)
         if argument.arg in used and not (isinstance(argument.annotation, ast.Name) and argument.annotation.id == "Read")
     )
 
