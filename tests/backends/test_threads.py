@@ -168,22 +168,27 @@ def test_threads_of_blas_are_put_back_after_an_error() -> None:
     assert before is None or threads._blas()[0]() == before
 
 
-@pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=needs_numba)])
-def test_programs_in_several_threads_give_the_bits_of_one(backend: str) -> None:
+BACKENDS = {"numpy": ("numpy",) * 4, "numba": ("numba",) * 4, "both": ("numpy", "numba") * 2}
+
+
+@pytest.mark.parametrize(
+    "backends", [names if key == "numpy" else pytest.param(names, marks=needs_numba) for key, names in BACKENDS.items()]
+)
+def test_programs_in_several_threads_give_the_bits_of_one(backends: tuple[str, ...]) -> None:
     if threads._blas():
         threads._blas()[1](4)
     graph = ge.Graph("middling")
     x = graph.input("x", (96, 96))
     graph.output("y", ge.tanh(x @ graph.parameter("w", (96, 80), init=ge.init.Normal(std=0.1))))
     feeds = {"x": np.random.default_rng(0).random((96, 96), "float32")}
-    expected = ge.compile(graph, backend=backend, seed=0).forward(feeds)["y"]
+    expected = {name: ge.compile(graph, backend=name, seed=0).forward(feeds)["y"] for name in backends}
     wrong: list[int] = []
 
-    def work() -> None:
+    def work(backend: str) -> None:
         exe = ge.compile(graph, backend=backend, seed=0)
-        wrong.extend(turn for turn in range(100) if not np.array_equal(exe.forward(feeds)["y"], expected))
+        wrong.extend(turn for turn in range(100) if not np.array_equal(exe.forward(feeds)["y"], expected[backend]))
 
-    started = [threading.Thread(target=work) for _ in range(4)]
+    started = [threading.Thread(target=work, args=(name,)) for name in backends]
     for thread in started:
         thread.start()
     for thread in started:
