@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["Blas", "find_blas"]
+__all__ = ["ONE_THREAD_DOES", "Blas", "find_blas"]
+
+ONE_THREAD_DOES = 2**18
+"""Up to how many multiplications OpenBLAS computes a product by one thread, whatever number it may use."""
 
 _NAMES = (("scipy_cblas_{}gemm64_", 64), ("cblas_{}gemm64_", 64), ("scipy_cblas_{}gemm", 32), ("cblas_{}gemm", 32))
 """What a build of BLAS may call its product, and how wide its integers are then."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphengine.backends.backend import KernelUse
+from graphengine.backends.blas import ONE_THREAD_DOES
 from graphengine.backends.frame import Binder, Frame
 from graphengine.backends.threads import ONE_BLAS_THREAD
 from graphengine.errors import ExecutionError
@@ -118,9 +119,6 @@ def _go_alone(calls: Sequence[Any]) -> bool:
     return bool(sizes) and not any(min(m, n, k) >= _BROAD and m * n * k >= _LARGE for m, n, k in sizes)
 
 
-_SHARED = 2**18
-"""From how many multiplications on OpenBLAS computes a product by several threads."""
-
 _LARGE, _BROAD = 2**22, 32
 """From how many multiplications and which least size on that pays, where each thread waits for the others.
 
@@ -139,7 +137,7 @@ def _product(call: Any) -> tuple[int, int, int] | None:
     if a.ndim < 2 or b.ndim < 2 or a.dtype.kind != "f":
         return None
     (m, k), n = a.shape[-2:], b.shape[-1]
-    return (m, n, k) if m * n * k > _SHARED else None
+    return (m, n, k) if m * n * k > ONE_THREAD_DOES else None
 
 
 def _is_same(call: Any, other: Any) -> bool:

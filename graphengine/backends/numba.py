@@ -1,7 +1,7 @@
-"""The backend that compiles: ops that have a lowering run as machine code, without Python in between; others by NumPy.
+"""The backend that compiles: ops with a lowering run as machine code, the others by NumPy.
 
-Machine code is made by numba once for every kernel and dtype, not for a program or a size, and stored on disk. A
-program is a table of calls, and a run of calls that all are machine code is one call from Python.
+A kernel is compiled once for its source and dtypes, for all programs and sizes, and stored on disk. A program is a
+table of calls; successive calls of machine code are one call from Python.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from graphengine.backends.backend import KernelUse
-from graphengine.backends.blas import find_blas
+from graphengine.backends.blas import ONE_THREAD_DOES, find_blas
 from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.loader import Request, addresses
@@ -73,6 +73,14 @@ class _Native:
     shared: bool
     task: _Task
 
+    @property
+    def has_threads_of_blas(self) -> bool:
+        """Whether BLAS would compute it by several threads, had it several."""
+        if self.request[0].name != blas_product.__name__:
+            return False
+        _, _, m, n, k = self.arguments[4][:5].tolist()
+        return bool(m * n * k > ONE_THREAD_DOES)
+
 
 class NativeProgram:
     """A program bound to arrays, with its calls of machine code in a table."""
@@ -80,6 +88,7 @@ class NativeProgram:
     def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
         self._team = team()
         self._fault = np.zeros(16, np.int64)
+        self._faulty = self._fault.data
         self._threads = get_threads()
         self._workspace = Workspace(self._threads)
         self._bound = BoundProgram(program, leaves, self._bind)
@@ -107,13 +116,13 @@ class NativeProgram:
             if piece.job is None:
                 self._bound.run(piece.first, piece.last)
                 continue
-            if piece.calls_blas:
+            if piece.limits_blas:
                 with ONE_BLAS_THREAD:
                     self._team.run(piece.job, piece.shared)
             else:
                 self._team.run(piece.job, piece.shared)
-            if self._fault[_FAULTY]:
-                self._refuse(piece.first + int(self._fault[_FAULTY]) - 1)
+            if self._faulty[_FAULTY]:
+                self._refuse(piece.first + self._faulty[_FAULTY] - 1)
 
     def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
         """The calls of an op: machine code if it has a lowering, and NumPy's kernel if not."""
@@ -134,7 +143,7 @@ class NativeProgram:
         return _Native(request, tuple(arguments), is_shared(kernel), task)
 
     def _tabulate(self) -> Array:
-        """A row of the runtime's table for each call; those of NumPy's kernels stay empty."""
+        """A row of the runtime's table for each call; the rows of NumPy's kernels are 0."""
         native = {place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native)}
         found = addresses(call.request for call in native.values())
         words = [[word(argument) for argument in call.arguments] for call in native.values()]
@@ -153,8 +162,8 @@ class NativeProgram:
             places = list(run)
             begin, end = places[0], places[-1] + 1
             job = self._team.job(self._table[begin:end], self._fault) if native else None
-            calls_blas = native and any(call.request[0].name == blas_product.__name__ for call in calls[begin:end])
-            yield _Piece(begin, end, job, any(self._shared[begin:end]), calls_blas)
+            limits = native and any(call.has_threads_of_blas for call in calls[begin:end])
+            yield _Piece(begin, end, job, any(self._shared[begin:end]), limits)
 
     def _refuse(self, place: int) -> NoReturn:
         """Let NumPy's kernel of a call that has refused say what is wrong."""
@@ -176,7 +185,8 @@ class _Piece:
     last: int
     job: Job | None
     shared: bool
-    calls_blas: bool
+    limits_blas: bool
+    """Whether BLAS is to have one thread meanwhile."""
 
 
 def _use(call: _Native | Call, instruction: str) -> KernelUse:

@@ -57,21 +57,18 @@ class _OneBlasThread:
         self._programs = 0
 
     def __enter__(self) -> None:
-        if _blas():
-            get, put = _blas()
-            with self._lock:
-                if self._programs == 0:
-                    self._before = get()
-                    if self._before != 1:
-                        put(1)
-                self._programs += 1
+        with self._lock:
+            if self._programs == 0 and (functions := _blas()):
+                self._before = functions[0]()
+                if self._before != 1:
+                    functions[1](1)
+            self._programs += 1
 
     def __exit__(self, *_: object) -> None:
-        if _blas():
-            with self._lock:
-                self._programs -= 1
-                if self._programs == 0 and self._before != 1:
-                    _blas()[1](self._before)
+        with self._lock:
+            self._programs -= 1
+            if self._programs == 0 and self._before != 1:
+                _blas()[1](self._before)
 
 
 ONE_BLAS_THREAD = _OneBlasThread()
@@ -87,8 +84,8 @@ def _blas() -> tuple[Callable[..., int], ...]:
     blas = find_blas()
     if blas is None or not (blas.get_threads and blas.set_threads):
         return ()
-    number = ctypes.c_int
-    return ctypes.CFUNCTYPE(number)(blas.get_threads), ctypes.CFUNCTYPE(None, number)(blas.set_threads)
+    number = ctypes.c_int  # the first returns at once, so that it need not let other threads have Python
+    return ctypes.PYFUNCTYPE(number)(blas.get_threads), ctypes.CFUNCTYPE(None, number)(blas.set_threads)
 
 
 def get_threads() -> int:

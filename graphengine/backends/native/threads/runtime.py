@@ -1,12 +1,12 @@
-"""The machine code around the kernels: a loop over calls by one thread, which others help where a call is cut in parts.
+"""The machine code around the kernels: one thread, the leader, makes the calls; others help where a call has parts.
 
-These functions are compiled as kernels are. The threads talk by words of memory, the *board*. A line of it, LINE words,
-is a line of the cache. The first says what is to be computed, and each thread has one of the others:
+These functions are compiled as kernels are. The threads communicate through words of memory, the *board*. LINE words
+of it are a line of the cache. The first line says what is to be computed; each thread has a line of its own:
 
-- A call is cut in as many parts as there are threads, and each part is offered to one of them, by a *ticket*: an odd
-  number, which is even again, one less, once the part is taken. Every call has a number of its own, so that nobody
-  takes a part of a call that is over. When the part is computed, the even number is written behind the ticket.
-- The leader computes its own part, then all that nobody has taken, and waits for no thread but those that compute.
+- A call is split into as many parts as there are threads. Each part is offered to one of them by a *ticket*, an odd
+  number. Whoever takes the part makes it even, by subtracting one. Every call has a number of its own, so that nobody
+  takes a part of a call that is over. When the part is computed, the even number is written after the ticket.
+- The leader computes its own part, then all that nobody has taken, and waits only for threads that are computing.
 """
 
 from __future__ import annotations
