@@ -53,19 +53,17 @@ def compile(
     memory_budget: int | None = None,
     seed: int = 0,
 ) -> Executable:
-    """Make `graph` runnable; the graph itself stays as it is.
+    """Compile `graph`; returns a `ge.Executable`. The graph itself is not changed.
 
-    Without `loss` the executable only runs forward. With it, it also has the gradients of `loss` (the name of an output
-    or a node, a float scalar) with respect to `wrt`: leaves that hold floats, all trainable parameters if left out.
-    With `optimizer` it also has `step`, which trains all trainable parameters. A graph that has updates of trainable
-    parameters, as the `graph` of an executable that trains and its document have, is trained by these: it has `step`
-    without an optimizer, and one beside them is refused. `seed` fixes the first parameters.
-    `backend` is "numpy", "numba" (which needs the extra `fast`), or "auto": numba where it is installed.
-    `rewrites` names the rewrites that are made (see `ge.rewrites()`), all of them if left out.
-    `memory_budget` is how many bytes the arena of each program may take: all values, adjoints and work memory of a run,
-    but not the leaves, whose bytes `cost()` gives beside its own. To keep to it, values are dropped and computed again,
-    bit for bit the same; `cost()` says for how many FLOPs. Where named dims leave sizes open, that it is too little is
-    found when they are known, by `cost(...)` or the first run.
+    loss: an output's name or a node, a float scalar. Without it the executable only runs forward. wrt: the leaves to
+    differentiate by, which hold floats; left out, all trainable parameters. optimizer: trains all trainable parameters
+    in `step`. A graph with updates of trainable parameters, as `exe.graph` and its document have, has `step` without an
+    optimizer, and an optimizer beside them is an error. backend: "numpy", "numba" (needs the extra `fast`), or "auto":
+    numba if it is installed. rewrites: names of `ge.rewrites()`; left out, all of them. memory_budget: the maximum size
+    of the arena of each program, in bytes. It holds values, adjoints and work memory, not the leaves. Values are
+    dropped and computed again to stay within it, with the same bits; `cost()` says for how many FLOPs. If sizes are
+    named, a budget that is too small is found by `cost(...)` or the first run. seed: of the initial parameters and of
+    dropout.
 
     Raises CompileError, GraphError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """

@@ -27,12 +27,11 @@ __all__ = ["Executable"]
 
 
 class Executable:
-    """A compiled graph. It holds parameters and state, and runs up to three programs over them.
+    """A compiled graph with its parameters and state. It runs up to three programs over them.
 
-    `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run.
-    A program is planned when it is first run, once for the outputs asked for and every size of named dims; the 16 used
-    last are kept.
-    One executable serves one thread at a time.
+    `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run. A
+    program is planned on its first run, for the outputs and the sizes of named dims; the last 16 are kept. An
+    executable may be used by one thread at a time.
     """
 
     def __init__(self, training: TrainingGraph, settings: Settings, weights: Weights) -> None:
@@ -52,15 +51,15 @@ class Executable:
 
     @property
     def graph(self) -> Graph:
-        """The graph that is run: the declared one with its adjoints and updates."""
+        """The graph that runs: the declared one with its adjoints and updates."""
         return self._training.graph
 
     @property
     def inference(self) -> Executable:
-        """An executable of `for_inference(graph)`, over the same parameters and states: without dropout, and with the
-        running statistics of batch normalization. It is this one, where training computes outputs as inference does.
+        """An executable of `ge.for_inference(graph)` over the same parameters and states, which only runs forward.
 
-        It only runs forward. What a step changes, or an assignment on either side, both see.
+        It has no dropout and uses the running statistics of batch normalization. It sees every step and assignment. It
+        is this executable itself, if outputs are computed in the same way in training and in inference.
         """
         return self._inference or self
 
@@ -90,10 +89,11 @@ class Executable:
         return self._training.needs("step", ())
 
     def forward(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """The values of `outputs` (all declared ones if left out), as arrays that are the caller's own.
+        """Compute `outputs`, or all declared ones; returns a dict of new arrays.
 
-        Only the feeds that these outputs need are asked for. If the loss is among the outputs, or they are left out,
-        residuals are kept for `backward`.
+        Only the feeds that these outputs need are required. If the loss is among the outputs, activations are saved for
+        `backward`.
+        Raises FeedError for feeds that are missing, unknown or of the wrong type, NamingError for an unknown output.
         """
         if isinstance(outputs, str):
             raise NamingError(f"outputs is a list of names: say outputs=[{outputs!r}]")
@@ -110,7 +110,10 @@ class Executable:
         return {name: bound.runnable.results[node.name].copy() for name, node in nodes.items()}
 
     def backward(self) -> dict[str, Array]:
-        """dL/dw of the last `forward`, by name, for every leaf that the graph was compiled with respect to."""
+        """dL/dw of the last `forward`, for every leaf of `wrt`; returns a dict of new arrays by name.
+
+        Raises ExecutionError without a loss or without a `forward` right before it.
+        """
         self._need_loss("backward")
         if self._last_forward is None or self._weights.assignments != self._assigned_before:
             raise ExecutionError(
@@ -123,7 +126,10 @@ class Executable:
         return {name: bound.runnable.results[node.name].copy() for name, node in self._training.gradients.items()}
 
     def step(self, feeds: Feeds) -> float:
-        """One step of training: FORWARD, BACKWARD and UPDATE in one run. Returns the loss before the update."""
+        """One step of training: FORWARD, BACKWARD and UPDATE in one run. Returns the loss before the update.
+
+        Raises FeedError for feeds that do not fit, ExecutionError without an optimizer.
+        """
         loss = self._need_optimizer()
         bound = self.programs.fed("step", (), feeds)
         self._last_forward = None
@@ -132,30 +138,36 @@ class Executable:
 
     @property
     def program(self) -> Program:
-        """The fullest program there is (step, gradient or forward), planned for the sizes of the last run.
+        """The largest program there is (step, gradient or forward), planned for the sizes of the last run.
 
-        Before any run, every named dim has size 1. `str` of it is the listing.
+        Before any run, every named dim has size 1. `print` shows its instructions.
         """
         return self._prepared(None, {}).program
 
     def plan(self, which: ProgramName | None = None, /, **sizes: int) -> Program:
-        """The program `which` (the fullest one if left out) for these sizes of the named dims."""
+        """The program `which` (default: the largest one) for these sizes of the named dims.
+
+        Raises FeedError for sizes that are missing, unknown or below 1.
+        """
         self._check_sizes(sizes)
         return self._prepared(which, sizes).program
 
     def cost(self, **sizes: int) -> Cost:
-        """The cost of one run of the fullest program for these sizes of the named dims, exactly; nothing is run."""
+        """The exact cost of one run of the largest program, in FLOPs and bytes, for these sizes of the named dims.
+
+        Nothing is run. Raises FeedError for sizes that are missing, unknown or below 1.
+        """
         return cost_of(self.plan(**sizes))
 
     def audit(self) -> Audit:
-        """Proof, from the program itself, that each value and each adjoint is computed exactly once."""
+        """Count, on the program itself, that each value and each adjoint is computed exactly once."""
         return audit(self.program, self._training.derivative)
 
     def explain(self, which: ProgramName | None = None, /, *, source: bool = False, **sizes: int) -> Explanation:
-        """What the rewrites made of a program (the fullest one if left out), and which kernel runs what in it.
+        """What the rewrites changed in a program (default: the largest one), and which kernel runs each node.
 
-        Costs are for these sizes of the named dims, those of the last run if left out, and 1 before any. With `source`
-        the text ends with that of the kernels which were generated. `print(exe.explain())` shows it all.
+        Costs are for these sizes of the named dims, by default those of the last run, or 1 before any. With `source`
+        the text ends with the generated kernels. `print(exe.explain())` shows it.
         """
         if sizes:
             self._check_sizes(sizes)

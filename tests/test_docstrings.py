@@ -207,7 +207,12 @@ def test_ops_raise_what_they_say() -> None:
 
 
 METHODS = {
-    f"Graph.{name}": getattr(ge.Graph, name) for name in ["input", "parameter", "state", "constant", "output", "update"]
+    f"{cls.__name__}.{name}": getattr(cls, name)
+    for cls, names in {
+        ge.Graph: ("input", "parameter", "state", "constant", "output", "update"),
+        ge.Executable: ("forward", "backward", "step", "plan", "cost"),
+    }.items()
+    for name in names
 }
 
 
@@ -234,6 +239,18 @@ def mistakes() -> list[tuple[str, Callable[[ge.Graph], object]]]:
         ("Graph.update", lambda g: g.update(g["x"], g["x"])),
         ("Graph.update", lambda g: g.update(g["w"], g["w"][:1])),
         ("Graph.update", lambda g: g.update(g["w"], ge.cast(g["w"], "float64"))),
+        ("Executable.forward", lambda g: ge.compile(g).forward({"q": [1.0]})),
+        ("Executable.forward", lambda g: ge.compile(g).forward({}, ["q"])),
+        ("Executable.backward", lambda g: ge.compile(g).backward()),
+        ("Executable.backward", lambda g: ge.compile(g, loss="loss").backward()),
+        ("Executable.step", lambda g: ge.compile(g, loss="loss").step({})),
+        ("Executable.step", lambda g: ge.compile(g, loss="loss", optimizer=ge.GD(0.1)).step({"q": 1.0})),
+        ("Executable.plan", lambda g: ge.compile(g).plan(n=3)),
+        ("Executable.cost", lambda g: ge.compile(g).cost(n=3)),
+        ("compile", lambda g: ge.compile(g, backend="abacus")),
+        ("compile", lambda g: ge.compile(g, loss="q")),
+        ("compile", lambda g: ge.compile(g, loss=g["w"])),
+        ("compile", lambda g: ge.compile(g, loss="loss", wrt=["ids"])),
         ("grad", lambda g: ge.grad(g["w"], [g["w"]])),
         ("grad", lambda g: ge.grad(g["loss"], [g["ids"]])),
         ("grad", lambda g: ge.grad(g["loss"], [ge.Graph().input("x", (2,))])),
