@@ -11,6 +11,7 @@ from graphengine.backends.threads import set_threads as set_threads
 from graphengine.compile import compile as compile
 from graphengine.errors import *
 from graphengine.executable import Executable as Executable
+from graphengine.gradients import Gradients as Gradients
 from graphengine.ir import init as init
 from graphengine.ir.graph import Graph as Graph
 from graphengine.ir.node import Node as Node

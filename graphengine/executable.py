@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+
+import numpy.typing as npt
 
 from graphengine.errors import ExecutionError, FeedError, NamingError
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds
+from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import did_you_mean
@@ -20,7 +23,7 @@ from graphengine.schedule.audit import Audit, audit
 from graphengine.schedule.cost import Cost, cost_of
 from graphengine.schedule.program import Program
 from graphengine.transform.inference import for_inference, trains_otherwise
-from graphengine.transform.training_graph import ProgramName, TrainingGraph, dim_names
+from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph, dim_names
 from graphengine.weights import Held, Weights
 
 __all__ = ["Executable"]
@@ -85,7 +88,7 @@ class Executable:
         if outputs is not None:
             nodes = needed_nodes([self._output(name) for name in outputs])
             return {node.name: node.type for node in nodes if isinstance(node.op, Input)}
-        self._need_optimizer()
+        self._need_optimizer("step")
         return self._training.needs("step", ())
 
     def forward(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
@@ -130,11 +133,46 @@ class Executable:
 
         Raises FeedError for feeds that do not fit, ExecutionError without an optimizer.
         """
-        loss = self._need_optimizer()
+        loss = self._need_optimizer("step")
         bound = self.programs.fed("step", (), feeds)
         self._last_forward = None
         bound.runnable.run(0, bound.length)
         return float(bound.runnable.results[loss.name])
+
+    def gradients(self, feeds: Feeds, *, copy: bool = True) -> Gradients:
+        """The first half of a step: the gradient of every parameter that it trains and that a gradient reaches.
+
+        It advances what FORWARD advances, each time: running statistics, and the count of random draws. The gradients
+        stand in one block of memory, and `loss` is beside them. They are the caller's own; with `copy=False` they are
+        those that `update` reads, and stand until `gradients` or `update` is called again.
+
+        Raises FeedError as `step` does, and ExecutionError without an optimizer, or if an update reads anything of the
+        forward or backward pass but the gradients.
+        """
+        loss = self._need_optimizer("gradients")
+        bound = self.programs.fed("gradients", (), feeds)
+        self._last_forward = None
+        bound.runnable.run(0, bound.length)
+        gradients = self.programs.gradients
+        gradients.loss = float(bound.runnable.results[loss.name])
+        return gradients.copy() if copy else gradients
+
+    def update(self, gradients: Mapping[str, npt.ArrayLike]) -> None:
+        """The second half of a step: UPDATE alone, by these gradients, which advances the optimizer's states.
+
+        After `update(gradients(feeds))` all is, to the last bit, as after `step(feeds)`. Only steps of plain GD and SGD
+        may differ by rounding, since two rewrites reach from a gradient into its update: "algebra" multiplies the
+        learning rate with a constant factor of a gradient, and "products" adds a product to a parameter in one kernel.
+        The gradients may as well be sums or averages of those of several batches.
+
+        Raises NamingError for a gradient that is missing or not known, ShapeError or DTypeError for one that does not
+        fit; then nothing has changed.
+        """
+        self._need_optimizer("update")
+        self.programs.gradients.assign(gradients)
+        bound = self.programs.fed("update", (), {})
+        self._last_forward = None
+        bound.runnable.run(0, bound.length)
 
     @property
     def program(self) -> Program:
@@ -152,16 +190,17 @@ class Executable:
         self._check_sizes(sizes)
         return self._prepared(which, sizes).program
 
-    def cost(self, **sizes: int) -> Cost:
-        """The exact cost of one run of the largest program, in FLOPs and bytes, for these sizes of the named dims.
+    def cost(self, which: ProgramName | None = None, /, **sizes: int) -> Cost:
+        """The exact cost of one run of a program (default: the largest one), in FLOPs and bytes, for these sizes.
 
-        Nothing is run. Raises FeedError for sizes that are missing, unknown or below 1.
+        Nothing is run. Raises FeedError for sizes of named dims that are missing, unknown or below 1.
         """
-        return cost_of(self.plan(**sizes))
+        return cost_of(self.plan(which, **sizes))
 
-    def audit(self) -> Audit:
-        """Count, on the program itself, that each value and each adjoint is computed exactly once."""
-        return audit(self.program, self._training.derivative)
+    def audit(self, which: ProgramName | None = None, /) -> Audit:
+        """Count, on a program itself (default: the largest one), that each value and each adjoint is computed once."""
+        program = self._prepared(which, {}).program
+        return audit(program, None if program.name in ("forward", "update") else self._training.derivative)
 
     def explain(self, which: ProgramName | None = None, /, *, source: bool = False, **sizes: int) -> Explanation:
         """What the rewrites changed in a program (default: the largest one), and which kernel runs each node.
@@ -187,9 +226,10 @@ class Executable:
     def _prepared(self, which: ProgramName | None, sizes: dict[str, int]) -> Prepared:
         """The program `which`, for the sizes of the last run where none are given; 1 of those that it had none of."""
         which = which or self._training.fullest
-        latest = self.programs.latest
-        known = sizes or (latest.program.binding if latest else {})
-        part = self.programs.part(which, () if which == "step" else tuple(self.graph.outputs))
+        if which in HALVES:
+            self._need_optimizer(which)
+        known = sizes or self.programs.sizes
+        part = self.programs.part(which, tuple(self.graph.outputs) if which in ("forward", "gradient") else ())
         return self.programs.prepared(part, {name: known.get(name, 1) for name in part.dims})
 
     def _need_loss(self, what: str) -> Node:
@@ -197,10 +237,10 @@ class Executable:
             raise ExecutionError(f"{what} needs a loss: say compile(..., loss=the name of an output)")
         return self._training.loss
 
-    def _need_optimizer(self) -> Node:
-        loss = self._need_loss("step")
+    def _need_optimizer(self, what: str) -> Node:
+        loss = self._need_loss(what)
         if not self._training.trains:
-            raise ExecutionError("step needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
+            raise ExecutionError(f"{what} needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
         return loss
 
     def _output(self, name: str) -> Node:

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphengine.backends.backend import Backend, Runnable
 from graphengine.feeds import Feeds, checked_feeds, sizes_of
+from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Constant
@@ -18,7 +19,7 @@ from graphengine.ir.op import Array
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.passes import stages
-from graphengine.transform.training_graph import ProgramName, TrainingGraph
+from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph
 
 __all__ = ["Asked", "Bound", "Prepared", "Programs", "Settings"]
 
@@ -99,7 +100,14 @@ class Programs:
         """By what was asked for, and the sizes."""
         self.latest: Bound | None = None
         """The one that was fed last."""
+        self.sizes: dict[str, int] = {}
+        """The sizes of the named dims in the last run of a program that has any."""
         self.weights = weights
+
+    @cached_property
+    def gradients(self) -> Gradients:
+        """Where the first half of a step leaves gradients, and the second one reads them."""
+        return Gradients({name: state.type for name, state in self.training.halves.states.items()})
 
     def part(self, which: ProgramName, outputs: tuple[str, ...]) -> Part:
         """What a program computes: as it is known of one that is kept, or anew."""
@@ -125,11 +133,15 @@ class Programs:
         """The program bound to an arena of its own, to the weights, and to arrays for its feeds."""
         if prepared.bound is None:
             part, program = prepared.part, prepared.program
+            leaves = dict(self.weights)
+            if program.name in HALVES:
+                states = self.training.halves.states
+                leaves |= {states[name].name: array for name, array in self.gradients.items()}
             with growing():
                 types = {name: program.leaves[name].type for name in program.inputs}
                 feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
                 constants = {n.name: n.op.value for n in part.stages[-1].nodes if isinstance(n.op, Constant)}
-                runnable = self.settings.backend.load(program, {**self.weights, **constants, **feeds})
+                runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
                 prepared.bound = Bound(part, program, runnable, feeds)
         return prepared.bound
 
@@ -138,6 +150,7 @@ class Programs:
         latest = self.latest
         if latest is None or latest.asked != (which, outputs) or not latest.takes(feeds):
             latest = self.latest = self._turn_to(which, outputs, feeds)
+            self.sizes = latest.program.binding or self.sizes
         return latest
 
     def _turn_to(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:

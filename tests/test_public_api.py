@@ -35,7 +35,8 @@ ERRORS = """
 
 REST = """
     Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay CrossValidation EarlyStopping Epoch
-    Executable ExponentialDecay Fold GD Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD StepDecay
+    Executable ExponentialDecay Fold GD Gradients Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD
+    StepDecay
     TensorType Training Warmup collapse compile confusion_matrix cross_validate evaluate fit for_inference grad
     get_threads gradcheck hessian hvp jacobian jvp load load_checkpoint load_parameters per_example_grad predict
     rewrites save_checkpoint save_parameters set_threads transfer

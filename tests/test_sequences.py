@@ -121,7 +121,7 @@ def assign(at: Situation) -> Does:
 def look(at: Situation) -> Does:
     size = int(at.random.integers(1, 6))
     sizes = {"batch": size}
-    which = at.choose(["forward", "gradient", "step"])
+    which = at.choose(["forward", "gradient", "step", "gradients", "update"])
     return lambda exe: {
         "plan": str(exe.plan(which, **sizes)),
         "cost": str(exe.cost(**sizes)),
@@ -165,12 +165,24 @@ def transfer(at: Situation) -> Does:
     return does
 
 
+def halves(at: Situation) -> Does:
+    """Step in two halves, by gradients of one batch or two."""
+    batches, is_view = [at.feeds() for _ in range(at.random.integers(1, 3))], at.choose([True, False])
+
+    def does(exe: Executable) -> Mapping[str, Any]:
+        gradients = [dict(exe.gradients(feeds).copy()) for feeds in batches]
+        exe.update(exe.gradients(batches[0], copy=False) if is_view else gradients[-1])
+        return gradients[0]
+
+    return does
+
+
 def stumble(at: Situation) -> Does:
     """Be refused: before anything runs, or halfway."""
     feeds = at.feeds()
     name = at.choose(list(feeds))
     feeds[name] = at.choose([feeds[name][:0], np.full_like(feeds[name], 99), feeds[name].astype(complex)])
-    run = at.choose([Executable.forward, Executable.step])
+    run = at.choose([Executable.forward, Executable.step, Executable.gradients])
 
     def does(exe: Executable) -> Mapping[str, Any]:
         try:
@@ -182,7 +194,7 @@ def stumble(at: Situation) -> Does:
     return does
 
 
-ACTIONS = [forward, gradient, step, assign, look, infer, return_to, transfer, stumble]
+ACTIONS = [forward, gradient, step, assign, look, infer, return_to, transfer, halves, stumble]
 
 
 @pytest.mark.parametrize("backend", installed_backends())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
@@ -16,22 +17,35 @@ from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.training import Optimizer
 from graphengine.ir.types import TensorType
+from graphengine.ops.activation import identity
 from graphengine.transform.adjoint import Derivative, check_loss, differentiate, unreached
 from graphengine.transform.extract import extract
+from graphengine.transform.halves import Halves, read_gradients, split
 from graphengine.transform.phases import settle_phases
 from graphengine.transform.rewrite.changes import Change, changes
 from graphengine.transform.rewrite.stable import make_stable
 
-__all__ = ["ProgramName", "TrainingGraph", "UnreachedParameterWarning", "dim_names", "training_graph", "trains_itself"]
+__all__ = [
+    "HALVES",
+    "ProgramName",
+    "TrainingGraph",
+    "UnreachedParameterWarning",
+    "dim_names",
+    "training_graph",
+    "trains_itself",
+]
 
-ProgramName = Literal["forward", "gradient", "step"]
+ProgramName = Literal["forward", "gradient", "step", "gradients", "update"]
+
+HALVES = ("gradients", "update")
+"""The programs that do together what "step" does."""
 
 
 class UnreachedParameterWarning(UserWarning):
     """A graph is compiled for training, and no gradient reaches one of its parameters."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainingGraph:
     """A graph that is run, and which of its nodes play which part. It does not change."""
 
@@ -46,6 +60,15 @@ class TrainingGraph:
     """The parameters that no gradient reaches, with the reason."""
     stabilized: tuple[Change, ...] = ()
     """What stabilization changed in the declared graph, before it was differentiated."""
+    given: Mapping[str, Node] | None = None
+    """The gradients that the optimizer was given, each a node of its own; None where updates stood in the graph."""
+
+    @cached_property
+    def halves(self) -> Halves:
+        """A step as two graphs; raises ExecutionError if its updates read more than gradients."""
+        assert self.loss is not None  # it trains
+        given = read_gradients(self.graph, self.gradients) if self.given is None else self.given
+        return split(self.graph, self.loss, given)
 
     @property
     def fullest(self) -> ProgramName:
@@ -56,11 +79,16 @@ class TrainingGraph:
 
     def part(self, which: ProgramName, outputs: Sequence[str]) -> Graph:
         """The graph of one program, with its results as outputs under the names of their nodes."""
+        if which in HALVES:
+            return self.halves.gradients if which == "gradients" else self.halves.update
         return extract(self.graph, self._results(which, outputs), self._updates(which))
 
     def needs(self, which: ProgramName, outputs: Sequence[str]) -> dict[str, TensorType]:
         """The inputs that a program reads, and those that only tell it the size of a named dim."""
-        nodes = needed_nodes([*self._results(which, outputs), *self._updates(which).values()])
+        if which in HALVES:
+            nodes = self.part(which, outputs).nodes
+        else:
+            nodes = needed_nodes([*self._results(which, outputs), *self._updates(which).values()])
         inputs = {node.name: node.type for node in nodes if type(node.op) is Input}
         unknown = {name for node in nodes for name in node.dim_names()} if dim_names(self.graph) else set()
         unknown -= {name for type_ in inputs.values() for name in type_.names()}
@@ -113,8 +141,9 @@ def training_graph(
     _warn(graph, missing)
     with graph.emitting(Phase.BACKWARD, loss):
         gradients = {node.name: derivative.of(node) for node in asked}
+    given = _nodes_of_their_own({node: derivative.adjoints[node] for node in trained if node in derivative.adjoints})
     if optimizer:
-        optimizer.emit(graph, {node: derivative.adjoints[node] for node in trained if node in derivative.adjoints})
+        optimizer.emit(graph, given)
     return TrainingGraph(
         graph=graph,
         loss=loss,
@@ -123,6 +152,7 @@ def training_graph(
         derivative=derivative,
         unreached=MappingProxyType(missing),
         stabilized=stabilized,
+        given={leaf.name: node for leaf, node in given.items()} if optimizer else None,
     )
 
 
@@ -153,6 +183,19 @@ def _differentiate(loss: Node, wrt: Sequence[Node]) -> Derivative:
     derivative = differentiate(loss, wrt, Phase.BACKWARD)
     loss.graph.discard(start, keep=list(derivative.adjoints.values()))
     return derivative
+
+
+def _nodes_of_their_own(gradients: Mapping[Node, Node]) -> dict[Node, Node]:
+    """The gradients, with an identity between where one is a leaf, or is that of another parameter too."""
+    found: dict[Node, Node] = {}
+    taken: set[Node] = set()
+    for leaf, node in gradients.items():
+        if node.is_leaf or node in taken:
+            with leaf.graph.emitting(Phase.BACKWARD, leaf):
+                node = identity(node)
+        taken.add(node)
+        found[leaf] = node
+    return found
 
 
 def _check_updates(graph: Graph, trained: Sequence[Node]) -> None:

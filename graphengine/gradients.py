@@ -1,0 +1,80 @@
+"""The gradients of one batch: arrays that stand in one block of memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from graphengine.errors import NamingError
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.op import Array
+from graphengine.ir.types import TensorType
+from graphengine.weights import assignable
+
+__all__ = ["Gradients"]
+
+
+class Gradients(Mapping[str, Array]):
+    """Gradients by the names of their parameters. The arrays are views of `block`, and may be written to.
+
+    `block` is one flat array in which they stand one behind the other: of their dtype, or of bytes if they have several
+    dtypes. `loss` is the loss that they are the gradients of. They can be pickled, for another process.
+    """
+
+    def __init__(self, types: Mapping[str, TensorType], block: Array | None = None, loss: float = math.nan) -> None:
+        """Views of `block`, or of a new block that is filled with zeros."""
+        self.loss = loss
+        self.types = dict(types)
+        """The type of each."""
+        dtypes = {np.dtype(type_.dtype) for type_ in types.values()}
+        if block is None:
+            size = sum(type_.nbytes for type_ in types.values())
+            block = np.zeros(size, np.uint8).view(dtypes.pop() if len(dtypes) == 1 else np.uint8)
+        self.block = block
+        aligned = sorted(types.items(), key=lambda item: -np.dtype(item[1].dtype).itemsize)
+        ends = accumulate(type_.nbytes for _, type_ in aligned)
+        memory = block.view(np.uint8)
+        views = {
+            name: memory[end - type_.nbytes : end].view(type_.dtype).reshape(type_.static_shape)
+            for (name, type_), end in zip(aligned, ends, strict=True)
+        }
+        self._views = {name: views[name] for name in types}
+
+    def copy(self) -> Gradients:
+        """The same values in a block of their own."""
+        return Gradients(self.types, self.block.copy(), self.loss)
+
+    def assign(self, values: Mapping[str, Any]) -> None:
+        """Write these values into the block; raises before anything is written where one does not fit."""
+        if values is self:
+            return
+        for name in values:
+            if name not in self.types:
+                raise NamingError(f"no gradient {name!r}{did_you_mean(name, self.types)}")
+        arrays = {}
+        for name, type_ in self.types.items():
+            if name not in values:
+                raise NamingError(f"the gradient of {name!r} is not given; it is {type_}")
+            arrays[name] = assignable(values[name], type_, f"the gradient of {name!r}")
+        for name, array in arrays.items():
+            self._views[name][...] = array
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}: {type_}" for name, type_ in self.types.items())
+        return f"Gradients({{{shown}}}, loss={self.loss!r})"
+
+    def __reduce__(self) -> tuple[type[Gradients], tuple[Mapping[str, TensorType], Array, float]]:
+        return Gradients, (self.types, self.block, self.loss)
