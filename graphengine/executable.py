@@ -30,11 +30,11 @@ __all__ = ["Executable"]
 
 
 class Executable:
-    """A compiled graph with its parameters and state. It runs up to three programs over them.
+    """A compiled graph with its parameters and state, and the programs that run over them.
 
-    `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run. A
-    program is planned on its first run, for the outputs and the sizes of named dims; the last 16 are kept. An
-    executable may be used by one thread at a time.
+    `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run;
+    `gradients` and `update` the same in two. A program is planned on its first run, for the outputs and the sizes of
+    named dims; the last 16 are kept. An executable may be used by one thread at a time.
     """
 
     def __init__(self, training: TrainingGraph, settings: Settings, weights: Weights) -> None:
