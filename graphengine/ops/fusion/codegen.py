@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,7 +29,8 @@ class Form:
     """All that the text depends on besides the region: loops, dtypes and steps of the array parameters, and sizes.
 
     `loads` and `stores` give the array parameter of every operand and of every result, and `kept` says along which
-    loops a result moves. `cell` is where totals of lines stand, if there are any.
+    loops a result moves. `cell` is where totals of lines stand, if there are any. With `fours`, four
+    lines are read before a result is written.
     """
 
     loops: tuple[Loop, ...]
@@ -40,6 +41,7 @@ class Form:
     stores: tuple[int, ...]
     kept: tuple[tuple[bool, ...], ...]
     cell: str | None
+    fours: bool
 
     @property
     def floats(self) -> DType:
@@ -78,7 +80,7 @@ class _Writer:
     def __init__(self, region: Region, form: Form) -> None:
         self._region = region
         self._form = form
-        self._lines = Lines(form.loops)
+        self._lines = Lines(form.loops, form.fours)
         self._known: dict[Node, tuple[str, int]] = {}
         self._loads = dict(zip(region.graph.inputs, form.loads, strict=True))
         self._loaded: set[int] = set()
@@ -235,7 +237,7 @@ class Accumulation:
             return
         first, steps = self.kept.index(False), self.steps[:depth]
         lines.ahead(first, *lines.sweep(steps, first, self.array, f"{{}} = {self.start}"))
-        lines.behind(depth, f"{element} = {self._folded(element, value)}")
+        lines.fold(depth, element, value, self.start, self._folded)
         if self.cell and self._is_sum:
             self._add_lines(lines, first)
         elif self.kind == "mean":
@@ -299,22 +301,29 @@ Steps = tuple[str, ...]
 class Loop:
     """One loop: its variable, what that runs over, and what it would run over were it not cut into pieces.
 
-    The latter is None for a loop over pieces.
+    The latter is None for a loop over pieces. `ends` are its first index and the one behind its last.
     """
 
     variable: str
     span: str
     whole: str | None
+    ends: tuple[str, str] = ("", "")
 
 
 class Lines:
-    """The text of a nest of loops. A statement belongs to a depth: it stands inside so many of the loops."""
+    """The text of a nest of loops. A statement belongs to a depth: it stands inside so many of the loops.
 
-    def __init__(self, loops: Sequence[Loop]) -> None:
+    With `fours`, the last loop but one takes four turns at once inside the last one, which is then the outer of both:
+    what is added up over the turns stays in a register.
+    """
+
+    def __init__(self, loops: Sequence[Loop], fours: bool = False) -> None:
         self.loops = loops
+        self._fours = fours
         self.depth = len(loops)
         self._ahead: list[list[str]] = [[] for _ in range(self.depth + 1)]
         self._behind: list[list[str]] = [[] for _ in range(self.depth + 1)]
+        self._folds: list[tuple[str, str, str, Callable[[str, str], str]]] = []
         self._offsets: dict[Steps, str] = {}
 
     def ahead(self, depth: int, *statements: str) -> None:
@@ -324,6 +333,13 @@ class Lines:
     def behind(self, depth: int, *statements: str) -> None:
         """Add statements behind the loop at this depth."""
         self._behind[depth].extend(statements)
+
+    def fold(self, depth: int, element: str, value: str, start: str, folded: Callable[[str, str], str]) -> None:
+        """Add the statement that folds a value into an element, which has begun as `start`."""
+        if self._fours and depth == self.depth:
+            self._folds.append((element, value, start, folded))
+        else:
+            self.behind(depth, f"{element} = {folded(element, value)}")
 
     def element(self, array: str, steps: Steps) -> str:
         """An element of the array where it is known: within as many loops as `reach` says."""
@@ -342,12 +358,33 @@ class Lines:
         return [*nested, *("    " * len(heads) + form.replace("{}", element) for form in forms)]
 
     def __iter__(self) -> Iterator[str]:
-        for depth, loop in enumerate(self.loops):
+        outer = self.depth - 2 if self._fours else self.depth
+        for depth, loop in enumerate(self.loops[:outer]):
             yield from _indented(depth, self._ahead[depth])
             yield from _indented(depth, [f"for {loop.variable} in {loop.span}:"])
-        yield from _indented(self.depth, self._ahead[self.depth])
-        for depth in reversed(range(self.depth + 1)):
+        yield from _indented(outer, self._ahead[outer])
+        if self._fours:
+            yield from _indented(outer, self._in_fours())
+        for depth in reversed(range(outer + 1)):
             yield from _indented(depth, self._behind[depth])
+
+    def _in_fours(self) -> Iterator[str]:
+        """The last two loops: four turns of the outer one at once, and then what is left of it."""
+        outer, inner = self.loops[-2:]
+        assert not [*self._behind[-1], *self._behind[-2]]  # all results are folds
+        head = f"for {inner.variable} in {inner.span}:"
+        ahead, body = self._ahead[-2], self._ahead[-1]
+        parts = [f"part_{number}" for number in range(len(self._folds))]
+        folds = list(zip(parts, self._folds, strict=True))
+        turn = [re.sub(rf"\b{outer.variable}\b", "(four + turn)", text) for text in (*ahead, *body)]
+        turn += [f"{part} = {folded(part, value)}" for part, (_, value, _, folded) in folds]
+        yield from (f"first = {outer.ends[0]}", f"last = {outer.ends[1]}", "for four in range(first, last - 3, 4):")
+        yield from (f"    {head}", *[f"        {part} = {start}" for part, (_, _, start, _) in folds])
+        yield from ("        for turn in range(4):", *(f"            {text}" for text in turn))
+        yield from [f"        {element} = {folded(element, part)}" for part, (element, _, _, folded) in folds]
+        yield f"for {outer.variable} in range(first + (last - first) // 4 * 4, last):"
+        yield from (*(f"    {text}" for text in ahead), f"    {head}", *(f"        {text}" for text in body))
+        yield from [f"        {element} = {folded(element, value)}" for element, value, _, folded in self._folds]
 
     def _offset(self, steps: Steps) -> str:
         """Where an array of these steps stands; the share of the outer loops is computed there, once for all arrays."""

@@ -250,6 +250,7 @@ def _call(space: _Space, loops: Nest, places: Sequence[int], pieces: int) -> Pla
         stores=tuple([chosen.index(place) for place in places[:count]]),
         kept=tuple([walk.kept(loops.strides[place]) for place in range(count)]),
         cell=walk.cell,
+        fours=walk.adds_lines and _is_simple(space.region),
     )
     region = sums(space.region, cut)
     text = kernel(region, form)
@@ -257,10 +258,18 @@ def _call(space: _Space, loops: Nest, places: Sequence[int], pieces: int) -> Pla
     return None if text is None else Planned(text, tuple(chosen), (*sizes.values(), *given.values()))
 
 
+def _is_simple(region: Region) -> bool:
+    """Whether all results are reductions of values that take next to no time to compute."""
+    steps = [node for node in region.pointwise if node.parents]
+    return len(steps) <= SIMPLE and all(result.reduction is not None for result in region.results)
+
+
 def _walk(space: _Space, loops: Nest, pieces: int, rows: tuple[int, ...], chosen: Sequence[int] = ()) -> Walk:
     """The walk over `loops` with the arrays at the places `chosen`."""
     own = Nest(loops.sizes, tuple([loops.strides[place] for place in chosen]))
-    return Walk(own, tuple([loops.strides[place] for place in space.reductions]), pieces, rows)
+    reduced = [space.region.results[place] for place in space.reductions]
+    rounds = any(result.reduction in ("sum", "mean") and result.value.type.is_float for result in reduced)
+    return Walk(own, tuple([loops.strides[place] for place in space.reductions]), rounds, pieces, rows)
 
 
 def _total(space: _Space, group: Sequence[int], rows: Sequence[int], pieces: int) -> Planned | None:
@@ -277,6 +286,9 @@ def _total(space: _Space, group: Sequence[int], rows: Sequence[int], pieces: int
     arrays = (*group, *rows)
     return call and replace(call, arrays=tuple([arrays[place] for place in call.arrays]))
 
+
+SIMPLE = 3
+"""Lines of values that so many ops compute are read by fours: otherwise a kernel takes long to compile."""
 
 BLOCK = 128
 """How many elements, or lines, are added up in the dtype before they are added to a total."""
@@ -295,11 +307,13 @@ FEW = 16
 class Walk:
     """A nest of loops over a space. `reduced` are the strides of the results that are reductions.
 
-    With `pieces`, the outermost loop is cut into so many; `rows` says how far each array moves on from one to the next.
+    `rounds` says whether one of them is a sum of floats. With `pieces`, the outermost loop is cut into so many; `rows`
+    says how far each array moves on from one to the next.
     """
 
     nest: Nest
     reduced: tuple[Strides, ...]
+    rounds: bool
     pieces: int
     rows: tuple[int, ...]
 
@@ -323,17 +337,17 @@ class Walk:
 
     @property
     def blocks(self) -> int:
-        """The number of blocks of the loop that is cut into them (of a piece of it); 0 if it is short, or none is cut.
+        """The number of blocks of the loop that is cut into them; 0 if it is short, or none is cut.
 
         It is the innermost loop if one reduces that, and the one around it if lines are added up.
         """
         if not self.nest.sizes or (not self.adds_lines and all(strides[-1] for strides in self.reduced)):
             return 0
-        loop = self._cut
-        size = self.nest.sizes[loop]
-        if self.pieces and loop == 0:
-            size = -(-size // self.pieces)
-        return -(-size // BLOCK) if size > BLOCK else 0
+        if not self.rounds:
+            return 0
+        size = self.nest.sizes[self._cut]
+        pieces = self.pieces if self._cut == 0 else 0
+        return -(-size // BLOCK) if size > BLOCK * max(1, pieces) else 0
 
     @property
     def strips(self) -> int:
@@ -368,20 +382,27 @@ class Walk:
 
     def loops(self) -> list[Loop]:
         """The loops as text, those over pieces and over blocks among them."""
-        loops = [Loop("piece", "share(pieces, rank, ranks)", None)] if self.pieces else []
+        loops: list[Loop] = [Loop("piece", "share(pieces, rank, ranks)", None)] if self.pieces else []
         for number in range(len(self.nest.sizes)):
             whole = f"share(n{number}, rank, ranks)" if number == self.shared else f"range(n{number})"
-            part = ("piece", "pieces") if self.pieces and number == 0 else None
+            part = self.pieces > 0 and number == 0
             if self.strips and number == self._first:
                 innermost = self.shared == len(self.nest.sizes) - 1
                 loops.append(Loop("strip", "share(strips, rank, ranks)" if innermost else "range(strips)", None))
             if self.blocks and number == self._cut:
-                loops.append(Loop("block", "range(blocks)", None))
-                part = ("piece * blocks + block", "pieces * blocks") if part else ("block", "blocks")
+                loops.append(Loop("block", "share(blocks, piece, pieces)" if part else "range(blocks)", None))
             if self.strips and number == len(self.nest.sizes) - 1:
                 end = "width * strip + width"
                 whole = f"range(width * strip, {end} if {end} < n{number} else n{number})"
-            loops.append(Loop(f"i{number}", f"share(n{number}, {', '.join(part)})" if part else whole, whole))
+            span, ends = whole, ("0", f"n{number}")
+            if self.blocks and number == self._cut:
+                end = f"{BLOCK} * block + {BLOCK}"
+                ends = f"{BLOCK} * block", f"{end} if {end} < n{number} else n{number}"
+                span = f"range({', '.join(ends)})"
+            elif part:
+                span = f"share(n{number}, piece, pieces)"
+                ends = f"n{number} * piece // pieces", f"n{number} * (piece + 1) // pieces"
+            loops.append(Loop(f"i{number}", span, whole, ends))
         return loops
 
     @property
