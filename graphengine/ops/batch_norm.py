@@ -17,7 +17,6 @@ from graphengine.errors import AttributeValueError, DTypeError, GraphError, Shap
 from graphengine.ir import dims
 from graphengine.ir.composite import declaring
 from graphengine.ir.dims import Dim
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
@@ -25,7 +24,6 @@ from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check
 from graphengine.ops.broadcast import as_axes, dim_size, full, reduced, reshape, sum_to
 from graphengine.ops.compare import maximum
 from graphengine.ops.elementwise import moved, reciprocal, sqrt
-from graphengine.ops.kernels.moments import variances
 from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import summed
@@ -52,11 +50,6 @@ class Variance(NonEmptyReduction):
         count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
         totals = summed(x, axes, means, parts), self.reduce(np.add, centered, out, parts)
         return _variance, (x, count, centered, means, *totals, out)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,), (_, means, *_) = operands, scratch
-        axes = check_axes(self.axis, x.ndim)
-        return variances(out, x, axes, means, math.prod(x.shape[axis] for axis in axes))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))

@@ -13,11 +13,9 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.graph import Graph
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
-from graphengine.ops.kernels.reductions import sums
 from graphengine.ops.sums import parts_of_sum, summed
 
 __all__ = ["broadcast_to", "reshape", "sum"]
@@ -137,10 +135,6 @@ class Sum(Reduction):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self.reduce(np.add, operands[0], out, scratch)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        return sums(out, x, check_axes(self.axis, x.ndim))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (broadcast_to(self.spread(y_bar, x), x.shape),)

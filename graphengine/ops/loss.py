@@ -14,7 +14,6 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, common_dtype
@@ -23,9 +22,6 @@ from graphengine.ops.broadcast import dim_size, reshape
 from graphengine.ops.compare import clip, logical_not, mask, not_equal
 from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
-from graphengine.ops.kernels.reductions import sums
-from graphengine.ops.kernels.softmax import cross_entropies
-from graphengine.ops.kernels.terms import probabilities, term_sums
 from graphengine.ops.softmax_error import SoftmaxError, check_classification, row_starts
 
 __all__ = [
@@ -63,12 +59,12 @@ class Loss(Op):
         terms = self.terms(xp, prediction, target)
         kept = 1 if self.reduction == "none" else 0
         total = xp.sum(terms, axis=tuple(range(kept, terms.ndim)), dtype=terms.dtype)
-        return total / self._divisor(terms.shape)
+        return total / self.divisor(terms.shape)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         terms = scratch[0]
         rows = terms.reshape(out.size, terms.size // max(1, out.size))
-        return self._run, (out.reshape(-1), rows, self._divisor(terms.shape), (terms, *operands, *scratch[1:]))
+        return self._run, (out.reshape(-1), rows, self.divisor(terms.shape), (terms, *operands, *scratch[1:]))
 
     def _run(self, out: Array, rows: Array, divisor: float, arrays: tuple[Array, ...]) -> None:
         self.fill(*arrays)
@@ -76,7 +72,7 @@ class Loss(Op):
         if divisor != 1:
             np.divide(out, divisor, out)
 
-    def _divisor(self, shape: tuple[int, ...]) -> float:
+    def divisor(self, shape: tuple[int, ...]) -> float:
         """What the sum of terms is divided by, when `shape` is the target's."""
         examples = shape[0] if shape and self.reduction == "mean" else 1
         return examples / self.factor
@@ -115,14 +111,11 @@ class TermwiseLoss(Loss):
             )
         return self.reduced(target, TensorType(prediction.shape, dtype))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return term_sums(out, self.term("x0", "x1"), operands, scratch[0], self._divisor(operands[1].shape))
-
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         return (types[0],) * self.work
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
-        return (self.flops_of_term + 1) * types[0].size + (y.size if self._divisor(types[1].static_shape) != 1 else 0)
+        return (self.flops_of_term + 1) * types[0].size + (y.size if self.divisor(types[1].static_shape) != 1 else 0)
 
 
 class ErrorLoss(TermwiseLoss):
@@ -246,10 +239,6 @@ class BinaryCrossEntropy(TermwiseLoss):
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         return *super().scratch(y, *types), TensorType(types[0].shape, "bool")
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        check, calls = probabilities(operands[1]), super().loops(out, *operands, scratch=scratch)
-        return None if check is None or calls is None else [*check, *calls]
-
     def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
         size, tail, apart = work
         _check_probabilities(target)
@@ -354,19 +343,11 @@ class CrossEntropy(Loss):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return super().bind(out, *operands, scratch=(*scratch, row_starts(operands[0])))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (logits, labels), (terms, shifted, *_) = operands, scratch
-        if not out.size:
-            return []
-        calls = cross_entropies(terms, logits, labels, shifted)
-        total = sums(out.reshape(-1), terms.reshape(out.size, -1), (1,), self._divisor(terms.shape))
-        return None if calls is None or total is None else [*calls, *total]
-
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
 
     def flops(self, y: TensorType, logits: TensorType, labels: TensorType) -> int:
-        return 4 * logits.size + 3 * labels.size + (y.size if self._divisor(labels.static_shape) != 1 else 0)
+        return 4 * logits.size + 3 * labels.size + (y.size if self.divisor(labels.static_shape) != 1 else 0)
 
 
 def _check_probabilities(targets: Any) -> None:

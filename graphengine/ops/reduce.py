@@ -10,16 +10,12 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
 from graphengine.ops.compare import clip, mask, not_equal, where
 from graphengine.ops.elementwise import exp, stop_gradient
-from graphengine.ops.kernels.moments import logsumexps, places
-from graphengine.ops.kernels.reductions import extremes, sums
-from graphengine.ops.kernels.rows import marks
 
 __all__ = ["argmax", "argmin", "logsumexp", "max", "mean", "min"]
 
@@ -58,11 +54,6 @@ class Mean(NonEmptyReduction):
         count = math.prod(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
         return _mean, (out, self.reduce(np.add, x, out, scratch), count)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        axes = check_axes(self.axis, x.ndim)
-        return sums(out, x, axes, math.prod(x.shape[axis] for axis in axes))
-
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
         share = y_bar / dim_size(y.graph, count, y.dtype)
@@ -91,10 +82,6 @@ class Max(Extreme):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self.reduce(np.maximum, operands[0], out)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        return extremes(out, x, check_axes(self.axis, x.ndim), sign=1.0)
-
 
 class Min(Extreme):
     """y = the least x over `axis`; NaN if one is. The adjoint goes to the first of equals, row by row."""
@@ -103,10 +90,6 @@ class Min(Extreme):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self.reduce(np.minimum, operands[0], out)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,) = operands
-        return extremes(out, x, check_axes(self.axis, x.ndim), sign=-1.0)
 
 
 class LogSumExp(NonEmptyReduction):
@@ -131,10 +114,6 @@ class LogSumExp(NonEmptyReduction):
         (x,), (work, greatest, *parts) = operands, scratch
         total = self.reduce(np.add, work, out, parts)
         return _logsumexp, (x, check_axes(self.axis, x.ndim), work, greatest, total, out)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,), (_, greatest, *_) = operands, scratch
-        return logsumexps(out, x, check_axes(self.axis, x.ndim), greatest)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         # exp(x - y) is the softmax already, but for the rounding of y, which the division takes out.
@@ -167,10 +146,6 @@ class Place(NonEmptyReduction):
         (x,), (work,) = operands, scratch
         return _find(self.kind, x, check_axes(self.axis, x.ndim), work, out)
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,), (work,) = operands, scratch
-        return places(out, x, check_axes(self.axis, x.ndim), 1.0 if self.kind == "argmax" else -1.0, work)
-
 
 class ArgMax(Place):
     """y = the number of the first greatest x along `axis`, counted row by row where there are several; int64."""
@@ -202,7 +177,7 @@ class First(Op):
 
     def eval(self, xp: Any, x: Any) -> Any:
         axes = check_axes(self.axis, x.ndim)
-        order = _order(x.ndim, axes)
+        order = with_behind(x.ndim, axes)
         places = _places(xp, f"arg{self.of}", x, axes)
         hits = xp.equal(places[..., None], xp.arange(math.prod(x.shape[axis] for axis in axes)))
         moved = xp.reshape(hits, [x.shape[axis] for axis in order]).astype(x.dtype)
@@ -215,18 +190,16 @@ class First(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,), (work, places, offsets) = operands, scratch
         axes = check_axes(self.axis, x.ndim)
-        kept = _order(x.ndim, axes)[: x.ndim - len(axes)]
+        kept = with_behind(x.ndim, axes)[: x.ndim - len(axes)]
         find = _find(f"arg{self.of}", x, axes, work, places)
-        return _mark, (out, find, places, _offsets(x.shape, axes).reshape(-1), offsets, _offsets(x.shape, kept))
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (x,), (work, numbers, _) = operands, scratch
-        axes = check_axes(self.axis, x.ndim)
-        kept = _order(x.ndim, axes)[: x.ndim - len(axes)]
-        calls = places(numbers, x, axes, 1.0 if self.of == "max" else -1.0, work)
-        if calls is None:
-            return None
-        return [*calls, *marks(out, numbers, _offsets(x.shape, axes), _offsets(x.shape, kept))]
+        return _mark, (
+            out,
+            find,
+            places,
+            memory_offsets(x.shape, axes).reshape(-1),
+            offsets,
+            memory_offsets(x.shape, kept),
+        )
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return x.size
@@ -289,18 +262,18 @@ def _check_not_empty(op: Op, x: TensorType, axis: Sequence[int] | None) -> None:
         raise ShapeError(f"{op.kind} of no elements: an axis of {x} that it reduces has size 0")
 
 
-def _order(ndim: int, axes: Sequence[int]) -> tuple[int, ...]:
+def with_behind(ndim: int, axes: Sequence[int]) -> tuple[int, ...]:
     """The axes of a value with `axes` behind all others."""
     return (*(place for place in range(ndim) if place not in axes), *axes)
 
 
 def _rows_type(x: TensorType, axis: Sequence[int] | None) -> TensorType:
-    return TensorType(tuple(x.shape[place] for place in _order(x.ndim, check_axes(axis, x.ndim))), x.dtype)
+    return TensorType(tuple(x.shape[place] for place in with_behind(x.ndim, check_axes(axis, x.ndim))), x.dtype)
 
 
 def _rows(xp: Any, x: Any, axes: Sequence[int]) -> Any:
     """x with `axes` as one axis behind all others."""
-    moved = xp.transpose(x, _order(x.ndim, axes))
+    moved = xp.transpose(x, with_behind(x.ndim, axes))
     ahead = x.ndim - len(axes)
     return xp.reshape(moved, (*moved.shape[:ahead], math.prod(moved.shape[ahead:])))
 
@@ -311,7 +284,7 @@ def _places(xp: Any, kind: str, x: Any, axes: Sequence[int]) -> Any:
 
 def _find(kind: str, x: Array, axes: Sequence[int], work: Array, out: Array) -> Call:
     """The call that writes the places of x's extremes along `axes` into `out`; `work` is of `_rows_type`."""
-    moved = x.transpose(_order(x.ndim, axes))
+    moved = x.transpose(with_behind(x.ndim, axes))
     ready = moved.flags.c_contiguous
     rows = _rows(np, moved if ready else work, range(x.ndim - len(axes), x.ndim))
     find, arguments = getattr(rows, kind), (-1, out.reshape(rows.shape[:-1]))
@@ -323,7 +296,7 @@ def _copy_and_find(work: Array, moved: Array, find: Callable[..., object], argum
     find(*arguments)
 
 
-def _offsets(shape: Sequence[int], axes: Sequence[int]) -> Array:
+def memory_offsets(shape: Sequence[int], axes: Sequence[int]) -> Array:
     """Where the elements along `axes` stand in the memory of an array of `shape`, the other axes at 0."""
     strides = np.array([math.prod(shape[axis + 1 :]) for axis in axes], np.int64)
     return np.tensordot(strides, np.indices([shape[axis] for axis in axes]), 1)

@@ -9,15 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import abs, mask, not_equal, where
 from graphengine.ops.elementwise import sign, sqrt, stop_gradient
-from graphengine.ops.kernels.moments import lengths
-from graphengine.ops.kernels.terms import term_sums
 from graphengine.ops.reduce import max
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import parts_of_sum, summed
@@ -61,9 +58,6 @@ class TermwiseRegularizer(Regularizer):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self._run, (out, scratch[0].reshape(-1), *operands, *scratch)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return term_sums(out, self.term("x0"), operands, scratch[0])
 
     def _run(self, out: Array, flat_terms: Array, *arrays: Array) -> None:
         self.fill(*arrays)
@@ -157,12 +151,6 @@ class GroupLasso(Regularizer):
         (w,), (squares, norms, top, *parts) = operands, scratch
         axes = check_axes(self.axis, w.ndim)
         return self._run, (out, w, squares, norms, top, summed(squares, axes, norms, parts))
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        (w,), (work, norms, *_) = operands, scratch
-        calls = lengths(norms, w, check_axes(self.axis, w.ndim), work)
-        total = term_sums(out, "x0", (norms,), work)
-        return None if calls is None or total is None else [*calls, *total]
 
     def _run(self, out: Array, w: Array, squares: Array, norms: Array, top: Array, total: Call) -> None:
         np.abs(w, squares)

@@ -211,7 +211,18 @@ def fused_square_mean(p0, p1, n0, n1, strips, blocks, width, s0, count0, rank, r
             total_1[i1 - width * strip] = 0.0
             rest_1[i1 - width * strip] = 0.0
         for block in range(blocks):
-            for i0 in share(n0, block, blocks):
+            first = 128 * block
+            last = 128 * block + 128 if 128 * block + 128 < n0 else n0
+            for four in range(first, last - 3, 4):
+                for i1 in range(width * strip, width * strip + width if width * strip + width < n1 else n1):
+                    part_0 = 0.0
+                    for turn in range(4):
+                        at0 = s0 * (four + turn)
+                        x1 = p1[at0 + i1]
+                        square_1 = x1 * x1
+                        part_0 = plus(part_0, square_1)
+                    p0[i1] = plus(p0[i1], part_0)
+            for i0 in range(first + (last - first) // 4 * 4, last):
                 at0 = s0 * i0
                 for i1 in range(width * strip, width * strip + width if width * strip + width < n1 else n1):
                     x1 = p1[at0 + i1]
@@ -235,9 +246,9 @@ def fused_square_sum(p0, p1, n0, pieces, blocks, rank, ranks):
     for piece in share(pieces, rank, ranks):
         total_1 = float64(0.0)
         rest_1 = float64(0.0)
-        for block in range(blocks):
+        for block in share(blocks, piece, pieces):
             sum_1 = 0.0
-            for i0 in share(n0, piece * blocks + block, pieces * blocks):
+            for i0 in range(128 * block, 128 * block + 128 if 128 * block + 128 < n0 else n0):
                 x1 = p1[i0]
                 square_1 = x1 * x1
                 sum_1 = plus(sum_1, square_1)

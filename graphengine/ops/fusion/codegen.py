@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -57,7 +57,7 @@ def numbers(region: Region, counts: Sequence[int]) -> dict[str, float | int]:
         if result.reduction in ("max", "min"):
             given[f"start{place}"] = start_of(result.reduction, result.value.dtype)
         elif result.reduction == "mean":
-            given[f"count{place}"] = float(count)
+            given[f"count{place}"] = float(count if result.divisor is None else result.divisor)
     return given
 
 
@@ -164,7 +164,8 @@ class _Writer:
         array, kept = self._form.stores[place], self._form.kept[place]
         steps = self._form.steps[array]
         if result.reduction is None or all(kept):
-            self._lines.behind(self._lines.depth, f"{self._lines.element(f'p{array}', steps)} = {name}")
+            value = name if result.reduction != "mean" else f"{name} / {self._typed(f'count{place}', dtype)}"
+            self._lines.behind(self._lines.depth, f"{self._lines.element(f'p{array}', steps)} = {value}")
             return
         is_sum = result.reduction in ("sum", "mean")
         zero = "0.0" if dtype in FLOATS else "0"
@@ -414,5 +415,5 @@ def reach(steps: Steps) -> int:
     return max((depth for depth, step in enumerate(steps, 1) if step != "0"), default=0)
 
 
-def _indented(depth: int, statements: Sequence[str]) -> list[str]:
+def _indented(depth: int, statements: Iterable[str]) -> list[str]:
     return ["    " * (depth + 1) + statement for statement in statements]

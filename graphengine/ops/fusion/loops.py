@@ -29,7 +29,7 @@ from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtyp
 from graphengine.ops.fusion.codegen import Form, Loop, Steps, kernel, numbers
 from graphengine.ops.fusion.region import Region, Result, part, single, sums, totals
 
-__all__ = ["Nest", "Walk", "loops", "partials", "pointwise_loops"]
+__all__ = ["Nest", "Walk", "loops", "partials", "pieces_of", "pointwise_loops"]
 
 PIECE = 8192
 """The least number of elements in a piece of a space."""
@@ -78,11 +78,15 @@ def partials(region: Region) -> tuple[TensorType, ...]:
     shape = [dims.bind(dim, {}) for dim in broadcast_shapes(*(node.shape for node in region.graph.inputs))]
     reduced = {axis for place in places for axis in region.results[place].axes}
     kept = math.prod(size for axis, size in enumerate(shape) if axis not in reduced)
-    pieces = min(MOST_PIECES, math.prod(shape) // PIECE)
     types = [node.type for place, node in enumerate(region.outputs) if place in places]
-    if pieces < 2 or kept >= WIDE or sum(type.size for type in types) * pieces > math.prod(shape) // 4:
-        return ()
-    return tuple([TensorType((pieces, type.size), type.dtype) for type in types])
+    pieces = pieces_of(math.prod(shape), kept, sum(type.size for type in types))
+    return tuple([TensorType((pieces, type.size), type.dtype) for type in types if pieces])
+
+
+def pieces_of(size: int, kept: int, results: int) -> int:
+    """Into how many pieces a space of so many elements is cut, if so many places are kept and so many results made."""
+    pieces = min(MOST_PIECES, size // PIECE)
+    return 0 if pieces < 2 or kept >= WIDE or results * pieces > size // 4 else pieces
 
 
 def _overlap(outs: int, arrays: Sequence[Array], starts: Sequence[int], same: Sequence[int]) -> bool:
@@ -279,7 +283,8 @@ def _total(space: _Space, group: Sequence[int], rows: Sequence[int], pieces: int
     dtypes = tuple([np.dtype(space.dtypes[place]) for place in group])
     layouts: list[Layout] = [((size,), (dtype.itemsize,), dtype) for dtype in dtypes]
     layouts += [_in_order(((pieces, size), (), dtype)) for dtype in dtypes]
-    total = _space(totals(kinds, tuple([space.dtypes[place] for place in group])), layouts)
+    divisors = tuple([space.region.results[place].divisor for place in group])
+    total = _space(totals(kinds, tuple([space.dtypes[place] for place in group]), divisors), layouts)
     assert total is not None  # contiguous arrays have strides
     total = replace(total, counts=tuple([space.counts[place] for place in group]))
     call = _call(total, total.nest(), range(len(layouts)), 0)

@@ -16,7 +16,7 @@ from graphengine.ir.types import DType, TensorType, check_axes, check_dtype
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.numpy import Blocks
 
-__all__ = ["Region", "Result", "part", "single", "sums", "totals"]
+__all__ = ["Region", "Result", "operands_of", "part", "single", "sums", "totals"]
 
 _BOUND_KEPT = 16
 """For how many sizes of named dims a region is kept: as many as programs are."""
@@ -24,12 +24,16 @@ _BOUND_KEPT = 16
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is written: the value of a node at every place of the space, or what it is reduced to over `axes`."""
+    """What is written: the value of a node at every place of the space, or what it is reduced to over `axes`.
+
+    `divisor` is what a mean divides by; by default the number of values that it is of.
+    """
 
     value: Node
     reduction: str | None = None
     axes: tuple[int, ...] = ()
     keepdims: bool = False
+    divisor: float | None = None
 
 
 class Region:
@@ -143,20 +147,21 @@ def single(op: Op, dtype: object, dtypes: tuple[object, ...]) -> Region | None:
     """The region of `op` alone, for the dtypes of its value and of its operands; None if it has no scalar form."""
     if not dtypes or op.scalar(*(f"x{place}" for place in range(len(dtypes)))) is None:
         return None
-    graph, operands = _operands(tuple([check_dtype(operand) for operand in dtypes]))
+    graph, operands = operands_of(tuple([check_dtype(operand) for operand in dtypes]))
     type_ = TensorType((), check_dtype(dtype))
     node = graph.append(op, tuple(operands), type_, "y", Phase.FORWARD, operands[0].where, None)
     return Region(graph, [Result(node)])
 
 
 @lru_cache(maxsize=4096)
-def totals(kinds: tuple[str, ...], dtypes: tuple[DType, ...]) -> Region:
+def totals(kinds: tuple[str, ...], dtypes: tuple[DType, ...], divisors: tuple[float | None, ...]) -> Region:
     """The region that reduces each operand, of two axes, over the first."""
-    graph, operands = _operands(dtypes)
-    return Region(graph, [Result(node, kind, (0,)) for node, kind in zip(operands, kinds, strict=True)])
+    graph, operands = operands_of(dtypes)
+    given = zip(operands, kinds, divisors, strict=True)
+    return Region(graph, [Result(node, kind, (0,), divisor=divisor) for node, kind, divisor in given])
 
 
-def _operands(dtypes: Sequence[DType]) -> tuple[Graph, list[Node]]:
+def operands_of(dtypes: Sequence[DType]) -> tuple[Graph, list[Node]]:
     """A graph with an input of each dtype, whose shapes do not count."""
     graph = Graph("region")
     return graph, [graph.input(f"x{place}", (), dtype) for place, dtype in enumerate(dtypes)]

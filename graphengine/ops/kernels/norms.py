@@ -1,4 +1,4 @@
-"""Kernels that normalize rows, and their adjoint. Sums are added up as reductions.py has it.
+"""Kernels that normalize rows, and their adjoint. Sums are added as docs/numerics.md says.
 
 Squares may be too large or too small for the dtype where what is normalized is not. Then they are taken once more, of
 the same differences times a power of two.

@@ -1,7 +1,7 @@
 """Kernels of the softmax: of rows, and of lines side by side, which are reduced across.
 
 Rows are taken in blocks, so that exp runs along many short ones without a stop, and finds them in the cache. Sums are
-added up as reductions.py has it.
+added as docs/numerics.md says.
 """
 
 from __future__ import annotations

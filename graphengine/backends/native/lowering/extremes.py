@@ -1,0 +1,214 @@
+"""Kernels that meet the elements of a reduction in order: where an extreme stands, and norms whose squares overflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphengine.backends.native.lowering.reductions import Calls, joined, reduced
+from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.ir.kernel import kernel_of
+from graphengine.ir.node import Node
+from graphengine.ir.op import Array
+from graphengine.ir.types import check_axes
+from graphengine.ir.vocabulary import float64, real, share, sqrt
+from graphengine.ops.kernels.layout import Axis, nest, outspread
+from graphengine.ops.kernels.norms import safe_squares
+from graphengine.ops.kernels.rows import marks
+from graphengine.ops.reduce import First, Place, memory_offsets, with_behind
+
+__all__ = ["lengths"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A reduction as loops: over two axes that stay and three that go, of which some may run once."""
+
+    kept: list[Axis]
+    gone: list[Axis]
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What kernels are told: sizes, with the steps in x and out of what stays, and in x alone of what goes."""
+        return *(n for axis in self.kept for n in axis.numbers), *(n for axis in self.gone for n in axis.numbers[:2])
+
+    @property
+    def numbers_across(self) -> tuple[int, ...]:
+        """The same for kernels of whole lines, which are told no steps along a line."""
+        rows, line = self.kept
+        return *rows.numbers, line.size, *self.numbers[6:]
+
+    @property
+    def is_across(self) -> bool:
+        """Whether the inner loop of both arrays stays, so that whole lines make one line."""
+        return self.kept[-1].size > 1 and self.kept[-1].steps == (1, 1)
+
+
+def fold(x: Array, out: Array, axes: Sequence[int], in_order: bool = False) -> Fold | None:
+    """The loops of a reduction of x over `axes` into `out`; None if there are too many, or some go backwards.
+
+    With `in_order` what goes is met row by row, and else as it stands in memory, as far as may be.
+    """
+    if any(step < 0 for step in x.strides):
+        return None
+    whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
+    loops = nest(x, np.broadcast_to(whole, x.shape))
+    kept = outspread([axis for axis in loops if axis.steps[1] != 0], 2, arrays=2)
+    inwards = [axis for axis in loops if axis.steps[1] == 0]
+    if not in_order:
+        inwards.sort(key=lambda axis: -axis.steps[0])
+    gone = outspread(inwards, 3, arrays=2)
+    return None if kept is None or gone is None else Fold(kept, gone)
+
+
+def lengths(out: Array, x: Array, axes: Sequence[int]) -> Calls:
+    """The calls that write the root of the sum of x^2 over `axes` into `out`."""
+    loops = fold(x, out, axes) if out.size else None
+    if loops is None:
+        return None if out.size else []
+    roots = kernel_of(root_places), (x, out, *safe_squares(x), *loops.numbers)
+    return joined(reduced("sum", out, [x], axes, value=_square), [roots])
+
+
+def _square(x: Node) -> Node:
+    return x * x
+
+
+@register_lowering(Place)
+def _place(op: Place, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
+    return _places(op.kind.removeprefix("arg"), out, operands[0], check_axes(op.axis, operands[0].ndim), scratch[0])
+
+
+@register_lowering(First)
+def _first(op: First, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
+    (x,), (work, numbers, _) = operands, scratch
+    axes = check_axes(op.axis, x.ndim)
+    kept = with_behind(x.ndim, axes)[: x.ndim - len(axes)]
+    found = _places(op.of, numbers, x, axes, work)
+    return joined(found, marks(out, numbers, memory_offsets(x.shape, axes), memory_offsets(x.shape, kept)))
+
+
+def _places(kind: str, out: Array, x: Array, axes: Sequence[int], work: Array) -> Calls:
+    """The calls that write the number of the first maximum ("max") or minimum of x along `axes` into `out`.
+
+    `work` has an element for each extreme.
+    """
+    loops = fold(x, out, axes, in_order=True) if out.size and x.dtype.kind == "f" else None
+    if loops is None:
+        return None if out.size else []
+    found = work.reshape(-1)[: out.size].reshape(out.shape)
+    kernel, numbers = (number_lines, loops.numbers_across) if loops.is_across else (number_places, loops.numbers)
+    keepdims = out.ndim == x.ndim
+    return joined(reduced(kind, found, [x], axes, keepdims=keepdims), [(kernel_of(kernel), (x, found, out, *numbers))])
+
+
+def root_places(
+    x: Array,
+    out: Array,
+    least: float,
+    most: float,
+    power: float,
+    i: int,
+    x_i: int,
+    out_i: int,
+    j: int,
+    x_j: int,
+    out_j: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The root of a sum of squares; where these are too small or too large for the dtype, of those of x and `power`."""
+    for place in share(i * j, rank, ranks):
+        row = place // j
+        column = place - row * j
+        to = row * out_i + column * out_j
+        if out[to] > least and out[to] <= most:
+            out[to] = sqrt(out[to])
+        else:
+            k = power if out[to] <= least else 1.0 / power
+            total = float64(0.0)
+            for outer in range(a):
+                for inner in range(b):
+                    first = row * x_i + column * x_j + outer * x_a + inner * x_b
+                    for p in range(c):
+                        total += float64(x[first + p * x_c] * k * (x[first + p * x_c] * k))
+            out[to] = sqrt(real(total)) / k
+
+
+def number_places(
+    x: Array,
+    extremes: Array,
+    out: Array,
+    i: int,
+    x_i: int,
+    out_i: int,
+    j: int,
+    x_j: int,
+    out_j: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The first element that is equal to the extreme, or NaN as it is."""
+    for place in share(i * j, rank, ranks):
+        row = place // j
+        column = place - row * j
+        to = row * out_i + column * out_j
+        extreme = extremes[to]
+        found = a * b * c
+        for outer in range(a):
+            for inner in range(b):
+                first = row * x_i + column * x_j + outer * x_a + inner * x_b
+                ahead = (outer * b + inner) * c
+                for p in range(c):
+                    value = x[first + p * x_c]
+                    number = ahead + p if value == extreme or value != value else a * b * c
+                    found = number if number < found else found
+        out[to] = found
+
+
+def number_lines(
+    x: Array,
+    extremes: Array,
+    out: Array,
+    i: int,
+    x_i: int,
+    out_i: int,
+    n: int,
+    a: int,
+    x_a: int,
+    b: int,
+    x_b: int,
+    c: int,
+    x_c: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The same of lines, element by element: from the last line to the first."""
+    stretches = (n + 63) // 64
+    for place in share(i * stretches, rank, ranks):
+        row = place // stretches
+        begin = (place - row * stretches) * 64
+        count = 64 if n - begin > 64 else n - begin
+        to = row * out_i + begin
+        for outer in range(a):
+            for inner in range(b):
+                for line in range(c):
+                    number = a * b * c - 1 - ((outer * b + inner) * c + line)
+                    first = row * x_i + begin + (a - 1 - outer) * x_a + (b - 1 - inner) * x_b + (c - 1 - line) * x_c
+                    for p in range(count):
+                        value = x[first + p]
+                        out[to + p] = number if value == extremes[to + p] or value != value else out[to + p]
