@@ -9,9 +9,8 @@ from __future__ import annotations
 import ast
 import ctypes
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -48,7 +47,7 @@ def build_all(
         keep(symbol, code)
         return code
 
-    with _switching_often(), ThreadPoolExecutor(max_workers=1, thread_name_prefix="graphengine-llvm") as llvm_thread:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="graphengine-llvm") as llvm_thread:
         try:
             codes = {
                 symbol: llvm_thread.submit(finish, symbol, assembly(symbol, *request))
@@ -57,21 +56,6 @@ def build_all(
             return {symbol: code.result() for symbol, code in codes.items()}
         finally:
             llvm_thread.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _switching_often() -> Iterator[None]:
-    """Inside, a thread that has done waiting for LLVM waits less for Python, as it has but to begin the next wait."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, _SWITCH))
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-_SWITCH = 0.0005
-"""Seconds."""
 
 
 def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:

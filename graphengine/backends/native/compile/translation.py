@@ -7,6 +7,7 @@ here waits for LLVM, so that it can go on while another thread makes machine cod
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import compiler
 from numba.core.codegen import CPUCodeLibrary
-from numba.core.compiler_machinery import LoweringPass, PassManager, register_pass
+from numba.core.compiler_machinery import AnalysisPass, LoweringPass, PassManager, register_pass
 from numba.core.cpu import CPUContext
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.lowering import Lower
@@ -132,6 +133,24 @@ class _Lowering(LoweringPass):  # type: ignore[misc]  # numba has no types
         return True
 
 
+@register_pass(mutates_CFG=False, analysis_only=True)
+class _Pause(AnalysisPass):  # type: ignore[misc]  # numba has no types
+    """A moment without Python's lock, in which LLVM's thread can go on to its next long call.
+
+    It would wait 5 ms for the lock otherwise, `sys.getswitchinterval()`, after each of some 20 short calls of llvmlite.
+    """
+
+    _name = "pause"
+
+    def __init__(self) -> None:  # which numba has every pass declare
+        super().__init__()
+
+    def run_pass(self, state: Any) -> bool:
+        """Sleep for the shortest time there is; nothing of the function changes."""
+        time.sleep(1e-6)
+        return False
+
+
 class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no types
     """Those of numba's passes that a kernel needs, which has no closures, no arrays of numba's and no exceptions.
 
@@ -151,6 +170,7 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no ty
             IRLegalization,
             _Lowering,
         ):
+            passes.add_pass(_Pause, _Pause.__name__)
             passes.add_pass(made, made.__name__)
         passes.finalize()
         return [passes]
