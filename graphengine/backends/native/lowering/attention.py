@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.kernel import LoopCall, Product, kernel_of
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import exp, log, maximum, plus, share
@@ -21,7 +21,7 @@ from graphengine.ops.scores import Scores
 
 
 @register_lowering(Attention)
-def lower_attention(op: Attention, out: Any, *operands: Array, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_attention(op: Attention, out: Any, *operands: Array, scratch: Sequence[Array]) -> Calls:
     """The blocks of queries, one after the other."""
     (y, log_sum), (q, k, v, *mask) = out, operands
     if q.ndim > 4:
@@ -33,7 +33,7 @@ def lower_attention(op: Attention, out: Any, *operands: Array, scratch: Sequence
 
 
 @register_lowering(AttentionAdjoint)
-def lower_adjoint(op: AttentionAdjoint, out: Any, *operands: Array, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_adjoint(op: AttentionAdjoint, out: Any, *operands: Array, scratch: Sequence[Array]) -> Calls:
     """The blocks of queries, one after the other; what the first gives to k_bar and v_bar, the others add to."""
     *arrays, log_sum, delta = operands[:6]
     _, q, k, _ = arrays

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphengine.backends.native.lowering.images import Packed, least_lanes, packed, strides, swept
 from graphengine.backends.native.lowering.products import products, total_products
-from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.lowering.tiles import PLACES, SLOTS, Tile, tile_of, tile_sums
 from graphengine.backends.native.lowering.weight_gradient import Dots, weight_gradient
 from graphengine.ir import dims
@@ -37,9 +37,7 @@ def _scratch_conv2d(op: Conv2D, y: TensorType, x: TensorType, weight: TensorType
 
 
 @register_lowering(Conv2D, scratch=_scratch_conv2d)
-def lower_conv2d(
-    op: Conv2D, out: Array, x: Array, weight: Array, *, scratch: Sequence[Array]
-) -> Sequence[LoopCall] | None:
+def lower_conv2d(op: Conv2D, out: Array, x: Array, weight: Array, *, scratch: Sequence[Array]) -> Calls:
     """Sums of weighted lines; where the window is one element, products of matrices."""
     if op.is_pointwise(weight.shape[2:]):
         images, values = pixels(op.groups, x, out)
@@ -56,9 +54,7 @@ def _scratch_transpose(op: Conv2DTranspose, y: TensorType, x: TensorType, weight
 
 
 @register_lowering(Conv2DTranspose, scratch=_scratch_transpose)
-def lower_transpose(
-    op: Conv2DTranspose, out: Array, x: Array, weight: Array, *, scratch: Sequence[Array]
-) -> Sequence[LoopCall] | None:
+def lower_transpose(op: Conv2DTranspose, out: Array, x: Array, weight: Array, *, scratch: Sequence[Array]) -> Calls:
     """Like `conv2d`: each element of the result is a sum over the places whose windows meet it."""
     if op.is_pointwise(weight.shape[2:]):
         values, images = pixels(op.groups, x, out)
@@ -77,9 +73,7 @@ def _scratch_weight_grad(
 
 
 @register_lowering(Conv2DWeightGrad, scratch=_scratch_weight_grad)
-def lower_weight_grad(
-    op: Conv2DWeightGrad, out: Array, x: Array, values: Array, *, scratch: Sequence[Array]
-) -> Sequence[LoopCall] | None:
+def lower_weight_grad(op: Conv2DWeightGrad, out: Array, x: Array, values: Array, *, scratch: Sequence[Array]) -> Calls:
     """Dot products of lines; where the window is one element, a sum of products of matrices."""
     if not (x.size and values.size):
         return fills(out, 0.0)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphengine.backends.native.lowering.registry import register_lowering
-from graphengine.ir.kernel import LoopCall
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.op import Array
 from graphengine.ir.vocabulary import multiply_high, share, uint64
 from graphengine.ops.kernels.in_place import call_over
@@ -20,9 +19,7 @@ from graphengine.ops.random import Dropout
 
 
 @register_lowering(Dropout)
-def lower_dropout(
-    op: Dropout, out: Array, x: Array, seed: Array, step: Array, *, scratch: Sequence[Array]
-) -> list[LoopCall] | None:
+def lower_dropout(op: Dropout, out: Array, x: Array, seed: Array, step: Array, *, scratch: Sequence[Array]) -> Calls:
     """One kernel; None where x is not contiguous."""
     if not x.flags.c_contiguous:
         return None

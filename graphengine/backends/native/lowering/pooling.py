@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from graphengine.backends.native.lowering.images import strides
-from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
 from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
@@ -74,36 +74,34 @@ _SHARE_OF_ALL = Share("avg_pool_adjoint_of_all", "v / real(size)")
 
 
 @register_lowering(MaxPool2D)
-def lower_max(op: Pool, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_max(op: Pool, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     return _reduced(_GREATEST, out, (x,), op.moves(x.shape))
 
 
 @register_lowering(MaxPool2DPlace)
-def lower_place(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_place(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> Calls:
     return _reduced(_PLACE, out, (x, other), op.moves(x.shape))
 
 
 @register_lowering(MaxPool2DGather)
-def lower_gather(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_gather(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> Calls:
     return _reduced(_AT_PLACE, out, (x, other), op.moves(x.shape))
 
 
 @register_lowering(MaxPool2DScatter)
-def lower_scatter(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_scatter(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> Calls:
     return _spread_out(_TO_PLACE, out, (x, other), op.moves(out.shape), scratch[1])
 
 
 @register_lowering(AvgPool2D)
-def lower_mean(op: AvgPool2D, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_mean(op: AvgPool2D, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     is_long = op.window[0] * op.window[1] > BLOCK
     means = (_LONG_MEAN, _LONG_MEAN_OF_ALL) if is_long else (_MEAN, _MEAN_OF_ALL)
     return _reduced(means[op.count_include_pad], out, (x,), op.moves(x.shape))
 
 
 @register_lowering(AvgPool2DAdjoint)
-def lower_mean_adjoint(
-    op: AvgPool2DAdjoint, out: Array, x: Array, *, scratch: Sequence[Array]
-) -> list[LoopCall] | None:
+def lower_mean_adjoint(op: AvgPool2DAdjoint, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     of = _SHARE_OF_ALL if op.count_include_pad else _SHARE
     return _spread_out(of, out, (x,), op.moves(out.shape), scratch[0])
 

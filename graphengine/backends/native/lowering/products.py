@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphengine.backends.native.lowering.registry import register_lowering
-from graphengine.ir.kernel import LoopCall, Product
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
+from graphengine.ir.kernel import Product
 from graphengine.ir.op import Array
 from graphengine.ops.add_product import AddProduct
 from graphengine.ops.kernels.copies import copies
@@ -20,7 +20,7 @@ __all__ = ["products", "total_products"]
 
 
 @register_lowering(MatMul)
-def lower_matmul(op: MatMul, out: Array, a: Array, b: Array, *, scratch: Sequence[Array]) -> list[Product] | None:
+def lower_matmul(op: MatMul, out: Array, a: Array, b: Array, *, scratch: Sequence[Array]) -> Calls:
     """One product, or a stack of them."""
     return products(out, a, b)
 
@@ -28,7 +28,7 @@ def lower_matmul(op: MatMul, out: Array, a: Array, b: Array, *, scratch: Sequenc
 @register_lowering(AddProduct)
 def lower_add_product(
     op: AddProduct, out: Array, c: Array, a: Array, b: Array, scale: Array, *, scratch: Sequence[Array]
-) -> list[LoopCall] | None:
+) -> Calls:
     """A product that is added to c, which is copied to `out` unless it stands there."""
     moved = [] if c.ctypes.data == out.ctypes.data else copies(out, c)
     calls = products(out, a, b)

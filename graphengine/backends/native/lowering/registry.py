@@ -18,13 +18,22 @@ from graphengine.ir.types import TensorType, check_dtype
 from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.schedule.arena import rounded
 
-__all__ = ["Lowering", "Scratch", "lower", "lowering_of", "numpy_scratch", "register_lowering", "scratch_types"]
+__all__ = [
+    "Calls",
+    "Lowering",
+    "Scratch",
+    "lower",
+    "lowering_of",
+    "numpy_scratch",
+    "register_lowering",
+    "scratch_types",
+]
 
-Lowering = Callable[..., Sequence[LoopCall] | None]
-"""`lowering(op, out, *operands, scratch=arrays)`: the kernels to run one after the other, with their arguments.
+Calls = Sequence[LoopCall] | None
+"""Kernels to run one after the other, with their arguments; None leaves the op to NumPy."""
 
-It may depend on shapes, strides and dtypes, but not on the values in the arrays. None leaves these arrays to NumPy.
-"""
+Lowering = Callable[..., Calls]
+"""`lowering(op, out, *operands, scratch=arrays)`. It may depend on shapes, strides and dtypes, but on no values."""
 
 Scratch = Callable[..., Sequence[TensorType]]
 """`scratch(op, y, *types)`: the types of the work arrays of a lowering, for a result and operands of these types."""
@@ -32,14 +41,14 @@ Scratch = Callable[..., Sequence[TensorType]]
 _LOWERINGS: dict[type[Op], tuple[Lowering, Scratch | None]] = {}
 
 
-def register_lowering(op: type[Op], scratch: Scratch | None = None) -> Callable[[Lowering], Lowering]:
-    """The decorator of a lowering of `op`, which takes the place of one that was registered before.
+def register_lowering(*ops: type[Op], scratch: Scratch | None = None) -> Callable[[Lowering], Lowering]:
+    """The decorator of a lowering of these classes, which takes the place of those that were registered before.
 
     A lowering is given the work arrays of the op's NumPy kernel, or those of `scratch` if it needs others.
     """
 
     def register(lowering: Lowering) -> Lowering:
-        _LOWERINGS[op] = lowering, scratch
+        _LOWERINGS.update(dict.fromkeys(ops, (lowering, scratch)))
         lowering_of.cache_clear()
         return lowering
 
@@ -52,7 +61,7 @@ def lowering_of(op: type[Op]) -> tuple[Lowering | None, Scratch | None]:
     return next((_LOWERINGS[base] for base in op.__mro__ if base in _LOWERINGS), (None, None))
 
 
-def lower(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
+def lower(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array] = ()) -> Calls:
     """The kernels that compute `op` into `out`; None if NumPy has to do it."""
     lowering, own = lowering_of(type(op))
     if lowering is None:
@@ -71,7 +80,7 @@ def scratch_types(op: Op, y: TensorType, *types: TensorType) -> Sequence[TensorT
     if own is None:
         return op.scratch(y, *types)
     nbytes = max(sum(rounded(type_.nbytes) for type_ in of) for of in (own(op, y, *types), op.scratch(y, *types)))
-    return (TensorType((nbytes,), "uint8"),) if nbytes else ()
+    return (TensorType((nbytes,), "uint8"),)
 
 
 def numpy_scratch(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> Sequence[Array]:

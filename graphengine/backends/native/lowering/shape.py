@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphengine.backends.native.lowering.registry import register_lowering
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.op import Array
@@ -20,17 +20,17 @@ from graphengine.ops.shape import Concat, Pad, Stack, block_of
 
 
 @register_lowering(Copy)
-def lower_copy(op: Copy, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_copy(op: Copy, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     return copies(out, x)
 
 
 @register_lowering(Reshape)
-def lower_reshape(op: Reshape, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_reshape(op: Reshape, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     return copies(out.reshape(x.shape), x)
 
 
 @register_lowering(Fixed)
-def lower_fixed(op: Fixed, out: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_fixed(op: Fixed, out: Array, *, scratch: Sequence[Array]) -> Calls:
     return copies(out, op.eval(np))
 
 
@@ -46,25 +46,23 @@ def lower_concat(op: Concat, out: Array, *operands: Array, scratch: Sequence[Arr
 
 
 @register_lowering(Stack)
-def lower_stack(op: Stack, out: Array, *operands: Array, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_stack(op: Stack, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
     layers = np.split(out, len(operands), op.axis)
     return copies_of((layer.squeeze(op.axis), operand) for layer, operand in zip(layers, operands, strict=True))
 
 
 @register_lowering(Pad)
-def lower_pad(op: Pad, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_pad(op: Pad, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     return placed(out, block_of(out, op.before, x.shape), x, op.value)
 
 
 @register_lowering(SliceAdjoint)
-def lower_slice_adjoint(op: SliceAdjoint, out: Array, x: Array, *, scratch: Sequence[Array]) -> list[LoopCall] | None:
+def lower_slice_adjoint(op: SliceAdjoint, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     return placed(out, part_of(out, op.key), x, 0)
 
 
 @register_lowering(AddSlice)
-def lower_add_slice(
-    op: AddSlice, out: Array, x: Array, part: Array, *, scratch: Sequence[Array]
-) -> list[LoopCall] | None:
+def lower_add_slice(op: AddSlice, out: Array, x: Array, part: Array, *, scratch: Sequence[Array]) -> Calls:
     moved = [] if x.ctypes.data == out.ctypes.data else copies(out, x)
     target = part_of(out, op.key)
     added = pointwise_loops(Add(), target, (target, part))
