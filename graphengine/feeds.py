@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from graphengine.errors import FeedError
 from graphengine.ir import leaf
-from graphengine.ir.array import fitted
+from graphengine.ir.array import as_array, fitted
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
@@ -66,6 +66,6 @@ def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> di
 
 def _as_array(name: str, value: npt.ArrayLike) -> Array:
     try:
-        return np.asarray(value)
-    except ValueError:
-        raise FeedError(f"input {name!r} is fed with rows of unequal length") from None
+        return as_array(value)
+    except ValueError as error:
+        raise FeedError(f"input {name!r} is fed with {error}") from None

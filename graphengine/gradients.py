@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from graphengine.errors import NamingError
+from graphengine.ir.array import assignable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.op import Array
 from graphengine.ir.types import TensorType
-from graphengine.weights import assignable
 
 __all__ = ["Gradients"]
 

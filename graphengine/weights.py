@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from graphengine.errors import DTypeError, NamingError, ShapeError
+from graphengine.errors import NamingError
 from graphengine.ir import dims, leaf
-from graphengine.ir.array import fitted
+from graphengine.ir.array import assignable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
@@ -78,16 +76,3 @@ class Held(MutableMapping[str, Array]):
         if name not in self._types:
             raise NamingError(f"no {self._what} {name!r}{did_you_mean(name, self._types)}")
         return self._types[name]
-
-
-def assignable(value: Any, type_: TensorType, what: str) -> Array:
-    """`value` as an array of `type_`; raises ShapeError or DTypeError, about `what`, if it does not fit."""
-    array = np.asarray(value)
-    if array.shape != type_.shape:
-        raise ShapeError(f"{what} is {type_}, and the value has shape {list(array.shape)}")
-    if not np.can_cast(array.dtype, type_.dtype, "same_kind"):
-        raise DTypeError(f"{what} is {type_}, and the value is {array.dtype}")
-    try:
-        return fitted(array, type_.dtype)
-    except ValueError as error:
-        raise DTypeError(f"{what} is {type_}, and {error}") from None

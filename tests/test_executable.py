@@ -120,6 +120,8 @@ UNFITTING = [
     ("int64", np.array([7, 2**63 + 3], "uint64"), r"9223372036854775811 does not fit int64.*stands at \[1\]"),
     ("int32", np.array([-(2**31) - 1, 0]), r"-2147483649 does not fit int32.*stands at \[0\]"),
     ("uint8", np.array([3, 300], "uint16"), r"300 does not fit uint8.*from 0 to 255; it stands at \[1\]"),
+    ("int64", [1, 2**70], "1180591620717411303424, which no integer dtype holds"),
+    ("float32", np.ma.masked_array([1.0, 2.0], [False, True]), "masked elements"),
     ("float32", [1.0, -1e300], r"-1e\+300 does not fit float32.*up to 3.4028235e\+38; it stands at \[1\]"),
 ]
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BeforeValidator
 
+from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.op import Array
+from graphengine.ir.types import TensorType
 
 _EXPLICIT = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _ELEMENTS: dict[str, tuple[str, set[type]]] = {
@@ -51,6 +53,35 @@ def from_json_value(value: Any, dtype: str) -> Array:
     if not found <= kinds:
         raise ValueError(f"the elements of a {dtype} array are {wanted}")
     return cast(np.array([_read(element) for element in elements]).reshape(nested.shape), dtype)
+
+
+def as_array(value: Any) -> Array:
+    """The array of a value; raises ValueError for what would be lost by that, in words that go on after "given"."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError("masked elements; fill them, by array.filled(0) for example")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError("rows of unequal length") from None
+    if array.dtype.kind == "O" and array.size and all(type(element) is int for element in array.flat):
+        raise ValueError(f"{max(array.flat, key=abs)}, which no integer dtype holds")
+    return array
+
+
+def assignable(value: Any, type_: TensorType, what: str) -> Array:
+    """`value` as an array of `type_`; raises ShapeError or DTypeError, about `what`, if it does not fit."""
+    try:
+        array = as_array(value)
+    except ValueError as error:
+        raise DTypeError(f"{what} is {type_}, and is given {error}") from None
+    if array.shape != type_.shape:
+        raise ShapeError(f"{what} is {type_}, and the value has shape {list(array.shape)}")
+    if not np.can_cast(array.dtype, type_.dtype, "same_kind"):
+        raise DTypeError(f"{what} is {type_}, and the value is {array.dtype}")
+    try:
+        return fitted(array, type_.dtype)
+    except ValueError as error:
+        raise DTypeError(f"{what} is {type_}, and {error}") from None
 
 
 def cast(array: Array, dtype: str) -> Array:

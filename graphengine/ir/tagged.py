@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import PydanticCustomError
-from typing_extensions import dataclass_transform
 
 from graphengine.errors import AttributeValueError
 from graphengine.ir.names import did_you_mean
@@ -117,6 +116,7 @@ class _SettingsType(type(BaseModel)):  # type: ignore[misc]  # the metaclass is 
 
 
 if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform  # typing's own knows frozen_default from Python 3.12 on
 
     @dataclass_transform(frozen_default=True, field_specifiers=(Field,))
     class Settings:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.errors import DTypeError, NamingError, ShapeError
-from graphengine.ir.array import fitted
+from graphengine.errors import NamingError
+from graphengine.ir.array import assignable
 from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
@@ -73,19 +73,8 @@ def _known(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> dict[Node, Arra
     for node in (*graph.parameters, *graph.states):
         if node.name not in values:
             raise NamingError(f"no value is given for {node!r}; give {{**exe.parameters, **exe.state}}")
-        known[node] = _fitting(node, np.asarray(values[node.name]))
+        known[node] = assignable(values[node.name], node.type, repr(node.name))
     return known
-
-
-def _fitting(node: Node, array: Array) -> Array:
-    if array.shape != node.shape:
-        raise ShapeError(f"{node.name!r} is {node.type}, and the value has shape {list(array.shape)}")
-    if not np.can_cast(array.dtype, node.dtype, "same_kind"):
-        raise DTypeError(f"{node.name!r} is {node.type}, and the value is {array.dtype}")
-    try:
-        return fitted(array, node.dtype)
-    except ValueError as error:
-        raise DTypeError(f"{node.name!r} is {node.type}, and {error}") from None
 
 
 def _maps(graph: Graph, known: dict[Node, Array]) -> dict[Node, _Map]:
