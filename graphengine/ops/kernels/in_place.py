@@ -15,13 +15,13 @@ from graphengine.ir.op import Array
 __all__ = ["call_over"]
 
 
-def call_over(function: Callable[..., None], arguments: Sequence[Any], *operands: str) -> LoopCall:
+def call_over(function: Callable[..., None] | Kernel, arguments: Sequence[Any], *operands: str) -> LoopCall:
     """The call of a kernel whose parameter `out` may be the memory of parameters named in `operands`.
 
     Where it is, one parameter stands for both in the kernel's text: its loops then run on vectors as they do elsewhere,
     with no need to find out what overlaps.
     """
-    kernel = kernel_of(function)
+    kernel = function if isinstance(function, Kernel) else kernel_of(function)
     given = dict(zip(parameters(kernel), arguments, strict=False))
     same = [name for name in operands if _is_same(given[name], given["out"])]
     if not same:

@@ -6,12 +6,11 @@ added as docs/numerics.md says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 
-from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import exp, float64, int64, log, lost, maximum, plus, real, share, totals
 from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.in_place import call_over
 
@@ -23,12 +22,12 @@ BLOCK = 1024
 
 def softmaxes(out: Array, x: Array, axis: int, along: Array) -> list[LoopCall] | None:
     """The calls that write the softmax of x along `axis` into `out`, which may be x."""
-    return _along(softmax_rows, softmax_lines, out, x, axis, (), (along,))
+    return _along(SOFTMAX_ROWS, SOFTMAX_LINES, out, x, axis, (), (along,))
 
 
 def log_softmaxes(out: Array, x: Array, axis: int, along: Array, work: Array) -> list[LoopCall] | None:
     """The calls that write its logarithm; `work` is of the type of x."""
-    return _along(log_softmax_rows, log_softmax_lines, out, x, axis, (work,), (along,))
+    return _along(LOG_SOFTMAX_ROWS, LOG_SOFTMAX_LINES, out, x, axis, (work,), (along,))
 
 
 def cross_entropies(terms: Array, logits: Array, labels: Array, shifted: Array) -> list[LoopCall] | None:
@@ -39,7 +38,7 @@ def cross_entropies(terms: Array, logits: Array, labels: Array, shifted: Array) 
     calls, z = moved
     classes = z.shape[-1]
     arguments = (z, labels, terms, shifted, -inf, labels.size, classes, _rows(classes))
-    return [*calls, (kernel_of(cross_entropy_rows), arguments)]
+    return [*calls, (CROSS_ENTROPY_ROWS, arguments)]
 
 
 def softmax_errors(out: Array, logits: Array, labels: Array) -> list[LoopCall] | None:
@@ -50,12 +49,12 @@ def softmax_errors(out: Array, logits: Array, labels: Array) -> list[LoopCall] |
     calls, z = moved
     classes = z.shape[-1]
     arguments = (z, labels, out, -inf, labels.size, classes, _rows(classes))
-    return [*calls, call_over(softmax_error_rows, arguments, "x")]
+    return [*calls, call_over(SOFTMAX_ERROR_ROWS, arguments, "x")]
 
 
 def _along(
-    of_rows: Callable[..., None],
-    of_lines: Callable[..., None],
+    of_rows: Kernel,
+    of_lines: Kernel,
     out: Array,
     x: Array,
     axis: int,
@@ -88,8 +87,32 @@ def _rows(n: int) -> int:
     return max(1, BLOCK // n)
 
 
-def softmax_rows(x: Array, out: Array, lowest: float, rows: int, n: int, together: int, rank: int, ranks: int) -> None:
-    """Each row is shifted by its greatest, raised, and divided by its sum."""
+def _of_rows(
+    name: str, arrays: str, shifted: str, powers: str, *finish: str, picks: str = "", last: str = ""
+) -> Kernel:
+    """The kernel that shifts each row of x by its maximum and raises it, with `finish` behind the `total` of each row.
+
+    `shifted` and `powers` name the arrays for both. `picks`, for kernels that read labels, is what is made of the
+    `label` and the `top` of a row ahead of that; `last` is what ends a block.
+    """
+    check = ["label = int64(labels[row])", "if label < 0 or label >= n:", "    fault[0] = 1", "else:", f"    {picks}"]
+    ahead = check if picks else []
+    lines = [f"            {line}" for line in ahead], [f"            {line}" for line in finish]
+    text = _ROWS.format(
+        name=name,
+        arrays=arrays,
+        fault="fault, " if "labels" in arrays else "",
+        shifted=shifted,
+        powers=powers,
+        ahead="".join(f"{line}\n" for line in lines[0]),
+        finish="".join(f"{line}\n" for line in lines[1]),
+        last=f"{last}\n" if last else "",
+    )
+    return Kernel(name, text)
+
+
+_ROWS = """\
+def {name}(x, {arrays}, lowest, rows, n, together, {fault}rank, ranks):
     for block in share((rows + together - 1) // together, rank, ranks):
         begin = block * together
         end = begin + together if begin + together < rows else rows
@@ -97,28 +120,47 @@ def softmax_rows(x: Array, out: Array, lowest: float, rows: int, n: int, togethe
             top = lowest
             for p in range(row * n, row * n + n):
                 top = maximum(top, x[p])
-            for p in range(row * n, row * n + n):
-                out[p] = x[p] - top
+{ahead}            for p in range(row * n, row * n + n):
+                {shifted}[p] = x[p] - top
         for p in range(begin * n, end * n):
-            out[p] = exp(out[p])
+            {powers}[p] = exp({shifted}[p])
         for row in range(begin, end):
             total = float64(0.0)
             rest = float64(0.0)
             for some in range(row * n, row * n + n, 128):
                 part = 0.0
                 for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
-                    part = plus(part, out[p])
+                    part = plus(part, {powers}[p])
                 rest += lost(total, part)
                 total += part
-            part = 1.0 / real(total + rest)
-            for p in range(row * n, row * n + n):
-                out[p] *= part
+{finish}{last}"""
 
+_SCALE = "part = 1.0 / real(total + rest)", "for p in range(row * n, row * n + n):", "    out[p] *= part"
+_SUBTRACT = "excess = log(real(total + rest))", "for p in range(row * n, row * n + n):", "    out[p] -= excess"
+_LESS_ONE = (
+    "label = int64(labels[row])",
+    "if label < 0 or label >= n:",
+    "    fault[0] = 1",
+    "else:",
+    "    out[row * n + label] -= 1.0",
+)
+SOFTMAX_ROWS = _of_rows("softmax_rows", "out", "out", "out", *_SCALE)
+LOG_SOFTMAX_ROWS = _of_rows("log_softmax_rows", "out, work", "out", "work", *_SUBTRACT)
+SOFTMAX_ERROR_ROWS = _of_rows("softmax_error_rows", "labels, out", "out", "out", *_SCALE, *_LESS_ONE)
+CROSS_ENTROPY_ROWS = _of_rows(
+    "cross_entropy_rows",
+    "labels, terms, work",
+    "work",
+    "work",
+    "work[begin * n + row - begin] = real(total + rest)",  # where powers of this row or one before it were
+    picks="terms[row] = x[row * n + label] - top",
+    last="""\
+        for row in range(begin, end):
+            terms[row] = log(work[begin * n + row - begin]) - terms[row]""",
+)
 
-def softmax_lines(
-    x: Array, out: Array, along: Array, lowest: float, outer: int, n: int, inner: int, rank: int, ranks: int
-) -> None:
-    """Columns, in stretches of lines that lie side by side."""
+_LINES = """\
+def {name}(x, out, along, lowest, outer, n, inner, rank, ranks):
     stretches = (inner + 63) // 64
     total = totals()
     rest = totals()
@@ -135,7 +177,7 @@ def softmax_lines(
                 along[work + p] = maximum(along[work + p], x[first + k * inner + p])
         for k in range(n):
             for p in range(count):
-                out[first + k * inner + p] = exp(x[first + k * inner + p] - along[work + p])
+                out[first + k * inner + p] = {moved}
         for p in range(count):
             along[work + p] = 0.0
             total[p] = 0.0
@@ -143,7 +185,7 @@ def softmax_lines(
         for block in range(0, n, 128):
             for k in range(block, block + 128 if block + 128 < n else n):
                 for p in range(count):
-                    along[work + p] += out[first + k * inner + p]
+                    along[work + p] += {power}
             for p in range(count):
                 rest[p] += lost(total[p], along[work + p])
                 total[p] += along[work + p]
@@ -151,165 +193,18 @@ def softmax_lines(
         for p in range(count):
             along[work + p] = real(total[p] + rest[p])
         for p in range(count):
-            along[work + p] = 1.0 / along[work + p]
+            along[work + p] = {factor}
         for k in range(n):
             for p in range(count):
-                out[first + k * inner + p] *= along[work + p]
+                out[first + k * inner + p] {finish} along[work + p]
+"""
 
-
-def log_softmax_rows(
-    x: Array, out: Array, work: Array, lowest: float, rows: int, n: int, together: int, rank: int, ranks: int
-) -> None:
-    """Each row is shifted by its greatest, and by the logarithm of the sum of its powers."""
-    for block in share((rows + together - 1) // together, rank, ranks):
-        begin = block * together
-        end = begin + together if begin + together < rows else rows
-        for row in range(begin, end):
-            top = lowest
-            for p in range(row * n, row * n + n):
-                top = maximum(top, x[p])
-            for p in range(row * n, row * n + n):
-                out[p] = x[p] - top
-        for p in range(begin * n, end * n):
-            work[p] = exp(out[p])
-        for row in range(begin, end):
-            total = float64(0.0)
-            rest = float64(0.0)
-            for some in range(row * n, row * n + n, 128):
-                part = 0.0
-                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
-                    part = plus(part, work[p])
-                rest += lost(total, part)
-                total += part
-            excess = log(real(total + rest))
-            for p in range(row * n, row * n + n):
-                out[p] -= excess
-
-
-def log_softmax_lines(
-    x: Array, out: Array, along: Array, lowest: float, outer: int, n: int, inner: int, rank: int, ranks: int
-) -> None:
-    """Columns, in stretches of lines that lie side by side."""
-    stretches = (inner + 63) // 64
-    total = totals()
-    rest = totals()
-    for place in share(outer * stretches, rank, ranks):
-        plane = place // stretches
-        begin = (place - plane * stretches) * 64
-        count = 64 if inner - begin > 64 else inner - begin
-        work = plane * inner + begin
-        first = plane * n * inner + begin
-        for p in range(count):
-            along[work + p] = lowest
-        for k in range(n):
-            for p in range(count):
-                along[work + p] = maximum(along[work + p], x[first + k * inner + p])
-        for k in range(n):
-            for p in range(count):
-                out[first + k * inner + p] = x[first + k * inner + p] - along[work + p]
-        for p in range(count):
-            along[work + p] = 0.0
-            total[p] = 0.0
-            rest[p] = 0.0
-        for block in range(0, n, 128):
-            for k in range(block, block + 128 if block + 128 < n else n):
-                for p in range(count):
-                    along[work + p] += exp(out[first + k * inner + p])
-            for p in range(count):
-                rest[p] += lost(total[p], along[work + p])
-                total[p] += along[work + p]
-                along[work + p] = 0.0
-        for p in range(count):
-            along[work + p] = real(total[p] + rest[p])
-        for p in range(count):
-            along[work + p] = log(along[work + p])
-        for k in range(n):
-            for p in range(count):
-                out[first + k * inner + p] -= along[work + p]
-
-
-def cross_entropy_rows(
-    x: Array,
-    labels: Array,
-    terms: Array,
-    work: Array,
-    lowest: float,
-    rows: int,
-    n: int,
-    together: int,
-    fault: Array,
-    rank: int,
-    ranks: int,
-) -> None:
-    """Each row is shifted by its greatest; `work` holds the powers."""
-    for block in share((rows + together - 1) // together, rank, ranks):
-        begin = block * together
-        end = begin + together if begin + together < rows else rows
-        for row in range(begin, end):
-            top = lowest
-            for p in range(row * n, row * n + n):
-                top = maximum(top, x[p])
-            label = int64(labels[row])
-            if label < 0 or label >= n:
-                fault[0] = 1
-            else:
-                terms[row] = x[row * n + label] - top
-            for p in range(row * n, row * n + n):
-                work[p] = x[p] - top
-        for p in range(begin * n, end * n):
-            work[p] = exp(work[p])
-        for row in range(begin, end):
-            total = float64(0.0)
-            rest = float64(0.0)
-            for some in range(row * n, row * n + n, 128):
-                part = 0.0
-                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
-                    part = plus(part, work[p])
-                rest += lost(total, part)
-                total += part
-            work[begin * n + row - begin] = real(total + rest)  # where powers of this row or one before it were
-        for row in range(begin, end):
-            terms[row] = log(work[begin * n + row - begin]) - terms[row]
-
-
-def softmax_error_rows(
-    x: Array,
-    labels: Array,
-    out: Array,
-    lowest: float,
-    rows: int,
-    n: int,
-    together: int,
-    fault: Array,
-    rank: int,
-    ranks: int,
-) -> None:
-    """The softmax of each row, less 1 at its label."""
-    for block in share((rows + together - 1) // together, rank, ranks):
-        begin = block * together
-        end = begin + together if begin + together < rows else rows
-        for row in range(begin, end):
-            top = lowest
-            for p in range(row * n, row * n + n):
-                top = maximum(top, x[p])
-            for p in range(row * n, row * n + n):
-                out[p] = x[p] - top
-        for p in range(begin * n, end * n):
-            out[p] = exp(out[p])
-        for row in range(begin, end):
-            total = float64(0.0)
-            rest = float64(0.0)
-            for some in range(row * n, row * n + n, 128):
-                part = 0.0
-                for p in range(some, some + 128 if some + 128 < row * n + n else row * n + n):
-                    part = plus(part, out[p])
-                rest += lost(total, part)
-                total += part
-            part = 1.0 / real(total + rest)
-            for p in range(row * n, row * n + n):
-                out[p] *= part
-            label = int64(labels[row])
-            if label < 0 or label >= n:
-                fault[0] = 1
-            else:
-                out[row * n + label] -= 1.0
+_X, _Y = "x[first + k * inner + p] - along[work + p]", "out[first + k * inner + p]"
+SOFTMAX_LINES, LOG_SOFTMAX_LINES = (
+    Kernel(name, _LINES.format(name=name, moved=moved, power=power, factor=factor, finish=finish))
+    for name, moved, power, factor, finish in (
+        ("softmax_lines", f"exp({_X})", _Y, "1.0 / along[work + p]", "*="),
+        ("log_softmax_lines", _X, f"exp({_Y})", "log(along[work + p])", "-="),
+    )
+)
+"""Columns, in stretches of lines that lie side by side."""
