@@ -7,12 +7,12 @@ the same differences times a power of two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 
 import numpy as np
 
-from graphengine.ir.kernel import LoopCall
+from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Array
-from graphengine.ir.vocabulary import float64, lost, plus, real, share, sqrt
 from graphengine.ops.kernels.in_place import call_over
 
 __all__ = ["row_norm_adjoints", "row_norms", "safe_squares"]
@@ -39,7 +39,7 @@ def row_norms(
     none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
     scale, shift = (*affine, none, none)[:2]
     sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
-    return [call_over(norm_rows, (x, scale, shift, out, epsilon, *safe_squares(x), *sizes), "x")]
+    return [call_over(NORM_ROWS, (x, scale, shift, out, epsilon, *safe_squares(x), *sizes), "x")]
 
 
 def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: bool) -> list[LoopCall] | None:
@@ -50,7 +50,7 @@ def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: 
         return None
     n = x.shape[-1]
     arguments = (g, x, out, epsilon, *safe_squares(x), x.size // n, n, int(centered))
-    return [call_over(norm_adjoint_rows, arguments, "g", "x")]
+    return [call_over(NORM_ADJOINT_ROWS, arguments, "g", "x")]
 
 
 def safe_squares(x: Array) -> tuple[float, float, float]:
@@ -59,37 +59,28 @@ def safe_squares(x: Array) -> tuple[float, float, float]:
     return float(limits.tiny / limits.eps), float(limits.max), 2.0 ** (100 if x.itemsize == 4 else 600)
 
 
-def norm_rows(
-    x: Array,
-    scale: Array,
-    shift: Array,
-    out: Array,
-    epsilon: float,
-    least: float,
-    most: float,
-    power: float,
-    rows: int,
-    n: int,
-    groups: int,
-    space: int,
-    centered: int,
-    affine: int,
-    rank: int,
-    ranks: int,
-) -> None:
-    """The mean first, the variance of the differences then; of `scale` and `shift` only the first `affine` are read."""
+def _totals(depth: int, *sums: tuple[str, str], ahead: str = "") -> str:
+    """The text of sums over a row, in blocks: of each a prefix of its names and what is added up, behind `ahead`."""
+    head = [f"{prefix}{name} = float64(0.0)" for prefix, _ in sums for name in ("total", "rest")]
+    parts = [f"    {prefix}part = 0.0" for prefix, _ in sums]
+    terms = [f"        {prefix}part = plus({prefix}part, {term})" for prefix, term in sums]
+    added = [f"    {p}{text}" for p, _ in sums for text in (f"rest += lost({p}total, {p}part)", f"total += {p}part")]
+    loop = "    for p in range(first + block, first + (block + 128 if block + 128 < n else n)):"
+    before = [f"        {ahead}"] if ahead else []
+    return indent(
+        "\n".join([*head, "for block in range(0, n, 128):", *parts, loop, *before, *terms, *added]), " " * depth
+    )
+
+
+_DIFFERENCE = "difference = (x[p] - mean) * k"
+
+_NORM_ROWS = """\
+def norm_rows(x, scale, shift, out, epsilon, least, most, power, rows, n, groups, space, centered, affine, rank, ranks):
     for row in share(rows, rank, ranks):
         first = row * n
         mean = 0.0
         if centered == 1:
-            total = float64(0.0)
-            rest = float64(0.0)
-            for block in range(0, n, 128):
-                part = 0.0
-                for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
-                    part = plus(part, x[p])
-                rest += lost(total, part)
-                total += part
+{sums}
             mean = real((total + rest) / float64(n))
         k = 1.0
         v = 0.0
@@ -97,15 +88,7 @@ def norm_rows(
             if trial == 0 or not (v > least and v <= most):
                 if trial == 1:
                     k = power if v <= least else 1.0 / power
-                total = float64(0.0)
-                rest = float64(0.0)
-                for block in range(0, n, 128):
-                    part = 0.0
-                    for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
-                        difference = (x[p] - mean) * k
-                        part = plus(part, difference * difference)
-                    rest += lost(total, part)
-                    total += part
+{squares}
                 v = real((total + rest) / float64(n)) + epsilon * k * k
         r = 1.0 / sqrt(v)
         for p in range(first, first + n):
@@ -126,42 +109,25 @@ def norm_rows(
                     b = shift[row % groups * channels + c]
                 for p in range(first + c * space, first + (c + 1) * space):
                     out[p] = out[p] * a + b
+"""
 
+NORM_ROWS = Kernel(
+    "norm_rows",
+    _NORM_ROWS.format(
+        sums=_totals(12, ("", "x[p]")),
+        squares=_totals(16, ("", "difference * difference"), ahead=_DIFFERENCE),
+    ),
+)
+"""The mean first, the variance of the differences then; of `scale` and `shift` only the first `affine` are read."""
 
-def norm_adjoint_rows(
-    g: Array,
-    x: Array,
-    out: Array,
-    epsilon: float,
-    least: float,
-    most: float,
-    power: float,
-    rows: int,
-    n: int,
-    centered: int,
-    rank: int,
-    ranks: int,
-) -> None:
-    """Two passes that sum, and one that writes."""
+_NORM_ADJOINT_ROWS = """\
+def norm_adjoint_rows(g, x, out, epsilon, least, most, power, rows, n, centered, rank, ranks):
     for row in share(rows, rank, ranks):
         first = row * n
         mean = 0.0
         g_mean = 0.0
         if centered == 1:
-            total = float64(0.0)
-            rest = float64(0.0)
-            g_total = float64(0.0)
-            g_rest = float64(0.0)
-            for block in range(0, n, 128):
-                part = 0.0
-                g_part = 0.0
-                for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
-                    part = plus(part, x[p])
-                    g_part = plus(g_part, g[p])
-                rest += lost(total, part)
-                total += part
-                g_rest += lost(g_total, g_part)
-                g_total += g_part
+{sums}
             mean = real((total + rest) / float64(n))
             g_mean = real((g_total + g_rest) / float64(n))
         k = 1.0
@@ -171,24 +137,22 @@ def norm_adjoint_rows(
             if trial == 0 or not (v > least and v <= most):
                 if trial == 1:
                     k = power if v <= least else 1.0 / power
-                total = float64(0.0)
-                rest = float64(0.0)
-                g_total = float64(0.0)
-                g_rest = float64(0.0)
-                for block in range(0, n, 128):
-                    part = 0.0
-                    g_part = 0.0
-                    for p in range(first + block, first + (block + 128 if block + 128 < n else n)):
-                        difference = (x[p] - mean) * k
-                        part = plus(part, difference * difference)
-                        g_part = plus(g_part, g[p] * difference)
-                    rest += lost(total, part)
-                    total += part
-                    g_rest += lost(g_total, g_part)
-                    g_total += g_part
+{squares}
                 v = real((total + rest) / float64(n)) + epsilon * k * k
                 across = real((g_total + g_rest) / float64(n))
         slope = across / v
         r = 1.0 / sqrt(v)
         for p in range(first, first + n):
             out[p] = r * (g[p] - g_mean - (x[p] - mean) * k * slope) * k
+"""
+
+NORM_ADJOINT_ROWS = Kernel(
+    "norm_adjoint_rows",
+    _NORM_ADJOINT_ROWS.format(
+        sums=_totals(12, ("", "x[p]"), ("g_", "g[p]")),
+        squares=_totals(
+            16, ("", "difference * difference"), ("g_", "g[p] * difference"), ahead="difference = (x[p] - mean) * k"
+        ),
+    ),
+)
+"""Two passes that sum, and one that writes."""
