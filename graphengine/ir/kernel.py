@@ -57,6 +57,7 @@ VOCABULARY: Mapping[str, str] = MappingProxyType(
         "floor": "the largest integer that is not above x",
         "absolute": "|x|",
         "sign": "-1, 0 or 1; NaN of NaN",
+        "copysign": "|x| with the sign of the other, of floats",
         "maximum": "the maximum of two; NaN if one is NaN",
         "minimum": "the minimum of two; NaN if one is NaN",
         "real": "a number in the dtype of the kernel's floats",

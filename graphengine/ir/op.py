@@ -124,11 +124,11 @@ class Op(Tagged):
         return [self.bind(out, *operands, scratch=scratch)]
 
     def scalar(self, *operands: str) -> str | None:
-        """The value at one place, as a Python expression of the operands' values there; None if there is no such form.
+        """The value at one element, as an expression of the operands' values there; None if there is no such form.
 
         Only an op that computes each element of its value from the elements of its operands at the same place,
-        broadcast as NumPy does, and refuses none, has one. The expression uses operators, `a if c else b`, and the
-        VOCABULARY of ir/kernel.py; each operand is a name, so that it may stand there twice.
+        broadcast as NumPy does, and refuses none, has one: `Pointwise` makes it of the op's form. It uses operators,
+        `a if c else b`, and the VOCABULARY of ir/kernel.py; each operand is a name, so that it may stand there twice.
         """
         return None
 
@@ -156,7 +156,11 @@ class Op(Tagged):
         return True
 
     def flops(self, y: TensorType, *types: Any, **_: Any) -> int:
-        """Floating-point operations of one evaluation; each of + - * / max compare exp tanh and the like counts one."""
+        """Floating-point operations of one evaluation.
+
+        Each of + - * / max compare exp tanh and the like counts one, a sigmoid four; choices, logic of bools, casts and
+        what only moves values count none.
+        """
         return 0
 
     def bind_dims(self, binding: Mapping[str, Dim]) -> Op:

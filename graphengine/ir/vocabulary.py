@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = [
     "absolute",
+    "copysign",
     "cos",
     "erf",
     "exp",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 absolute: Any = np.absolute
+copysign: Any = np.copysign
 cos: Any = np.cos
 exp: Any = np.exp
 expm1: Any = np.expm1

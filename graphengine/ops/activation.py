@@ -14,22 +14,13 @@ from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes, check_axis
+from graphengine.ops import form
 from graphengine.ops.broadcast import reduced, sum
-from graphengine.ops.compare import (
-    Bounded,
-    at_least,
-    at_most,
-    clip,
-    mask,
-    maximum_into,
-    minimum,
-    not_equal,
-    where,
-)
+from graphengine.ops.compare import Bounded, clip, mask, minimum, not_equal, where
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import FAR
+from graphengine.ops.form import Scalar
 from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
-from graphengine.ops.mills import mills, mills_into
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import parts_of_sum, summed
 
@@ -49,25 +40,11 @@ __all__ = [
 ]
 
 
-class Activation(UnaryOp):
-    """An op of floats that is no single ufunc; `cost` counts its operations on an element."""
-
-    floats_only: ClassVar[bool] = True
-    cost: ClassVar[int]
-
-    def flops(self, y: TensorType, *types: TensorType) -> int:
-        return self.cost * y.size
-
-
-class Identity(Activation):
+class Identity(UnaryOp):
     """y = x. A view."""
 
     is_view: ClassVar[bool] = True
     kind: Literal["identity"] = "identity"
-    cost: ClassVar[int] = 0
-
-    def eval(self, xp: Any, x: Any) -> Any:
-        return x
 
     def view(self, x: Array) -> Array:
         return x
@@ -75,11 +52,14 @@ class Identity(Activation):
     def keeps_layout(self) -> bool:
         return True
 
+    def form(self, x: Scalar) -> Scalar:
+        return x
+
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar,)
 
 
-class Sigmoid(Activation):
+class Sigmoid(UnaryOp):
     """y = 1 / (1 + exp(-x)), to full relative accuracy for x < 0 too, down to where exp(-x) overflows and y is 0.
 
     The derivative is y (1 - y), made of y, which is kept: where y is near 1 its error is that of rounding a 1. From x
@@ -87,19 +67,6 @@ class Sigmoid(Activation):
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
-    form: ClassVar[str | None] = "sigmoid({0})"
-    cost: ClassVar[int] = 4
-
-    def eval(self, xp: Any, x: Any) -> Any:
-        small = xp.exp(-xp.abs(x))
-        return xp.where(x < 0, small, xp.ones((), x.dtype)) / (1 + small)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return run_all, (self.calls(out, *operands),)
-
-    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
-        (x,) = operands
-        return _sigmoid(x, out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * (y * (1.0 - y)),)
@@ -109,26 +76,19 @@ class Tanh(UnaryOp):
     """y = tanh x. The derivative is 1 - y^2, made of y: where y is near 1 its error is that of rounding a 1."""
 
     kind: Literal["tanh"] = "tanh"
-    ufunc: ClassVar[str] = "tanh"
-    form: ClassVar[str | None] = "tanh({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * (1.0 - square(y)),)
 
 
-class ReLU(Activation):
+class ReLU(UnaryOp):
     """y = max(x, 0); relu'(0) = 0, and relu'(NaN) = 1, as in PyTorch: a NaN is not hidden behind a gradient of 0."""
 
     kind: Literal["relu"] = "relu"
-    form: ClassVar[str | None] = at_least("{0}", 0.0)
-    cost: ClassVar[int] = 1
+    kinks: ClassVar[tuple[float, ...]] = (0.0,)
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return xp.maximum(x, 0)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return maximum_into, (*operands, np.zeros((), out.dtype), out)
+    def form(self, x: Scalar) -> Scalar:
+        return form.at_least(x, 0.0)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (mask(y_bar, not_equal(y, 0.0)),)
@@ -138,32 +98,21 @@ class HardTanh(Bounded):
     """y = x, not below -1 and not above 1; hard_tanh' = 0 at +-1 and beyond, 1 at NaN."""
 
     kind: Literal["hard_tanh"] = "hard_tanh"
+    kinks: ClassVar[tuple[float, ...]] = (-1.0, 1.0)
 
     def bounds(self) -> tuple[float | None, float | None]:
         return -1.0, 1.0
 
 
-class LeakyReLU(Activation):
+class LeakyReLU(UnaryOp):
     """y = x for x > 0, slope * x elsewhere; leaky_relu'(0) = slope, leaky_relu'(NaN) = 1."""
 
     kind: Literal["leaky_relu"] = "leaky_relu"
-    cost: ClassVar[int] = 2
+    kinks: ClassVar[tuple[float, ...]] = (0.0,)
     slope: float = Field(default=0.01, ge=0, le=1)
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return xp.maximum(x, self.slope * x if self.slope else 0)
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y,)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        if not self.slope:
-            return ReLU().bind(out, *operands)
-        return _leaky_relu, (*operands, np.array(self.slope, out.dtype), out, *scratch)
-
-    def scalar(self, *operands: str) -> str:
-        (x,) = operands
-        return f"maximum({x}, {self.slope!r} * {x})" if self.slope else at_least(x, 0.0)
+    def form(self, x: Scalar) -> Scalar:
+        return form.maximum(x, self.slope * x) if self.slope else form.at_least(x, 0.0)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         if not self.slope:
@@ -171,25 +120,15 @@ class LeakyReLU(Activation):
         return (where(y <= 0.0, y_bar * self.slope, y_bar),)
 
 
-class ELU(Activation):
+class ELU(UnaryOp):
     """y = x for x > 0, alpha * (exp(x) - 1) elsewhere; elu'(0) = alpha, elu'(NaN) = 1."""
 
     kind: Literal["elu"] = "elu"
-    cost: ClassVar[int] = 5
+    kinks: ClassVar[tuple[float, ...]] = (0.0,)
     alpha: float = Field(default=1.0, ge=0)
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return xp.maximum(x, 0) + self.alpha * xp.expm1(xp.minimum(x, 0))
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y,)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _elu, (*operands, np.array(self.alpha, out.dtype), out, *scratch)
-
-    def scalar(self, *operands: str) -> str:
-        (x,) = operands
-        return f"{at_least(x, 0.0)} + {self.alpha!r} * expm1({at_most(x, 0.0)})"
+    def form(self, x: Scalar) -> Scalar:
+        return form.at_least(x, 0.0) + self.alpha * form.expm1(form.at_most(x, 0.0))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         if not self.alpha:
@@ -197,46 +136,26 @@ class ELU(Activation):
         return (where(x <= 0.0, y_bar * (self.alpha * exp(minimum(x, 0.0))), y_bar),)
 
 
-class SiLU(Activation):
+class SiLU(UnaryOp):
     """y = x * sigmoid(x) (Elfwing et al. 2018), also known as swish; y(-inf) = 0."""
 
     kind: Literal["silu"] = "silu"
-    form: ClassVar[str | None] = f"maximum({{0}}, {-FAR!r}) * sigmoid({{0}})"
-    cost: ClassVar[int] = 5
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return xp.maximum(x, -FAR) * Sigmoid().eval(xp, x)
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y,)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return run_all, (self.calls(out, *operands, scratch=scratch),)
-
-    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
-        (x,), (work,) = operands, scratch
-        return [*_sigmoid(x, work), (x.clip, (-FAR, np.inf, out)), (np.multiply, (out, work, out))]
+    def form(self, x: Scalar) -> Scalar:
+        return form.sigmoid(x) * form.maximum(x, -FAR)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         x = clip(x, -FAR, FAR)
         return (y_bar * (sigmoid(x) * (1.0 + x * sigmoid(-x))),)
 
 
-class Softplus(Activation):
+class Softplus(UnaryOp):
     """y = ln(1 + exp(x)) = max(x, 0) + ln(1 + exp(-|x|)), which does not overflow."""
 
     kind: Literal["softplus"] = "softplus"
-    form: ClassVar[str | None] = "maximum({0}, 0.0) + log1p(exp(-absolute({0})))"
-    cost: ClassVar[int] = 6
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y,)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _softplus, (*operands, out, *scratch)
+    def form(self, x: Scalar) -> Scalar:
+        return form.maximum(x, 0.0) + form.log1p(form.exp(-form.absolute(x)))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * sigmoid(x),)
@@ -253,7 +172,7 @@ _FLAT = 40.0
 """From here on the tail of the normal law is 0."""
 
 
-class GELU(Activation):
+class GELU(UnaryOp):
     """y = x Phi(x), Phi the distribution function of the normal law (Hendrycks and Gimpel 2016).
 
     It is computed as max(x, 0) - a phi(a) m(a), a = |x|, m the Mills ratio: so no digit of the tail is lost. With
@@ -262,27 +181,13 @@ class GELU(Activation):
     """
 
     kind: Literal["gelu"] = "gelu"
-    cost: ClassVar[int] = 5
     approximate: Literal["none", "tanh"] = "none"
 
-    def eval(self, xp: Any, x: Any) -> Any:
+    def form(self, x: Scalar) -> Scalar:
         if self.approximate == "tanh":
-            return xp.maximum(x, -FAR) * Sigmoid().eval(xp, 2 * _SCALE * x * (1 + _CUBIC * x * x))
-        size = xp.minimum(xp.abs(x), _FLAT)
-        return xp.maximum(x, 0) - size * mills(size) * _density(xp, size)
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y,) if self.approximate == "tanh" else (y, y, y)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _gelu_by_tanh if self.approximate == "tanh" else _gelu, (*operands, out, *scratch)
-
-    def scalar(self, *operands: str) -> str:
-        (x,) = operands
-        if self.approximate == "tanh":
-            return f"maximum({x}, {-FAR!r}) * sigmoid({2 * _SCALE!r} * {x} * (1.0 + {_CUBIC!r} * {x} * {x}))"
-        size = f"minimum(absolute({x}), {_FLAT!r})"
-        return f"maximum({x}, 0.0) - {size} * mills({size}) * {_density_of(size)}"
+            return form.sigmoid((1.0 + _CUBIC * (x * x)) * x * (2 * _SCALE)) * form.maximum(x, -FAR)
+        size = form.minimum(form.absolute(x), _FLAT)
+        return form.maximum(x, 0.0) - size * form.mills(size) * _density(size)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         if self.approximate == "none":
@@ -292,11 +197,8 @@ class GELU(Activation):
         slope = 2 * _SCALE * (1.0 + 3 * _CUBIC * square(x))
         return (y_bar * (sigmoid(bent) * (1.0 + x * slope * sigmoid(-bent))),)
 
-    def flops(self, y: TensorType, *types: TensorType) -> int:
-        return (9 if self.approximate == "tanh" else self.cost) * y.size
 
-
-class GELUSlope(Activation):
+class GELUSlope(UnaryOp):
     """The slope of x Phi(x): Phi(x) + x phi(x), phi the density of the normal law.
 
     It is phi(a) (m(a) - a) at x = -a, m the Mills ratio, and 1 less that at x = a. The tail is computed again: kept
@@ -304,37 +206,22 @@ class GELUSlope(Activation):
     """
 
     kind: Literal["gelu_slope"] = "gelu_slope"
-    cost: ClassVar[int] = 6
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        size = xp.minimum(xp.abs(x), _FLAT)
-        tail = (mills(size) - size) * _density(xp, size)
-        return xp.where(x > 0, 1 - tail, tail)
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (y, y, y)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _gelu_slope, (*operands, out, *scratch)
-
-    def scalar(self, *operands: str) -> str:
-        (x,) = operands
-        size = f"minimum(absolute({x}), {_FLAT!r})"
-        tail = f"(mills({size}) - {size}) * {_density_of(size)}"
-        return f"(1.0 if {x} > 0.0 else 0.0) - (1.0 if {x} > 0.0 else -1.0) * {tail}"  # the tail once
+    def form(self, x: Scalar) -> Scalar:
+        size = form.minimum(form.absolute(x), _FLAT)
+        tail = (form.mills(size) - size) * _density(size)
+        side = form.copysign(1.0, x)
+        signed = side * tail
+        return form.maximum(side, 0.0) - signed  # either 1 - tail or 0 + tail: `where` would take longer
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         squared = square(clip(x, -FAR, FAR))
         return (y_bar * ((2.0 - squared) * (exp(-0.5 * squared) * _DENSITY)),)
 
 
-def _density(xp: Any, x: Any) -> Any:
+def _density(x: Scalar) -> Scalar:
     """That of the normal law."""
-    return xp.exp(-0.5 * x * x) * _DENSITY
-
-
-def _density_of(x: str) -> str:
-    return f"(exp(-0.5 * {x} * {x}) * {_DENSITY!r})"
+    return form.exp(-0.5 * (x * x)) * _DENSITY
 
 
 class _AlongAxis(Op):
@@ -406,85 +293,6 @@ class LogSoftmax(_AlongAxis):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)
-
-
-# The kernels. Each may write over its operand: `x` is not read after `out` is first written.
-
-
-def _sigmoid(x: Array, out: Array) -> list[Call]:
-    one = np.ones((), out.dtype)
-    return [
-        (np.negative, (x, out)),
-        (np.exp, (out, out)),
-        (np.add, (out, one, out)),
-        (np.divide, (one, out, out)),  # it takes less time than np.reciprocal
-    ]
-
-
-def _leaky_relu(x: Array, slope: Array, out: Array, work: Array) -> None:
-    np.multiply(x, slope, work)
-    np.maximum(x, work, out=out)
-
-
-def _elu(x: Array, alpha: Array, out: Array, work: Array) -> None:
-    np.minimum(x, 0, out=work)
-    np.expm1(work, work)
-    np.multiply(work, alpha, work)
-    np.maximum(x, 0, out=out)
-    np.add(out, work, out)
-
-
-def _softplus(x: Array, out: Array, work: Array) -> None:
-    # Not np.logaddexp, which takes seven times as long.
-    np.abs(x, work)
-    np.negative(work, work)
-    np.exp(work, work)
-    np.log1p(work, work)
-    np.maximum(x, 0, out=out)
-    np.add(out, work, out)
-
-
-def _gelu(x: Array, out: Array, size: Array, tail: Array, work: Array) -> None:
-    np.abs(x, size)
-    np.minimum(size, _FLAT, out=size)
-    mills_into(tail, size, work)
-    np.multiply(tail, size, tail)
-    _times_density(tail, size)
-    np.maximum(x, 0, out=out)
-    np.subtract(out, tail, out)
-
-
-def _gelu_slope(x: Array, out: Array, size: Array, tail: Array, work: Array) -> None:
-    np.abs(x, size)
-    np.minimum(size, _FLAT, out=size)
-    mills_into(tail, size, work)
-    np.subtract(tail, size, tail)
-    _times_density(tail, size)
-    np.copysign(1, x, out)  # either 1 - tail or 0 + tail: a mask would take longer
-    np.multiply(tail, out, tail)
-    np.maximum(out, 0, out=out)
-    np.subtract(out, tail, out)
-
-
-def _times_density(tail: Array, x: Array) -> None:
-    """Multiply by the normal law's density at x, and lose x."""
-    np.multiply(x, x, x)
-    np.multiply(x, -0.5, x)
-    np.exp(x, x)
-    np.multiply(x, _DENSITY, x)
-    np.multiply(tail, x, tail)
-
-
-def _gelu_by_tanh(x: Array, out: Array, work: Array) -> None:
-    np.multiply(x, x, work)
-    np.multiply(work, _CUBIC, work)
-    np.add(work, 1, work)
-    np.multiply(work, x, work)
-    np.multiply(work, 2 * _SCALE, work)
-    for function, arguments in _sigmoid(work, work):
-        function(*arguments)
-    x.clip(-FAR, np.inf, out)
-    np.multiply(out, work, out)
 
 
 def _softmax(x: Array, axis: int, out: Array, along: Array, total: Call) -> None:

@@ -21,9 +21,11 @@ from graphengine.ir.leaf import State
 from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
+from graphengine.ops import form
 from graphengine.ops.broadcast import as_axes, dim_size, full, reduced, reshape, sum_to
 from graphengine.ops.compare import maximum
-from graphengine.ops.elementwise import moved, reciprocal, sqrt
+from graphengine.ops.elementwise import Pointwise, moved, reciprocal, sqrt
+from graphengine.ops.form import Scalar
 from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import summed
@@ -89,10 +91,11 @@ class BatchStatistic(Op):
         return apply(self, y_bar, nothing), apply(self, nothing, y_bar)
 
 
-class Normalize(Op):
+class Normalize(Pointwise):
     """y = (x - mean) / sqrt(variance + epsilon) * scale + shift; the last four are of one type and broadcast to x."""
 
     overwrites: ClassVar[tuple[int, ...]] = (0,)
+    alike: ClassVar[tuple[int, ...]] = (-1, 1, 1, 1, 1)
     kind: Literal["normalize"] = "normalize"
     epsilon: float = Field(default=1e-5, ge=0)
 
@@ -108,18 +111,8 @@ class Normalize(Op):
             raise ShapeError(f"a mean and a variance of type {mean} do not broadcast to {x}")
         return x
 
-    def eval(self, xp: Any, x: Any, mean: Any, variance: Any, scale: Any, shift: Any) -> Any:
-        return (x - mean) * (scale / xp.sqrt(variance + self.epsilon)) + shift
-
-    def scratch(self, y: TensorType, x: TensorType, mean: TensorType, *_: TensorType) -> tuple[TensorType, ...]:
-        return (mean,)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _normalize, (*operands, np.array(self.epsilon, out.dtype), scratch[0], out)
-
-    def scalar(self, *operands: str) -> str:
-        x, mean, variance, scale, shift = operands
-        return f"({x} - {mean}) * ({scale} / sqrt({variance} + {self.epsilon!r})) + {shift}"
+    def form(self, x: Scalar, mean: Scalar, variance: Scalar, scale: Scalar, shift: Scalar) -> Scalar:
+        return (x - mean) * (scale / form.sqrt(variance + self.epsilon)) + shift
 
     def vjp(
         self, y: Node, y_bar: Node, x: Node, mean: Node, variance: Node, scale: Node, shift: Node
@@ -129,9 +122,6 @@ class Normalize(Op):
         shift_bar = sum_to(y_bar, shift.shape)
         scale_bar = sum_to(y_bar * (x - mean), scale.shape) * r
         return y_bar * factor, -(shift_bar * factor), scale_bar * factor * (-0.5 * r), scale_bar, shift_bar
-
-    def flops(self, y: TensorType, x: TensorType, mean: TensorType, *_: TensorType) -> int:
-        return 3 * x.size + 3 * mean.size
 
 
 def variance(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
@@ -222,21 +212,3 @@ def _variance(
     np.multiply(centered, centered, centered)
     run_all([of_squares])
     np.divide(out, count, out)
-
-
-def _normalize(
-    x: Array,
-    mean: Array,
-    variance: Array,
-    scale: Array,
-    shift: Array,
-    epsilon: Array,
-    factor: Array,
-    out: Array,
-) -> None:
-    np.add(variance, epsilon, factor)
-    np.sqrt(factor, factor)
-    np.divide(scale, factor, factor)
-    np.subtract(x, mean, out)
-    np.multiply(out, factor, out)
-    np.add(out, shift, out)

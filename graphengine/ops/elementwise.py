@@ -12,7 +12,10 @@ from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype, common_dtype
+from graphengine.ops import form, form_calls
 from graphengine.ops.broadcast import sum_to
+from graphengine.ops.form import Scalar, evaluate, recorded
+from graphengine.ops.run_all import as_one
 
 __all__ = [
     "add",
@@ -87,51 +90,66 @@ def _as_public(function: _Function, op: type[Op]) -> _Function:
     return function
 
 
-class Elementwise(Op):
-    """An op on each element: the NumPy ufunc of the name `ufunc`, unless `eval` and `bind` say otherwise."""
+class Pointwise(Op):
+    """An op on each element, computed as `form` says; operands of any shapes broadcast as NumPy does."""
+
+    is_elementwise: ClassVar[bool] = True
+    alike: ClassVar[tuple[int, ...]] = ()
+    """For each operand the first one that has its shape in any case, or -1 for the result's; empty if none is known."""
+    kind: str
+
+    def form(self, *operands: Any) -> Any:
+        """The value at one element, of the operands' values there; by itself, the function that has the op's kind."""
+        return form.step(self.kind, *operands)
+
+    def eval(self, xp: Any, *values: Any) -> Any:
+        return evaluate(recorded(self, len(values)), xp, values)
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        return form_calls.scratch(self, y, types)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return as_one(self.calls(out, *operands, scratch=scratch))
+
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        return form_calls.calls(self, out, operands, scratch)
+
+    def scalar(self, *operands: str) -> str:
+        return recorded(self, len(operands)).text(operands)
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return recorded(self, len(types)).flops(types)
+
+
+class Elementwise(Pointwise):
+    """A pointwise op whose operands are of one dtype, which the value has too, and of what `operands` says."""
 
     overwrites: ClassVar[tuple[int, ...]] = (0, 1, 2)
-    is_elementwise: ClassVar[bool] = True
-    ufunc: ClassVar[str]
-    form: ClassVar[str | None] = None
-    """The scalar form, {0} and {1} standing for the operands."""
-    floats_only: ClassVar[bool] = False
-    operands: ClassVar[str] = "numbers"
+    operands: ClassVar[str] = "floats"
+    """What it takes: "floats", "numbers" or "bools"."""
     result: ClassVar[str] = "the same dtype"
     """What the docstring of the public function says of dtypes."""
-    kind: str
+    kinks: ClassVar[tuple[float, ...]] = ()
+    """Operands at which it has no derivative, and takes one that its docstring names."""
 
     @classmethod
     def takes(cls) -> str:
         """The lines of a docstring on operands, result and errors."""
-        operands, result = "floats" if cls.floats_only else cls.operands, cls.result
         if cls.arity() == (1, 1):
-            return f"    x: {operands}; returns {result} in the shape of x. Raises DTypeError for other dtypes."
+            return f"    x: {cls.operands}; returns {cls.result} in the shape of x. Raises DTypeError for other dtypes."
         return (
-            f"    a, b: {operands} of one dtype, of shapes that broadcast; returns {result} in the broadcast shape.\n"
+            f"    a, b: {cls.operands} of one dtype, of shapes that broadcast; returns {cls.result} in the broadcast "
+            "shape.\n"
             "    Raises DTypeError for other dtypes, ShapeError for shapes that do not broadcast."
         )
 
     def infer(self, *types: Any, **_: Any) -> TensorType:
         dtype = common_dtype(types)
-        if dtype == "bool" or (self.floats_only and not types[0].is_float):
-            wanted = "floats" if self.floats_only else "numbers"
-            raise DTypeError(f"{self.kind} takes {wanted}, not {' and '.join(map(str, types))}")
+        if dtype == "bool" or (self.operands == "floats" and not types[0].is_float):
+            raise DTypeError(f"{self.kind} takes {self.operands}, not {' and '.join(map(str, types))}")
         if types.count(types[0]) == len(types):
             return types[0]  # type: ignore[no-any-return]  # a type, as they all are
         return TensorType(broadcast_shapes(*[type.shape for type in types]), dtype)
-
-    def eval(self, xp: Any, *values: Any) -> Any:
-        return getattr(xp, self.ufunc)(*values)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return getattr(np, self.ufunc), (*operands, out)
-
-    def scalar(self, *operands: str) -> str | None:
-        return None if self.form is None else self.form.format(*operands)
-
-    def flops(self, y: TensorType, *types: TensorType) -> int:
-        return y.size
 
 
 class UnaryOp(Elementwise):
@@ -152,8 +170,7 @@ class Add(BinaryOp):
     """y = a + b."""
 
     kind: Literal["add"] = "add"
-    ufunc: ClassVar[str] = "add"
-    form: ClassVar[str | None] = "{0} + {1}"
+    operands: ClassVar[str] = "numbers"
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return sum_to(y_bar, a.shape), sum_to(y_bar, b.shape)
@@ -163,8 +180,7 @@ class Subtract(BinaryOp):
     """y = a - b."""
 
     kind: Literal["subtract"] = "subtract"
-    ufunc: ClassVar[str] = "subtract"
-    form: ClassVar[str | None] = "{0} - {1}"
+    operands: ClassVar[str] = "numbers"
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return sum_to(y_bar, a.shape), -sum_to(y_bar, b.shape)
@@ -174,8 +190,7 @@ class Multiply(BinaryOp):
     """y = a * b."""
 
     kind: Literal["multiply"] = "multiply"
-    ufunc: ClassVar[str] = "multiply"
-    form: ClassVar[str | None] = "{0} * {1}"
+    operands: ClassVar[str] = "numbers"
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         return sum_to(y_bar * b, a.shape), sum_to(y_bar * a, b.shape)
@@ -185,9 +200,6 @@ class Divide(BinaryOp):
     """y = a / b, of floats."""
 
     kind: Literal["divide"] = "divide"
-    ufunc: ClassVar[str] = "divide"
-    form: ClassVar[str | None] = "{0} / {1}"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         a_bar = y_bar / b
@@ -198,8 +210,7 @@ class Negative(UnaryOp):
     """y = -x."""
 
     kind: Literal["negative"] = "negative"
-    ufunc: ClassVar[str] = "negative"
-    form: ClassVar[str | None] = "-{0}"
+    operands: ClassVar[str] = "numbers"
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (-y_bar,)
@@ -209,25 +220,24 @@ class Sign(UnaryOp):
     """y = -1, 0 or 1, as x is below 0, 0 or above; NaN for NaN. No gradient passes: sign' = 0 everywhere."""
 
     kind: Literal["sign"] = "sign"
-    ufunc: ClassVar[str] = "sign"
-    form: ClassVar[str | None] = "sign({0})"
+    kinks: ClassVar[tuple[float, ...]] = (0.0,)
+    operands: ClassVar[str] = "numbers"
 
 
 class Floor(UnaryOp):
     """y = the greatest whole number that is at most x. No gradient passes: floor' = 0 everywhere."""
 
     kind: Literal["floor"] = "floor"
-    ufunc: ClassVar[str] = "floor"
-    form: ClassVar[str | None] = "floor({0})"
-    floats_only: ClassVar[bool] = True
 
 
 class Square(UnaryOp):
     """y = x * x."""
 
     kind: Literal["square"] = "square"
-    ufunc: ClassVar[str] = "square"
-    form: ClassVar[str | None] = "{0} * {0}"
+    operands: ClassVar[str] = "numbers"
+
+    def form(self, x: Scalar) -> Scalar:
+        return x * x
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * x * 2.0,)  # and not of 2 x, which may be infinite where y_bar is 0
@@ -237,9 +247,6 @@ class Sqrt(UnaryOp):
     """y = the root of x; NaN below 0. The derivative 1 / 2y is infinite at 0."""
 
     kind: Literal["sqrt"] = "sqrt"
-    ufunc: ClassVar[str] = "sqrt"
-    form: ClassVar[str | None] = "sqrt({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (0.5 * y_bar / y,)
@@ -249,9 +256,9 @@ class Reciprocal(UnaryOp):
     """y = 1 / x."""
 
     kind: Literal["reciprocal"] = "reciprocal"
-    ufunc: ClassVar[str] = "reciprocal"
-    form: ClassVar[str | None] = "1.0 / {0}"
-    floats_only: ClassVar[bool] = True
+
+    def form(self, x: Scalar) -> Scalar:
+        return 1.0 / x
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (-(y_bar * y * y),)  # and not of y^2, which may overflow or vanish where that product does not
@@ -261,9 +268,6 @@ class Exp(UnaryOp):
     """y = exp(x)."""
 
     kind: Literal["exp"] = "exp"
-    ufunc: ClassVar[str] = "exp"
-    form: ClassVar[str | None] = "exp({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * y,)
@@ -273,9 +277,6 @@ class Expm1(UnaryOp):
     """y = exp(x) - 1, accurate near 0."""
 
     kind: Literal["expm1"] = "expm1"
-    ufunc: ClassVar[str] = "expm1"
-    form: ClassVar[str | None] = "expm1({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * exp(x),)  # y + 1 would lose it where y is near -1
@@ -285,9 +286,6 @@ class Log(UnaryOp):
     """y = ln x; -inf at 0, NaN below."""
 
     kind: Literal["log"] = "log"
-    ufunc: ClassVar[str] = "log"
-    form: ClassVar[str | None] = "log({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar / x,)
@@ -297,9 +295,6 @@ class Log1p(UnaryOp):
     """y = ln(1 + x), accurate near 0; -inf at -1, NaN below."""
 
     kind: Literal["log1p"] = "log1p"
-    ufunc: ClassVar[str] = "log1p"
-    form: ClassVar[str | None] = "log1p({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar / (1.0 + x),)
@@ -309,9 +304,6 @@ class Sin(UnaryOp):
     """y = sin x, of radians."""
 
     kind: Literal["sin"] = "sin"
-    ufunc: ClassVar[str] = "sin"
-    form: ClassVar[str | None] = "sin({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar * cos(x),)
@@ -321,35 +313,25 @@ class Cos(UnaryOp):
     """y = cos x, of radians."""
 
     kind: Literal["cos"] = "cos"
-    ufunc: ClassVar[str] = "cos"
-    form: ClassVar[str | None] = "cos({0})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (-(y_bar * sin(x)),)
 
 
-class Cast(Op):
+class Cast(Pointwise):
     """y = x in another dtype.
 
     The adjoint passes from float to float, in the operand's dtype; it does not pass any other cast.
     """
 
-    is_elementwise: ClassVar[bool] = True
     kind: Literal["cast"] = "cast"
     dtype: DType
 
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(x.shape, self.dtype)
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return x.astype(self.dtype)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return np.copyto, (out, *operands, "unsafe")
-
-    def scalar(self, *operands: str) -> str:
-        return f"{self.dtype}({operands[0]})"
+    def form(self, x: Scalar) -> Scalar:
+        return form.cast(x, self.dtype)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (cast(y_bar, x.dtype) if x.type.is_float and y.type.is_float else None,)

@@ -17,11 +17,14 @@ from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, common_dtype
+from graphengine.ops import form, form_calls
 from graphengine.ops.activation import sigmoid
 from graphengine.ops.broadcast import dim_size, reshape
 from graphengine.ops.compare import clip, logical_not, mask, not_equal
 from graphengine.ops.elementwise import sign
+from graphengine.ops.form import Scalar, evaluate, recorded
 from graphengine.ops.index import check_range
+from graphengine.ops.run_all import as_one
 from graphengine.ops.softmax_error import SoftmaxError, check_classification, row_starts
 
 __all__ = [
@@ -51,8 +54,8 @@ class Loss(Op):
         """The terms of all examples, by pure functions of the array namespace `xp`, in the shape of the target."""
         raise NotImplementedError
 
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        """Write the terms into `terms`; `work` are the other arrays of `scratch`."""
+    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
+        """The calls that write the terms into `terms`; `work` are the other arrays of `scratch`."""
         raise NotImplementedError
 
     def eval(self, xp: Any, prediction: Any, target: Any) -> Any:
@@ -62,15 +65,14 @@ class Loss(Op):
         return total / self.divisor(terms.shape)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        terms = scratch[0]
-        rows = terms.reshape(out.size, terms.size // max(1, out.size))
-        return self._run, (out.reshape(-1), rows, self.divisor(terms.shape), (terms, *operands, *scratch[1:]))
+        return as_one(self.calls(out, *operands, scratch=scratch))
 
-    def _run(self, out: Array, rows: Array, divisor: float, arrays: tuple[Array, ...]) -> None:
-        self.fill(*arrays)
-        np.add.reduce(rows, 1, out=out)
-        if divisor != 1:
-            np.divide(out, divisor, out)
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        terms, *work = scratch
+        examples, divisor = out.reshape(-1), self.divisor(terms.shape)
+        rows = terms.reshape(out.size, terms.size // max(1, out.size))
+        mean = [(np.divide, (examples, np.array(divisor, out.dtype), examples))] if divisor != 1 else []
+        return [*self.term_calls(terms, operands, work), (np.add.reduce, (rows, 1, None, examples)), *mean]
 
     def divisor(self, shape: tuple[int, ...]) -> float:
         """What the sum of terms is divided by, when `shape` is the target's."""
@@ -91,14 +93,17 @@ class Loss(Op):
 class TermwiseLoss(Loss):
     """A loss with one term for each pair of elements of prediction and target, which are of one type."""
 
-    flops_of_term: ClassVar[int]
-    """Floating-point operations for one term."""
-    work: ClassVar[int] = 1
-    """How many arrays of the operands' type the kernel needs."""
+    alike: ClassVar[tuple[int, ...]] = (-1, -1)
 
-    def term(self, u: str, t: str) -> str:
-        """The term of a prediction and a target, as an expression of a kernel."""
+    def form(self, u: Any, t: Any) -> Any:
+        """The term of a prediction and a target, as ops/form.py has it."""
         raise NotImplementedError
+
+    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+        return evaluate(recorded(self, 2), xp, (prediction, target))
+
+    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
+        return form_calls.calls(self, terms, operands, work)
 
     def infer(self, prediction: TensorType, target: TensorType) -> TensorType:
         dtype = common_dtype((prediction, target))
@@ -111,11 +116,16 @@ class TermwiseLoss(Loss):
             )
         return self.reduced(target, TensorType(prediction.shape, dtype))
 
+    def term(self, u: str, t: str) -> str:
+        """The term as an expression of a kernel."""
+        return recorded(self, 2).text((u, t))
+
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        return (types[0],) * self.work
+        return types[0], *form_calls.scratch(self, types[0], types)
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
-        return (self.flops_of_term + 1) * types[0].size + (y.size if self.divisor(types[1].static_shape) != 1 else 0)
+        divides = self.divisor(types[1].static_shape) != 1
+        return recorded(self, 2).flops(types) + types[0].size + (y.size if divides else 0)
 
 
 class ErrorLoss(TermwiseLoss):
@@ -133,17 +143,8 @@ class ErrorLoss(TermwiseLoss):
 class _Squares(ErrorLoss):
     """(u - y)^2, but for a factor."""
 
-    flops_of_term: ClassVar[int] = 2
-
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        return xp.square(prediction - target)
-
-    def term(self, u: str, t: str) -> str:
-        return f"({u} - {t}) * ({u} - {t})"
-
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        np.subtract(prediction, target, terms)
-        np.multiply(terms, terms, terms)
+    def form(self, u: Scalar, t: Scalar) -> Scalar:
+        return (u - t) * (u - t)
 
 
 class HalfSquaredError(_Squares):
@@ -169,17 +170,9 @@ class AbsoluteError(ErrorLoss):
     """l(u, y) = |u - y|; the derivative at u = y is 0."""
 
     kind: Literal["absolute_error"] = "absolute_error"
-    flops_of_term: ClassVar[int] = 2
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        return xp.abs(prediction - target)
-
-    def term(self, u: str, t: str) -> str:
-        return f"absolute({u} - {t})"
-
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        np.subtract(prediction, target, terms)
-        np.abs(terms, terms)
+    def form(self, u: Scalar, t: Scalar) -> Scalar:
+        return form.absolute(u - t)
 
     def slope(self, error: Node, weight: Node) -> Node:
         return mask(sign(error) * weight, not_equal(error, 0.0))
@@ -190,27 +183,11 @@ class Huber(ErrorLoss):
 
     kind: Literal["huber"] = "huber"
     delta: float = Field(default=1.0, gt=0)
-    flops_of_term: ClassVar[int] = 6
-    work: ClassVar[int] = 3
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        distance = xp.abs(prediction - target)
-        near = xp.minimum(distance, self.delta)
+    def form(self, u: Scalar, t: Scalar) -> Scalar:
+        distance = form.absolute(u - t)
+        near = form.minimum(distance, self.delta)
         return near * (distance - 0.5 * near)
-
-    def term(self, u: str, t: str) -> str:
-        distance = f"absolute({u} - {t})"
-        near = f"minimum({distance}, {self.delta!r})"
-        return f"{near} * ({distance} - 0.5 * {near})"
-
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        near, half = work
-        np.subtract(prediction, target, terms)
-        np.abs(terms, terms)
-        np.minimum(terms, self.delta, out=near)
-        np.multiply(near, 0.5, half)
-        np.subtract(terms, half, terms)
-        np.multiply(terms, near, terms)
 
     def slope(self, error: Node, weight: Node) -> Node:
         return clip(error, -self.delta, self.delta) * weight
@@ -224,34 +201,18 @@ class BinaryCrossEntropy(TermwiseLoss):
     """
 
     kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
-    flops_of_term: ClassVar[int] = 8
-    work: ClassVar[int] = 3
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
         _check_probabilities(target)
-        size, apart = xp.abs(prediction), xp.where(prediction > 0, 1 - target, target)
-        return xp.where(apart == 0, xp.minimum(size, 0), apart * size) + xp.log1p(xp.exp(-size))
+        return super().terms(xp, prediction, target)
 
-    def term(self, u: str, t: str) -> str:
-        size, apart = f"absolute({u})", f"(1.0 - {t} if {u} > 0.0 else {t})"
-        return f"(minimum({size}, 0.0) if {apart} == 0.0 else {apart} * {size}) + log1p(exp(-{size}))"
+    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
+        return [(_check_probabilities, (operands[1],)), *super().term_calls(terms, operands, work)]
 
-    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        return *super().scratch(y, *types), TensorType(types[0].shape, "bool")
-
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        size, tail, apart = work
-        _check_probabilities(target)
-        np.abs(prediction, size)
-        np.greater(prediction, 0, out=terms)
-        np.subtract(terms, target, terms)
-        np.abs(terms, terms)
-        np.not_equal(terms, 0, apart)
-        np.multiply(terms, size, out=terms, where=apart)
-        np.negative(size, tail)
-        np.exp(tail, tail)
-        np.log1p(tail, tail)
-        np.add(terms, tail, terms)
+    def form(self, u: Scalar, t: Scalar) -> Scalar:
+        size = form.absolute(u)
+        apart = form.absolute(form.where(u > 0.0, 1.0, 0.0) - t)
+        return form.where(apart != 0.0, size, 0.0) * apart + form.log1p(form.exp(-size))
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
         weight = self.weight(y_bar, target, target.ndim)
@@ -263,18 +224,9 @@ class Hinge(TermwiseLoss):
     """l(z, y) = max(0, 1 - y z), for labels y of -1 and +1; the derivative is 0 at y z = 1, and -y where y z is NaN."""
 
     kind: Literal["hinge"] = "hinge"
-    flops_of_term: ClassVar[int] = 3
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        return xp.maximum(1 - prediction * target, 0)
-
-    def term(self, u: str, t: str) -> str:
-        return f"maximum(1.0 - {u} * {t}, 0.0)"
-
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        np.multiply(prediction, target, terms)
-        np.subtract(1, terms, terms)
-        np.maximum(terms, 0, out=terms)
+    def form(self, u: Scalar, t: Scalar) -> Scalar:
+        return form.maximum(1.0 - u * t, 0.0)
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
         weight = self.weight(y_bar, target, target.ndim)
@@ -286,18 +238,9 @@ class PerceptronLoss(TermwiseLoss):
     """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative is 0 at y z = 0, -y where y z is NaN."""
 
     kind: Literal["perceptron_loss"] = "perceptron_loss"
-    flops_of_term: ClassVar[int] = 3
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        return xp.maximum(-(prediction * target), 0)
-
-    def term(self, u: str, t: str) -> str:
-        return f"maximum(-({u} * {t}), 0.0)"
-
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        np.multiply(prediction, target, terms)
-        np.negative(terms, terms)
-        np.maximum(terms, 0, out=terms)
+    def form(self, u: Scalar, t: Scalar) -> Scalar:
+        return form.maximum(-(u * t), 0.0)
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
         weight = self.weight(y_bar, target, target.ndim)
@@ -320,19 +263,8 @@ class CrossEntropy(Loss):
         chosen = xp.take_along_axis(shifted, xp.asarray(target)[..., None], axis=-1)[..., 0]
         return xp.log(xp.sum(xp.exp(shifted), axis=-1)) - chosen
 
-    def fill(self, terms: Array, prediction: Array, target: Array, *work: Array) -> None:
-        shifted, greatest, chosen, places, starts = work
-        check_range(target, prediction.shape[-1], "label")
-        np.maximum.reduce(prediction, -1, out=greatest, keepdims=True)
-        np.copyto(shifted, greatest)  # subtracting `greatest` itself, NumPy would allocate buffers to repeat it in
-        np.subtract(prediction, shifted, shifted)
-        np.copyto(places, target)
-        np.add(places, starts, places)
-        shifted.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
-        np.exp(shifted, shifted)
-        np.add.reduce(shifted, -1, out=terms)
-        np.log(terms, terms)
-        np.subtract(terms, chosen, terms)
+    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
+        return [(_cross_entropies, (terms, *operands, *work, row_starts(operands[0])))]
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         logits, labels = types
@@ -340,14 +272,34 @@ class CrossEntropy(Loss):
         greatest = TensorType((*labels.shape, 1), logits.dtype)
         return row, logits, greatest, row, TensorType(labels.shape, "int64")
 
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return super().bind(out, *operands, scratch=(*scratch, row_starts(operands[0])))
-
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
 
     def flops(self, y: TensorType, logits: TensorType, labels: TensorType) -> int:
         return 4 * logits.size + 3 * labels.size + (y.size if self.divisor(labels.static_shape) != 1 else 0)
+
+
+def _cross_entropies(
+    terms: Array,
+    prediction: Array,
+    target: Array,
+    shifted: Array,
+    greatest: Array,
+    chosen: Array,
+    places: Array,
+    starts: Array,
+) -> None:
+    check_range(target, prediction.shape[-1], "label")
+    np.maximum.reduce(prediction, -1, out=greatest, keepdims=True)
+    np.copyto(shifted, greatest)  # subtracting `greatest` itself, NumPy would allocate buffers to repeat it in
+    np.subtract(prediction, shifted, shifted)
+    np.copyto(places, target)
+    np.add(places, starts, places)
+    shifted.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+    np.exp(shifted, shifted)
+    np.add.reduce(shifted, -1, out=terms)
+    np.log(terms, terms)
+    np.subtract(terms, chosen, terms)
 
 
 def _check_probabilities(targets: Any) -> None:

@@ -171,7 +171,8 @@ class MaxPool2DScatter(Pool):
         return spread(xp, shares, self.moves((*x.shape[:2], *self.size)))
 
     def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(place.shape, "bool"), x, *Mask().scratch(x, x, place)
+        here = TensorType(place.shape, "bool")
+        return here, x, *_bits(x, here)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x, place), (here, share, bits) = operands, scratch
@@ -210,7 +211,8 @@ class MaxPool2DGather(Pool):
         return sum(xp.where(place == k, part, zero) for k, part in enumerate(parts))
 
     def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(place.shape, "bool"), y, *Mask().scratch(y, x, place)
+        here = TensorType(place.shape, "bool")
+        return here, y, *_bits(y, here)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x, place), (here, part, bits) = operands, scratch
@@ -408,6 +410,12 @@ def _met(y: TensorType, moves: Sweeps) -> int:
     """How many elements of images lie in windows, counted once for every window."""
     rows, columns = (sum(sweep.met()) for sweep in moves)
     return dims.bind(dims.product(y.shape[:2]), {}) * rows * columns
+
+
+def _bits(like: TensorType, here: TensorType) -> tuple[TensorType, ...]:
+    """The work memory of a mask by `here` on elements of the dtype of `like`."""
+    x = TensorType(here.shape, like.dtype)
+    return Mask().scratch(x, x, here)
 
 
 def _between(pooled: TensorType, images: TensorType) -> TensorType:

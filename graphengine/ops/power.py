@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
@@ -21,9 +21,6 @@ class Power(BinaryOp):
     """
 
     kind: Literal["power"] = "power"
-    ufunc: ClassVar[str] = "power"
-    form: ClassVar[str | None] = "power({0}, {1})"
-    floats_only: ClassVar[bool] = True
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
         b_bar = y_bar * (y * log(where(logical_and(equal(a, 0.0), b >= 0.0), 1.0, a)))

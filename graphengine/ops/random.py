@@ -59,7 +59,8 @@ class Dropout(Op):
         return xp.where(kept, x * self._scale(x.dtype), xp.zeros((), x.dtype))
 
     def scratch(self, y: TensorType, x: TensorType, seed: TensorType, step: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(x.shape, "float32"), TensorType(x.shape, "bool"), *Mask().scratch(y, x, y)
+        kept = TensorType(x.shape, "bool")
+        return TensorType(x.shape, "float32"), kept, *Mask().scratch(y, x, kept)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x, seed, step), (uniform, kept, *work) = operands, scratch

@@ -12,11 +12,13 @@ from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Array, Call, Op
 from graphengine.ir.types import TensorType, check_axes
+from graphengine.ops import form, form_calls
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import abs, mask, not_equal, where
 from graphengine.ops.elementwise import sign, sqrt, stop_gradient
+from graphengine.ops.form import Scalar, evaluate, recorded
 from graphengine.ops.reduce import max
-from graphengine.ops.run_all import run_all
+from graphengine.ops.run_all import as_one, run_all
 from graphengine.ops.sums import parts_of_sum, summed
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
@@ -36,54 +38,40 @@ class Regularizer(Op):
 class TermwiseRegularizer(Regularizer):
     """R(w) = sum_i r(w_i)."""
 
-    flops_of_term: ClassVar[int]
-    """Floating-point operations for one term."""
-    work: ClassVar[int] = 1
-    """How many arrays of the operand's type the kernel needs."""
+    alike: ClassVar[tuple[int, ...]] = (-1,)
 
-    def terms(self, xp: Any, w: Any) -> Any:
-        """r of every element, by pure functions of the array namespace `xp`."""
-        raise NotImplementedError
-
-    def term(self, w: str) -> str:
-        """r of an element, as an expression of a kernel."""
-        raise NotImplementedError
-
-    def fill(self, w: Array, terms: Array, *work: Array) -> None:
-        """Write r of every element into `terms`; `work` are the other arrays of `scratch`."""
+    def form(self, w: Any) -> Any:
+        """r of an element, as ops/form.py has it."""
         raise NotImplementedError
 
     def eval(self, xp: Any, w: Any) -> Any:
-        return xp.sum(self.terms(xp, w), dtype=w.dtype)
+        return xp.sum(evaluate(recorded(self, 1), xp, (w,)), dtype=w.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self._run, (out, scratch[0].reshape(-1), *operands, *scratch)
+        return as_one(self.calls(out, *operands, scratch=scratch))
 
-    def _run(self, out: Array, flat_terms: Array, *arrays: Array) -> None:
-        self.fill(*arrays)
-        np.add.reduce(flat_terms, 0, out=out)
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        terms, *work = scratch
+        return [*form_calls.calls(self, terms, operands, work), (np.add.reduce, (terms.reshape(-1), 0, None, out))]
+
+    def term(self, w: str) -> str:
+        """r of an element, as an expression of a kernel."""
+        return recorded(self, 1).text((w,))
 
     def scratch(self, y: TensorType, w: TensorType) -> tuple[TensorType, ...]:
-        return (w,) * self.work
+        return w, *form_calls.scratch(self, w, (w,))
 
     def flops(self, y: TensorType, w: TensorType) -> int:
-        return (self.flops_of_term + 1) * w.size
+        return recorded(self, 1).flops((w,)) + w.size
 
 
 class L1(TermwiseRegularizer):
     """R(w) = sum |w|; the derivative at 0 is 0."""
 
     kind: Literal["l1"] = "l1"
-    flops_of_term: ClassVar[int] = 1
 
-    def terms(self, xp: Any, w: Any) -> Any:
-        return xp.abs(w)
-
-    def term(self, w: str) -> str:
-        return f"absolute({w})"
-
-    def fill(self, w: Array, terms: Array, *work: Array) -> None:
-        np.abs(w, terms)
+    def form(self, w: Scalar) -> Scalar:
+        return form.absolute(w)
 
     def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
         return (sign(w) * y_bar,)
@@ -93,16 +81,9 @@ class L2(TermwiseRegularizer):
     """R(w) = sum w^2: the squared norm, with no half."""
 
     kind: Literal["l2"] = "l2"
-    flops_of_term: ClassVar[int] = 1
 
-    def terms(self, xp: Any, w: Any) -> Any:
-        return xp.square(w)
-
-    def term(self, w: str) -> str:
-        return f"{w} * {w}"
-
-    def fill(self, w: Array, terms: Array, *work: Array) -> None:
-        np.multiply(w, w, terms)
+    def form(self, w: Scalar) -> Scalar:
+        return w * w
 
     def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
         return (w * (2.0 * y_bar),)
@@ -113,22 +94,10 @@ class ElasticNet(TermwiseRegularizer):
 
     kind: Literal["elastic_net"] = "elastic_net"
     ratio: float = Field(ge=0, le=1)
-    flops_of_term: ClassVar[int] = 4
-    work: ClassVar[int] = 2
 
-    def terms(self, xp: Any, w: Any) -> Any:
-        size = xp.abs(w)
+    def form(self, w: Scalar) -> Scalar:
+        size = form.absolute(w)
         return size * (self.ratio + (1 - self.ratio) * size)
-
-    def term(self, w: str) -> str:
-        return f"absolute({w}) * ({self.ratio!r} + {1 - self.ratio!r} * absolute({w}))"
-
-    def fill(self, w: Array, terms: Array, *work: Array) -> None:
-        (size,) = work
-        np.abs(w, size)
-        np.multiply(size, 1 - self.ratio, terms)
-        np.add(terms, self.ratio, terms)
-        np.multiply(terms, size, terms)
 
     def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
         return (sign(w) * (self.ratio * y_bar) + w * ((2 - 2 * self.ratio) * y_bar),)

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 from graphengine.ir.op import Call
 
-__all__ = ["run_all"]
+__all__ = ["as_one", "run_all"]
 
 
 def run_all(calls: Sequence[Call]) -> None:
     """Run one kernel after the other."""
     for function, arguments in calls:
         function(*arguments)
+
+
+def as_one(calls: Sequence[Call]) -> Call:
+    """One call for several, or the only one."""
+    return calls[0] if len(calls) == 1 else (run_all, (calls,))

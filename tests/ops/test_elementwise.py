@@ -19,19 +19,10 @@ from graphengine.ops.elementwise import (
     Add,
     Cast,
     Copy,
-    Cos,
     Divide,
-    Exp,
-    Expm1,
-    Floor,
-    Log,
-    Log1p,
     Multiply,
     Negative,
-    Reciprocal,
     Sign,
-    Sin,
-    Sqrt,
     Square,
     StopGradient,
     Subtract,
@@ -45,21 +36,8 @@ BROADCASTS = [((3, 4), (3, 4)), ((), ()), ((3, 4), ()), ((), (2, 3)), ((3, 1), (
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("op", [Abs(), Copy(), Cos(), Exp(), Expm1(), Negative(), Sin(), Square()])
-def test_functions_of_every_number_keep_the_op_contract(op: Op, shape: tuple[int, ...]) -> None:
-    check_op(op, f64(*shape))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("op", [Log(), Log1p(), Reciprocal(), Sqrt()])
-def test_functions_of_positive_numbers_keep_the_op_contract(op: Op, shape: tuple[int, ...]) -> None:
-    check_op(op, f64(*shape, low=0.5))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("op", [Sign(), Floor()])
-def test_functions_in_steps_keep_the_op_contract(op: Op, shape: tuple[int, ...]) -> None:
-    check_op(op, f64(*shape), differentiable=False)
+def test_a_copy_keeps_the_op_contract(shape: tuple[int, ...]) -> None:
+    check_op(Copy(), f64(*shape))
 
 
 @pytest.mark.parametrize(("a", "b"), BROADCASTS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphengine.ir import vocabulary
-from graphengine.ops.mills import mills, mills_into
+from graphengine.ops import form
 
 # sqrt(pi / 2) e^(x^2 / 2) erfc(x / sqrt 2), by mpmath
 RATIOS = {
@@ -17,16 +17,19 @@ RATIOS = {
 }
 
 
+MILLS = form.record(form.mills, 1)
+
+
 def test_the_mills_ratio_is_right_to_the_last_bits() -> None:
     x, expected = np.array([*RATIOS]), [*RATIOS.values()]
-    np.testing.assert_allclose(mills(x), expected, rtol=1e-15)
+    np.testing.assert_allclose(form.evaluate(MILLS, np, [x]), expected, rtol=1e-15)
     np.testing.assert_allclose([vocabulary.mills(place) for place in x], expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_mills_ratio_is_right_to_few_units_in_either_dtype(dtype: str) -> None:
     x = np.linspace(0, 14, 10_001).astype(dtype)
-    out = np.empty_like(x)
-    mills_into(out, x, np.empty_like(x))
     expected = [vocabulary.mills(place) for place in x.astype(np.float64)]
-    np.testing.assert_allclose(out, expected, rtol=4e-7 if dtype == "float32" else 1e-14)
+    actual = form.evaluate(MILLS, np, [x])
+    assert actual.dtype == dtype
+    np.testing.assert_allclose(actual, expected, rtol=4e-7 if dtype == "float32" else 1e-14)

@@ -21,7 +21,7 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Array, Call
 from graphengine.ir.types import DType, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction
-from graphengine.ops.compare import maximum_into, minimum_into
+from graphengine.ops.form_calls import maximum_into, minimum_into
 from graphengine.ops.sums import add_exactly, add_rest
 
 __all__ = ["REDUCTIONS", "Blocks"]

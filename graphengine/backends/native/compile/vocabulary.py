@@ -54,6 +54,7 @@ def functions(floats: str) -> dict[str, Any]:
         **{form.__name__: _of_one(form, lambda x: _as_float(x, real)) for form in _OF_A_FLOAT},
         **{form.__name__: _of_one(form, _as_number) for form in _OF_A_NUMBER},
         **{form.__name__: _of_two(form, _common) for form in _OF_TWO_NUMBERS},
+        "copysign": _of_two(formula.copysign, lambda a, b: _as_float(_common(a, b), real)),
         "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b), real)),
         "multiply_high": _of_two(arithmetic.multiply_high, lambda a, _: a),
         "lost": _LOST,
