@@ -30,7 +30,7 @@ OPS = """
 
 ERRORS = """
     AttributeValueError CompileError CycleError DTypeError ExecutionError FeedError GradientError GraphEngineError
-    GraphError NamingError ShapeError SpecError TrainingError UnreachedParameterWarning ValueRangeError
+    GraphError NamingError OneByOneWarning ShapeError SpecError TrainingError UnreachedParameterWarning ValueRangeError
 """
 
 REST = """

@@ -19,7 +19,7 @@ from graphengine.errors import ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 
-__all__ = ["Key", "Keys", "key_shape", "read_key"]
+__all__ = ["Key", "Keys", "key_shape", "one_an_axis", "read_key"]
 
 Key = int | builtins.slice | EllipsisType | None
 
@@ -58,7 +58,7 @@ def key_shape(text: str, shape: Shape) -> Shape:
 
 def _picked(text: str, shape: Shape) -> Iterator[Dim]:
     sizes = iter(enumerate(shape))
-    for key in _one_an_axis(read_key(text), shape):
+    for key in one_an_axis(read_key(text), shape):
         if key is None:
             yield 1
             continue
@@ -72,7 +72,7 @@ def _picked(text: str, shape: Shape) -> Iterator[Dim]:
             raise ShapeError(f"{error.message}, at axis {axis} of [{', '.join(map(str, shape))}]") from None
 
 
-def _one_an_axis(keys: tuple[Key, ...], shape: Shape) -> list[int | builtins.slice | None]:
+def one_an_axis(keys: tuple[Key, ...], shape: Shape) -> list[int | builtins.slice | None]:
     """`keys` with full slices in the place of the Ellipsis, or at the end."""
     given = sum(key is not None and key is not Ellipsis for key in keys)
     if given > len(shape):

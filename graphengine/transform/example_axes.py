@@ -11,11 +11,25 @@ from collections.abc import Callable
 from typing import Any
 
 from graphengine.ir import dims
+from graphengine.ir.bundle import Item
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.types import check_axes, check_axis
+from graphengine.ops.activation import LogSoftmax, Softmax
+from graphengine.ops.batch_norm import BatchStatistic
+from graphengine.ops.broadcast import BroadcastTo, Reduction, Reshape
+from graphengine.ops.conv import Conv2D, Conv2DTranspose
+from graphengine.ops.index import Gather, OneHot, Slice
+from graphengine.ops.keys import one_an_axis, read_key
+from graphengine.ops.linalg import MatMul, Transpose
+from graphengine.ops.loss import Loss
+from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm
+from graphengine.ops.pool import AvgPool2D, MaxPool2D
+from graphengine.ops.random import Dropout
+from graphengine.ops.scan import Scan
+from graphengine.ops.shape import Concat, Crop, ExpandDims, Pad, Squeeze, Stack
 
-__all__ = ["Axes", "example_axes", "is_aligned"]
+__all__ = ["Axes", "example_axes", "is_aligned", "rule_of"]
 
 Axes = list[int | None]
 Rule = Callable[[Any, int], Axes | None]
@@ -24,13 +38,20 @@ Rule = Callable[[Any, int], Axes | None]
 
 def example_axes(node: Node, axis: int) -> Axes | None:
     """For each parent of `node` the axis of its examples, if those of `node` lie along `axis`; None for no answer."""
-    rule = _aligned if is_aligned(node.op) else RULES.get(node.op.kind)
+    rule = rule_of(type(node.op))
     return None if rule is None else rule(node, axis)
+
+
+def rule_of(kind: type[Op]) -> Rule | None:
+    """The rule for ops of a class: that of all elementwise ops, or that of the class or of one that it derives from."""
+    if kind.is_elementwise:
+        return _aligned
+    return next((RULES[base] for base in kind.__mro__ if base in RULES), None)
 
 
 def is_aligned(op: Op) -> bool:
     """Whether examples stand at the same places in the value as in the operands, counted from the last axis."""
-    return op.is_elementwise or RULES.get(op.kind) is _aligned
+    return rule_of(type(op)) is _aligned
 
 
 def _aligned(y: Any, axis: int) -> Axes:
@@ -127,29 +148,44 @@ def _gather(y: Any, axis: int) -> Axes:
     return [axis if axis < first else axis - indices.ndim + 1, None]
 
 
+def _slice(y: Any, axis: int) -> Axes | None:
+    """An axis that is picked whole."""
+    place = new = 0
+    for key in one_an_axis(read_key(y.op.key), y.parents[0].shape):
+        if new == axis and not isinstance(key, int):
+            return [place] if key == slice(None) else None
+        place += key is not None
+        new += not isinstance(key, int)
+    return None
+
+
 def _one_hot(y: Any, axis: int) -> Axes | None:
     return [axis] if axis < y.ndim - 1 else None
 
 
-LOSSES = (
-    "absolute_error binary_cross_entropy cross_entropy half_squared_error hinge huber perceptron_loss squared_error"
-)
-RULES: dict[str, Rule] = {
-    "concat": _concat,
-    "crop": _untouched,
-    "expand_dims": _expand_dims,
-    "gather": _gather,
-    "matmul": _matmul,
-    "one_hot": _one_hot,
-    "pad": _untouched,
-    "reshape": _reshape,
-    "squeeze": _squeeze,
-    "stack": _stack,
-    "transpose": _transpose,
-    **dict.fromkeys(["broadcast_to", "dropout", "normalize"], _aligned),
-    **dict.fromkeys(["softmax", "log_softmax"], _along_axis),
-    **dict.fromkeys(["layer_norm", "rms_norm"], _last_axes),
-    **dict.fromkeys(["conv2d", "conv2d_transpose", "max_pool2d", "avg_pool2d", "group_norm"], _of_images),
-    **dict.fromkeys(["logsumexp", "max", "mean", "min", "sum", "variance"], _reduction),
-    **dict.fromkeys(LOSSES.split(), _loss),
+def _mixes(_: Any, __: int) -> None:
+    """Examples meet in the op, or may meet in it."""
+
+
+RULES: dict[type[Op], Rule] = {
+    Concat: _concat,
+    Crop: _untouched,
+    ExpandDims: _expand_dims,
+    Gather: _gather,
+    MatMul: _matmul,
+    OneHot: _one_hot,
+    Pad: _untouched,
+    Reshape: _reshape,
+    Slice: _slice,
+    Squeeze: _squeeze,
+    Stack: _stack,
+    Transpose: _transpose,
+    Reduction: _reduction,
+    Loss: _loss,
+    **dict.fromkeys([BatchStatistic, Item, Scan], _mixes),
+    **dict.fromkeys([BroadcastTo, Dropout], _aligned),
+    **dict.fromkeys([Softmax, LogSoftmax], _along_axis),
+    **dict.fromkeys([LayerNorm, RMSNorm], _last_axes),
+    **dict.fromkeys([Conv2D, Conv2DTranspose, MaxPool2D, AvgPool2D, GroupNorm], _of_images),
 }
+"""By class: a rule holds for the classes that derive from it, too."""

@@ -7,6 +7,7 @@ is left is the outer product of its input and its adjoint (Goodfellow 2015).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from graphengine.errors import GraphError, ShapeError
@@ -23,11 +24,15 @@ from graphengine.ops.loss import Loss
 from graphengine.ops.reduce import Mean
 from graphengine.ops.scan import scan
 from graphengine.transform.adjoint import grad
-from graphengine.transform.example_axes import Axes, example_axes, is_aligned
+from graphengine.transform.example_axes import Axes, example_axes, is_aligned, rule_of
 from graphengine.transform.linear import pull
 from graphengine.transform.tangent import check_floats
 
-__all__ = ["per_example_grad"]
+__all__ = ["OneByOneWarning", "per_example_grad"]
+
+
+class OneByOneWarning(UserWarning):
+    """Gradients of examples are computed one by one, as an op is not known to keep examples apart."""
 
 
 def per_example_grad(
@@ -160,6 +165,13 @@ class _Batch:
             if node not in self.axes or node in self.leaves:
                 continue
             axes = example_axes(node, self.axes[node])
+            if rule_of(type(node.op)) is None and not node.op.is_leaf:
+                warnings.warn(
+                    f"gradients of examples are computed one by one, each from the whole batch, as {node.op.kind} "
+                    "has no rule that says along which axis it holds the examples",
+                    OneByOneWarning,
+                    stacklevel=5,
+                )
             if axes is None or node in self.shared:
                 return False
             self.reads[node] = axes
