@@ -27,12 +27,11 @@ from graphengine.ir.leaf import Constant, Leaf, Parameter, State
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Op
 from graphengine.ir.types import INTEGERS
-from graphengine.ops.activation import GELUSlope
 from graphengine.ops.attention import AttentionAdjoint
 from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
 from graphengine.ops.conv import Conv2DWeightGrad
-from graphengine.ops.elementwise import Copy
+from graphengine.ops.elementwise import BinaryOp, Copy, Elementwise, UnaryOp
 from graphengine.ops.index import AddSlice, SliceAdjoint
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
@@ -679,10 +678,8 @@ def max_pool2d(g: Grower) -> Node:
     return ge.max_pool2d(x, **attributes)
 
 
-RECIPES: dict[str, Recipe] = {
-    "abs": unary(ge.abs, 0.0),
+OWN: dict[str, Recipe] = {
     "absolute_error": loss(ge.absolute_error, untied_beside),
-    "add": binary(ge.add),
     "arange": lambda g: g.rows() + ge.cast(ge.expand_dims(arange(g.graph, g.setting.outer), -1), g.setting.dtype) * 0.1,
     "argmax": locating(ge.argmax),
     "argmin": locating(ge.argmin),
@@ -700,7 +697,6 @@ RECIPES: dict[str, Recipe] = {
     "conv2d_transpose": conv2d_transpose,
     "conv2d_weight_grad": conv2d_weight_grad,
     "copy": lambda g: apply(Copy(), g.pick()),
-    "cos": unary(ge.cos),
     "crop": crop,
     "cross_entropy": loss(ge.cross_entropy, classes),
     "dim_size": lambda g: g.pick() / dim_size(g.graph, g.setting.outer, g.setting.dtype),
@@ -709,24 +705,18 @@ RECIPES: dict[str, Recipe] = {
     "elastic_net": unary(lambda w: ge.elastic_net(w, 0.3), 0.0),
     "elu": unary(lambda x: ge.elu(x, alpha=0.7), 0.0),
     "equal": comparing(ge.equal),
-    "erf": unary(ge.erf),
-    "exp": unary(ge.exp),
     "expand_dims": lambda g: ge.expand_dims(g.pick(), axis=-1),
-    "expm1": unary(ge.expm1),
     "first": lambda g: apply(First(of=g.choose(["max", "min"]), axis=(-1,)), g.spread(x := g.rows())) * x,
     "floor": unary(ge.floor, *range(-3, 5)),
     "gather": gather,
     "gelu": lambda g: ge.gelu(g.pick(), approximate=g.choose(["none", "tanh"])),
-    "gelu_slope": lambda g: apply(GELUSlope(), g.pick()),
     "greater": comparing(ge.greater),
     "greater_equal": comparing(ge.greater_equal),
     "group_lasso": lambda g: ge.group_lasso(g.positive(g.pick(least=2)), axis=0),
     "group_norm": lambda g: apply(GroupNorm(groups=g.n or 1, epsilon=0.1), ge.expand_dims(g.rows(), -1) * g.pool[3]),
     "half_squared_error": loss(ge.half_squared_error, beside),
-    "hard_tanh": unary(ge.hard_tanh, -1.0, 1.0),
     "hinge": loss(ge.hinge, signs),
     "huber": loss(ge.huber, beside, delta=0.7),
-    "identity": unary(ge.identity),
     "isfinite": choosing(lambda g: ge.isfinite(g.pick())),
     "l1": unary(ge.l1, 0.0),
     "l2": unary(ge.l2),
@@ -754,8 +744,6 @@ RECIPES: dict[str, Recipe] = {
     "mean": reducing(ge.mean),
     "min": reducing(ge.min, spread=True),
     "minimum": untied(ge.minimum),
-    "multiply": binary(ge.multiply),
-    "negative": unary(ge.negative),
     "normalize": normalize,
     "not_equal": comparing(ge.not_equal),
     "one_hot": lambda g: ge.one_hot(g.labels, g.n) * g.rows(),
@@ -763,16 +751,11 @@ RECIPES: dict[str, Recipe] = {
     "perceptron_loss": loss(ge.perceptron_loss, signs),
     "power": lambda g: g.positive(g.pick()) ** g.choose([2.0, 3.0, -0.5, g.pool[2]]),
     "reciprocal": on_positive(ge.reciprocal),
-    "relu": unary(ge.relu, 0.0),
     "reshape": reshape,
     "rms_norm": lambda g: apply(RMSNorm(epsilon=0.1), g.rows(), g.pool[7]),
     "row_norm_adjoint": row_norm_adjoint,
     "scan": scan,
     "scatter_add": scatter_add,
-    "sigmoid": unary(ge.sigmoid),
-    "sign": unary(ge.sign, 0.0),
-    "silu": unary(ge.silu),
-    "sin": unary(ge.sin),
     "sinusoidal_positions": lambda g: (
         g.rows() * g.graph.add(SinusoidalPositions(length=g.setting.outer, units=g.n, dtype=g.setting.dtype))
     ),
@@ -780,20 +763,31 @@ RECIPES: dict[str, Recipe] = {
     "slice_adjoint": slice_adjoint,
     "softmax": along_axis(ge.softmax),
     "softmax_error": lambda g: apply(SoftmaxError(), g.rows(), g.labels),
-    "softplus": unary(ge.softplus),
     "split": split,
     "sqrt": on_positive(ge.sqrt),
-    "square": unary(ge.square),
     "squared_error": loss(ge.squared_error, beside),
     "squeeze": squeeze,
     "stack": stack,
     "stop_gradient": lambda g: ge.stop_gradient(ge.sign(g.off(x := g.pick(), 0.0))) * x,
-    "subtract": binary(ge.subtract),
     "sum": reducing(ge.sum),
-    "tanh": unary(ge.tanh),
     "transpose": transpose,
     "variance": reducing(ge.variance),
     "where": choosing(lambda g: g.condition()),
+}
+"""How a node is grown of a kind that takes more than any floats, away from its kinks."""
+
+
+def recipe_of(op: type[Elementwise]) -> Recipe:
+    """The recipe of an op of floats, from its class alone."""
+    if issubclass(op, BinaryOp):
+        return binary(lambda a, b: apply(op(), a, b))
+    return unary(lambda x: apply(op(), x), *op.kinks)
+
+
+RECIPES: dict[str, Recipe] = OWN | {
+    kind: recipe_of(op)
+    for kind, op in Op.registry.items()
+    if kind not in OWN and issubclass(op, UnaryOp | BinaryOp) and op.__module__.startswith("graphengine.")
 }
 """How a node of each kind is grown."""
 

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from graphengine.ir.op import Op
+from tests.ops_page import page
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -43,3 +44,7 @@ def test_the_readme_gives_the_commands_that_ci_runs() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "pip install -e . && graphengine demo" in readme
     assert 'pip install -e ".[test]" && pytest' in readme
+
+
+def test_the_table_of_ops_is_what_the_classes_say() -> None:
+    assert (ROOT / "docs" / "ops.md").read_text() == page(), "run python -m tests.ops_page > docs/ops.md"

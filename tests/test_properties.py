@@ -5,19 +5,23 @@ from __future__ import annotations
 import ast
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 import graphengine as ge
+from graphengine.compile import installed_backends
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
+from graphengine.ops import form
+from graphengine.ops.elementwise import UnaryOp
 from graphengine.schedule.memory import plan
 from graphengine.transform.adjoint import differentiate
-from tests.random_graphs import BATCH, EXCLUDED, LEAVES, RECIPES, SEED, SEEDS, Sample, evaluate, grow
+from tests.random_graphs import BATCH, EXCLUDED, LEAVES, RECIPES, SEED, SEEDS, Sample, evaluate, grow, recipe_of
 from tests.schedule.replay import named, prove, prove_plan
 
 SAMPLES = {seed: grow(seed) for seed in SEEDS}
@@ -50,12 +54,39 @@ def test_the_samples_hold_every_kind_that_has_a_recipe() -> None:
 def test_every_kind_has_cases_that_hold_it_to_the_op_contract() -> None:
     checked: set[str] = set()
     for path in sorted((Path(__file__).parent / "ops").glob("test_*.py")):
-        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
         if "check_op" in names:
             checked |= names
     checked.add("Scan")  # whose tests hold it to the same loop written out
     unchecked = {kind for kind in ENGINE - LEAVES - set(EXCLUDED) if Op.registry[kind].__name__ not in checked}
     assert not unchecked, f"no row of cases in tests/ops for {sorted(unchecked)}"
+
+
+def test_an_op_from_outside_the_package_is_grown_differentiated_saved_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Op, "registry", dict(Op.registry))
+
+    class Bent(UnaryOp):
+        """y = x / (1 + |x|)."""
+
+        kind: Literal["bent"] = "bent"
+
+        def form(self, x: form.Scalar) -> form.Scalar:
+            return x / (1.0 + form.absolute(x))
+
+        def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node]:
+            return (y_bar / ge.square(1.0 + ge.abs(x)),)
+
+    monkeypatch.setitem(RECIPES, "bent", recipe_of(Bent))
+    sample = next(sample for seed in SEEDS if "bent" in (sample := grow(seed)).kinds)
+    assert Graph.from_json(sample.graph.to_json()) == sample.graph
+    expected = naive(list(sample.graph.outputs.values()), sample.given)
+    for backend in installed_backends():
+        values = compiled(sample, backend=backend).forward(sample.feeds)
+        for name, node in sample.graph.outputs.items():
+            np.testing.assert_allclose(values[name], expected[node.name], rtol=1e-9, atol=1e-11, err_msg=name)
+    ge.gradcheck(sample.graph, "loss", sample.feeds, seed=SEED, wrt=sample.float_leaves, samples=12)
 
 
 @every_sample
