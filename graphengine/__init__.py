@@ -55,9 +55,9 @@ from graphengine.testing import GradientError as GradientError
 from graphengine.testing import gradcheck as gradcheck
 from graphengine.train import *
 from graphengine.transform.adjoint import grad as grad
-from graphengine.transform.collapse import collapse as collapse
 from graphengine.transform.derivatives import *
 from graphengine.transform.inference import for_inference as for_inference
+from graphengine.transform.linear_folding import collapse as collapse
 from graphengine.transform.per_example import *
 from graphengine.transform.rewrite.passes import rewrites as rewrites
 from graphengine.transform.tangent import *

@@ -17,7 +17,7 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.training import Optimizer
 from graphengine.programs import Settings
-from graphengine.transform.rewrite.passes import STABLE, chosen
+from graphengine.transform.rewrite.passes import STABILIZATION, chosen
 from graphengine.transform.training_graph import dim_names, training_graph
 from graphengine.weights import Weights
 
@@ -83,7 +83,7 @@ def compile(
     with growing(anew=True):
         node = None if loss is None else _output_or_node(graph, loss)
         names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
-        training = training_graph(graph, node, names, optimizer, stabilize=STABLE in settings.rewrites)
+        training = training_graph(graph, node, names, optimizer, stabilize=STABILIZATION in settings.rewrites)
         executable = Executable(training, settings, Weights(int(seed)))
     if memory_budget is not None and not dim_names(graph):
         executable.plan()  # which raises if it does not fit

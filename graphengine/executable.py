@@ -15,9 +15,8 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, ValueType
 from graphengine.programs import Bound, Prepared, Programs, Settings
 from graphengine.schedule.audit import Audit, audit
 from graphengine.schedule.cost import Cost, cost_of
@@ -83,7 +82,7 @@ class Executable:
         """The name of the output that is the loss; None if the graph is compiled without one, or no output is it."""
         return next((name for name, node in self.graph.outputs.items() if node is self._training.loss), None)
 
-    def needs(self, outputs: Sequence[str] | None = None) -> dict[str, TensorType]:
+    def needs(self, outputs: Sequence[str] | None = None) -> dict[str, ValueType]:
         """The inputs that `outputs` need, with their types; those that `step` needs if left out."""
         if outputs is not None:
             nodes = needed_nodes([self._output(name) for name in outputs])

@@ -50,7 +50,7 @@ class Explanation:
     left_out: tuple[str, ...]
     """The nodes of the graph that this program does not need."""
     declared: tuple[Change, ...]
-    """What the rewrite `stable` changed in the declared graph, before it was differentiated."""
+    """What the rewrite `stabilization` changed in the declared graph, before it was differentiated."""
     rewrites: tuple[Rewritten, ...]
     kernels: tuple[KernelUse, ...]
     """What runs each instruction; of a scan also those of a step, once."""
@@ -83,7 +83,7 @@ class Explanation:
             right_from=1,
         )
         if self.declared:
-            yield from ("", "stable, before differentiating", *_told(self.declared))
+            yield from ("", "stabilization, before differentiating", *_told(self.declared))
         for rewrite in self.rewrites:
             if rewrite.changes:
                 yield from ("", rewrite.name, *_told(rewrite.changes))

@@ -12,15 +12,14 @@ from graphengine.ir import leaf
 from graphengine.ir.array import as_array, fitted
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.op import Array
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, ValueType
 
 __all__ = ["Feeds", "checked_feeds", "sizes_of"]
 
 Feeds = Mapping[str, npt.ArrayLike]
 
 
-def checked_feeds(graph: Graph, needs: Mapping[str, TensorType], feeds: Feeds) -> dict[str, Array]:
+def checked_feeds(graph: Graph, needs: Mapping[str, ValueType], feeds: Feeds) -> dict[str, Array]:
     """The feeds as arrays of the types in `needs`, in their order; raises FeedError for what does not fit."""
     for name in feeds:
         if name not in needs and not (name in graph and isinstance(graph[name].op, leaf.Input)):
@@ -42,7 +41,7 @@ def checked_feeds(graph: Graph, needs: Mapping[str, TensorType], feeds: Feeds) -
     return arrays
 
 
-def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, TensorType]) -> dict[str, int]:
+def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, ValueType]) -> dict[str, int]:
     """The size of every named dim, from the shapes of the feeds; raises FeedError where rank or sizes do not fit."""
     sizes: dict[str, int] = {}
     seen: dict[str, str] = {}

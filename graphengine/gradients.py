@@ -12,8 +12,7 @@ import numpy as np
 from graphengine.errors import NamingError
 from graphengine.ir.array import assignable
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.op import Array
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, ValueType
 
 __all__ = ["Gradients"]
 
@@ -25,7 +24,7 @@ class Gradients(Mapping[str, Array]):
     dtypes. `loss` is the loss that they are the gradients of. They can be pickled, for another process.
     """
 
-    def __init__(self, types: Mapping[str, TensorType], block: Array | None = None, loss: float = math.nan) -> None:
+    def __init__(self, types: Mapping[str, ValueType], block: Array | None = None, loss: float = math.nan) -> None:
         """Views of `block`, or of a new block that is filled with zeros."""
         self.loss = loss
         self.types = dict(types)
@@ -76,5 +75,5 @@ class Gradients(Mapping[str, Array]):
         shown = ", ".join(f"{name}: {type_}" for name, type_ in self.types.items())
         return f"Gradients({{{shown}}}, loss={self.loss!r})"
 
-    def __reduce__(self) -> tuple[type[Gradients], tuple[Mapping[str, TensorType], Array, float]]:
+    def __reduce__(self) -> tuple[type[Gradients], tuple[Mapping[str, ValueType], Array, float]]:
         return Gradients, (self.types, self.block, self.loss)

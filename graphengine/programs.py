@@ -15,7 +15,7 @@ from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.passes import stages

@@ -16,11 +16,12 @@ from graphengine.compile import compile, installed_backends
 from graphengine.errors import GraphEngineError, GraphError
 from graphengine.executable import Executable
 from graphengine.ir import dims
-from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.copying import copy_nodes
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, apply, check_arity
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import TensorType, check_dtype
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, TensorType, TupleType, ValueType, check_dtype
 from graphengine.ops.broadcast import sum
 from graphengine.ops.elementwise import add
 from graphengine.transform.adjoint import differentiate
@@ -31,7 +32,7 @@ __all__ = ["GradCheck", "GradientError", "check_op", "gradcheck"]
 __dir__ = __all__.copy
 
 Value = Array | tuple[Array, ...]
-"""What an op gives: one array, or those of a bundle."""
+"""What an op gives: one array, or those of a tuple."""
 
 STEP = 1e-5
 """h of the central difference (f(x + h) - f(x - h)) / 2h, which errs by order h^2, and rounding adds 1e-16 / h."""
@@ -100,11 +101,10 @@ def gradcheck(
 def in_float64(graph: Graph) -> Graph:
     """The same graph with float64 in the place of float32, in the bodies of its scans too."""
     twin = Graph(graph.name, "float64" if graph.dtype == "float32" else graph.dtype)
-    for node in graph.nodes:
-        with twin.declared_at(node.where):
-            twin.add(_op_in_float64(node.op), [twin.nodes[parent.index] for parent in node.parents], name=node.name)
-    for name, node in graph.outputs.items():
-        twin.output(name, twin.nodes[node.index])
+    copies = copy_nodes(
+        graph.nodes, twin, replace=lambda node: (_op_in_float64(node.op), node.parents), keep_phase=False
+    )
+    twin.outputs = {name: copies[node] for name, node in graph.outputs.items()}
     return twin
 
 
@@ -147,8 +147,8 @@ def _type_of(array: Array) -> TensorType:
     return TensorType(array.shape, check_dtype(array.dtype))
 
 
-def _types_of(value: Value) -> TensorType:
-    return BundleType(tuple(map(_type_of, value))) if isinstance(value, tuple) else _type_of(value)
+def _types_of(value: Value) -> ValueType:
+    return TupleType(tuple(map(_type_of, value))) if isinstance(value, tuple) else _type_of(value)
 
 
 def _evaluate(op: Op, operands: Sequence[Array]) -> Value:
@@ -182,7 +182,7 @@ def _check_elementwise(op: Op, operands: Sequence[Array]) -> None:
     _same(_evaluate(op, turned), expected.reshape(-1)[::-1], f"{op.kind}, which is no elementwise op,")
 
 
-def _check_named(op: Op, types: Sequence[TensorType], inferred: TensorType, axis: int) -> None:
+def _check_named(op: Op, types: Sequence[TensorType], inferred: ValueType, axis: int) -> None:
     """With the sizes of one axis named, the type is refused, or agrees with the sizes once they are bound."""
     binding = {f"n{type.shape[axis]}": dims.bind(type.shape[axis], {}) for type in types if axis < type.ndim}
     named = [
@@ -256,12 +256,12 @@ def _same(actual: Any, expected: Any, what: str) -> None:
 
 
 def _declare(op: Op, operands: Sequence[Array]) -> tuple[Graph, list[Node], list[Node]]:
-    """A graph of `op` alone: its operands, and what it gives, one node or the items of a bundle."""
+    """A graph of `op` alone: its operands, and what it gives, one node or the items of a tuple."""
     graph = Graph("check", "float64")
     leaves = [graph.input(f"x{i}", operand.shape, operand.dtype) for i, operand in enumerate(operands)]
     y = graph.add(op, leaves, name="y")
-    count = len(y.type.items) if isinstance(y.type, BundleType) else 0
-    return graph, leaves, [apply(Item(index=index), y) for index in range(count)] or [y]
+    count = len(y.type.items) if isinstance(y.type, TupleType) else 0
+    return graph, leaves, [apply(GetItem(index=index), y) for index in range(count)] or [y]
 
 
 def _check_backends(op: Op, operands: Sequence[Array]) -> None:

@@ -11,8 +11,7 @@ from graphengine.ir.array import assignable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, ValueType
 
 __all__ = ["Held", "Weights"]
 
@@ -72,7 +71,7 @@ class Held(MutableMapping[str, Array]):
     def __repr__(self) -> str:
         return f"{{{', '.join(f'{name}: {type}' for name, type in self._types.items())}}}"
 
-    def _type(self, name: str) -> TensorType:
+    def _type(self, name: str) -> ValueType:
         if name not in self._types:
             raise NamingError(f"no {self._what} {name!r}{did_you_mean(name, self._types)}")
         return self._types[name]

@@ -19,8 +19,8 @@ import numpy as np
 
 import graphengine as ge
 from graphengine.errors import GraphEngineError, GraphError, ValueRangeError
-from graphengine.ir.bundle import Item
 from graphengine.ir.dims import Dim
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import Uniform
 from graphengine.ir.leaf import Constant, Leaf, Parameter, State
@@ -456,7 +456,7 @@ def attention_adjoint(g: Grower) -> Node:
     operands, options = attending(g)
     rows = (ge.tanh(ge.sum(g.rows(), -1)) for _ in range(2))
     bundle = apply(AttentionAdjoint(**options), g.rows(), *operands[:3], *rows, *operands[3:])
-    q_bar, k_bar, v_bar = (apply(Item(index=index), bundle) for index in range(3))
+    q_bar, k_bar, v_bar = (apply(GetItem(index=index), bundle) for index in range(3))
     return q_bar * k_bar + v_bar
 
 
@@ -795,7 +795,7 @@ LEAVES = {"constant", "input", "parameter", "state"}
 """Kinds that every graph is planted with."""
 
 EXCLUDED = {
-    "item": "takes apart the bundles of others",
+    "item": "takes apart the tuples of others",
 }
 """Kinds without a recipe, each with the reason."""
 

@@ -34,7 +34,7 @@ def test_every_rewrite_is_told_in_order_with_what_it_changed() -> None:
 
 def test_costs_before_and_after_are_those_of_the_plans() -> None:
     explanation = classifier().explain(batch=8)
-    assert explanation.rewrites[0].before == classifier(rewrites=["stable"]).cost(batch=8)
+    assert explanation.rewrites[0].before == classifier(rewrites=["stabilization"]).cost(batch=8)
     assert explanation.rewrites[-1].after == explanation.cost == classifier().cost(batch=8)
     for earlier, later in zip(explanation.rewrites, explanation.rewrites[1:], strict=False):
         assert earlier.after == later.before

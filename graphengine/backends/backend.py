@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, ValueType
 from graphengine.schedule.program import Program
 
 __all__ = ["Backend", "KernelUse", "Runnable"]
@@ -48,7 +48,7 @@ class Backend(Protocol):
     def name(self) -> str:
         """What `compile` knows it by."""
 
-    def scratch(self, op: Op, y: TensorType, *types: TensorType) -> Sequence[TensorType]:
+    def scratch(self, op: Op, y: ValueType, *types: ValueType) -> Sequence[ValueType]:
         """The work memory of an op that is bound to arrays of these types."""
 
     def load(self, program: Program, leaves: Mapping[str, Array]) -> Runnable:

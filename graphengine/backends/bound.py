@@ -13,7 +13,8 @@ from graphengine.backends.blas import ONE_THREAD_DOES
 from graphengine.backends.frame import Binder, Frame
 from graphengine.backends.threads import ONE_BLAS_THREAD
 from graphengine.errors import ExecutionError
-from graphengine.ir.op import Array, Call
+from graphengine.ir.op import Call
+from graphengine.ir.types import Array
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Instruction, Program
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop
@@ -69,7 +70,7 @@ class Frame:
         return [(call, step) for call in self._binder(step.op, self._out(step.out), operands, scratch)]
 
     def _out(self, buffer: Buffer) -> Any:
-        """Where a kernel writes: an array, or an array for each item of a bundle."""
+        """Where a kernel writes: an array, or an array for each item of a tuple."""
         if not buffer.parts:
             return self.array(buffer)
         return tuple([self.array(part) for _, part in sorted(buffer.parts.items())])

@@ -26,7 +26,8 @@ from graphengine.backends.native.threads.team import Job, team
 from graphengine.backends.threads import ONE_BLAS_THREAD, WORTH_SHARING, get_threads
 from graphengine.errors import ExecutionError
 from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
-from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array
 from graphengine.schedule.program import Program
 
 __all__ = ["NumbaBackend"]

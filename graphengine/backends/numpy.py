@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.bound import BoundProgram, numpy_use
 from graphengine.backends.frame import numpy_calls
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.schedule.memory import numpy_scratch
 from graphengine.schedule.program import Program
 

@@ -24,7 +24,7 @@ from graphengine.baselines.unshared import Unshared
 from graphengine.compile import compile
 from graphengine.errors import ExecutionError
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["WAYS", "Comparison", "Way", "compare"]
 

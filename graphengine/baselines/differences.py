@@ -12,7 +12,7 @@ from graphengine.baselines.one_by_one import OneByOne
 from graphengine.compile import compile
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Differences", "central_differences"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
-from graphengine.ir.bundle import Item
+from graphengine.ir.copying import copy_nodes
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
@@ -17,8 +18,8 @@ __all__ = ["Edge", "operation"]
 
 
 def operation(node: Node) -> Node:
-    """The node whose operands `node` is computed from: for an item of a bundle, the bundle."""
-    return node.parents[0] if isinstance(node.op, Item) else node
+    """The node whose operands `node` is computed from: for an item of a tuple, the tuple."""
+    return node.parents[0] if isinstance(node.op, GetItem) else node
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Edge:
 
     operands: tuple[Node, ...]
     values: tuple[Node, ...]
-    """y, and before it the bundle that it is an item of."""
+    """y, and before it the tuple that it is an item of."""
     argument: Node
     result: Node
 
@@ -60,9 +61,7 @@ class Edge:
         graph = tangent.graph
         given = (*operation(node).parents, *dict.fromkeys((operation(node), node)), tangent)
         copies = dict(zip((*self.operands, *self.values, self.argument), given, strict=True))
-        for inner in self._nodes():
-            copies[inner] = graph.add(inner.op, [copies[parent] for parent in inner.parents])
-        return copies[self.result]
+        return copy_nodes(self._nodes(), graph, copies, rename=lambda _: None, keep_phase=False)[self.result]
 
     def flops(self, binding: Mapping[str, int]) -> int:
         """What it costs, with the values of y and of its operands known."""

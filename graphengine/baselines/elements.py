@@ -9,7 +9,7 @@ import numpy as np
 
 from graphengine.errors import ExecutionError
 from graphengine.executable import Executable
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Element", "check_element", "every_element", "sample_elements"]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["random_feeds"]
 

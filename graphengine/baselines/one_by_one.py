@@ -10,7 +10,7 @@ import numpy.typing as npt
 from graphengine.baselines.elements import Element, check_element
 from graphengine.compile import compile
 from graphengine.executable import Executable
-from graphengine.ir.composite import free_name
+from graphengine.ir.composite import layer_name
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ops.broadcast import reshape
@@ -63,7 +63,7 @@ class AlongOne(OneByOne):
         self._along = along
         self._seed = seed
         self._rewrites = rewrites
-        self._place = free_name(graph, "place")
+        self._place = layer_name(graph, "place")
         self._programs: dict[str, Executable] = {}
 
     def derivative(self, feeds: Mapping[str, npt.ArrayLike], element: Element) -> float:

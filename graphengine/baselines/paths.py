@@ -7,9 +7,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from graphengine.baselines.edge import Edge, operation
-from graphengine.ir.bundle import BundleType
 from graphengine.ir.node import Node
 from graphengine.ir.pullback import active_nodes
+from graphengine.ir.types import TupleType
 
 __all__ = ["Path", "Paths"]
 
@@ -20,13 +20,13 @@ Path = tuple[Node, ...]
 class Paths:
     """All paths from `leaves` to `loss` along which a derivative passes.
 
-    A child that reads a node twice, as in x * x, is one child. Bundles are passed by: their items are the children.
+    A child that reads a node twice, as in x * x, is one child. Tuples are passed by: their items are the children.
     """
 
     def __init__(self, loss: Node, leaves: Sequence[Node]) -> None:
         self.loss = loss
         self._kinds: dict[Hashable, Edge | None] = {}
-        self._active = [node for node in active_nodes([loss], leaves) if not isinstance(node.type, BundleType)]
+        self._active = [node for node in active_nodes([loss], leaves) if not isinstance(node.type, TupleType)]
         self.children: dict[Node, dict[Node, Edge]] = {node: {} for node in self._active}
         for node in self._active:
             for operand in dict.fromkeys(operation(node).parents):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphengine.errors import AttributeValueError
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["PrincipalComponents"]
 

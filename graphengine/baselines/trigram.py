@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import AttributeValueError, ValueRangeError
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Trigram"]
 

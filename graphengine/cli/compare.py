@@ -25,8 +25,8 @@ from graphengine.compile import compile
 from graphengine.errors import SpecError
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
 from graphengine.ir.spec import load
+from graphengine.ir.types import Array
 from graphengine.testing import in_float64
 from graphengine.train.data import as_source, batch_axis
 from graphengine.view.summary import all_sizes

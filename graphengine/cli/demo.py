@@ -16,8 +16,8 @@ from graphengine.data import Split, digits
 from graphengine.errors import SpecError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
 from graphengine.ir.training import Training
+from graphengine.ir.types import Array
 from graphengine.testing import in_float64
 from graphengine.train.checkpoint import save_parameters
 from graphengine.train.evaluate import predict

@@ -14,7 +14,7 @@ from graphengine.baselines import Comparison
 from graphengine.cli.compare import comparison_table
 from graphengine.cli.demo import Demo, Outcome
 from graphengine.cli.show import can_encode, facts, optimizer_text, seconds_text
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["demo_head", "demo_result"]
 

@@ -12,9 +12,9 @@ import numpy as np
 from graphengine.errors import TrainingError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import Array
 from graphengine.ir.spec.beside import path_beside
 from graphengine.ir.spec.io import INLINE_ELEMENTS
+from graphengine.ir.types import Array
 
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"

@@ -10,9 +10,9 @@ import typer
 from graphengine.cli.files import read_arrays
 from graphengine.errors import SpecError
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
 from graphengine.ir.tagged import arguments
 from graphengine.ir.training import Training
+from graphengine.ir.types import Array
 
 __all__ = ["sizes_of", "training_of", "validation_of"]
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
 from graphengine.ir.training import Optimizer
+from graphengine.ir.types import Array
 from graphengine.schedule.cost import Cost
 from graphengine.view import Row, Summary
 

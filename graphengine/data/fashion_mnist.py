@@ -13,7 +13,7 @@ import numpy as np
 from graphengine.data.idx import read_idx
 from graphengine.data.split import Split
 from graphengine.errors import TrainingError
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["FASHION_CLASSES", "fashion_mnist"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from graphengine.errors import TrainingError
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["read_idx"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Split"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphengine.errors import TrainingError
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Alphabet", "python_topics", "windows"]
 

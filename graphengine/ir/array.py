@@ -8,8 +8,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.op import Array
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, ValueType
 
 _EXPLICIT = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _ELEMENTS: dict[str, tuple[str, set[type]]] = {
@@ -68,7 +67,7 @@ def as_array(value: Any) -> Array:
     return array
 
 
-def assignable(value: Any, type_: TensorType, what: str) -> Array:
+def assignable(value: Any, type_: ValueType, what: str) -> Array:
     """`value` as an array of `type_`; raises ShapeError or DTypeError, about `what`, if it does not fit."""
     try:
         array = as_array(value)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import chain, count
+from itertools import chain
 from types import TracebackType
 
 from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph
+from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
 from graphengine.ir.where import caller
 
-__all__ = ["declaring", "free_name", "outermost"]
+__all__ = ["declaring", "layer_name", "outermost"]
 
 
 def outermost(graph: Graph) -> Graph:
@@ -20,11 +21,10 @@ def outermost(graph: Graph) -> Graph:
     return graph
 
 
-def free_name(graph: Graph, kind: str) -> str:
+def layer_name(graph: Graph, kind: str) -> str:
     """The first of kind_1, kind_2, ... that is free for a layer: no node has it, alone or ahead of a dot."""
     nodes = chain(graph.nodes, outermost(graph).nodes if graph.outer is not None else ())
-    taken = {node.name.partition(".")[0] for node in nodes}
-    return next(name for n in count(1) if (name := f"{kind}_{n}") not in taken)
+    return free_name(kind, {node.name.partition(".")[0] for node in nodes}, 1, bare=False)
 
 
 class declaring:  # noqa: N801  # it is used as contextlib's are; theirs would stand between an error and the user's line

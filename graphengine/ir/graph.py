@@ -10,14 +10,15 @@ import numpy as np
 
 from graphengine.errors import GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
-from graphengine.ir.bundle import check_operands, check_single
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.get_item import check_operands, check_single
 from graphengine.ir.init import Initializer, Zeros, usual
 from graphengine.ir.names import check_name, did_you_mean
 from graphengine.ir.node import Node, Phase, check_arity, context
 from graphengine.ir.op import Op
 from graphengine.ir.training import Training
-from graphengine.ir.types import DType, TensorType, check_dtype
+from graphengine.ir.types import DType, ValueType, check_dtype
 from graphengine.ir.where import Where, caller
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Graph:
         self._by_name: dict[str, Node] = {}
         self._counters: dict[str, int] = {}
         self._scalars: dict[tuple[str, DType], Node] = {}
-        self._emission: tuple[Phase, Where | None, str | None] = (Phase.FORWARD, None, None)
+        self.emission: tuple[Phase, Where | None, str | None] = (Phase.FORWARD, None, None)
+        """What nodes bear that are added now: phase, where declared, what emitted of."""
 
     def input(self, name: str, shape: Sequence[Dim], dtype: object = None) -> Node:
         """Declare an array that is fed at run time; `shape` holds ints and names of dims. Returns its node.
@@ -136,14 +138,14 @@ class Graph:
 
     def add(self, op: Op, parents: Sequence[Node] = (), name: str | None = None) -> Node:
         """Append a node: infer its type, name it, note where it was declared."""
-        phase, where, of = self._emission
+        phase, where, of = self.emission
         where = where or caller()
         types = [parent.type for parent in parents]
         try:
             check_arity(op, len(types))
             check_operands(op, types)
             type_ = op.infer(*types)
-            name = self._new_name(op.kind) if name is None else self._free_name(name)
+            name = self.new_name(op.kind) if name is None else self._checked_name(name)
         except GraphError as error:
             error.quote(*context(name or op.kind, op, parents, where))
             raise
@@ -153,7 +155,7 @@ class Graph:
         self,
         op: Op,
         parents: tuple[Node, ...],
-        type_: TensorType,
+        type_: ValueType,
         name: str,
         phase: Phase,
         where: Where,
@@ -164,6 +166,14 @@ class Graph:
         self.nodes.append(node)
         self._by_name[name] = node
         return node
+
+    def new_name(self, kind: str) -> str:
+        """A name for a node of this kind that no node has: kind_1, kind_2, ..."""
+        while True:
+            count = self._counters[kind] = self._counters.get(kind, 0) + 1
+            name = f"{kind}_{count}"
+            if name not in self._by_name:
+                return name
 
     def discard(self, start: int, keep: Sequence[Node]) -> None:
         """Take back the nodes added since there were `start`, except what `keep` depends on."""
@@ -262,63 +272,38 @@ class Graph:
 
     def emitting(self, phase: Phase, source: Node) -> AbstractContextManager[None]:
         """Nodes added inside bear `phase`, and inherit from `source` where it was declared."""
-        return _Emission(self, (phase, source.where, source.name))
+        return _Emitting(self, (phase, source.where, source.name))
 
     def emitting_like(self, node: Node) -> AbstractContextManager[None]:
         """Nodes added inside bear the phase of `node`, and inherit where it was declared and what it was emitted of."""
-        return _Emission(self, (node.phase, node.where, node.of))
+        return _Emitting(self, (node.phase, node.where, node.of))
 
     def declared_at(self, where: Where) -> AbstractContextManager[None]:
         """Nodes added inside are declared at `where`."""
-        phase, _, of = self._emission
-        return _Emission(self, (phase, where, of))
-
-    def append_copy(
-        self,
-        node: Node,
-        parents: tuple[Node, ...],
-        *,
-        name: str | None = None,
-        phase: Phase | None = None,
-        of: str | None = None,
-    ) -> Node:
-        """Append what `node` is in another graph, on `parents` of the types that its own have.
-
-        It bears the name and the phase of `node`, and is emitted of the same, unless others are given. Nothing is
-        inferred again, and the name is not checked.
-        """
-        name, phase, of = name or node.name, node.phase if phase is None else phase, of or node.of
-        return self.append(node.op, parents, node.type, name, phase, node.where, of)
-
-    def append_copies(self, nodes: Iterable[Node]) -> dict[Node, Node]:
-        """Append what `nodes` of another graph are, among which are all their parents, and return the copies."""
-        copies: dict[Node, Node] = {}
-        for node in nodes:
-            parents = tuple([copies[parent] for parent in node.parents])
-            copies[node] = self.append(node.op, parents, node.type, node.name, node.phase, node.where, node.of)
-        return copies
+        phase, _, of = self.emission
+        return _Emitting(self, (phase, where, of))
 
     def copy(self) -> Graph:
         """A graph of the same nodes, under the same names, that can be added to without changing this one."""
         twin = Graph(self.name, self.dtype)
-        twin.append_copies(self.nodes)
-        nodes = twin.nodes
+        nodes = list(copy_nodes(self.nodes, twin).values())
+        twin._take_results(self, nodes)
         twin._counters = dict(self._counters)
         twin._scalars = {key: nodes[node.index] for key, node in self._scalars.items()}
-        twin.outputs = {name: nodes[node.index] for name, node in self.outputs.items()}
-        twin.updates = {nodes[target.index]: nodes[node.index] for target, node in self.updates.items()}
         twin.training = self.training
         return twin
 
     def bind(self, binding: Mapping[str, Dim]) -> Graph:
         """The same graph with sizes, or other dims, in the place of its named ones."""
         bound = Graph(self.name, self.dtype)
-        for node in self.nodes:
-            with bound.emitting_like(node):
-                bound.add(node.op.bind_dims(binding), [bound.nodes[parent.index] for parent in node.parents], node.name)
-        bound.outputs = {name: bound.nodes[node.index] for name, node in self.outputs.items()}
-        bound.updates = {bound.nodes[leaf.index]: bound.nodes[node.index] for leaf, node in self.updates.items()}
+        copy_nodes(self.nodes, bound, replace=lambda node: (node.op.bind_dims(binding), node.parents))
+        bound._take_results(self, bound.nodes)
         return bound
+
+    def _take_results(self, other: Graph, nodes: Sequence[Node]) -> None:
+        """Have the outputs and updates of `other`, whose nodes are `nodes` here, by their indices."""
+        self.outputs = {name: nodes[node.index] for name, node in other.outputs.items()}
+        self.updates = {nodes[target.index]: nodes[node.index] for target, node in other.updates.items()}
 
     def import_graph(self, other: Graph, prefix: str = "", inputs: Mapping[str, Node] | None = None) -> dict[str, Node]:
         """Copy the nodes of `other` into this graph, and return what its outputs are here, by their names there.
@@ -382,22 +367,15 @@ class Graph:
     def _dtype(self, dtype: object) -> DType:
         return self.dtype if dtype is None else check_dtype(dtype)
 
-    def _free_name(self, name: str) -> str:
+    def _checked_name(self, name: str) -> str:
         check_name(name)
         taken = self._by_name.get(name)
         if taken is not None:
             raise NamingError(f"the name {name!r} is taken by {taken!r}, declared at {taken.where}")
         return name
 
-    def _new_name(self, kind: str) -> str:
-        while True:
-            count = self._counters[kind] = self._counters.get(kind, 0) + 1
-            name = f"{kind}_{count}"
-            if name not in self._by_name:
-                return name
 
-
-class _Emission(AbstractContextManager[None]):
+class _Emitting(AbstractContextManager[None]):
     """What nodes bear that are added inside: phase, where declared, what emitted of.
 
     A class, as a generator takes three times as long, and one is entered for every node that a derivative visits.
@@ -409,11 +387,11 @@ class _Emission(AbstractContextManager[None]):
         self._graph, self._inside = graph, inside
 
     def __enter__(self) -> None:
-        self._before = self._graph._emission
-        self._graph._emission = self._inside
+        self._before = self._graph.emission
+        self._graph.emission = self._inside
 
     def __exit__(self, *_: object) -> None:
-        self._graph._emission = self._before
+        self._graph.emission = self._before
 
 
 def _static_shape(name: str, shape: Sequence[int]) -> Shape:

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 
 from graphengine.errors import DTypeError, GraphError, NamingError, ShapeError
-from graphengine.ir.bundle import check_single
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.dims import Dim
+from graphengine.ir.get_item import check_single
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Input, Parameter, State
+from graphengine.ir.leaf import Input, State
 from graphengine.ir.names import did_you_mean, stream_of
 from graphengine.ir.node import Node
+from graphengine.ir.op import Op
 
 __all__ = ["import_graph"]
 
@@ -22,7 +24,16 @@ def import_graph(graph: Graph, other: Graph, prefix: str, inputs: Mapping[str, N
     binding = _unify(other, given)
     start, updates = len(graph), dict(graph.updates)
     try:
-        copies = _copy(graph, list(other.nodes), prefix, given, binding)
+        replaced = {other[name]: node for name, node in given.items()}
+        replaced |= {node: graph[node.name] for node in other.nodes if _is_common(node) and node.name in graph}
+        copies = copy_nodes(
+            list(other.nodes),
+            graph,
+            dict(replaced),
+            replace=lambda node: (_with_dims(node.op, binding), node.parents),
+            rename=lambda node: _name(graph, node, prefix),
+        )
+        _draw_anew({node: copy for node, copy in copies.items() if node not in replaced}, copies)
         for target, node in list(other.updates.items()):
             if target.name not in given and copies[target] not in updates:
                 graph.update(copies[target], copies[node])
@@ -34,30 +45,22 @@ def import_graph(graph: Graph, other: Graph, prefix: str, inputs: Mapping[str, N
     return {name: copies[node] for name, node in other.outputs.items()}
 
 
-def _copy(
-    graph: Graph, nodes: list[Node], prefix: str, given: Mapping[str, Node], binding: Mapping[str, Dim]
-) -> dict[Node, Node]:
-    copies: dict[Node, Node] = {}
+def _with_dims(op: Op, binding: Mapping[str, Dim]) -> Op:
+    op = op.bind_dims(binding) if binding else op
+    if isinstance(op, Input):
+        op.check_dims()
+    return op
+
+
+def _draw_anew(new: Mapping[Node, Node], copies: Mapping[Node, Node]) -> None:
+    """Let those of the `new` nodes that have another name than before draw from streams of their own."""
     streams: dict[int, int] = {}
-    for node in nodes:
-        if node.name in given and isinstance(node.op, Input | Parameter):
-            copies[node] = given[node.name]
-            continue
-        if _is_common(node) and node.name in graph:
-            copies[node] = graph[node.name]
-            continue
-        op = node.op.bind_dims(binding) if binding else node.op
-        if isinstance(op, Input):
-            op.check_dims()
-        with graph.emitting_like(node):
-            copy = graph.add(op, [copies[parent] for parent in node.parents], _name(graph, node, prefix))
-        source = node.graph[node.of] if node.of is not None and node.of in node.graph else None
-        copy.of = copies[source].name if source in copies else None
-        for stream in sorted(op.streams()):
+    for node, copy in new.items():
+        of = node.of
+        copy.of = copies[node.graph[of]].name if of is not None and of in node.graph else None
+        for stream in sorted(copy.op.streams()):
             streams.setdefault(stream, stream if copy.name == node.name else stream_of(f"{copy.name}.{stream}"))
-        copy.op = op.with_streams(streams)
-        copies[node] = copy
-    return copies
+        copy.op = copy.op.with_streams(streams)
 
 
 def _name(graph: Graph, node: Node, prefix: str) -> str | None:

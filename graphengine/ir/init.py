@@ -17,8 +17,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from graphengine.errors import AttributeValueError
 from graphengine.ir.array import ExactFloat, fitted
-from graphengine.ir.op import Array
 from graphengine.ir.tagged import Settings
+from graphengine.ir.types import Array
 
 __all__ = [
     "Constant",

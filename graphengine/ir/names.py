@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from itertools import count
 
 from graphengine.errors import NamingError
 
-__all__ = ["NAME", "NAME_LENGTH", "check_name", "did_you_mean", "stream_of"]
+__all__ = ["NAME", "NAME_LENGTH", "check_name", "did_you_mean", "free_name", "stream_of"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 NAME_LENGTH = 128
@@ -32,6 +33,16 @@ def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def free_name(stem: str, taken: Container[str], first: int = 2, *, bare: bool = True) -> str:
+    """`stem` if it is not among `taken`, or the first of stem_2, stem_3, ... that is not; `bare=False`: of these alone.
+
+    `first` is the number that is tried first.
+    """
+    if bare and stem not in taken:
+        return stem
+    return next(name for number in count(first) if (name := f"{stem}_{number}") not in taken)
 
 
 def stream_of(name: str) -> int:

@@ -13,8 +13,8 @@ from graphengine.errors import DTypeError, GraphError
 from graphengine.ir.array import fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import DType, TensorType
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, DType, ValueType
 from graphengine.ir.where import Where
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Node:
         name: str,
         op: Op,
         parents: tuple[Node, ...],
-        type_: TensorType,
+        type_: ValueType,
         phase: Phase,
         where: Where,
         of: str | None,

@@ -8,7 +8,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BeforeValidator, WithJsonSchema
 
 from graphengine.errors import ShapeError
@@ -16,12 +15,11 @@ from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.tagged import Tagged
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, TensorType, ValueType
 
 if TYPE_CHECKING:
     from graphengine.ir.node import Node
 
-Array = npt.NDArray[Any]
 Call = tuple[Callable[..., object], tuple[object, ...]]
 """A kernel bound to its arrays: `function(*arguments)` computes the value, wherever `out` is."""
 
@@ -91,11 +89,11 @@ class Op(Tagged):
     where operands of any shapes broadcast as NumPy does. An op along an axis, or one that draws by place, is not."""
 
     def may_overwrite(self, item: int = 0) -> Collection[int]:
-        """Like `overwrites`, of result number `item`, where there are several in a bundle."""
+        """Like `overwrites`, of result number `item`, where there are several in a tuple."""
         return self.overwrites
 
     # The open signatures (*Any, **Any) let an op name its operands, each op its own number of them.
-    def infer(self, *types: Any, **_: Any) -> TensorType:
+    def infer(self, *types: Any, **_: Any) -> ValueType:
         """The type of the value for operands of these types; raises ShapeError or DTypeError."""
         raise NotImplementedError
 
@@ -104,11 +102,11 @@ class Op(Tagged):
         raise NotImplementedError
 
     def vjp(self, y: Node, y_bar: Node, *parents: Any, **_: Any) -> Sequence[Node | None]:
-        """For every parent the node of its adjoint's share, of the parent's own type; None where no path leads."""
+        """For every parent the node of its cotangent contribution, of its own type; None where no path leads."""
         return (None,) * len(parents)
 
-    def shares(self, y: Node, y_bar: Node, wanted: Collection[Node]) -> Sequence[Node | None]:
-        """What `vjp` gives; of parents that are not `wanted` nothing is read, and an op may save itself their share."""
+    def contributions(self, y: Node, y_bar: Node, wanted: Collection[Node]) -> Sequence[Node | None]:
+        """What `vjp` gives; of parents that are not `wanted` nothing is read, and an op may save itself theirs."""
         return self.vjp(y, y_bar, *y.parents)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
@@ -139,7 +137,7 @@ class Op(Tagged):
         """
         return None
 
-    def scratch(self, y: TensorType, *types: Any, **_: Any) -> tuple[TensorType, ...]:
+    def scratch(self, y: Any, *types: Any, **_: Any) -> tuple[TensorType, ...]:
         """Types of the work arrays that the kernel needs while it runs."""
         return ()
 
@@ -155,7 +153,7 @@ class Op(Tagged):
         """For `is_view` ops: whether an operand that is contiguous, or is not, can be viewed."""
         return True
 
-    def flops(self, y: TensorType, *types: Any, **_: Any) -> int:
+    def flops(self, y: Any, *types: Any, **_: Any) -> int:
         """Floating-point operations of one evaluation.
 
         Each of + - * / max compare exp tanh and the like counts one, a sigmoid four; choices, logic of bools, casts and
@@ -189,7 +187,7 @@ class Op(Tagged):
 
     @classmethod
     def arity(cls) -> tuple[int, int | None]:
-        """The least and the greatest number of operands, as `infer` takes them; None for any number."""
+        """The minimum and the maximum number of operands, as `infer` takes them; None for any number."""
         return _arity(cls)
 
     def exactly(self) -> Hashable:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from graphengine.errors import GraphError
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase, innermost
+from graphengine.ir.subgraph import between
 
-__all__ = ["Pullback", "active_nodes", "origins", "pullback"]
+__all__ = ["Pullback", "accumulate", "active_nodes", "origins", "pullback"]
 
 Key = TypeVar("Key")
 
@@ -28,12 +29,12 @@ class Pullback:
     """The adjoints that some seeds give."""
 
     adjoints: dict[Node, Node] = field(default_factory=dict)
-    """The adjoint of every active node that a seed reaches, children first; of a bundle's items instead of a bundle."""
+    """The adjoint of every active node that a seed reaches, children first; of a tuple's items instead of a tuple."""
     visited: dict[Node, None] = field(default_factory=dict)
     """The nodes whose VJP rule was asked, children first."""
     blocked: dict[Node, Node] = field(default_factory=dict)
     """An active node that a child's rule gave no adjoint, and that child."""
-    _shares: dict[Node, Node] = field(default_factory=dict)
+    _contributions: dict[Node, Node] = field(default_factory=dict)
     _parts: dict[Node, dict[int, Node]] = field(default_factory=dict)
     _origins: dict[Node, Node] = field(default_factory=dict)
 
@@ -49,7 +50,7 @@ def pullback(seeds: Mapping[Node, Node], wrt: Sequence[Node], phase: Phase) -> P
     graph = innermost([*seeds, *seeds.values()])
     result._origins = origins(graph)
     active = active_nodes(seeds, wrt)
-    result._shares.update({node: seed for node, seed in seeds.items() if node in active})
+    result._contributions.update({node: seed for node, seed in seeds.items() if node in active})
     for node in reversed(active):
         y_bar = _adjoint(node, result)
         if y_bar is None:
@@ -79,25 +80,9 @@ def origins(graph: Graph) -> dict[Node, Node]:
 def active_nodes(targets: Iterable[Node], wrt: Iterable[Node]) -> dict[Node, None]:
     """The float nodes on a path from `wrt` to `targets`, parents first; those around a body come first."""
     ends, sources = list(targets), list(wrt)
-    graph = ends[0].graph
-    around = _active_around(graph, sources)
-    last = max(node.index for node in ends)
-    nodes = graph.nodes[: last + 1]
-    reached = [False] * (last + 1)
-    for node in (*sources, *(inside for node, inside in graph.captures.items() if node in around)):
-        if node.index <= last:
-            reached[node.index] = True
-    for node in nodes:
-        if not reached[node.index] and node.type.is_float:
-            reached[node.index] = any(reached[parent.index] for parent in node.parents)
-    needed = [False] * (last + 1)
-    for node in ends:
-        needed[node.index] = True
-    for node in reversed(nodes):
-        if needed[node.index]:
-            for parent in node.parents:
-                needed[parent.index] = True
-    return around | {node: None for node in nodes if reached[node.index] and needed[node.index]}
+    around = _active_around(ends[0].graph, sources)
+    captured = (inside for node, inside in ends[0].graph.captures.items() if node in around)
+    return around | dict.fromkeys(between([*sources, *captured], ends, lambda node: node.type.is_float))
 
 
 def _active_around(graph: Graph, wrt: Sequence[Node]) -> dict[Node, None]:
@@ -108,37 +93,38 @@ def _active_around(graph: Graph, wrt: Sequence[Node]) -> dict[Node, None]:
 
 
 def _adjoint(node: Node, result: Pullback) -> Node | tuple[Node | None, ...] | None:
-    """What the children of `node` have added up to: for a bundle, an adjoint or None for each item."""
+    """What the children of `node` have added up to: for a tuple, an adjoint or None for each item."""
     parts = result._parts.pop(node, None)
     if parts is None:
-        return result._shares.pop(node, None)
+        return result._contributions.pop(node, None)
     count = 1 + max(parts)
     return tuple(parts.get(index) for index in range(count))
 
 
 def _pass_on(node: Node, y_bar: Node | tuple[Node | None, ...], active: Mapping[Node, None], result: Pullback) -> None:
-    """Give every parent of `node` its share."""
-    if isinstance(node.op, Item) and isinstance(y_bar, Node):
-        _add(result._parts.setdefault(node.parents[0], {}), node.op.index, y_bar)
+    """Add to the adjoint of every parent what the rule of `node` contributes."""
+    if isinstance(node.op, GetItem) and isinstance(y_bar, Node):
+        accumulate(result._parts.setdefault(node.parents[0], {}), node.op.index, y_bar)
         return
     if node in result._origins and isinstance(y_bar, Node):
-        _add(result._shares, result._origins[node], y_bar)
+        accumulate(result._contributions, result._origins[node], y_bar)
         return
     wanted = {parent for parent in node.parents if parent in active}
     if not wanted:
         return
-    shares = node.op.shares(node, y_bar, wanted)  # type: ignore[arg-type]  # a bundle's op is given a tuple
-    for parent, share in zip(node.parents, shares, strict=True):
+    found = node.op.contributions(node, y_bar, wanted)  # type: ignore[arg-type]  # a tuple's op is given a tuple
+    for parent, contribution in zip(node.parents, found, strict=True):
         if parent not in wanted:
             continue
-        if share is None:
+        if contribution is None:
             result.blocked.setdefault(parent, node)
             continue
-        if share.type != parent.type:
-            given = f"{parent.name}, which is {parent.type}, an adjoint of type {share.type}"
+        if contribution.type != parent.type:
+            given = f"{parent.name}, which is {parent.type}, an adjoint of type {contribution.type}"
             raise GraphError(f"the vjp of {node.op.kind} gives {given}")
-        _add(result._shares, parent, share)
+        accumulate(result._contributions, parent, contribution)
 
 
-def _add(sums: dict[Key, Node], key: Key, share: Node) -> None:
-    sums[key] = sums[key] + share if key in sums else share
+def accumulate(sums: dict[Key, Node], key: Key, contribution: Node) -> None:
+    """Add what a child contributes to the adjoint of `key`."""
+    sums[key] = sums[key] + contribution if key in sums else contribution

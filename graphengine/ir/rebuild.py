@@ -21,16 +21,16 @@ class Rebuild:
     def __init__(self, graph: Graph, start: int = 0) -> None:
         self.graph = graph
         self.old = graph.nodes[start:]
-        self.stand_ins: dict[Node, Node] = {}
+        self.replacements: dict[Node, Node] = {}
         """What stands in for nodes that are not kept."""
         del graph.nodes[start:]
 
     def relink(self, node: Node) -> None:
         """Let `node` read what stands in for its parents."""
-        stand_ins = self.stand_ins
+        replacements = self.replacements
         for parent in node.parents:
-            if parent in stand_ins:
-                node.parents = tuple([stand_ins.get(parent, parent) for parent in node.parents])
+            if parent in replacements:
+                node.parents = tuple([replacements.get(parent, parent) for parent in node.parents])
                 return
 
     def keep(self, node: Node) -> None:
@@ -41,10 +41,10 @@ class Rebuild:
 
     def finish(self, keep: Iterable[Node] = ()) -> None:
         """Let results be what stands in for them, and drop what nothing needs, but for what is in `keep`."""
-        graph, stand_ins = self.graph, self.stand_ins
-        graph.outputs = {name: stand_ins.get(node, node) for name, node in graph.outputs.items()}
-        graph.updates = {leaf: stand_ins.get(node, node) for leaf, node in graph.updates.items()}
-        graph.forget(stand_ins)
+        graph, replacements = self.graph, self.replacements
+        graph.outputs = {name: replacements.get(node, node) for name, node in graph.outputs.items()}
+        graph.updates = {leaf: replacements.get(node, node) for leaf, node in graph.updates.items()}
+        graph.forget(replacements)
         drop_unneeded(graph, keep)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
+from graphengine.ir.copying import as_input, copy_nodes
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Input
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node
 
-__all__ = ["cut", "evaluate", "needed_nodes"]
+__all__ = ["between", "cut", "evaluate", "needed_nodes"]
 
 _INDEX = attrgetter("index")
 
@@ -23,13 +23,8 @@ def cut(name: str, inputs: Sequence[Node], outputs: Mapping[str, Node]) -> Graph
     """
     source = (*inputs, *outputs.values())[0].graph
     part = Graph(name[:NAME_LENGTH].rstrip("."), source.dtype)
-    copies: dict[Node, Node] = {}
-    for node in inputs:
-        with part.declared_at(node.where):
-            copies[node] = part.add(Input(shape=node.shape, dtype=node.dtype), name=node.name)
-    for node in needed_nodes(outputs.values(), inputs):
-        with part.declared_at(node.where):
-            copies[node] = part.add(node.op, [copies[parent] for parent in node.parents], name=node.name)
+    copies = copy_nodes(inputs, part, replace=as_input, keep_phase=False)
+    copy_nodes(needed_nodes(outputs.values(), inputs), part, copies, keep_phase=False)
     part.outputs = {output: copies[node] for output, node in outputs.items()}
     return part
 
@@ -48,8 +43,27 @@ def needed_nodes(targets: Iterable[Node], given: Iterable[Node] = ()) -> list[No
     return sorted(seen - stops, key=_INDEX)
 
 
+def between(
+    sources: Iterable[Node], targets: Iterable[Node], passes: Callable[[Node], bool] = lambda _: True
+) -> list[Node]:
+    """The nodes on paths from `sources` to `targets`, these included, parents first; all but `sources` are to pass."""
+    ends, reached = list(targets), set(sources)
+    if not reached or not ends:
+        return []
+    first, last = min(node.index for node in reached), max(node.index for node in ends)
+    nodes = ends[0].graph.nodes[first : last + 1]
+    needed = set(ends)
+    for node in nodes:
+        if not reached.isdisjoint(node.parents) and passes(node):
+            reached.add(node)
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.parents)
+    return [node for node in nodes if node in reached and node in needed]
+
+
 def evaluate(graph: Graph, xp: Any, inputs: Sequence[Any]) -> dict[Node, Any]:
-    """The value of every node of `graph`, a bundle's being a tuple, by `eval` alone: the reference semantics."""
+    """The value of every node of `graph`, a tuple's being a tuple, by `eval` alone: the reference semantics."""
     values = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
         if node not in values:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from operator import index
 from threading import RLock
-from typing import Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 from weakref import ref
 
 import numpy as np
+import numpy.typing as npt
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 
+Array = npt.NDArray[Any]
+
 DType = Literal["bool", "uint8", "int32", "int64", "float32", "float64"]
 DTYPES: frozenset[str] = frozenset(get_args(DType))
 FLOATS: frozenset[str] = frozenset({"float32", "float64"})
 INTEGERS: frozenset[str] = frozenset({"uint8", "int32", "int64"})
+
+_SHOWN = 3
+"""How many of the types of a tuple are written out."""
 
 _ITEM_BYTES = {dtype: np.dtype(dtype).itemsize for dtype in DTYPES}
 
@@ -95,6 +102,45 @@ class TensorType:
         if not self._names:
             return self
         return TensorType(tuple(dims.bind(dim, binding) for dim in self.shape), self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class TupleType:
+    """The types of several results of one node. `get_item` takes one out; no other op takes a tuple."""
+
+    items: tuple[ValueType, ...]
+
+    def __str__(self) -> str:
+        more = len(self.items) - _SHOWN
+        texts = [*map(str, self.items[:_SHOWN]), *([f"{more} more"] if more > 0 else ())]
+        return f"tuple({', '.join(texts)})"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in ("shape", "dtype", "ndim", "static_shape"):
+            raise ShapeError(f"{self} is several values, which have no {name}; take one out by get_item")
+        raise AttributeError(name)
+
+    @property
+    def is_float(self) -> bool:
+        return any(item.is_float for item in self.items)
+
+    @property
+    def size(self) -> int:
+        return sum(item.size for item in self.items)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(item.nbytes for item in self.items)
+
+    def names(self) -> frozenset[str]:
+        return frozenset(name for item in self.items for name in item.names())
+
+    def bind(self, binding: Mapping[str, int]) -> TupleType:
+        return TupleType(tuple([item.bind(binding) for item in self.items]))
+
+
+ValueType = TensorType | TupleType
+"""The type of the value of a node."""
 
 
 class _Held(ref[TensorType]):

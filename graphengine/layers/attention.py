@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import AttributeValueError, ShapeError
-from graphengine.ir.composite import declaring, free_name
+from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import Uniform
 from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
@@ -52,7 +52,7 @@ def multi_head_attention(
     units.
     Source: Vaswani et al. 2017, section 3.2.2.
     """
-    name = name or free_name(x.graph, "multi_head_attention")
+    name = name or layer_name(x.graph, "multi_head_attention")
     given = [node for node in (x, context, mask) if isinstance(node, Node)]
     with declaring("multi_head_attention", *given, name=name):
         if mask is not None and not isinstance(mask, Node):
@@ -92,7 +92,7 @@ def transformer_block(
     Raises DTypeError, ShapeError or AttributeValueError for operands and sizes that do not fit.
     Source: Vaswani et al. 2017; norms: Xiong et al. 2020.
     """
-    name = name or free_name(x.graph, "transformer_block")
+    name = name or layer_name(x.graph, "transformer_block")
     with declaring("transformer_block", x, name=name):
         width = _check(x, heads, None, None, Attention(block=block))
         normed = layer_norm(x, name=f"{name}.attention_norm")
@@ -116,7 +116,7 @@ def _check(x: Node, heads: int, context: Node | None, mask: Node | None, op: Att
     if units % heads:
         raise AttributeValueError(f"{heads} heads do not divide the {units} units of {x.type}")
     q, k = (TensorType((*n.shape[:-2], heads, n.shape[-2], units // heads), n.dtype) for n in (x, source))
-    op.infer(q, k, k, None if mask is None else mask.type)
+    op.infer(q, k, k, None if mask is None else TensorType(mask.shape, mask.dtype))
     return units
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 from graphengine.errors import AttributeValueError, ShapeError
-from graphengine.ir.composite import free_name
+from graphengine.ir.composite import layer_name
 from graphengine.ir.dims import Dim
 from graphengine.ir.init import Initializer, Normal, Zeros
 from graphengine.ir.node import Node
@@ -45,7 +45,7 @@ def conv2d(
     x: floats; returns floats of that dtype.
     Raises DTypeError, ShapeError or AttributeValueError where `ge.conv2d` does, and for sizes below 1.
     """
-    name = name or free_name(x.graph, "conv2d")
+    name = name or layer_name(x.graph, "conv2d")
     static = _static_channels("layers.conv2d", x, 4, channels, groups)
     kernel = (channels, static // groups, *_pair(window, "window"))
     weight = parameter(x, f"{name}.weight", kernel, init or usual_init(activation))
@@ -71,7 +71,7 @@ def conv1d(
     x: floats; returns floats of that dtype.
     Raises DTypeError, ShapeError or AttributeValueError where `ge.conv1d` does, and for sizes below 1.
     """
-    name = name or free_name(x.graph, "conv1d")
+    name = name or layer_name(x.graph, "conv1d")
     static = _static_channels("layers.conv1d", x, 3, channels, groups)
     weight = parameter(x, f"{name}.weight", (channels, static // groups, window), init or usual_init(activation))
     return _finish(conv.conv1d(x, weight, stride, padding, dilation, groups), name, activation, bias)
@@ -100,7 +100,7 @@ def conv2d_transpose(
     x: floats; returns floats of that dtype.
     Raises DTypeError, ShapeError or AttributeValueError where `ge.conv2d_transpose` does, and for sizes below 1.
     """
-    name = name or free_name(x.graph, "conv2d_transpose")
+    name = name or layer_name(x.graph, "conv2d_transpose")
     static = _static_channels("layers.conv2d_transpose", x, 4, channels, groups)
     kernel = (static, channels // groups, *_pair(window, "window"))
     steps = _pair(stride, "stride")

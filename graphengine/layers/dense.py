@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
-from graphengine.ir.composite import declaring, free_name
+from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import Initializer, Zeros
 from graphengine.ir.node import Node
 from graphengine.layers.usual import Activation, parameter, usual_init
@@ -36,7 +36,7 @@ def dense(
     >>> print(ge.layers.dense(graph.input("x", ("batch", 3)), 2, activation=ge.relu).type)
     float32[batch, 2]
     """
-    name = name or free_name(x.graph, "dense")
+    name = name or layer_name(x.graph, "dense")
     with declaring("dense", x, name=name):
         features = _features(x, units)
         weight = parameter(x, f"{name}.weight", (features, units), init or usual_init(activation))

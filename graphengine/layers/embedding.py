@@ -6,7 +6,7 @@ Tables start from the standard normal law, about as wide as sinusoids are, so th
 from __future__ import annotations
 
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
-from graphengine.ir.composite import declaring, free_name, outermost
+from graphengine.ir.composite import declaring, layer_name, outermost
 from graphengine.ir.init import Initializer, Normal
 from graphengine.ir.node import Node
 from graphengine.ir.types import FLOATS, INTEGERS
@@ -25,7 +25,7 @@ def embedding(ids: Node, count: int, units: int, *, name: str | None = None, ini
     Raises DTypeError for other ids, AttributeValueError for a count or units below 1; when it runs, ValueRangeError for
     an id that is negative or not below `count`.
     """
-    name = name or free_name(ids.graph, "embedding")
+    name = name or layer_name(ids.graph, "embedding")
     with declaring("embedding", ids, name=name):
         _check_sizes(count=count, units=units)
         if ids.dtype not in INTEGERS:
@@ -44,7 +44,7 @@ def learned_positions(x: Node, max_length: int, *, name: str | None = None, init
     AttributeValueError for a max_length below 1; when it runs, ValueRangeError for a named time above `max_length`.
     Source: Gehring et al. 2017.
     """
-    name = name or free_name(x.graph, "learned_positions")
+    name = name or layer_name(x.graph, "learned_positions")
     with declaring("learned_positions", x, name=name):
         units = _units(x)
         _check_sizes(max_length=max_length)

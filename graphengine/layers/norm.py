@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphengine.errors import GraphError, ShapeError
-from graphengine.ir.composite import declaring, free_name
+from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.dims import Dim
 from graphengine.ir.init import Ones, Zeros
 from graphengine.ir.node import Node
@@ -27,7 +27,7 @@ def batch_norm(
     x: floats; returns the type of x. Raises DTypeError, ShapeError, AttributeValueError or GraphError where
     `ge.batch_norm` does.
     """
-    name = name or free_name(x.graph, "batch_norm")
+    name = name or layer_name(x.graph, "batch_norm")
     with declaring("batch_norm", x, name=name):
         if x.graph.outer is not None:
             raise GraphError("batch_norm needs the statistics of a whole batch and cannot be in the body of a scan")
@@ -45,7 +45,7 @@ def layer_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: floa
     Raises DTypeError for other dtypes, ShapeError for axes that x does not have or that are named, AttributeValueError
     for an epsilon below 0.
     """
-    name = name or free_name(x.graph, "layer_norm")
+    name = name or layer_name(x.graph, "layer_norm")
     with declaring("layer_norm", x, name=name):
         scale, shift = _affine(x, name, _last(x, axes))
         return norm.layer_norm(x, scale, shift, epsilon, name=name)
@@ -57,7 +57,7 @@ def rms_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float 
     Parameter: `name.scale` (ones). x: floats; returns the type of x. Raises DTypeError, ShapeError or
     AttributeValueError where `layer_norm` does.
     """
-    name = name or free_name(x.graph, "rms_norm")
+    name = name or layer_name(x.graph, "rms_norm")
     with declaring("rms_norm", x, name=name):
         scale = parameter(x, f"{name}.weight", _last(x, axes), Ones())
         return norm.rms_norm(x, scale, epsilon, name=name)
@@ -69,7 +69,7 @@ def group_norm(x: Node, groups: int, *, name: str | None = None, epsilon: float 
     Parameters: `name.scale` (ones) and `name.shift` (zeros). x: floats; returns the type of x.
     Raises DTypeError, ShapeError or AttributeValueError where `ge.group_norm` does.
     """
-    name = name or free_name(x.graph, "group_norm")
+    name = name or layer_name(x.graph, "group_norm")
     with declaring("group_norm", x, name=name):
         scale, shift = _affine(x, name, _sizes(x, x.shape[1:2]))
         return norm.group_norm(x, scale, shift, groups, epsilon, name=name)

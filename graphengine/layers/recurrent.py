@@ -21,7 +21,7 @@ from typing import Any
 
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.composite import declaring, free_name
+from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import GlorotUniform, Initializer, LSTMBias, Orthogonal, Zeros
 from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
@@ -187,7 +187,7 @@ def _gru_step(state: tuple[Node, ...], z: Node, weights: _Weights) -> tuple[Node
 
 def _layer(cell: _Cell, x: Node, units: int, name: str | None, options: _Options) -> Any:
     """All passes; between them sequences are [time, batch, features], as a scan takes them."""
-    name = name or free_name(x.graph, cell.kind)
+    name = name or layer_name(x.graph, cell.kind)
     with declaring(cell.kind, x, name=name):
         _check(cell, x, units, options)
         mask = None if options.mask is None else expand_dims(transpose(options.mask), 2)

@@ -12,8 +12,8 @@ from pydantic import Field
 from graphengine.errors import DTypeError
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, check_axes, check_axis
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, check_axes, check_axis
 from graphengine.ops import form
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import Bounded, clip, mask, minimum, not_equal, where

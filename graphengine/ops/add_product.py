@@ -9,8 +9,8 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType
 from graphengine.ops.broadcast import sum
 from graphengine.ops.linalg import MatMul, matmul, transpose
 

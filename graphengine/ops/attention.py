@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import ShapeError
-from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call
+from graphengine.ir.op import Call
 from graphengine.ir.pullback import pullback
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, TensorType, TupleType
 from graphengine.ops.activation import identity
 from graphengine.ops.broadcast import dim_size, full, sum
 from graphengine.ops.compare import logical_and, where
@@ -46,10 +46,10 @@ class Attention(Scores):
 
     kind: Literal["attention"] = "attention"
 
-    def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None) -> BundleType:
+    def infer(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None) -> TupleType:
         self.check(q, k, v, mask)
         y = TensorType((*q.shape[:-1], v.shape[-1]), q.dtype)
-        return BundleType((y, TensorType(q.shape[:-1], q.dtype)))
+        return TupleType((y, TensorType(q.shape[:-1], q.dtype)))
 
     def eval(self, xp: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
         z = self.scores(xp, q, k, mask)
@@ -93,7 +93,7 @@ class Attention(Scores):
         return run_all, (calls,)
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
-        values, log_sum = (apply(Item(index=index), y) for index in range(2))
+        values, log_sum = (apply(GetItem(index=index), y) for index in range(2))
         values_bar, log_sum_bar = (*y_bar, None)[:2]
         if values_bar is None:
             values_bar = full(y.graph, 0.0, values.shape, values.dtype)
@@ -103,7 +103,7 @@ class Attention(Scores):
         q, k, v, *mask = parents
         op = AttentionAdjoint(causal=self.causal, scale=self.scale, block=self.block)
         bundle = apply(op, values_bar, q, k, v, log_sum, delta, *mask)
-        return [*(apply(Item(index=index), bundle) for index in range(3)), *(None for _ in mask)]
+        return [*(apply(GetItem(index=index), bundle) for index in range(3)), *(None for _ in mask)]
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         q, k, v, *mask = types
@@ -129,12 +129,12 @@ class AttentionAdjoint(Scores):
         log_sum: TensorType,
         delta: TensorType,
         mask: TensorType | None = None,
-    ) -> BundleType:
+    ) -> TupleType:
         self.check(q, k, v, mask)
         row = TensorType(q.shape[:-1], q.dtype)
         if y_bar != TensorType((*row.shape, v.shape[-1]), q.dtype) or not log_sum == delta == row:
             raise ShapeError(f"{y_bar}, {log_sum} and {delta} are not of the attention of {q} to {k} and {v}")
-        return BundleType((q, k, v))
+        return TupleType((q, k, v))
 
     def eval(self, xp: Any, y_bar: Any, q: Any, k: Any, v: Any, log_sum: Any, delta: Any, mask: Any = None) -> Any:
         hides = self.causal or mask is not None
@@ -239,7 +239,7 @@ def attention(
     """
     masks = () if mask is None else (mask if isinstance(mask, Node) else q.graph.constant(None, np.asarray(mask)),)
     bundle = apply(Attention(causal=causal, scale=scale, block=block), q, k, v, *masks)
-    return apply(Item(index=0), bundle, name=name)
+    return apply(GetItem(index=0), bundle, name=name)
 
 
 def _select(slope: Array, powers: Array) -> None:

@@ -19,8 +19,8 @@ from graphengine.ir.composite import declaring
 from graphengine.ir.dims import Dim
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node, Phase, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
 from graphengine.ops import form
 from graphengine.ops.broadcast import as_axes, dim_size, full, reduced, reshape, sum_to
 from graphengine.ops.compare import maximum

@@ -14,8 +14,8 @@ from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Dims, HoldsDims, OneDim, Op, as_dim
-from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_axes
+from graphengine.ir.op import Call, Dims, HoldsDims, OneDim, Op, as_dim
+from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, check_axes
 from graphengine.ops.sums import parts_of_sum, summed
 
 __all__ = ["broadcast_to", "reshape", "sum"]

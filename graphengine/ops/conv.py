@@ -15,8 +15,8 @@ from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, common_dtype
 from graphengine.ops.broadcast import full
 from graphengine.ops.shape import expand_dims, squeeze
 from graphengine.ops.unfold import Unfolding, pixels, product_calls, total_calls, unfolding

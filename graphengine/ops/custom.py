@@ -16,9 +16,9 @@ from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, apply, innermost
-from graphengine.ir.op import Array, Op
+from graphengine.ir.op import Op
 from graphengine.ir.scaffold import scaffold
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, TensorType
 
 __all__ = ["custom_vjp"]
 

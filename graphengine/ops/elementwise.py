@@ -10,8 +10,8 @@ import numpy as np
 
 from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, check_dtype, common_dtype
 from graphengine.ops import form, form_calls
 from graphengine.ops.broadcast import sum_to
 from graphengine.ops.form import Scalar, evaluate, recorded

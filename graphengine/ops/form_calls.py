@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from graphengine.ir.dims import Shape
-from graphengine.ir.op import Array, Call
-from graphengine.ir.types import DTYPES, DType, TensorType, broadcast_shapes, check_dtype
+from graphengine.ir.op import Call
+from graphengine.ir.types import DTYPES, Array, DType, TensorType, broadcast_shapes, check_dtype
 from graphengine.ops.form import Exact, Form, Step, recorded
 
 __all__ = ["calls", "maximum_into", "minimum_into", "scratch"]

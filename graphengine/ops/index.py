@@ -15,8 +15,8 @@ from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Dims, OneDim, Op
-from graphengine.ir.types import FLOATS, INTEGERS, DType, TensorType, check_axis, check_dtype
+from graphengine.ir.op import Call, Dims, OneDim, Op
+from graphengine.ir.types import FLOATS, INTEGERS, Array, DType, TensorType, check_axis, check_dtype
 from graphengine.ops.keys import Keys, key_shape, read_key
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import BLOCK

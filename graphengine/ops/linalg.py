@@ -11,8 +11,8 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, broadcast_shapes, check_axis, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, check_axis, common_dtype
 from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import binary
 

@@ -15,8 +15,8 @@ from pydantic import Field
 
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, common_dtype
 from graphengine.ops import form, form_calls
 from graphengine.ops.activation import sigmoid
 from graphengine.ops.broadcast import dim_size, reshape

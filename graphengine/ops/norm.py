@@ -19,8 +19,8 @@ from graphengine.ir import dims
 from graphengine.ir.dims import Shape
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, common_dtype
 from graphengine.ops.batch_norm import variance
 from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import reciprocal, sqrt, square

@@ -15,8 +15,8 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Dims, Op
-from graphengine.ir.types import DType, TensorType, common_dtype
+from graphengine.ir.op import Call, Dims, Op
+from graphengine.ir.types import Array, DType, TensorType, common_dtype
 from graphengine.ops.compare import Mask
 from graphengine.ops.pool_calls import reduce_calls, spread_calls
 from graphengine.ops.reduce import max as maximum

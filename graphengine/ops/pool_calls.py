@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphengine.ir.op import Array, Call
+from graphengine.ir.op import Call
+from graphengine.ir.types import Array
 from graphengine.ops.window import Part, Sweep, Sweeps
 
 __all__ = ["reduce_calls", "spread_calls"]

@@ -13,8 +13,8 @@ from graphengine.ir import dims
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array, Call, OneDim, Op
-from graphengine.ir.types import FLOATS, DType, TensorType
+from graphengine.ir.op import Call, OneDim, Op
+from graphengine.ir.types import FLOATS, Array, DType, TensorType
 
 _WAVELENGTH = 10000
 """The base of the lengths of the waves, as published."""

@@ -14,14 +14,14 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError, GraphError
-from graphengine.ir.composite import declaring, free_name, outermost
+from graphengine.ir.composite import declaring, layer_name, outermost
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import Seed
 from graphengine.ir.leaf import State
 from graphengine.ir.names import stream_of
 from graphengine.ir.node import Node, Phase, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType
 from graphengine.ops.compare import Mask
 
 __all__ = ["dropout"]
@@ -121,10 +121,10 @@ def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:
     x: floats; returns the type of x. Raises AttributeValueError for a rate outside [0, 1), DTypeError for other dtypes.
     Source: Srivastava et al. 2014.
     """
-    name = name or free_name(x.graph, "dropout")
+    name = name or layer_name(x.graph, "dropout")
     with declaring("dropout", x, name=name):
         op = Dropout(rate=rate, stream=_stream(x.graph, name))
-        op.infer(x.type, _COUNT, _COUNT)  # before states are declared for it
+        op.infer(TensorType(x.shape, x.dtype), _COUNT, _COUNT)  # before states are declared for it
         return apply(op, x, *_seed_and_step(outermost(x.graph)), name=name) if rate else x
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, check_axes
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
 from graphengine.ops.compare import clip, mask, not_equal, where
 from graphengine.ops.elementwise import exp, stop_gradient

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, check_axes
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, check_axes
 from graphengine.ops import form, form_calls
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import abs, mask, not_equal, where

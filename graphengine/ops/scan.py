@@ -1,7 +1,7 @@
 """Recurrence: a body, itself a graph, run once for every step of a sequence, with what it carries from step to step.
 
 The body is declared once, by a Python function over nodes; what it reads of the graph around it is captured as an
-operand. A scan yields a bundle. Its items are, in this order: the carries after the last step; the results of all
+operand. A scan yields a tuple. Its items are, in this order: the carries after the last step; the results of all
 steps, stacked; and, stacked likewise, every value inside the body, which is how the backward pass reads its residuals.
 Items that nobody reads are neither kept nor computed. How a scan is differentiated stands in `scan_adjoint`.
 """
@@ -16,15 +16,15 @@ from pydantic import Field
 
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
 from graphengine.ir.node import Node, Phase, apply, context, innermost
 from graphengine.ir.op import OneDim, Op
 from graphengine.ir.spec.attributes import InnerGraph
 from graphengine.ir.subgraph import evaluate
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import TensorType, TupleType, ValueType
 from graphengine.ir.where import caller
 from graphengine.ops.scan_body import cut_body
 
@@ -55,13 +55,13 @@ class Scan(Op):
     """The number of steps where there are no sequences; where there are, it is theirs."""
     reverse: bool = False
 
-    def infer(self, *types: TensorType) -> BundleType:
+    def infer(self, *types: ValueType) -> TupleType:
         self._check_body()
         self._check_operands(types)
         length = self.steps(types)
         carries = [node.type for node in self.body.inputs[: self.carries]]
         stacked = [TensorType((length, *node.shape), node.dtype) for node in self.items[self.carries :]]
-        return BundleType((*carries, *stacked))
+        return TupleType((*carries, *stacked))
 
     def eval(self, xp: Any, *values: Any) -> Any:
         stepped = self.carries + self.sequences
@@ -80,12 +80,12 @@ class Scan(Op):
         return (*carries, *(xp.stack([row[i] for row in ordered]) for i in range(len(kept))))
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
-        return self.shares(y, y_bar, parents)
+        return self.contributions(y, y_bar, parents)
 
-    def shares(self, y: Node, y_bar: Any, wanted: Collection[Node]) -> Sequence[Node | None]:
+    def contributions(self, y: Node, y_bar: Any, wanted: Collection[Node]) -> Sequence[Node | None]:
         from graphengine.ops.scan_adjoint import AdjointScan  # which makes a Scan, so it imports this file
 
-        return AdjointScan(self, y, y_bar, wanted).shares()
+        return AdjointScan(self, y, y_bar, wanted).adjoints()
 
     def bind_dims(self, binding: Mapping[str, Dim]) -> Op:
         return super().bind_dims(binding).model_copy(update={"body": self.body.bind(binding)})
@@ -107,7 +107,7 @@ class Scan(Op):
 
     @cached_property
     def opened(self) -> Graph:
-        """The body, with an `item` for every result of each scan in it: all that this scan can yield stands there."""
+        """The body, with a `get_item` for every result of each scan in it: all that this scan can yield."""
         return _with_items(self.body)
 
     @cached_property
@@ -115,7 +115,7 @@ class Scan(Op):
         """The node of `opened` behind each item: of a carry the value after a step, of all others what is stacked."""
         carried = self.opened.inputs[: self.carries]
         inside = [node for node in self.opened.nodes if not node.is_leaf or node in carried]
-        return [*self.opened.outputs.values(), *(node for node in inside if not isinstance(node.type, BundleType))]
+        return [*self.opened.outputs.values(), *(node for node in inside if not isinstance(node.type, TupleType))]
 
     def __copy__(self) -> Scan:
         """A copy to be changed, so without what is remembered of this body."""
@@ -127,7 +127,7 @@ class Scan(Op):
             reverse=self.reverse,
         )
 
-    def steps(self, types: Sequence[TensorType]) -> Dim:
+    def steps(self, types: Sequence[ValueType]) -> Dim:
         """The number of steps, for operands of these types."""
         lengths = {_first_axis(type_): None for type_ in types[self.carries : self.carries + self.sequences]}
         if len(lengths) > 1:
@@ -142,8 +142,8 @@ class Scan(Op):
         """Raise GraphError unless the body is one: whatever may stand in a document is caught here."""
         if self.nesting() > MAX_NESTING:
             raise GraphError(f"scans stand inside each other {self.nesting()} deep, and may {MAX_NESTING}")
-        inside = [node.type for node in self.body.nodes if isinstance(node.type, BundleType)]
-        count = len(self.body) + sum(len(bundle.items) for bundle in inside)
+        inside = [node.type for node in self.body.nodes if isinstance(node.type, TupleType)]
+        count = len(self.body) + sum(len(tuple_.items) for tuple_ in inside)
         if count > MAX_ITEMS:
             raise GraphError(f"the body of the scan has {count:,} values in it, and may have {MAX_ITEMS:,}")
         for node in self.body.nodes:
@@ -154,7 +154,7 @@ class Scan(Op):
             if node.phase is Phase.UPDATE:
                 raise GraphError(f"the body of a scan updates nothing, and {node.name} in it is of the phase update")
         for name, node in self.body.outputs.items():
-            if isinstance(node.type, BundleType):
+            if isinstance(node.type, TupleType):
                 raise GraphError(f"a body yields arrays, and its output {name} is {node.type}")
         outputs, inputs = list(self.body.outputs.values()), self.body.inputs
         if self.carries > len(outputs) or self.carries + self.sequences > len(inputs):
@@ -165,7 +165,7 @@ class Scan(Op):
             if after.type != before.type:
                 raise ShapeError(_changes(before, after))
 
-    def _check_operands(self, types: Sequence[TensorType]) -> None:
+    def _check_operands(self, types: Sequence[ValueType]) -> None:
         inputs, stepped = self.body.inputs, range(self.carries, self.carries + self.sequences)
         if len(types) != len(inputs):
             raise GraphError(f"the body of the scan has {len(inputs)} inputs, and there are {len(types)} operands")
@@ -223,13 +223,13 @@ def scan(
         captured = {inside: node for node, inside in inner.captures.items()}
         part, shared = cut_body(f"{name or 'scan'}_body", stepped, captured, outer, outputs)
         op = Scan(body=part, carries=len(carries), sequences=len(sequences), length=length or 0, reverse=reverse)
-        bundle = apply(op, *carries, *sequences, *shared, name=name)
+        tuple_ = apply(op, *carries, *sequences, *shared, name=name)
     except GraphError:
         outer.discard(start, keep=list(outer.captures.values()))
         raise
     finally:
         inner.end_declaration()
-    items = [apply(Item(index=i), bundle) for i in range(len(outputs))]
+    items = [apply(GetItem(index=i), tuple_) for i in range(len(outputs))]
     return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
 
 
@@ -276,30 +276,30 @@ def _changes(before: Node, after: Node) -> str:
     return f"the carry {before.name} is {before.type}, and after a step it is {after.type} ({after.name})"
 
 
-def _first_axis(type_: TensorType) -> Dim:
+def _first_axis(type_: ValueType) -> Dim:
     if not type_.ndim:
         raise ShapeError(f"a sequence has its steps along its first axis, and {type_} has no axis")
     return type_.shape[0]
 
 
-def step_type(type_: TensorType) -> TensorType:
+def step_type(type_: ValueType) -> TensorType:
     """The type of one step of a sequence."""
     _first_axis(type_)
     return TensorType(type_.shape[1:], type_.dtype)
 
 
 def _with_items(body: Graph) -> Graph:
-    """`body` with an `item` for every result of each bundle in it."""
-    bundles = [node for node in body.nodes if isinstance(node.type, BundleType)]
-    if not bundles:
+    """`body` with a `get_item` for every result of each tuple in it."""
+    tuples = [node for node in body.nodes if isinstance(node.type, TupleType)]
+    if not tuples:
         return body
     graph = body.copy()
-    taken = {(node.parents[0].index, node.op.index) for node in graph.nodes if isinstance(node.op, Item)}
-    for bundle in bundles:
-        for index in range(len(bundle.type.items)):  # type: ignore[attr-defined]  # it is a BundleType
-            if (bundle.index, index) not in taken:
-                with graph.declared_at(bundle.where):
-                    graph.add(Item(index=index), [graph.nodes[bundle.index]])
+    taken = {(node.parents[0].index, node.op.index) for node in graph.nodes if isinstance(node.op, GetItem)}
+    for tuple_ in tuples:
+        for index in range(len(tuple_.type.items)):  # type: ignore[union-attr]  # it is a TupleType
+            if (tuple_.index, index) not in taken:
+                with graph.declared_at(tuple_.where):
+                    graph.add(GetItem(index=index), [graph.nodes[tuple_.index]])
     return graph
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphengine.ir import dims
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node, Phase, apply
-from graphengine.ir.pullback import active_nodes, pullback
+from graphengine.ir.pullback import accumulate, active_nodes, pullback
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.broadcast import BroadcastTo, full
 from graphengine.ops.over_steps import factors, terms, total
@@ -66,8 +66,7 @@ class Step:
     def _differentiate(self, active: Sequence[int]) -> dict[int, Node]:
         seeds: dict[Node, Node] = {}
         for place, bar in self.bars.items():
-            node = self.items[place]
-            seeds[node] = seeds[node] + bar if node in seeds else bar
+            accumulate(seeds, self.items[place], bar)
         adjoints = pullback(seeds, [self.inputs[place] for place in active], Phase.BACKWARD).adjoints
         return {place: adjoints[self.inputs[place]] for place in active if self.inputs[place] in adjoints}
 
@@ -107,7 +106,7 @@ class AdjointScan:
         self._find_sequences()
         self._find_residuals()
 
-    def shares(self) -> list[Node | None]:
+    def adjoints(self) -> list[Node | None]:
         """The adjoint of every operand; None for what is not wanted, or no path leads to."""
         adjoints = self.step.adjoints
         if not adjoints:
@@ -158,9 +157,9 @@ class AdjointScan:
                 same.add(node)
             elif not _is_arrangement(node):
                 self.per_step[node] = index
-        known = {(node.parents[0], node.op.index): node for node in self.per_step if isinstance(node.op, Item)}
+        known = {(node.parents[0], node.op.index): node for node in self.per_step if isinstance(node.op, GetItem)}
         for node in self.step.graph.nodes[self.step.originals :]:
-            if isinstance(node.op, Item) and (node.parents[0], node.op.index) in known:
+            if isinstance(node.op, GetItem) and (node.parents[0], node.op.index) in known:
                 self.per_step[node] = self.per_step[known[node.parents[0], node.op.index]]
 
     def _carried(self, place: int) -> _Carry:
@@ -210,8 +209,8 @@ class AdjointScan:
             reverse=not self.op.reverse,
         )
         firsts = [carry.first for carry in carries.values()]
-        bundle = apply(adjoint, *firsts, *map(self._operand, sequences), *shared)
-        items = [apply(Item(index=index), bundle) for index in range(len(outputs))]
+        tuple_ = apply(adjoint, *firsts, *map(self._operand, sequences), *shared)
+        items = [apply(GetItem(index=index), tuple_) for index in range(len(outputs))]
         stacks = dict(zip(new, items[len(before) :], strict=True))
         stacks |= {node: self._operand(node) for node in results if node in self.per_step}
         return dict(zip(carries, items, strict=False)), stacks
@@ -219,7 +218,7 @@ class AdjointScan:
     def _operand(self, node: Node) -> Node:
         """The node that has the values of `node` in all steps."""
         value = self.per_step[node]
-        return value if isinstance(value, Node) else apply(Item(index=value), self.y)
+        return value if isinstance(value, Node) else apply(GetItem(index=value), self.y)
 
 
 def _closed(places: Collection[int], more: Callable[[set[int]], Iterable[int]]) -> set[int]:
@@ -244,7 +243,7 @@ def _or_zeros(node: Node | None, like: Node, graph: Graph) -> Node:
 def _is_arrangement(node: Node) -> bool:
     """Whether it shows all elements of its parent in another arrangement, at no cost, or is one of parts that do."""
     (parent,) = node.parents[:1] or (node,)
-    if isinstance(node.op, Item):
+    if isinstance(node.op, GetItem):
         return parent.op.is_view
     whole = isinstance(node.op, BroadcastTo) or dims.product(node.shape) == dims.product(parent.shape)
     return node.op.is_view and whole

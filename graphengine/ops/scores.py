@@ -17,8 +17,8 @@ from pydantic import Field
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.dims import Shape
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, common_dtype
 
 __all__ = ["Block", "Scores", "bind_weighted", "turned", "weighted"]
 

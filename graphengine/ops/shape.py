@@ -12,8 +12,8 @@ from graphengine.ir import dims
 from graphengine.ir.array import ExactFloat, fitted
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Array, Call, Dims, Op
-from graphengine.ir.types import TensorType, check_axes, check_axis, common_dtype
+from graphengine.ir.op import Call, Dims, Op
+from graphengine.ir.types import Array, TensorType, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes
 from graphengine.ops.index import slice as part
 

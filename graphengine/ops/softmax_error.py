@@ -10,8 +10,8 @@ import numpy as np
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array, Call, Op
-from graphengine.ir.types import INTEGERS, TensorType
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import INTEGERS, Array, TensorType
 from graphengine.ops.activation import softmax
 from graphengine.ops.broadcast import sum
 from graphengine.ops.index import check_range

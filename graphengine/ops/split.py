@@ -9,11 +9,11 @@ import numpy as np
 
 from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.bundle import BundleType, Item
 from graphengine.ir.dims import Dim
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Op, Sizes
-from graphengine.ir.types import TensorType, check_axis
+from graphengine.ir.op import Op, Sizes
+from graphengine.ir.types import Array, TensorType, TupleType, check_axis
 from graphengine.ops.broadcast import full
 from graphengine.ops.shape import concat
 
@@ -21,14 +21,14 @@ __all__ = ["split"]
 
 
 class Split(Op):
-    """Parts of x that lie one behind the other along `axis`, of these `sizes`: a bundle of views."""
+    """Parts of x that lie one behind the other along `axis`, of these `sizes`: a tuple of views."""
 
     is_view: ClassVar[bool] = True
     kind: Literal["split"] = "split"
     sizes: Sizes
     axis: int = 0
 
-    def infer(self, x: TensorType) -> BundleType:
+    def infer(self, x: TensorType) -> TupleType:
         axis = check_axis(self.axis, x.ndim)
         total: Dim = 0
         for size in self.sizes:
@@ -36,7 +36,7 @@ class Split(Op):
         if total != x.shape[axis]:
             raise ShapeError(f"axis {axis} of {x} is not split into {' + '.join(map(str, self.sizes))} = {total}")
         parts = (TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in self.sizes)
-        return BundleType(tuple(parts))
+        return TupleType(tuple(parts))
 
     def eval(self, xp: Any, x: Any) -> Any:
         ends = np.cumsum([dims.bind(size, {}) for size in self.sizes])
@@ -46,7 +46,7 @@ class Split(Op):
         return self.eval(np, operand)
 
     def vjp(self, y: Node, y_bar: Any, x: Node) -> tuple[Node | None]:
-        types = y.type.items if isinstance(y.type, BundleType) else ()
+        types = y.type.items if isinstance(y.type, TupleType) else ()
         bars = [*y_bar, *[None] * (len(types) - len(y_bar))]
         parts = [
             full(x.graph, 0.0, type_.shape, type_.dtype) if bar is None else bar
@@ -70,4 +70,4 @@ def split(x: Node, parts: int | Sequence[Dim], axis: int = 0, *, name: str | Non
             raise ShapeError(f"{x.type} is not split into {parts} equal parts along axis {axis}")
         parts = [size] * parts
     bundle = apply(Split(sizes=tuple(parts), axis=axis), x, name=name)
-    return tuple(apply(Item(index=index), bundle) for index in range(len(parts)))
+    return tuple(apply(GetItem(index=index), bundle) for index in range(len(parts)))

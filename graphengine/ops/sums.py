@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from graphengine.ir.op import Array, Call
-from graphengine.ir.types import TensorType
+from graphengine.ir.op import Call
+from graphengine.ir.types import Array, TensorType
 from graphengine.ops.kernels.layout import Axis, nest
 from graphengine.ops.run_all import run_all
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphengine.ir import dims
-from graphengine.ir.op import Array, Call
+from graphengine.ir.op import Call
+from graphengine.ir.types import Array
 from graphengine.ops.window import Sweep, Sweeps
 
 Size = tuple[int, ...]

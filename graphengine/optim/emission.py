@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 
 from graphengine.errors import NamingError
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import Initializer
-from graphengine.ir.names import check_name
+from graphengine.ir.names import check_name, free_name
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.training import Schedule
 from graphengine.ir.types import DType
@@ -34,7 +33,7 @@ class Emission:
     def step(self) -> Node:
         """t = 0, 1, 2, ..., the number of steps taken, as a float64: exact to 2^53, where a float32 ends at 2^24."""
         if self._counter is None:
-            self._counter = self.graph.state(_free_name(self.graph, "optimizer.step"), (), dtype="int64")
+            self._counter = self.graph.state(free_name("optimizer.step", self.graph), (), dtype="int64")
         counter = self._counter
         return self.once("step", "float64", lambda: cast(counter, "float64"))
 
@@ -67,13 +66,6 @@ def as_dtype(x: Node, dtype: DType) -> Node:
 def _slot_name(w: Node, what: str) -> str:
     """`what` after the parameter's name, or after its number where that would be too long for a name."""
     try:
-        return _free_name(w.graph, check_name(f"{w.name}.{what}"))
+        return free_name(check_name(f"{w.name}.{what}"), w.graph)
     except NamingError:
-        return _free_name(w.graph, f"parameter_{w.index}.{what}")
-
-
-def _free_name(graph: Graph, name: str) -> str:
-    """`name`, or the first of name_2, name_3, ... that no node bears yet."""
-    if name not in graph:
-        return name
-    return next(numbered for n in count(2) if (numbered := f"{name}_{n}") not in graph)
+        return free_name(f"parameter_{w.index}.{what}", w.graph)

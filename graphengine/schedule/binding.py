@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from graphengine.errors import FeedError, GraphError
 from graphengine.ir.node import Node, context
 from graphengine.ir.op import Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import ValueType
 
 __all__ = ["Binding"]
 
@@ -17,13 +17,13 @@ class Binding:
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
-        self._sized: dict[Node, TensorType] = {}
+        self._sized: dict[Node, ValueType] = {}
         """The types that have names, by node, with sizes in their place."""
-        self._types: dict[TensorType, TensorType] = {}
+        self._types: dict[ValueType, ValueType] = {}
         self._borne_out: set[tuple[int, ...]] = set()
         """The ops and types of nodes, by identity, that fit each other: many nodes have the same."""
 
-    def of(self, node: Node) -> tuple[Op, TensorType]:
+    def of(self, node: Node) -> tuple[Op, ValueType]:
         """The op and the type of `node`; raises FeedError where the sizes do not bear out what was declared.
 
         A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
@@ -36,14 +36,14 @@ class Binding:
             self._check_once(node, op, type_)
         return op, type_
 
-    def _check_once(self, node: Node, op: Op, type_: TensorType) -> None:
+    def _check_once(self, node: Node, op: Op, type_: ValueType) -> None:
         types = [self._sized.get(parent, parent.type) for parent in node.parents]
         key = (id(op), id(type_), *map(id, types))
         if op is not node.op or key not in self._borne_out:
             self._check(node, op, type_, types)
             self._borne_out.add(key)
 
-    def _check(self, node: Node, op: Op, type_: TensorType, types: list[TensorType]) -> None:
+    def _check(self, node: Node, op: Op, type_: ValueType, types: list[ValueType]) -> None:
         sizes = ", ".join(f"{name} = {size}" for name, size in self._sizes.items())
         try:
             actual = op.infer(*types)

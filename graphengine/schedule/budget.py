@@ -12,7 +12,7 @@ from graphengine.schedule.arena import fullest, rounded
 from graphengine.schedule.eviction import Work, evicting
 from graphengine.schedule.memory import Scratch, numpy_scratch, plan
 from graphengine.schedule.program import Buffer, Instruction, Program, Slot
-from graphengine.transform.remat import repeated
+from graphengine.transform.rematerialization import repeated
 
 __all__ = ["plan_within"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import TupleType, ValueType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.arena import pack, rounded
@@ -27,10 +27,10 @@ __all__ = ["Scratch", "numpy_scratch", "plan"]
 
 _ALWAYS = sys.maxsize
 
-Scratch = Callable[..., Sequence[TensorType]]
+Scratch = Callable[..., Sequence[ValueType]]
 
 
-def numpy_scratch(op: Op, y: TensorType, *types: TensorType) -> Sequence[TensorType]:
+def numpy_scratch(op: Op, y: ValueType, *types: ValueType) -> Sequence[ValueType]:
     """The work memory of an op's NumPy kernel."""
     return op.scratch(y, *types)
 
@@ -113,7 +113,7 @@ class _Planner:
         )
 
     def memory(self) -> Memory:
-        """What the values take in any order; of a bundle, the items that are read."""
+        """What the values take in any order; of a tuple, the items that are read."""
         buffers = self.buffers
         views = {node for node in self.order if buffers[node].source}
         nbytes = {
@@ -131,11 +131,11 @@ class _Planner:
                 buffers[node] = Buffer(node.name, type_, leaf=node.name, contiguous=node.name not in self.strided)
                 continue
             buffer = buffers[node] = Buffer(node.name, type_)
-            if isinstance(type_, BundleType) and not isinstance(op, Scan) and not op.is_view:
+            if isinstance(type_, TupleType) and not isinstance(op, Scan) and not op.is_view:
                 for index in range(len(type_.items)):  # a scan spares itself the items that nobody reads
                     self._part(buffer, index)
             operands = tuple([buffers[parent] for parent in node.parents])
-            if isinstance(op, Item):
+            if isinstance(op, GetItem):
                 operands = (self._part(operands[0], op.index),)
             self.steps.append((node, op, buffer, operands))
             if op.is_view:
@@ -152,13 +152,13 @@ class _Planner:
                 self.loops[node] = layout.loop(body)
 
     @staticmethod
-    def _part(bundle: Buffer, index: int) -> Buffer:
-        """The buffer of one item of a bundle; where the bundle is a view, so are its items."""
-        if index not in bundle.parts:
-            assert isinstance(bundle.type, BundleType)  # only bundles have items
-            part = bundle.parts[index] = Buffer(f"{bundle.name}[{index}]", bundle.type.items[index])
-            part.source, part.contiguous = bundle.source, bundle.source is None
-        return bundle.parts[index]
+    def _part(whole: Buffer, index: int) -> Buffer:
+        """The buffer of one item of a tuple; where the tuple is a view, so are its items."""
+        if index not in whole.parts:
+            assert isinstance(whole.type, TupleType)  # only tuples have items
+            part = whole.parts[index] = Buffer(f"{whole.name}[{index}]", whole.type.items[index])
+            part.source, part.contiguous = whole.source, whole.source is None
+        return whole.parts[index]
 
     def _find_last_reads(self) -> None:
         for number, (_, _, _, operands) in enumerate(self.steps):
@@ -194,10 +194,10 @@ class _Planner:
 
     def _maker(self, node: Node) -> tuple[Node, int] | None:
         """The node whose kernel writes the value of `node`, and as which of its results; None for leaves and views."""
-        if isinstance(node.op, Item):
-            (bundle,) = node.parents
-            is_written = bundle not in self.loops and self.buffers[bundle].source is None
-            return (bundle, node.op.index) if is_written else None
+        if isinstance(node.op, GetItem):
+            (whole,) = node.parents
+            is_written = whole not in self.loops and self.buffers[whole].source is None
+            return (whole, node.op.index) if is_written else None
         return None if node.op.is_leaf or self.buffers[node].source else (node, 0)
 
     def _instruct(self, number: int) -> None:
@@ -227,7 +227,7 @@ class _Planner:
             if part.root.last_read < 0:
                 self._release(part.root)
 
-    def _scratch(self, number: int, types: Sequence[TensorType]) -> tuple[Buffer, ...]:
+    def _scratch(self, number: int, types: Sequence[ValueType]) -> tuple[Buffer, ...]:
         """The work memory of an instruction, which is needed while it runs."""
         node, op, out, _ = self.steps[number]
         if node in self.loops:
@@ -271,11 +271,11 @@ class _Planner:
         return None
 
     def _memories(self, number: int) -> Sequence[Buffer]:
-        """What an instruction reads; of what sees all of a bundle's item, and so is that memory, the item."""
+        """What an instruction reads; of what sees all of a tuple's item, and so is that memory, the item."""
         node, _, _, operands = self.steps[number]
-        if Item not in [type(parent.op) for parent in node.parents]:
+        if GetItem not in [type(parent.op) for parent in node.parents]:
             return operands
-        made = [self._maker(parent) if isinstance(parent.op, Item) else None for parent in node.parents]
+        made = [self._maker(parent) if isinstance(parent.op, GetItem) else None for parent in node.parents]
         return [
             operand if maker is None else self.buffers[maker[0]].parts[maker[1]]
             for operand, maker in zip(operands, made, strict=True)
@@ -293,7 +293,7 @@ class _Planner:
                 return False
         return True
 
-    def _take(self, type_: TensorType) -> Slot:
+    def _take(self, type_: ValueType) -> Slot:
         """A slot from the coming instruction on."""
         slot = Slot(rounded(type_.nbytes), len(self.instructions), _ALWAYS)
         self.slots.append(slot)
@@ -338,7 +338,7 @@ class _Planner:
         )
 
 
-def _work(loop: Loop | None, op: Op, out: Buffer, types: Sequence[TensorType]) -> tuple[int, int]:
+def _work(loop: Loop | None, op: Op, out: Buffer, types: Sequence[ValueType]) -> tuple[int, int]:
     """The FLOPs of an instruction, and the bytes that it moves."""
     if loop is not None:
         moved = sum(step.bytes_moved for step in loop.body.instructions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphengine.ir import order
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, Phase
 
 __all__ = ["schedule"]
@@ -29,7 +29,7 @@ def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
     last_reader = _last_readers(nodes, turn)
     targets: dict[Node, list[Node]] = {}
     for leaf, node in updates.items():
-        writer = node.parents[0] if isinstance(node.op, Item) else node
+        writer = node.parents[0] if isinstance(node.op, GetItem) else node
         targets.setdefault(writer, []).append(leaf)
     last_value = len(phases[Phase.FORWARD])
     for node in nodes:

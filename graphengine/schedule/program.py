@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from graphengine.ir.bundle import BundleType
 from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import TupleType, ValueType
 from graphengine.ir.where import Where
 
 __all__ = ["Buffer", "Instruction", "Program", "Slot"]
@@ -30,13 +29,13 @@ class Buffer:
     """A logical array: a leaf's held memory, a slot of the arena, or a view of another buffer."""
 
     name: str
-    type: TensorType
+    type: ValueType
     leaf: str | None = None
     slot: Slot | None = None
     source: Buffer | None = None
     contiguous: bool = True
     parts: dict[int, Buffer] = field(default_factory=dict)
-    """Of a bundle: the buffers of the items that are read, by number."""
+    """Of a tuple: the buffers of the items that are read, by number."""
     last_read: int = -1
     """The number of the last instruction that reads the memory, in the plan; -1 if none does."""
 
@@ -202,7 +201,7 @@ class Program:
         for step in self.instructions:
             place = step.out.place + (" in place" if step.in_place else "")
             parts = tuple(part.type for _, part in sorted(step.out.parts.items()))
-            type_ = BundleType(parts) if parts else step.out.type
+            type_ = TupleType(parts) if parts else step.out.type
             yield step.phase.name, str(step), str(type_), place, "0" if step.is_view else f"{type_.nbytes:,}"
             if step.loop:
                 yield "", f"  {len(step.loop.order)} times:", "", f"in {step.loop.memory.place}", ""

@@ -8,7 +8,7 @@ from typing import Literal
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.train.checkpoint import StrPath, save_checkpoint
 from graphengine.train.history import Epoch, History
 

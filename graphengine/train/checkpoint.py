@@ -19,9 +19,9 @@ from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
 from graphengine.ir.spec.beside import replacing
 from graphengine.ir.subgraph import needed_nodes
+from graphengine.ir.types import Array
 
 __all__ = ["load_checkpoint", "load_parameters", "save_checkpoint", "save_parameters"]
 

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from graphengine.errors import TrainingError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
-from graphengine.ir.op import Array
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, TensorType, ValueType
 
 Feeds = Mapping[str, npt.ArrayLike]
 Data = Feeds | Iterable[Feeds]
@@ -102,7 +101,7 @@ def batch_axis(graph: Graph) -> str | None:
     return "batch" if "batch" in names else names[0] if names else None
 
 
-def has_examples(type_: TensorType, axis: str | None) -> bool:
+def has_examples(type_: ValueType, axis: str | None) -> bool:
     """Whether a value of this type has one row an example, and rows that do not depend on how many there are."""
     return bool(type_.shape) and type_.shape[0] == axis and axis not in TensorType(type_.shape[1:], "bool").names()
 

@@ -11,9 +11,8 @@ from graphengine.executable import Executable
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ir.types import check_axes
+from graphengine.ir.types import Array, check_axes
 from graphengine.ops.activation import Identity
 from graphengine.ops.broadcast import Reshape, Sum
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract

@@ -13,8 +13,8 @@ from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.op import Array
 from graphengine.ir.training import Optimizer
+from graphengine.ir.types import Array
 from graphengine.train.callbacks import Callback
 from graphengine.train.data import Arrays, Feeds, as_source, generator
 from graphengine.train.evaluate import evaluate

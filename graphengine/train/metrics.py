@@ -13,7 +13,7 @@ from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.activation import Identity, Sigmoid
 from graphengine.ops.broadcast import Reshape
 from graphengine.ops.elementwise import Sign

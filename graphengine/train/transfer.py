@@ -9,7 +9,7 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["transfer"]
 

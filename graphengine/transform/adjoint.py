@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.bundle import check_single
+from graphengine.ir.get_item import check_single
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.pullback import Pullback, pullback
 from graphengine.ir.scaffold import scaffold

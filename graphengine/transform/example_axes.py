@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from graphengine.ir import dims
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.types import check_axes, check_axis
@@ -182,7 +182,7 @@ RULES: dict[type[Op], Rule] = {
     Transpose: _transpose,
     Reduction: _reduction,
     Loss: _loss,
-    **dict.fromkeys([BatchStatistic, Item, Scan], _mixes),
+    **dict.fromkeys([BatchStatistic, GetItem, Scan], _mixes),
     **dict.fromkeys([BroadcastTo, Dropout], _aligned),
     **dict.fromkeys([Softmax, LogSoftmax], _along_axis),
     **dict.fromkeys([LayerNorm, RMSNorm], _last_axes),

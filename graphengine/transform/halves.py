@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from itertools import count
 
 from graphengine.errors import ExecutionError
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
+from graphengine.ir.names import free_name
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.transform.rewrite.duplicates import merge_duplicates
+from graphengine.transform.rewrite.cse import merge_common_subexpressions
 
 __all__ = ["Halves", "read_gradients", "split"]
 
@@ -36,17 +37,16 @@ def split(graph: Graph, loss: Node, gradients: Mapping[str, Node]) -> Halves:
     second = _updates_by(graph, set(gradients.values()))
     first = {leaf: node for leaf, node in graph.updates.items() if leaf not in second}
     _check(graph, first, second, gradients)
-    names = {name: _free_name(graph, f"{name}.gradient") for name in gradients}
+    names = {name: free_name(f"{name}.gradient", graph) for name in gradients}
     one = Graph(graph.name, graph.dtype)
-    copies = one.append_copies(needed_nodes([loss, *first, *first.values(), *gradients.values()]))
+    copies = copy_nodes(needed_nodes([loss, *first, *first.values(), *gradients.values()]), one)
     one.outputs = {loss.name: copies[loss]}
     one.updates = {copies[leaf]: copies[node] for leaf, node in first.items()}
     one.updates |= {_state(one, names[name], node): copies[node] for name, node in gradients.items()}
     two = Graph(graph.name, graph.dtype)
     copies = {node: _state(two, names[name], node) for name, node in gradients.items()}
     states = {name: copies[node] for name, node in gradients.items()}
-    for node in needed_nodes([*second, *second.values()], given=copies):
-        copies[node] = two.append_copy(node, tuple([copies[parent] for parent in node.parents]))
+    copy_nodes(needed_nodes([*second, *second.values()], given=copies), two, copies)
     two.updates = {copies[leaf]: copies[node] for leaf, node in second.items()}
     return Halves(one, two, states)
 
@@ -57,7 +57,7 @@ def read_gradients(graph: Graph, gradients: Mapping[str, Node]) -> dict[str, Nod
     read = list(dict.fromkeys(parent for node in updating for parent in node.parents if parent.phase is Phase.BACKWARD))
     copy = graph.copy()
     follow = [copy.nodes[node.index] for node in (*read, *gradients.values())]
-    merge_duplicates(copy, follow)
+    merge_common_subexpressions(copy, follow)
     found: dict[str, Node] = {}
     for name, merged in zip(gradients, follow[len(read) :], strict=True):
         needed = set(needed_nodes([graph.updates.get(graph[name], graph[name])]))
@@ -104,8 +104,3 @@ def _check(
 def _state(graph: Graph, name: str, like: Node) -> Node:
     op = State(shape=like.type.static_shape, dtype=like.dtype)
     return graph.append(op, (), like.type, name, Phase.BACKWARD, like.where, like.name)
-
-
-def _free_name(graph: Graph, name: str) -> str:
-    names = (name if number == 1 else f"{name}_{number}" for number in count(1))
-    return next(name for name in names if name not in graph)

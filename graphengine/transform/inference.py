@@ -6,8 +6,9 @@ of a batch statistic goes to the batch or to the running statistic, whichever is
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
@@ -19,8 +20,8 @@ from graphengine.ops.broadcast import BroadcastTo, Reshape, Sum
 from graphengine.ops.elementwise import Divide, Multiply, Negative
 from graphengine.ops.random import Dropout
 from graphengine.ops.scan import Scan
-from graphengine.transform.fold import fold_normalizations
-from graphengine.transform.twin import add_copy, finish
+from graphengine.transform.batch_norm_folding import fold_batch_norms
+from graphengine.transform.extract import finish
 
 __all__ = ["for_inference", "trains_otherwise"]
 
@@ -36,13 +37,13 @@ def for_inference(graph: Graph) -> Graph:
     copies: dict[Node, Node] = {}
     nodes = needed_nodes(graph.outputs.values())
     zeros = _adjoints_of_nothing(nodes, set(filter(_is_zero, nodes)))
-    for node in nodes:
-        parents = [copies[parent] for parent in _still_read(node, zeros)]
-        if isinstance(node.op, Dropout | BatchStatistic):
-            (copies[node],) = parents
-        else:
-            copies[node] = add_copy(twin, node, _in_inference(node, zeros), parents)
-    return fold_normalizations(finish(twin, graph, copies))
+
+    def replaced(node: Node) -> Node | tuple[Op, Sequence[Node]]:
+        parents = _still_read(node, zeros)
+        return copies[parents[0]] if _draws_or_averages(node.op) else (_in_inference(node, zeros), parents)
+
+    copy_nodes(nodes, twin, copies, replace=replaced, keep_phase=False)
+    return fold_batch_norms(finish(twin, graph, copies))
 
 
 def trains_otherwise(graph: Graph) -> bool:
@@ -53,6 +54,10 @@ def trains_otherwise(graph: Graph) -> bool:
 def _is_training(op: Op) -> bool:
     if isinstance(op, Scan):
         return any(_is_training(node.op) for node in op.body.nodes)
+    return _draws_or_averages(op)
+
+
+def _draws_or_averages(op: Op) -> bool:
     return isinstance(op, Dropout | BatchStatistic)
 
 
@@ -111,7 +116,7 @@ def _inputs_kept(scan: Node) -> dict[Node, bool]:
     body, zeros = scan.op.body, _zeros_in_body(scan)
     read = {parent for node in body.nodes for parent in _still_read(node, zeros)} | set(body.outputs.values())
     stepped = scan.op.carries + scan.op.sequences
-    return {node: place < stepped or node in read for place, node in enumerate(body.inputs)}
+    return {node: index < stepped or node in read for index, node in enumerate(body.inputs)}
 
 
 def _zeros_in_body(scan: Node) -> set[Node]:
@@ -131,10 +136,12 @@ def _scan_in_inference(scan: Node) -> Op:
     assert isinstance(scan.op, Scan)
     source, zeros, kept = scan.op.body, _zeros_in_body(scan), _inputs_kept(scan)
     body = Graph(source.name, source.dtype)
-    copies: dict[Node, Node] = {}
-    for node in source.nodes:
-        if kept.get(node, True):
-            new = Identity() if isinstance(node.op, Dropout | BatchStatistic) else _in_inference(node, zeros)
-            copies[node] = add_copy(body, node, new, [copies[parent] for parent in _still_read(node, zeros)])
+
+    def replaced(node: Node) -> tuple[Op, Sequence[Node]]:
+        op = Identity() if _draws_or_averages(node.op) else _in_inference(node, zeros)
+        return op, _still_read(node, zeros)
+
+    left = [node for node in source.nodes if kept.get(node, True)]
+    copies = copy_nodes(left, body, replace=replaced, keep_phase=False)
     body.outputs = {name: copies[node] for name, node in source.outputs.items()}
     return scan.op.model_copy(update={"body": body})

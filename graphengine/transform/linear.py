@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import GraphError
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.node import Node, Phase, apply
-from graphengine.ir.pullback import pullback
+from graphengine.ir.pullback import accumulate, pullback
+from graphengine.ir.subgraph import between
 from graphengine.ops.broadcast import BroadcastTo, full
-from graphengine.transform.narrow import narrow
+from graphengine.transform.scan_dce import narrow_scans
 
 __all__ = ["LinearMap", "depending_on", "placeholder", "pull", "push"]
 
@@ -30,10 +32,8 @@ class LinearMap:
         """The results for other arguments, emitted in their graph: that of the map, or the body of a loop in it."""
         graph = arguments[0].graph
         copies = dict(zip(self.arguments, arguments, strict=True))
-        for node in depending_on(self.arguments, [node for node in self.results if node is not None]):
-            with graph.emitting_like(node):
-                parents = [copies[parent] if parent in copies else graph.own(parent) for parent in node.parents]
-                copies[node] = graph.add(node.op, parents)
+        nodes = depending_on(self.arguments, [node for node in self.results if node is not None])
+        copy_nodes(nodes, graph, copies, rename=lambda _: None)
         results = []
         for result, like in zip(self.results, self.like, strict=True):
             if result is None:
@@ -80,10 +80,10 @@ def tangents_of(ys: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, No
     for x, x_dot in given.items():
         if x in x_bars:
             x_bar = x_bars[x]
-            seeds[x_bar] = seeds[x_bar] + x_dot if x_bar in seeds else x_dot
+            accumulate(seeds, x_bar, x_dot)
     adjoints = pullback(seeds, list(bars.values()), Phase.FORWARD).adjoints
     reached = [y for y, bar in bars.items() if bar in adjoints]
-    tangents = narrow([adjoints[bars[y]] for y in reached], start) if reached else []
+    tangents = narrow_scans([adjoints[bars[y]] for y in reached], start) if reached else []
     _check_linear(bars.values(), tangents, start)
     return dict(zip(reached, tangents, strict=True))
 
@@ -97,25 +97,14 @@ def placeholder(node: Node) -> Node:
 
 def depending_on(sources: Iterable[Node], targets: Iterable[Node]) -> list[Node]:
     """The nodes on paths from `sources` to `targets`, parents first; `sources` themselves are not among them."""
-    ends, given = list(targets), set(sources)
-    if not ends or not given:
-        return []
-    first, last = min(node.index for node in given), max(node.index for node in ends)
-    candidates = [node for node in ends[0].graph.nodes[first : last + 1] if node not in given]
-    below, needed = set(given), set(ends)
-    for node in candidates:
-        if any(parent in below for parent in node.parents):
-            below.add(node)
-    for node in reversed(candidates):
-        if node in needed:
-            needed.update(node.parents)
-    return [node for node in candidates if node in below and node in needed]
+    given = set(sources)
+    return [node for node in between(given, targets) if node not in given]
 
 
 def _check_linear(bars: Iterable[Node], tangents: Iterable[Node], start: int) -> None:
     """Raise GraphError if a tangent depends on an adjoint: then a rule in between is not linear in it.
 
-    What reads the adjoint was emitted of a node, from place `start` on, that was itself emitted of the one at fault.
+    What reads the adjoint was emitted of a node, from index `start` on, that was itself emitted of the one at fault.
     """
     readers = depending_on(bars, tangents)
     if readers:

@@ -14,7 +14,7 @@ from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, Phase, apply, innermost
-from graphengine.ir.pullback import active_nodes, origins
+from graphengine.ir.pullback import accumulate, active_nodes, origins
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape
 from graphengine.ops.compare import equal
@@ -123,12 +123,12 @@ def _row_by_row(losses: Node, xs: Sequence[Node]) -> list[Node]:
     graph = losses.graph
     linear = pull([losses], xs)
     zero = graph.constant(None, 0)
-    _, places = scan(lambda count, _: (count + 1, count), zero, length=losses.shape[0])
+    _, indices = scan(lambda count, _: (count + 1, count), zero, length=losses.shape[0])
 
-    def row(_: object, place: Node) -> tuple[tuple[()], list[Node]]:
-        return (), linear([cast(equal(places, place), losses.dtype)])
+    def row(_: object, index: Node) -> tuple[tuple[()], list[Node]]:
+        return (), linear([cast(equal(indices, index), losses.dtype)])
 
-    _, rows = scan(row, (), places)
+    _, rows = scan(row, (), indices)
     return list(rows)
 
 
@@ -155,7 +155,7 @@ class _Batch:
         rows = {node: bar for node, bar in bars.items() if node in self.leaves}
         computed = {node: bar for node, bar in bars.items() if node not in self.leaves}
         for x, row in self._through(computed).items():
-            rows[x] = rows[x] + row if x in rows else row
+            accumulate(rows, x, row)
         graph, count = self.losses.graph, self.losses.shape[0]
         return [rows[x] if x in rows else full(graph, 0.0, (count, *x.shape), x.dtype) for x in self.xs]
 
@@ -200,26 +200,27 @@ class _Batch:
                 continue
             with graph.emitting(Phase.FORWARD, node):
                 wanted = {parent for parent in node.parents if parent in self.axes}
-                shares = node.op.shares(node, bars[node], wanted) if wanted else (None,) * len(node.parents)
-                for parent, share in zip(node.parents, shares, strict=True):
-                    if parent in wanted and share is not None:
-                        bars[parent] = bars[parent] + share if parent in bars else share
-                for place, rows in self._of_shared(node, bars[node]).items():
-                    parent = node.parents[place]
-                    of_shared[parent] = of_shared[parent] + rows if parent in of_shared else rows
+                contributions = (
+                    node.op.contributions(node, bars[node], wanted) if wanted else (None,) * len(node.parents)
+                )
+                for parent, contribution in zip(node.parents, contributions, strict=True):
+                    if parent in wanted and contribution is not None:
+                        accumulate(bars, parent, contribution)
+                for index, rows in self._of_shared(node, bars[node]).items():
+                    accumulate(of_shared, node.parents[index], rows)
         return of_shared
 
     def _of_shared(self, y: Node, y_bar: Node) -> dict[int, Node]:
-        """By their place, what `y` gives those of its parents that all examples read, for each example."""
+        """By their index, what `y` gives those of its parents that all examples read, for each example."""
         axes, axis = self.reads[y], self.axes[y]
-        places = [place for place, parent in enumerate(y.parents) if axes[place] is None and parent in self.active]
-        if not places:
+        indices = [index for index, parent in enumerate(y.parents) if axes[index] is None and parent in self.active]
+        if not indices:
             return {}
         if is_aligned(y.op):
-            return _of_aligned(y, y_bar, axis, axes, places)
-        if y.op.kind == "matmul" and places == [1] and y.parents[1].ndim <= 2:
+            return _of_aligned(y, y_bar, axis, axes, indices)
+        if y.op.kind == "matmul" and indices == [1] and y.parents[1].ndim <= 2:
             return {1: _of_dense(y_bar, axis, axes[0] or 0, *y.parents)}
-        return _one_by_one(y, y_bar, axis, axes, places)
+        return _one_by_one(y, y_bar, axis, axes, indices)
 
     def _through(self, bars: Mapping[Node, Node]) -> dict[Node, Node]:
         """The adjoints, one for each example, of what shared nodes are computed from, given those of these nodes."""
@@ -230,45 +231,45 @@ class _Batch:
         return dict(zip(linear.like, rows, strict=True))
 
 
-def _of_aligned(y: Node, y_bar: Node, axis: int, axes: Axes, places: Sequence[int]) -> dict[int, Node]:
+def _of_aligned(y: Node, y_bar: Node, axis: int, axes: Axes, indices: Sequence[int]) -> dict[int, Node]:
     """The rule of `y` itself, on operands that are repeated for each example: their adjoints are then not summed."""
     repeated = [node if axes[k] is not None else _repeated(node, y.shape, axis) for k, node in enumerate(y.parents)]
-    shares = y.op.vjp(y, y_bar, *repeated)
+    contributions = y.op.vjp(y, y_bar, *repeated)
     rows = {}
-    for place in places:
-        share = shares[place]
-        if share is not None:
-            rows[place] = reshape(_to_front(share, axis), (y.shape[axis], *y.parents[place].shape))
+    for index in indices:
+        contribution = contributions[index]
+        if contribution is not None:
+            rows[index] = reshape(_to_front(contribution, axis), (y.shape[axis], *y.parents[index].shape))
     return rows
 
 
 def _of_dense(y_bar: Node, axis: int, x_axis: int, x: Node, w: Node) -> Node:
-    """Of y = x @ w: the outer product of each example's x and y_bar, summed over what places an example has besides."""
+    """Of y = x @ w: the outer product of each example's x and y_bar, summed over its other axes."""
     count, inner = y_bar.shape[axis], x.shape[-1]
     outer = w.shape[1] if w.ndim == 2 else 1
-    places = dims.product(size for k, size in enumerate(x.shape[:-1]) if k != x_axis)
-    left = transpose(reshape(_to_front(x, x_axis), (count, places, inner)), (0, 2, 1))
-    right = reshape(_to_front(y_bar, axis), (count, places, outer))
-    return reshape(left * right if places == 1 else left @ right, (count, *w.shape))
+    elements = dims.product(size for k, size in enumerate(x.shape[:-1]) if k != x_axis)
+    left = transpose(reshape(_to_front(x, x_axis), (count, elements, inner)), (0, 2, 1))
+    right = reshape(_to_front(y_bar, axis), (count, elements, outer))
+    return reshape(left * right if elements == 1 else left @ right, (count, *w.shape))
 
 
-def _one_by_one(y: Node, y_bar: Node, axis: int, axes: Axes, places: Sequence[int]) -> dict[int, Node]:
+def _one_by_one(y: Node, y_bar: Node, axis: int, axes: Axes, indices: Sequence[int]) -> dict[int, Node]:
     """The rule of the op for one example, mapped over the batch by a scan."""
-    split = [place for place, its_axis in enumerate(axes) if its_axis is not None]
-    sequences = [_to_front(y_bar, axis), *(_to_front(y.parents[place], axes[place] or 0) for place in split)]
+    split = [index for index, its_axis in enumerate(axes) if its_axis is not None]
+    sequences = [_to_front(y_bar, axis), *(_to_front(y.parents[index], axes[index] or 0) for index in split)]
 
     def one(_: object, rows: Sequence[Node]) -> tuple[tuple[()], list[Node]]:
         bar = _with_axis(rows[0], axis)
         parents = list(y.parents)
-        for place, row in zip(split, rows[1:], strict=True):
-            parents[place] = _with_axis(row, axes[place] or 0)
+        for index, row in zip(split, rows[1:], strict=True):
+            parents[index] = _with_axis(row, axes[index] or 0)
         again = apply(y.op, *parents)
-        wanted = {again.parents[place] for place in places}
-        shares = again.op.shares(again, bar, wanted)
-        return (), [share for place in places if (share := shares[place]) is not None]
+        wanted = {again.parents[index] for index in indices}
+        contributions = again.op.contributions(again, bar, wanted)
+        return (), [contribution for index in indices if (contribution := contributions[index]) is not None]
 
     _, rows = scan(one, (), sequences)
-    return dict(zip(places, rows, strict=True))
+    return dict(zip(indices, rows, strict=True))
 
 
 def _repeated(node: Node, shape: Shape, axis: int) -> Node:
@@ -278,7 +279,7 @@ def _repeated(node: Node, shape: Shape, axis: int) -> Node:
 
 
 def _to_front(node: Node, axis: int) -> Node:
-    return node if axis == 0 else transpose(node, (axis, *(place for place in range(node.ndim) if place != axis)))
+    return node if axis == 0 else transpose(node, (axis, *(index for index in range(node.ndim) if index != axis)))
 
 
 def _with_axis(node: Node, axis: int) -> Node:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphengine.errors import DTypeError, GraphError, ShapeError
-from graphengine.ir.bundle import check_single
+from graphengine.ir.get_item import check_single
 from graphengine.ir.node import Node
+from graphengine.ir.pullback import accumulate
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
 from graphengine.transform.linear import tangents_of
@@ -31,7 +32,7 @@ def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) 
     given: dict[Node, Node] = {}
     with scaffold(graph) as keep:
         for x, x_dot in zip(xs, dots, strict=True):
-            given[x] = given[x] + x_dot if x in given else x_dot
+            accumulate(given, x, x_dot)
         found = tangents_of(list(dict.fromkeys(ys)), given)
         keep.extend(found.values())
     return [found[y] if y in found else full(graph, 0.0, y.shape, y.dtype) for y in ys]

@@ -16,14 +16,14 @@ from graphengine.ir.node import Node, Phase
 from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.training import Optimizer
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import ValueType
 from graphengine.ops.activation import identity
 from graphengine.transform.adjoint import Derivative, check_loss, differentiate, unreached
 from graphengine.transform.extract import extract
 from graphengine.transform.halves import Halves, read_gradients, split
 from graphengine.transform.phases import settle_phases
 from graphengine.transform.rewrite.changes import Change, changes
-from graphengine.transform.rewrite.stable import make_stable
+from graphengine.transform.rewrite.stabilization import stabilize_formulas
 
 __all__ = [
     "HALVES",
@@ -83,7 +83,7 @@ class TrainingGraph:
             return self.halves.gradients if which == "gradients" else self.halves.update
         return extract(self.graph, self._results(which, outputs), self._updates(which))
 
-    def needs(self, which: ProgramName, outputs: Sequence[str]) -> dict[str, TensorType]:
+    def needs(self, which: ProgramName, outputs: Sequence[str]) -> dict[str, ValueType]:
         """The inputs that a program reads, and those that only tell it the size of a named dim."""
         if which in HALVES:
             nodes = self.part(which, outputs).nodes
@@ -126,7 +126,7 @@ def training_graph(
     settle_phases(graph, [*graph.outputs.values(), loss])
     stabilized: tuple[Change, ...] = ()
     follow = [loss]
-    if stabilize and make_stable(graph, follow):
+    if stabilize and stabilize_formulas(graph, follow):
         (loss,) = follow
         stabilized = _changes(declared, graph, loss)
     check_loss(loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
 from graphengine.ir.node import Node, Phase
@@ -17,7 +17,7 @@ from graphengine.ops.broadcast import Reshape
 from graphengine.ops.elementwise import Add
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy
 from graphengine.transform.adjoint import differentiate, unreached
-from graphengine.transform.chains import Chain, linear_chains, worth_merging
+from graphengine.transform.linear_chains import Chain, linear_chains, worth_merging
 
 __all__ = ["Finding", "lint"]
 
@@ -104,7 +104,7 @@ def _unused(graph: Graph, needed: set[Node]) -> Found:
     for node in graph.nodes:
         if node in needed or (isinstance(node.op, Input) and node.type.names() & sizes):
             continue
-        is_end = node not in read and not isinstance(node.op, Item)  # items come all at once, wanted or not
+        is_end = node not in read and not isinstance(node.op, GetItem)  # items come all at once, wanted or not
         if is_end or isinstance(node.op, Input | Parameter | State):
             yield node, f"no output depends on {node.name} = {node.op.kind}(...)"
 

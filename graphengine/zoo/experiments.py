@@ -16,8 +16,8 @@ from graphengine.data import Alphabet, Split, digits, fashion_mnist, python_topi
 from graphengine.errors import CompileError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Array
 from graphengine.ir.training import Training
+from graphengine.ir.types import Array
 from graphengine.train import History, Metric, evaluate, fit
 from graphengine.train.metrics import mean_squared_error
 from graphengine.zoo.autoencoder import convolutional_autoencoder

@@ -10,11 +10,10 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import ShapeError
-from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, TensorType, TupleType
 from graphengine.ops.fusion import numpy as fused_blocks
 from graphengine.ops.fusion.fused import Fused
 from graphengine.ops.fusion.region import Region
@@ -35,7 +34,7 @@ def region(write: Write, *operands: Array) -> Fused:
 def outs_of(op: Op, *operands: Array) -> tuple[Array, ...]:
     """Arrays for the results, full of garbage."""
     type_ = op.infer(*(TensorType(array.shape, array.dtype.name) for array in operands))
-    types = type_.items if isinstance(type_, BundleType) else (type_,)
+    types = type_.items if isinstance(type_, TupleType) else (type_,)
     return tuple(np.full(t.static_shape, True if t.dtype == "bool" else np.nan, t.dtype) for t in types)
 
 

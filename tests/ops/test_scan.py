@@ -462,7 +462,7 @@ def test_residuals_are_planned_like_any_buffer() -> None:
 def test_the_listing_shows_the_body_under_its_scan() -> None:
     lines = str(ge.compile(named()).plan(time=3, batch=2)).splitlines()
     place = next(place for place, line in enumerate(lines) if "scan_1 = scan(" in line)
-    assert "bundle(float64[2, 3], float64[3])" in lines[place]
+    assert "tuple(float64[2, 3], float64[3])" in lines[place]
     assert lines[place + 1].split()[:2] == ["3", "times:"]
     assert lines[place + 2].startswith(" " * 13 + "matmul_1 = matmul(carry_0, w)")
 

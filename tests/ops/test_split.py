@@ -81,7 +81,7 @@ def test_parts_that_do_not_add_up_are_refused() -> None:
 def test_a_bundle_is_taken_apart_before_anything_is_computed_of_it() -> None:
     g = ge.Graph("g")
     bundle = apply(Split(axis=0, sizes=(1, 1)), g.input("x", (2, 3)))
-    with pytest.raises(ShapeError, match=r"add takes values, and bundle\(.*\) is several"):
+    with pytest.raises(ShapeError, match=r"add takes values, and tuple\(.*\) is several"):
         bundle + bundle
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from graphengine.executable import Executable
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
@@ -95,7 +95,7 @@ class Replay:
         assert len(over) == 1, f"{step.name} runs over part of operand {position}, or twice over it"
         assert position in step.op.may_overwrite(over[0]), f"{step.name} may not run over operand {position}"
         assert operand.type == results[over[0]].type
-        is_item = operand.name in self.graph and isinstance(self.graph[operand.name].op, Item)
+        is_item = operand.name in self.graph and isinstance(self.graph[operand.name].op, GetItem)
         assert operand.source is None or is_item, f"{step.name} runs over a view"
 
     def _is_move(self, step: Instruction) -> bool:
@@ -105,14 +105,14 @@ class Replay:
 
 def parents_of(node: Node) -> tuple[str, ...]:
     """The names under which buffers hold what `node` reads."""
-    if isinstance(node.op, Item):
+    if isinstance(node.op, GetItem):
         return (f"{node.parents[0].name}[{node.op.index}]",)
     return tuple(parent.name for parent in node.parents)
 
 
 def names_of(node: Node) -> set[str]:
     """The names under which buffers hold the value of `node`: of an item, that of the bundle's part as well."""
-    return {node.name, *(parents_of(node) if isinstance(node.op, Item) else ())}
+    return {node.name, *(parents_of(node) if isinstance(node.op, GetItem) else ())}
 
 
 def prove_loop(step: Instruction, loop: Loop) -> None:

@@ -20,7 +20,7 @@ from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import schedule
-from graphengine.transform.remat import repeated
+from graphengine.transform.rematerialization import repeated
 from graphengine.transform.training_graph import dim_names
 from tests.random_graphs import BATCH, SEED, SEEDS, grow
 from tests.schedule.replay import prove

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 import graphengine as ge
-from graphengine.ir.bundle import BundleType, Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.pullback import pullback
+from graphengine.ir.types import TupleType
 from graphengine.schedule.memory import plan
 from graphengine.transform.linear import placeholder
 from tests.random_graphs import BATCH, SEEDS, grow
@@ -44,7 +45,7 @@ def test_every_op_with_its_derivatives_costs_at_most_five_times_as_much() -> Non
     worst: dict[str, float] = {}
     for seed in SEEDS:
         for node in grow(seed).graph.nodes:
-            if not node.is_leaf and not isinstance(node.op, Item) and node.type.is_float:
+            if not node.is_leaf and not isinstance(node.op, GetItem) and node.type.is_float:
                 worst[node.op.kind] = max(worst.get(node.op.kind, 0.0), ratio(node))
     assert len(worst) > 80
     above = {kind: round(times, 1) for kind, times in worst.items() if times > LIMIT}
@@ -60,8 +61,8 @@ def ratio(node: Node) -> float:
             twins[parent] = graph.add(given)
     value = graph.add(node.op, [twins[parent] for parent in node.parents])
     values = [value]
-    if isinstance(value.type, BundleType):
-        values = [graph.add(Item(index=index), [value]) for index in range(len(value.type.items))]
+    if isinstance(value.type, TupleType):
+        values = [graph.add(GetItem(index=index), [value]) for index in range(len(value.type.items))]
     operands = [twin for twin in twins.values() if twin.type.is_float and not isinstance(twin.op, Constant)]
     adjoints = pullback({y: placeholder(y) for y in values}, operands, Phase.BACKWARD).adjoints
     alone = flops(values)

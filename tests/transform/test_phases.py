@@ -11,9 +11,9 @@ import pytest
 import graphengine as ge
 from graphengine.compile import installed_backends
 from graphengine.executable import Executable
-from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Phase
+from graphengine.ir.types import TupleType
 from graphengine.transform.phases import settle_phases
 from tests.random_graphs import BATCH, SEED, SEEDS, evaluate, grow
 
@@ -131,7 +131,7 @@ def test_any_node_of_a_graph_that_trains_may_be_an_output(seed: int, rewrites: l
     options = {"loss": "loss", "rewrites": rewrites, "seed": SEED}
     whole = ge.compile(sample.graph, optimizer=ge.Adam(learning_rate=0.1), **options)
     graph = whole.graph.copy()
-    computed = [node for node in graph.nodes if not node.is_leaf and not isinstance(node.type, BundleType)]
+    computed = [node for node in graph.nodes if not node.is_leaf and not isinstance(node.type, TupleType)]
     for number in random.choice(len(computed), size=8, replace=False):
         graph.output(f"late{number}", computed[number])
     exe = ge.compile(Graph.from_json(graph.to_json()), **options)

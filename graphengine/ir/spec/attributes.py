@@ -15,10 +15,10 @@ from graphengine.errors import SpecError
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import usual
 from graphengine.ir.leaf import Constant, Parameter
-from graphengine.ir.op import Array, Op
+from graphengine.ir.op import Op
 from graphengine.ir.spec.document import Place, check_keys, expect, shown
 from graphengine.ir.tagged import Configuration, Tagged
-from graphengine.ir.types import DType
+from graphengine.ir.types import Array, DType
 
 
 def _given(value: Any, info: ValidationInfo) -> Any:
@@ -29,7 +29,7 @@ InnerGraph = Annotated[Graph, BeforeValidator(_given), PlainSerializer(lambda gr
 """A graph as an attribute, as the body of a loop is. It stands in the document's `graphs`, and here by its name."""
 
 _MAX_LENGTH = 2**18
-"""The greatest length of a node's attributes, as text; what is longer is a constant."""
+"""The maximum length of a node's attributes, as text; what is longer is a constant."""
 
 Fields = TypeVar("Fields", bound=Configuration)
 Size = Annotated[int, Field(ge=0)]

@@ -12,8 +12,8 @@ import numpy as np
 
 from graphengine.errors import SpecError
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.op import Array
 from graphengine.ir.spec.document import Place
+from graphengine.ir.types import Array
 
 _SUFFIX = ".safetensors"
 _REMEDY = "save the graph again, which writes the document and this file together"

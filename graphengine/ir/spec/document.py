@@ -19,10 +19,10 @@ FORMAT = "graphengine"
 VERSION = 1
 
 MAX_BYTES = 64 * 2**20
-"""The greatest size of a document, unless the caller says otherwise: three times that of a chain of 200,000 nodes."""
+"""The maximum size of a document, unless the caller says otherwise: three times that of a chain of 200,000 nodes."""
 
 MAX_DEPTH = 100
-"""The greatest nesting of brackets: a constant has at most 64 axes."""
+"""The maximum nesting of brackets: a constant has at most 64 axes."""
 
 _NODE = re.compile("(/graphs/[^/]*)?/nodes/")
 _MESSAGE_LENGTH = 400

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
 from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Constant, Leaf
-from graphengine.ir.names import NAME_LENGTH, did_you_mean
+from graphengine.ir.names import NAME_LENGTH, did_you_mean, free_name
 from graphengine.ir.node import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.spec import beside
@@ -118,13 +117,8 @@ class _HeldGraphs:
             sections = {"dtype": _line(graph.dtype), **sections}
         text = _block("{}", (f'"{section}": {value}' for section, value in sections.items()), depth=2)
         if text not in self.texts:
-            self.texts[text] = self._free(f"{node.name[: NAME_LENGTH - 16]}_{key}")
+            self.texts[text] = free_name(f"{node.name[: NAME_LENGTH - 16]}_{key}", self.texts.values())
         return self.texts[text]
-
-    def _free(self, name: str) -> str:
-        taken = set(self.texts.values())
-        numbered = (f"{name}_{number}" for number in count(2))
-        return next(free for free in chain([name], numbered) if free not in taken)
 
 
 def _node(graph: Graph, node: Node, inline: int | None, held: _HeldGraphs) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Leaf
 from graphengine.ir.names import NAME_LENGTH, check_name, did_you_mean
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Array, Op
+from graphengine.ir.op import Op
 from graphengine.ir.spec.attributes import graph_fields, read_fields, read_op
 from graphengine.ir.spec.document import FORMAT, VERSION, Place, check_keys, expect, shown
 from graphengine.ir.training import Training
-from graphengine.ir.types import DTYPES, DType
+from graphengine.ir.types import DTYPES, Array, DType
 
 SECTIONS = ("format", "version", "name", "dtype", "nodes", "outputs")
 OPTIONAL_SECTIONS = ("graphs", "updates", "training")

@@ -14,9 +14,9 @@ from graphengine.errors import ShapeError
 from graphengine.ir.dims import Dim
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Phase
-from graphengine.ir.op import Array, Call, Op
+from graphengine.ir.op import Call, Op
 from graphengine.ir.subgraph import evaluate
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import Array, TensorType, ValueType
 from graphengine.ops.fusion.loops import loops, partials
 from graphengine.ops.fusion.region import Region
 from graphengine.ops.run_all import run_all
@@ -25,7 +25,7 @@ __all__ = ["Fused"]
 
 
 class Fused(Op):
-    """y = the results of `region`, for the operands as its inputs: one value, or a bundle of several.
+    """y = the results of `region`, for the operands as its inputs: one value, or a tuple of several.
 
     `computes` names the nodes, with their phases, whose values it computes: `region` may be that of other nodes, too.
     """
@@ -33,7 +33,7 @@ class Fused(Op):
     region: Region = Field(exclude=True)
     computes: tuple[tuple[str, Phase], ...] = Field(exclude=True)
 
-    def infer(self, *types: TensorType) -> TensorType:
+    def infer(self, *types: TensorType) -> ValueType:
         if list(types) != self.region.inputs:
             wanted = ", ".join(map(str, self.region.inputs))
             raise ShapeError(f"a region of {wanted or 'nothing'} is given {', '.join(map(str, types)) or 'nothing'}")

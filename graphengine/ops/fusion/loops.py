@@ -24,8 +24,8 @@ import numpy as np
 
 from graphengine.ir import dims
 from graphengine.ir.kernel import Kernel, LoopCall
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import DType, TensorType, broadcast_shapes, check_dtype
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, check_dtype
 from graphengine.ops.fusion.codegen import Form, Loop, Steps, kernel, numbers
 from graphengine.ops.fusion.region import Region, Result, part, single, sums, totals
 

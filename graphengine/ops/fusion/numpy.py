@@ -18,8 +18,8 @@ import numpy as np
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array, Call
-from graphengine.ir.types import DType, TensorType, check_axes
+from graphengine.ir.op import Call
+from graphengine.ir.types import Array, DType, TensorType, ValueType, check_axes
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.form_calls import maximum_into, minimum_into
 from graphengine.ops.sums import add_exactly, add_rest
@@ -242,7 +242,7 @@ def _divisions(results: Mapping[Node, Array]) -> Iterator[Call]:
             yield np.divide, (out, np.array(count, out.dtype), out)
 
 
-def width(type_: TensorType) -> int:
+def width(type_: ValueType) -> int:
     """The bytes of one element."""
     return np.dtype(type_.dtype).itemsize
 
@@ -261,7 +261,7 @@ class Registers:
         """The register of every value that is no result."""
         self.work: dict[Node, list[int]] = {}
         """The registers for the work memory of an op; of a reduction, for what it makes of one part of the space."""
-        self.wanted: dict[Node, Sequence[TensorType]] = {}
+        self.wanted: dict[Node, Sequence[ValueType]] = {}
         """The types of that work memory, where all of the space is computed at once."""
         self._free: dict[int, list[int]] = defaultdict(list)
         self._results = set(body.outputs.values())

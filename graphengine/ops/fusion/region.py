@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from graphengine.ir.bundle import BundleType
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
-from graphengine.ir.types import DType, TensorType, check_axes, check_dtype
+from graphengine.ir.types import DType, TensorType, TupleType, ValueType, check_axes, check_dtype
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.numpy import Blocks
 
@@ -51,7 +50,7 @@ class Region:
         self._bound: dict[tuple[tuple[str, Dim], ...], Region] = {}
 
     @cached_property
-    def inputs(self) -> list[TensorType]:
+    def inputs(self) -> list[ValueType]:
         """The types of the operands."""
         return [node.type for node in self.graph.inputs]
 
@@ -66,10 +65,10 @@ class Region:
         return list(self.graph.outputs.values())
 
     @cached_property
-    def type(self) -> TensorType:
-        """That of the result, or a bundle of those of the results."""
+    def type(self) -> ValueType:
+        """That of the result, or a tuple of those of the results."""
         items = tuple([node.type for node in self.outputs])
-        return items[0] if len(items) == 1 else BundleType(items)
+        return items[0] if len(items) == 1 else TupleType(items)
 
     @cached_property
     def members(self) -> list[Node]:

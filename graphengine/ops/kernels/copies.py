@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphengine.ir.kernel import LoopCall, kernel_of
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.layout import ascending, nest, outspread
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphengine.ir.kernel import Kernel, LoopCall, kernel_of, parameters
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["call_over"]
 

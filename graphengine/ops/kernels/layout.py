@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Axis", "ascending", "merged", "nest", "outspread"]
 

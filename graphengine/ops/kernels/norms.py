@@ -12,7 +12,7 @@ from textwrap import indent
 import numpy as np
 
 from graphengine.ir.kernel import Kernel, LoopCall
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.kernels.in_place import call_over
 
 __all__ = ["row_norm_adjoints", "row_norms", "safe_squares"]

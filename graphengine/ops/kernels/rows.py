@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from graphengine.ir.kernel import LoopCall, kernel_of
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ir.vocabulary import int64, lost, real, share
 from graphengine.ops.kernels.copies import as_bytes, fills
 

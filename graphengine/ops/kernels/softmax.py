@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import inf
 
 from graphengine.ir.kernel import Kernel, LoopCall
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.in_place import call_over
 

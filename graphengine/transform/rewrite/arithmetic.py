@@ -17,7 +17,7 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Reciprocal, Sqrt, Square, Subtract
 from graphengine.ops.power import Power
-from graphengine.transform.rewrite.numbers import as_type, combined, magnitudes, number, times
+from graphengine.transform.rewrite.numbers import as_type, both_ways, combined, magnitudes, number, times
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 
 __all__ = ["ARITHMETIC"]
@@ -28,7 +28,7 @@ SAFE = 2.0**100
 
 def neutral_factor(y: Site) -> Expression | None:
     """x * 1 = x; x * -1 = -x."""
-    for x, factor in _both_ways(y):
+    for x, factor in both_ways(y):
         value = number(factor)
         if value == 1:
             return as_type(x, y.type)
@@ -45,7 +45,7 @@ def neutral_divisor(y: Site) -> Expression | None:
 
 def neutral_term(y: Site) -> Expression | None:
     """x + 0 = x."""
-    return next((as_type(x, y.type) for x, term in _both_ways(y) if number(term) == 0), None)
+    return next((as_type(x, y.type) for x, term in both_ways(y) if number(term) == 0), None)
 
 
 def neutral_subtrahend(y: Site) -> Expression | None:
@@ -58,7 +58,7 @@ def neutral_subtrahend(y: Site) -> Expression | None:
 
 def negative_term(y: Site) -> Expression | None:
     """a + (-b) = a - b."""
-    for a, b in _both_ways(y):
+    for a, b in both_ways(y):
         if isinstance(b.op, Negative) and y.once(b):
             return Apply.to(Subtract(), a, b.parents[0])
     return None
@@ -87,8 +87,7 @@ def negated(y: Site) -> Expression | None:
 
 def merged_factors(y: Site) -> Expression | None:
     """(x * a) * b = x * (a b), (x / a) * b = x * (b / a), (-x) * b = x * (-b), for scalars a and b; quotients too."""
-    ways = [y.parents] if isinstance(y.op, Divide) else _both_ways(y)
-    for x, b in ways:
+    for x, b in _ways(y):
         if not _is_factor(b, x) or not y.once(x) or x.type != y.type:
             continue
         if isinstance(x.op, Negative):
@@ -102,7 +101,7 @@ def merged_factors(y: Site) -> Expression | None:
 
 def merged_numerators(y: Site) -> Expression | None:
     """(a / x) * b = (a b) / x, (a / x) / b = (a / b) / x, for numbers a and b."""
-    for x, factor in [y.parents] if isinstance(y.op, Divide) else _both_ways(y):
+    for x, factor in _ways(y):
         if isinstance(x.op, Divide) and y.once(x) and x.type == x.parents[1].type == y.type:
             (a, b), ufunc = (number(x.parents[0]), number(factor)), getattr(np, y.op.kind)
             value = None if a is None or b is None else combined(ufunc, a, b)
@@ -125,9 +124,9 @@ def plain_power(y: Site) -> Expression | None:
     return None if op is None else Apply.to(op(), x)
 
 
-def _both_ways(y: Site) -> list[tuple[Node, Node]]:
-    a, b = y.parents
-    return [(a, b), (b, a)]
+def _ways(y: Node | Site) -> Sequence[tuple[Node, Node]]:
+    """The ways to see a product or a quotient as a value and what that is multiplied or divided by."""
+    return both_ways(y)[: 1 if isinstance(y.op, Divide) else 2]
 
 
 def _is_factor(factor: Node, x: Node) -> bool:
@@ -137,10 +136,7 @@ def _is_factor(factor: Node, x: Node) -> bool:
 
 def _scalar_factors(x: Node) -> Iterator[tuple[Node, Node]]:
     """The ways to see x, a product or quotient, as one of a node of its own type and a scalar behind it."""
-    if not isinstance(x.op, Multiply | Divide):
-        return
-    ways: Sequence[tuple[Node, ...]] = [x.parents, x.parents[::-1]] if isinstance(x.op, Multiply) else [x.parents]
-    for core, factor in ways:
+    for core, factor in _ways(x) if isinstance(x.op, Multiply | Divide) else ():
         if core.type == x.type and _is_factor(factor, core):
             yield core, factor
 

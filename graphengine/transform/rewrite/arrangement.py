@@ -113,8 +113,8 @@ def _reads_repeated(op: Op) -> bool:
 
 def _with_one_wide(y: Site, narrow: Sequence[Node]) -> Expression | None:
     """`y` with one operand as it is and the others not broadcast, where that makes a difference."""
-    for place, parent in enumerate(y.parents):
-        operands = [*narrow[:place], parent, *narrow[place + 1 :]]
+    for index, parent in enumerate(y.parents):
+        operands = [*narrow[:index], parent, *narrow[index + 1 :]]
         changed = any(a is not b for a, b in zip(operands, y.parents, strict=True))
         if changed and broadcast_shapes(*(node.shape for node in operands)) == y.type.shape:
             return Apply.to(y.op, *operands)

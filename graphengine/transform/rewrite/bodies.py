@@ -7,13 +7,14 @@ of the latter become outputs first, so that a pass may do with the rest as it li
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 
-from graphengine.ir.bundle import Item
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
+from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
+from graphengine.transform.scan_dce import NarrowedScan, replace_scans
 
 __all__ = ["in_bodies"]
 
@@ -28,36 +29,25 @@ def in_bodies(graph: Graph, rewrite: Callable[[Graph], bool]) -> bool:
         return False
     read = _items_read(graph)
     changed = {node: new for node in scans if (new := _rewritten(node, read[node], rewrite)) is not None}
-    for node in graph.nodes:
-        if isinstance(node.op, Item) and node.parents[0] in changed:
-            node.op = Item(index=changed[node.parents[0]].items.get(node.op.index, node.op.index))
-    for node, new in changed.items():
-        node.op = new.op
-        node.type = new.op.infer(*(parent.type for parent in node.parents))
+    replace_scans(graph, changed)
     return bool(changed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Changed:
-    """A scan with another body, and the new numbers of the items that were no outputs."""
-
-    op: Scan
-    items: Mapping[int, int]
-
-
 def _items_read(graph: Graph) -> dict[Node, set[int]]:
-    """The items that are read of each bundle."""
+    """The items that are read of each tuple."""
     read: dict[Node, set[int]] = defaultdict(set)
     for node in graph.nodes:
-        if isinstance(node.op, Item):
+        if isinstance(node.op, GetItem):
             read[node.parents[0]].add(node.op.index)
     return read
 
 
-def _rewritten(scan: Node, read: Collection[int], rewrite: Callable[[Graph], bool]) -> _Changed | None:
+def _rewritten(scan: Node, read: Collection[int], rewrite: Callable[[Graph], bool]) -> NarrowedScan | None:
     assert isinstance(scan.op, Scan)
     body, items = _exposed(scan.op, read)
-    return _Changed(scan.op.model_copy(update={"body": body}), items) if rewrite(body) else None
+    if not rewrite(body):
+        return None
+    return NarrowedScan(scan.op.model_copy(update={"body": body}), range(len(scan.parents)), items)
 
 
 def _exposed(op: Scan, read: Collection[int]) -> tuple[Graph, dict[int, int]]:
@@ -66,14 +56,8 @@ def _exposed(op: Scan, read: Collection[int]) -> tuple[Graph, dict[int, int]]:
     if not hidden:
         return op.body.copy(), {}
     body = op.opened.copy()
-    new = {item: len(body.outputs) + place for place, item in enumerate(hidden)}
+    new = {item: len(body.outputs) + index for index, item in enumerate(hidden)}
     for item in hidden:
-        body.output(_free_output(body, f"item_{item}"), body.nodes[op.items[item].index])
+        body.output(free_name(f"item_{item}", body.outputs), body.nodes[op.items[item].index])
     body.discard(0, keep=body.inputs)  # the items, of scans in the body, that nobody reads
     return body, new
-
-
-def _free_output(body: Graph, name: str) -> str:
-    while name in body.outputs:
-        name += "_"
-    return name

@@ -36,7 +36,7 @@ class Change:
 def changes(before: Graph, after: Graph) -> list[Change]:
     """The nodes that are others than before, then those that are new, then those that are gone, but for constants.
 
-    A node that reads the stand-in of one that is gone, and does what it did, is not another for that.
+    A node that reads the replacement of one that is gone, and does what it did, is not another for that.
     """
     return sorted(_changes(before, after, ()), key=lambda change: ("changed", "new", "gone").index(change.what))
 

@@ -42,12 +42,12 @@ def _faults_of_leaves(before: Graph, after: Graph) -> Iterator[str]:
 
 
 def _faults_of_nodes(graph: Graph) -> Iterator[str]:
-    for place, node in enumerate(graph.nodes):
-        if node.graph is not graph or node.index != place or graph[node.name] is not node:
+    for index, node in enumerate(graph.nodes):
+        if node.graph is not graph or node.index != index or graph[node.name] is not node:
             yield f"{node!r} is not where it says that it is"
         if not isinstance(node.where, Where):
             yield f"{node!r} does not know where it was declared"
-        yield from (f"{node!r} stands before {parent!r}" for parent in node.parents if parent.index >= place)
+        yield from (f"{node!r} stands before {parent!r}" for parent in node.parents if parent.index >= index)
         yield from (fault for parent in node.parents if (fault := _fault_of_phases(node, parent)))
         inferred = node.op.infer(*(parent.type for parent in node.parents))
         if inferred != node.type:

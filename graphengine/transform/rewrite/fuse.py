@@ -11,21 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
 
-from graphengine.ir.bundle import Item
+from graphengine.ir.copying import as_input, copy_nodes
 from graphengine.ir.dims import Shape
+from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Constant, Input
+from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.rebuild import Rebuild
-from graphengine.ir.types import FLOATS, DType
+from graphengine.ir.types import FLOATS, DType, TensorType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.fused import Fused
 from graphengine.ops.fusion.numpy import REDUCTIONS
 from graphengine.ops.fusion.region import Region
 from graphengine.transform.rewrite.bodies import in_bodies
-from graphengine.transform.rewrite.duplicates import OpNumbers
+from graphengine.transform.rewrite.cse import OpNumbers
 
 __all__ = ["fuse"]
 
@@ -42,7 +42,7 @@ def fuse(graph: Graph) -> bool:
     for node in graph.nodes:
         (leaves if node.op.is_leaf else phases[node.phase]).append(node)
     order = [node for nodes in phases.values() for node in nodes]
-    walk = _Walk(joins_phases=bool(graph.updates))
+    walk = _RegionFinder(joins_phases=bool(graph.updates))
     for node in order:
         walk.visit(node)
     regions = {node: region for node, region in walk.region_of.items() if len(region.members) > 1}
@@ -52,7 +52,7 @@ def fuse(graph: Graph) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class _Region:
+class _OpenRegion:
     """Pointwise nodes of one shape, the space, and reductions of them."""
 
     members: list[Node]
@@ -76,12 +76,12 @@ class _Region:
         self.floats = self.floats or floats
 
 
-class _Walk:
+class _RegionFinder:
     """The regions as they grow, node by node, parents first."""
 
     def __init__(self, joins_phases: bool) -> None:
         self._joins_phases = joins_phases
-        self.region_of: dict[Node, _Region] = {}
+        self.region_of: dict[Node, _OpenRegion] = {}
         self._reader_of: dict[Node, Node] = {}
         """Of an operand of a space, the last member that reads it."""
         self._has_scalar: dict[tuple[int, int], bool] = {}
@@ -98,7 +98,7 @@ class _Walk:
         if region is not None:
             region_of[node] = region
 
-    def _reduced(self, node: Node) -> _Region | None:
+    def _reduced(self, node: Node) -> _OpenRegion | None:
         """The region whose pointwise member `node` reduces."""
         (x,) = node.parents
         region = self.region_of.get(x)
@@ -109,7 +109,7 @@ class _Walk:
         region.add(node, node.dtype)
         return region
 
-    def _grown(self, node: Node) -> _Region | None:
+    def _grown(self, node: Node) -> _OpenRegion | None:
         """The regions that `node` may join, as one with it; a new one if there is none; None if it is not pointwise."""
         if node.op.is_view or not self._is_pointwise(node):
             return None
@@ -121,7 +121,7 @@ class _Walk:
                 if floats is not None:
                     return None
                 floats = read
-        region: _Region | None = None
+        region: _OpenRegion | None = None
         for other in self._near(node, space):
             if region is None and other.takes(node, floats):
                 region = other
@@ -131,9 +131,9 @@ class _Walk:
         for parent in node.parents:
             if parent.type.shape == space:
                 self._reader_of[parent] = node
-        return region or _Region([node], space, floats, self._joins_phases)
+        return region or _OpenRegion([node], space, floats, self._joins_phases)
 
-    def _near(self, node: Node, space: Shape) -> Iterable[_Region]:
+    def _near(self, node: Node, space: Shape) -> Iterable[_OpenRegion]:
         """The regions of this space in which parents of `node` are members, or read by members."""
         region_of, reader_of = self.region_of, self._reader_of
         full = [parent for parent in node.parents if parent.type.shape == space]
@@ -144,7 +144,7 @@ class _Walk:
                 found.pop(region_of[parent], None)
         return found
 
-    def _merge(self, region: _Region, into: _Region) -> None:
+    def _merge(self, region: _OpenRegion, into: _OpenRegion) -> None:
         """Make two regions one, which is no circle: as both are open, neither reads the other, by any way."""
         into.members = sorted([*into.members, *region.members], key=_turn)
         into.floats = into.floats or region.floats
@@ -154,7 +154,11 @@ class _Walk:
     def _is_pointwise(self, node: Node) -> bool:
         """Whether the value may be a member: a scalar is none, as there is nothing to gain."""
         op, type_ = node.op, node.type
-        if type_.shape.count(1) == len(type_.shape) or not (type_.dtype in FLOATS or type_.dtype == "bool"):
+        if (
+            not isinstance(type_, TensorType)
+            or type_.shape.count(1) == len(type_.shape)
+            or not (type_.dtype in FLOATS or type_.dtype == "bool")
+        ):
             return False
         key = id(op), len(node.parents)
         known = self._has_scalar.get(key)
@@ -167,12 +171,11 @@ class _Walk:
 class _Fusion:
     """A graph as its nodes are laid out anew, those of a region as one."""
 
-    def __init__(self, graph: Graph, regions: dict[Node, _Region]) -> None:
+    def __init__(self, graph: Graph, regions: dict[Node, _OpenRegion]) -> None:
         self._graph = graph
         self._regions = regions
         self._rebuild = Rebuild(graph)
         self._known = _KnownRegions()
-        self._names = (name for number in count(1) if (name := f"fused_{number}") not in graph)
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
 
     def run(self, order: Sequence[Node]) -> None:
@@ -201,16 +204,16 @@ class _Fusion:
         outputs = [node for node in members if node in self._read_outside]
         computes = tuple([(node.name, node.phase) for node in members])
         op = Fused(kind="fused", region=self._known.of(inputs, members, outputs), computes=computes)
-        last, stand_ins = members[-1], self._rebuild.stand_ins
-        parents = tuple([stand_ins.get(node, node) for node in inputs])
-        name = outputs[0].name if len(outputs) == 1 else next(self._names)
+        last, replacements = members[-1], self._rebuild.replacements
+        parents = tuple([replacements.get(node, node) for node in inputs])
+        name = outputs[0].name if len(outputs) == 1 else self._graph.new_name("fused")
         fused = self._graph.append(op, parents, op.region.type, name, last.phase, last.where, last.of)
-        stand_ins.update(dict.fromkeys(members, fused))
+        replacements.update(dict.fromkeys(members, fused))
         for index, node in enumerate(outputs if len(outputs) > 1 else ()):
             like = node if node.phase is last.phase else last
-            item = Item(index=index)
+            item = GetItem(index=index)
             type_ = item.infer(fused.type)
-            stand_ins[node] = self._graph.append(item, (fused,), type_, node.name, like.phase, like.where, like.of)
+            replacements[node] = self._graph.append(item, (fused,), type_, node.name, like.phase, like.where, like.of)
 
 
 def _turn(node: Node) -> tuple[Phase, int]:
@@ -250,14 +253,7 @@ class _KnownRegions:
 def _body(inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Graph:
     """The graph of `members` alone, under their names."""
     body = Graph("region", members[0].graph.dtype)
-    copies: dict[Node, Node] = {}
-    for node in inputs:
-        with body.declared_at(node.where):
-            copies[node] = body.add(Input(shape=node.shape, dtype=node.dtype), name=node.name)
-    for node in members:
-        for parent in node.parents:
-            if parent not in copies:  # a number, as all else is an input or a member
-                copies[parent] = body.append_copy(parent, ())
-        copies[node] = body.append_copy(node, tuple([copies[parent] for parent in node.parents]))
+    copies = copy_nodes(inputs, body, replace=as_input, keep_phase=False)
+    copy_nodes([other for node in members for other in (*node.parents, node)], body, copies)  # parents: numbers
     body.outputs = {node.name: copies[node] for node in outputs}
     return body

@@ -9,12 +9,12 @@ import numpy as np
 
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
-from graphengine.ir.types import TensorType
+from graphengine.ir.types import ValueType
 from graphengine.ops.broadcast import BroadcastTo, DimSize
 from graphengine.ops.elementwise import Divide, Multiply, Negative
-from graphengine.transform.rewrite.walk import Apply, Expression
+from graphengine.transform.rewrite.walk import Apply, Expression, Site
 
-__all__ = ["as_type", "combined", "magnitudes", "number"]
+__all__ = ["as_type", "both_ways", "combined", "magnitudes", "number"]
 
 LOOKED_AT = 64
 """The size up to which a constant is looked at for one number everywhere."""
@@ -74,6 +74,12 @@ def times(a: tuple[float, float], b: tuple[float, float], inverse: bool = False)
     return a[0] * low, a[1] * high
 
 
-def as_type(x: Node, type_: TensorType) -> Expression:
+def as_type(x: Node, type_: ValueType) -> Expression:
     """`x`, broadcast if need be, as what `type_` says."""
     return x if x.type == type_ else Apply.to(BroadcastTo(shape=type_.shape), x)
+
+
+def both_ways(y: Node | Site) -> tuple[tuple[Node, Node], tuple[Node, Node]]:
+    """The two operands, in either order."""
+    a, b = y.parents
+    return (a, b), (b, a)

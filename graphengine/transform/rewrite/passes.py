@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
+from graphengine.ir.where import caller
 from graphengine.transform.rewrite.algebra import simplify
-from graphengine.transform.rewrite.constants import fold_constants
-from graphengine.transform.rewrite.dead import drop_dead
-from graphengine.transform.rewrite.duplicates import merge_duplicates
+from graphengine.transform.rewrite.constant_folding import fold_constants
+from graphengine.transform.rewrite.cse import merge_common_subexpressions
+from graphengine.transform.rewrite.dce import eliminate_dead_code
 from graphengine.transform.rewrite.fuse import fuse
-from graphengine.transform.rewrite.groupings import regroup_products
+from graphengine.transform.rewrite.matrix_chain import reorder_matrix_chains
 from graphengine.transform.rewrite.products import add_products
 from graphengine.transform.rewrite.slices import add_slices
-from graphengine.transform.rewrite.stable import make_stable
+from graphengine.transform.rewrite.stabilization import stabilize_formulas
 
-__all__ = ["REWRITES", "STABLE", "Rewrite", "chosen", "on_copy", "rewrites", "stages"]
+__all__ = ["REWRITES", "STABILIZATION", "Rewrite", "chosen", "on_copy", "rewrites", "stages"]
 
-STABLE = "stable"
+STABILIZATION = "stabilization"
 """The rewrite that is made before a graph is differentiated, too."""
 
 Rewrite = Callable[[Graph], bool]
@@ -29,18 +31,29 @@ Rewrite = Callable[[Graph], bool]
 
 REWRITES: Mapping[str, Rewrite] = MappingProxyType(
     {
-        "dead": drop_dead,
-        STABLE: make_stable,
-        "groupings": regroup_products,
-        "constants": fold_constants,
+        "dce": eliminate_dead_code,
+        STABILIZATION: stabilize_formulas,
+        "matrix_chain": reorder_matrix_chains,
+        "constant_folding": fold_constants,
         "algebra": simplify,
-        "duplicates": merge_duplicates,
+        "cse": merge_common_subexpressions,
         "products": add_products,
         "slices": add_slices,
         "fuse": fuse,
     }
 )
 """By name."""
+
+OLD_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "dead": "dce",
+        "stable": STABILIZATION,
+        "groupings": "matrix_chain",
+        "constants": "constant_folding",
+        "duplicates": "cse",
+    }
+)
+"""Names that rewrites had; `compile` takes them with a DeprecationWarning."""
 
 
 def rewrites() -> dict[str, str]:
@@ -50,10 +63,16 @@ def rewrites() -> dict[str, str]:
 
 def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
     """The rewrites of these names, in the order in which they are made; all if None. Raises CompileError."""
-    for name in names or ():
-        if name not in REWRITES:
+    if names is None:
+        return tuple(REWRITES)
+    for name in names:
+        if name in OLD_NAMES:
+            message, at = f"the rewrite {name!r} is called {OLD_NAMES[name]!r} now", caller()
+            warnings.warn_explicit(message, DeprecationWarning, at.file, int(at.place))
+        elif name not in REWRITES:
             raise CompileError(f"no rewrite {name!r}{did_you_mean(name, REWRITES)}")
-    return tuple(name for name in REWRITES if names is None or name in names)
+    wanted = {OLD_NAMES.get(name, name) for name in names}
+    return tuple(name for name in REWRITES if name in wanted)
 
 
 def stages(graph: Graph, names: Sequence[str]) -> list[Graph]:

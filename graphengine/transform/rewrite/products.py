@@ -8,6 +8,7 @@ from graphengine.ir.node import Node
 from graphengine.ops.add_product import AddProduct
 from graphengine.ops.elementwise import Add, Multiply, Subtract
 from graphengine.ops.linalg import MatMul
+from graphengine.transform.rewrite.numbers import both_ways
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 
 __all__ = ["add_products"]
@@ -20,22 +21,22 @@ def add_products(graph: Graph) -> bool:
 
 def descent_by_product(y: Site) -> Expression | None:
     """w - s * (a @ b) = add_product(w, a, b, s), for a parameter w: the gradient has no memory of its own."""
-    w, share = y.parents
-    return _added(y, w, share, -1.0) if isinstance(w.op, Parameter) else None
+    w, descent = y.parents
+    return _added(y, w, descent, -1.0) if isinstance(w.op, Parameter) else None
 
 
 def sum_of_products(y: Site) -> Expression | None:
     """a @ b + c @ d = add_product(a @ b, c, d), as in a recurrent cell, where nothing else reads either product."""
-    for first, second in (y.parents, y.parents[::-1]):
+    for first, second in both_ways(y):
         if isinstance(first.op, MatMul | AddProduct) and y.once(first) and isinstance(second.op, MatMul):
             return _added(y, first, second, 1.0)
     return None
 
 
-def _added(y: Site, c: Node, share: Node, factor: float) -> Expression | None:
-    """c + factor * share, where `share` is a product of matrices, or one times a scalar, that nothing else reads."""
-    product, scale = _scaled(share)
-    if not isinstance(product.op, MatMul) or not y.once(share) or not y.once(product):
+def _added(y: Site, c: Node, term: Node, factor: float) -> Expression | None:
+    """c + factor * term, where `term` is a product of matrices, or one times a scalar, that nothing else reads."""
+    product, scale = _scaled(term)
+    if not isinstance(product.op, MatMul) or not y.once(term) or not y.once(product):
         return None
     a, b = product.parents
     if a.ndim != 2 or b.ndim != 2 or c.type != y.type or product.type != y.type:
@@ -46,7 +47,7 @@ def _added(y: Site, c: Node, share: Node, factor: float) -> Expression | None:
 def _scaled(x: Node) -> tuple[Node, Node | None]:
     """x as a node and the scalar that multiplies it."""
     if isinstance(x.op, Multiply):
-        for value, scale in (x.parents, x.parents[::-1]):
+        for value, scale in both_ways(x):
             if scale.ndim == 0 and scale.dtype == value.dtype:
                 return value, scale
     return x, None

@@ -19,7 +19,7 @@ from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.rebuild import Rebuild
-from graphengine.ir.types import DType, TensorType
+from graphengine.ir.types import DType, ValueType
 from graphengine.transform.rewrite.bodies import in_bodies
 
 __all__ = ["Apply", "Expression", "Rule", "Rules", "Site", "apply_rules"]
@@ -49,7 +49,7 @@ class Site:
 
     __slots__ = ("_node", "_walk", "op", "parents", "type")
 
-    def __init__(self, op: Op, parents: tuple[Node, ...], type_: TensorType, walk: _Walk, node: Node | None) -> None:
+    def __init__(self, op: Op, parents: tuple[Node, ...], type_: ValueType, walk: _RuleWalk, node: Node | None) -> None:
         """`node` is that of the op; None if there is none yet, of a value on the way to what a rule gives."""
         self.op = op
         self.parents = parents
@@ -90,7 +90,7 @@ def apply_rules(graph: Graph, rules: Rules, follow: list[Node] | None = None) ->
     is replaced there by the one that computes its value.
     """
     has_changed = in_bodies(graph, lambda body: apply_rules(body, rules))
-    walk = _Walk(graph, rules, follow or ())
+    walk = _RuleWalk(graph, rules, follow or ())
     first = next((node for node in graph.nodes if rules[type(node.op)] and walk.match(node) is not None), None)
     if first is None:
         return has_changed
@@ -100,7 +100,7 @@ def apply_rules(graph: Graph, rules: Rules, follow: list[Node] | None = None) ->
     return True
 
 
-class _Walk:
+class _RuleWalk:
     """The walk over a graph, which changes behind it."""
 
     def __init__(self, graph: Graph, rules: Rules, followed: Sequence[Node]) -> None:
@@ -110,7 +110,6 @@ class _Walk:
         self.uses = _uses(graph, followed)
         """How many read each node that the walk has passed, those that are yet to come included."""
         self._scalars: dict[tuple[str, DType], Node] = {}
-        self._numbers: dict[str, int] = defaultdict(int)
         self._readers: dict[Node, list[Op]] | None = None
         self.rebuild: Rebuild
 
@@ -119,7 +118,7 @@ class _Walk:
         return self._match(node.op, node.parents, node.type, node)
 
     def run(self, first: int, keep_names: bool) -> None:
-        """Pass the nodes from the one at place `first` on, which is the first that a rule gives something for."""
+        """Pass the nodes from the one at index `first` on, which is the first that a rule gives something for."""
         names = {node.name for node in self.graph.nodes} if keep_names else set()
         self.rebuild = rebuild = Rebuild(self.graph, first)
         self.ahead = rebuild.old
@@ -134,7 +133,7 @@ class _Walk:
                 count(readers)
             else:
                 self._replace(node, found, readers)
-        self.followed = [rebuild.stand_ins.get(node, node) for node in self.followed]
+        self.followed = [rebuild.replacements.get(node, node) for node in self.followed]
         named = [node for node in self.graph.nodes if node.name in names] if names else ()
         rebuild.finish(keep=(*named, *self.followed))
 
@@ -148,14 +147,14 @@ class _Walk:
         return self._readers[node]
 
     def _replace(self, node: Node, found: Expression, readers: int) -> None:
-        stand_in = self._built(found, node, node.name, MAX_ROUNDS)
-        if stand_in.type != node.type:
-            raise GraphError(f"a rule for {node!r} gives {stand_in!r}, which is of another type")
-        self.rebuild.stand_ins[node] = stand_in
-        self.uses[stand_in.index] += readers
+        replacement = self._built(found, node, node.name, MAX_ROUNDS)
+        if replacement.type != node.type:
+            raise GraphError(f"a rule for {node!r} gives {replacement!r}, which is of another type")
+        self.rebuild.replacements[node] = replacement
+        self.uses[replacement.index] += readers
         self._release(node.parents)
 
-    def _match(self, op: Op, parents: tuple[Node, ...], type_: TensorType, node: Node | None) -> Expression | None:
+    def _match(self, op: Op, parents: tuple[Node, ...], type_: ValueType, node: Node | None) -> Expression | None:
         site = Site(op, parents, type_, self, node)
         for rule in self.rules[type(op)]:
             found = rule(site)
@@ -164,7 +163,7 @@ class _Walk:
         return None
 
     def _built(self, expression: Expression, like: Node, name: str | None, rounds: int) -> Node:
-        """The node of an expression, which is the stand-in for `like` if it has a name, or is on the way to it."""
+        """The node of an expression, which is the replacement for `like` if it has a name, or is on the way to it."""
         if isinstance(expression, Node):
             return expression
         if not isinstance(expression, Apply):
@@ -180,25 +179,18 @@ class _Walk:
             return self._built(found, like, name, rounds - 1)
         for parent in parents:
             self.uses[parent.index] += 1
-        return self._append(op, parents, type_, like, name or self._free_name(op.kind))
+        return self._append(op, parents, type_, like, name or self.graph.new_name(op.kind))
 
     def _scalar(self, value: float, like: Node) -> Node:
         key = (repr(value), like.dtype)
         if key not in self._scalars:
             op = Constant(value=np.asarray(value, like.dtype), dtype=like.dtype)
-            self._scalars[key] = self._append(op, (), op.infer(), like, self._free_name(op.kind))
+            self._scalars[key] = self._append(op, (), op.infer(), like, self.graph.new_name(op.kind))
         return self._scalars[key]
 
-    def _append(self, op: Op, parents: tuple[Node, ...], type_: TensorType, like: Node, name: str) -> Node:
+    def _append(self, op: Op, parents: tuple[Node, ...], type_: ValueType, like: Node, name: str) -> Node:
         self.uses.append(0)
         return self.graph.append(op, parents, type_, name, like.phase, like.where, like.of)
-
-    def _free_name(self, kind: str) -> str:
-        while True:
-            self._numbers[kind] += 1
-            name = f"{kind}_{self._numbers[kind]}"
-            if name not in self.graph:
-                return name
 
     def _release(self, parents: Sequence[Node]) -> None:
         """Count one reader less of each of `parents`, and where none is left, of theirs."""

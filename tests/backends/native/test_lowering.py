@@ -15,8 +15,8 @@ from graphengine.backends.native.lowering import registry
 from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import TensorType
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, TensorType
 from graphengine.ir.vocabulary import share
 from graphengine.testing import check_op
 from tests.arrays import f64

@@ -26,7 +26,7 @@ from tests.random_graphs import BATCH, SEED, SEEDS, Sample, grow
 from tests.schedule.replay import prove_plan
 from tests.transform.rewrite.rewriting import Leaves, Write, assert_same_values, of
 
-OTHERS = ("algebra", "duplicates")
+OTHERS = ("algebra", "cse")
 
 
 def fused(graph: Graph) -> Graph:
@@ -110,7 +110,7 @@ def test_a_zero_among_attributes_keeps_its_sign() -> None:
     graph.output("minus", 1.0 / ge.clip(w, -0.0, 1.0))
     graph.output("same", 1.0 / ge.clip(x, -0.0, 1.0))
     feeds = {"x": -np.ones(4), "w": -np.ones(4)}
-    plain, spared = (ge.compile(graph, rewrites=names).forward(feeds) for names in ((), ("duplicates", "fuse")))
+    plain, spared = (ge.compile(graph, rewrites=names).forward(feeds) for names in ((), ("cse", "fuse")))
     for name, value in plain.items():
         np.testing.assert_array_equal(spared[name], value, err_msg=name)
 

@@ -114,6 +114,15 @@ def test_names_that_are_none_are_refused() -> None:
         ge.compile(g, rewrites=["algebr"])
 
 
+def test_old_names_of_rewrites_are_taken_with_a_warning() -> None:
+    g = ge.Graph("g")
+    g.output("y", g.input("x", ()))
+    with pytest.warns(DeprecationWarning, match="is called '(cse|dce)' now") as warnings:
+        exe = ge.compile(g, rewrites=["duplicates", "dead", "fuse"])
+    assert exe.programs.settings.rewrites == ("dce", "cse", "fuse")
+    assert {warning.filename for warning in warnings} == {__file__}
+
+
 def test_rewrites_are_made_in_the_order_in_which_they_are_listed() -> None:
     g = ge.Graph("g")
     g.output("y", g.input("x", ()) * 2.0)

@@ -10,11 +10,11 @@ import pytest
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.op import Op
-from graphengine.transform.rewrite import groupings, products, slices, stable
+from graphengine.transform.rewrite import matrix_chain, products, slices, stabilization
 from graphengine.transform.rewrite.arithmetic import ARITHMETIC
 from graphengine.transform.rewrite.arrangement import ARRANGEMENT
 from graphengine.transform.rewrite.check import check_rewrite
-from graphengine.transform.rewrite.duplicates import merge_duplicates
+from graphengine.transform.rewrite.cse import merge_common_subexpressions
 from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.rewrite.reductions import REDUCTIONS
 from graphengine.transform.rewrite.walk import Rule, Rules, apply_rules
@@ -25,7 +25,7 @@ TABLES: list[Mapping[type[Op], Sequence[Rule]]] = [
     ARITHMETIC,
     ARRANGEMENT,
     REDUCTIONS,
-    *(table for module in (groupings, products, slices, stable) for table in module._RULES._tables),
+    *(table for module in (matrix_chain, products, slices, stabilization) for table in module._RULES._tables),
 ]
 ALONE = {
     name: Rules(
@@ -63,7 +63,7 @@ def drawn(name: str, seed: int) -> Draw | None:
     return d
 
 
-STABLE = {rule.__name__ for table in stable._RULES._tables for rules in table.values() for rule in rules}
+STABLE = {rule.__name__ for table in stabilization._RULES._tables for rules in table.values() for rule in rules}
 FINITE = {"cheaper_order", "descent_by_product", "sum_of_products"} | STABLE
 """Rules whose other order of sums has NaN for other infinities, and those that are there to have none."""
 
@@ -96,7 +96,7 @@ def test_a_rule_changes_no_value_type_or_gradient(name: str) -> None:
         d = drawn(name, seed)
         if d is not None:
             after = d.graph.copy()
-            merge_duplicates(after)
+            merge_common_subexpressions(after)
             fired += apply_rules(after, ALONE[name])
             assert_same(d, after)
             assert_same(d, stages(d.graph, tuple(REWRITES))[-1])

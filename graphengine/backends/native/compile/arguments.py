@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["kind", "overlap", "span", "word"]
 

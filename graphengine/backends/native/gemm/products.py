@@ -13,7 +13,7 @@ from graphengine.backends.native.gemm.packed import packed_product
 from graphengine.backends.native.gemm.tiles import Workspace, pays, plan_of
 from graphengine.backends.threads import WORTH_SHARING
 from graphengine.ir.kernel import Kernel, Product, Read, kernel_of
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     from graphengine.backends.native.llvm.intrinsics import behind, gemm

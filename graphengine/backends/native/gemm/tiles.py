@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from graphengine.backends.native.llvm.machine import vector_bytes
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["SHORT_TILE_ROWS", "TILE_ROWS", "TILE_VECTORS", "Workspace", "pays", "plan_of"]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.kernel import LoopCall, Product, kernel_of
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ir.vocabulary import exp, log, maximum, plus, share
 from graphengine.ops.attention import Attention, AttentionAdjoint
 from graphengine.ops.scores import Scores

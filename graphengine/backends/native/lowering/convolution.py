@@ -16,8 +16,7 @@ from graphengine.backends.native.lowering.tiles import PLACES, SLOTS, Tile, tile
 from graphengine.backends.native.lowering.weight_gradient import Dots, weight_gradient
 from graphengine.ir import dims
 from graphengine.ir.kernel import LoopCall, kernel_of
-from graphengine.ir.op import Array
-from graphengine.ir.types import DType, TensorType
+from graphengine.ir.types import Array, DType, TensorType
 from graphengine.ir.vocabulary import share
 from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad, matrices
 from graphengine.ops.kernels.copies import fills

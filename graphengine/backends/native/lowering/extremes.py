@@ -11,8 +11,7 @@ from graphengine.backends.native.lowering.reductions import Calls, joined, reduc
 from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import kernel_of
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
-from graphengine.ir.types import check_axes
+from graphengine.ir.types import Array, check_axes
 from graphengine.ir.vocabulary import float64, real, share, sqrt
 from graphengine.ops.kernels.layout import Axis, nest, outspread
 from graphengine.ops.kernels.norms import safe_squares

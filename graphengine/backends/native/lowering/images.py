@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from graphengine.ir.kernel import LoopCall, kernel_of
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.window import Sweeps

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
-from graphengine.ir.op import Array
-from graphengine.ir.types import check_axis
+from graphengine.ir.types import Array, check_axis
 from graphengine.ops.index import Gather, OneHot, ScatterAdd
 from graphengine.ops.kernels.rows import gathers, one_hots, scatters
 

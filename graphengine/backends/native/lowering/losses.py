@@ -13,8 +13,8 @@ from graphengine.backends.native.lowering.reductions import Calls, joined, reduc
 from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import kernel_of
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import check_axes
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, check_axes
 from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.softmax import cross_entropies
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Loss, TermwiseLoss

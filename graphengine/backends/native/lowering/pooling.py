@@ -14,7 +14,7 @@ from graphengine.backends.native.lowering.images import strides
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
 from graphengine.ir.kernel import Kernel, LoopCall
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.kernels.copies import copies_of
 from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.pool import (

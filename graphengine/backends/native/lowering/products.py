@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.kernel import Product
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.add_product import AddProduct
 from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.layout import merged

@@ -10,8 +10,7 @@ import numpy as np
 from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
-from graphengine.ir.types import DType, check_axes, check_dtype
+from graphengine.ir.types import Array, DType, check_axes, check_dtype
 from graphengine.ops.batch_norm import Variance
 from graphengine.ops.broadcast import Reduction, Sum
 from graphengine.ops.compare import maximum, minimum

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from graphengine.ir.kernel import LoopCall
-from graphengine.ir.op import Array, Op
-from graphengine.ir.types import TensorType, check_dtype
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, TensorType, ValueType, check_dtype
 from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.schedule.arena import rounded
 
@@ -35,7 +35,7 @@ Calls = Sequence[LoopCall] | None
 Lowering = Callable[..., Calls]
 """`lowering(op, out, *operands, scratch=arrays)`. It may depend on shapes, strides and dtypes, but on no values."""
 
-Scratch = Callable[..., Sequence[TensorType]]
+Scratch = Callable[..., Sequence[ValueType]]
 """`scratch(op, y, *types)`: the types of the work arrays of a lowering, for a result and operands of these types."""
 
 _LOWERINGS: dict[type[Op], tuple[Lowering, Scratch | None]] = {}
@@ -74,7 +74,7 @@ def lower(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array] 
     return calls
 
 
-def scratch_types(op: Op, y: TensorType, *types: TensorType) -> Sequence[TensorType]:
+def scratch_types(op: Op, y: ValueType, *types: ValueType) -> Sequence[ValueType]:
     """The work memory of an op. One block serves its lowering and its NumPy kernel where they need different arrays."""
     _, own = lowering_of(type(op))
     if own is None:
@@ -89,7 +89,7 @@ def numpy_scratch(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence
     return scratch if own is None else _cut(scratch, op.scratch(*_types(out, operands)))
 
 
-def _cut(scratch: Sequence[Array], types: Sequence[TensorType]) -> list[Array]:
+def _cut(scratch: Sequence[Array], types: Sequence[ValueType]) -> list[Array]:
     """Arrays of these types, one behind the other in a block."""
     found: list[Array] = []
     start = 0

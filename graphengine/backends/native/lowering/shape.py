@@ -9,7 +9,7 @@ import numpy as np
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
 from graphengine.ir.kernel import LoopCall
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.broadcast import DimSize, Reshape
 from graphengine.ops.elementwise import Add, Copy
 from graphengine.ops.fusion.loops import pointwise_loops

@@ -12,8 +12,7 @@ import numpy as np
 from graphengine.backends.native.lowering.images import LINE, Packed, packed, swept, whole_vectors
 from graphengine.backends.native.lowering.tiles import SLOTS
 from graphengine.ir.kernel import Kernel, LoopCall
-from graphengine.ir.op import Array
-from graphengine.ir.types import DType, TensorType
+from graphengine.ir.types import Array, DType, TensorType
 from graphengine.ops.window import Sweeps
 
 __all__ = ["Dots", "dots", "weight_gradient"]

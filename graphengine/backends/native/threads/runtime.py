@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 if TYPE_CHECKING:  # the names that these functions use, which only machine code knows
     from graphengine.backends.native.llvm.intrinsics import call, exchange, load, pause, store

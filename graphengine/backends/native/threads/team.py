@@ -23,7 +23,7 @@ from graphengine.backends.native.threads.pace import Pace
 from graphengine.backends.native.threads.runtime import LINE, STATE
 from graphengine.backends.threads import MOST_THREADS, get_threads
 from graphengine.ir.kernel import Kernel, kernel_of
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 
 __all__ = ["Job", "Team", "runtime_address", "team"]
 

@@ -1,4 +1,4 @@
-"""Values that hang on constants alone, computed once: now, and not in every run.
+"""Constant folding: values that depend on constants alone are computed now, and not in every run.
 
 Only small ones: a constant stands in memory for good, where a value would have taken turns with others, and a broadcast
 of one takes no memory at all. A product of constants, and what is cut out of them, may be small where they are not.
@@ -11,12 +11,11 @@ from collections import Counter
 import numpy as np
 
 from graphengine.errors import ExecutionError
-from graphengine.ir.bundle import BundleType
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
 from graphengine.ir.rebuild import drop_unneeded
+from graphengine.ir.types import Array, TupleType
 from graphengine.ops.broadcast import BroadcastTo
 from graphengine.ops.scan import Scan
 from graphengine.transform.rewrite.bodies import in_bodies
@@ -28,7 +27,7 @@ FOLDED_ELEMENTS = 4096
 
 
 def fold_constants(graph: Graph) -> bool:
-    """Make small values that hang on constants alone constants, in the bodies of scans too."""
+    """Constant folding: compute small values that depend on constants alone, in the bodies of scans too."""
     has_changed = in_bodies(graph, fold_constants)
     values = _Folding(graph).values()
     for node, value in values.items():
@@ -90,7 +89,7 @@ class _Folding:
 
 
 def _is_small(node: Node) -> bool:
-    if isinstance(node.type, BundleType) or isinstance(node.op, Scan) or node.dim_names():
+    if isinstance(node.type, TupleType) or isinstance(node.op, Scan) or node.dim_names():
         return False
     spreads = isinstance(node.op, BroadcastTo) and node.type.size > node.parents[0].type.size
     return node.type.size <= FOLDED_ELEMENTS and not spreads

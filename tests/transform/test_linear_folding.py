@@ -10,7 +10,7 @@ import pytest
 import graphengine as ge
 from graphengine.ir.node import Node
 from graphengine.layers.norm import batch_norm
-from graphengine.transform.chains import linear_chains, worth_merging
+from graphengine.transform.linear_chains import linear_chains, worth_merging
 from tests.arrays import f64
 
 Feeds = dict[str, np.ndarray]

@@ -5,25 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.dims import Shape
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
+from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
 from graphengine.ops.batch_norm import Normalize
 from graphengine.ops.broadcast import Reshape
 from graphengine.ops.conv import Conv2D
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.ops.linalg import MatMul
-from graphengine.transform.twin import add_copy, finish
+from graphengine.transform.extract import finish
 
-__all__ = ["fold_normalizations"]
+__all__ = ["fold_batch_norms"]
 
 
-def fold_normalizations(graph: Graph) -> Graph:
+def fold_batch_norms(graph: Graph) -> Graph:
     """`graph`, with each normalization right behind a product or a conv2d, with or without a bias, folded into it:
 
         normalize(x w + b) = x (w f) + (b - mean) f + shift,    f = scale / sqrt(variance + epsilon),
@@ -34,23 +35,27 @@ def fold_normalizations(graph: Graph) -> Graph:
     takes. So it pays where the values of the output outnumber half the weights: in convolutions nearly always, in dense
     layers from batches of half as many examples as there are features.
     """
-    folds = {fold.norm: fold for fold in _folds(graph)}
+    folds = {fold.norm: fold for fold in _folded_norms(graph)}
     if not folds:
         return graph
     twin = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}
-    names = _free_prefixes(graph)
-    for node in graph.nodes:
-        if node in folds:
-            with twin.declared_at(node.where):
-                copies[node] = folds[node].emit(twin, copies, next(names))
-        else:
-            copies[node] = add_copy(twin, node, node.op, [copies[parent] for parent in node.parents])
+    prefixes = {node.name.partition(".")[0] for node in graph.nodes}
+
+    def replaced(node: Node) -> Node | None:
+        if node not in folds:
+            return None
+        prefix = free_name("folded", prefixes, 1, bare=False)
+        prefixes.add(prefix)
+        with twin.declared_at(node.where):
+            return folds[node].emit(twin, copies, prefix)
+
+    copy_nodes(graph.nodes, twin, copies, replace=replaced, keep_phase=False)
     return finish(twin, graph, copies)
 
 
 @dataclass(frozen=True, slots=True)
-class _Fold:
+class _FoldedNorm:
     """A normalization, and the linear map behind which it stands."""
 
     norm: Node
@@ -92,34 +97,28 @@ class _Fold:
         return twin.add(Add(), [product, moved], self.norm.name)
 
 
-def _folds(graph: Graph) -> Iterator[_Fold]:
+def _folded_norms(graph: Graph) -> Iterator[_FoldedNorm]:
     readers = Counter([*(parent for node in graph.nodes for parent in node.parents), *graph.outputs.values()])
     given: set[Node] = set()
     for node in graph.nodes:
         if not isinstance(node.op, Input) and given.issuperset(node.parents):
             given.add(node)
-        fold = _fold(node) if isinstance(node.op, Normalize) else None
+        fold = _folded_norm(node) if isinstance(node.op, Normalize) else None
         if fold and fold.is_right(given, readers):
             yield fold
 
 
-def _fold(norm: Node) -> _Fold | None:
+def _folded_norm(norm: Node) -> _FoldedNorm | None:
     """The normalization with the linear map, and the bias, that it stands behind; None if there is none."""
     value = norm.parents[0]
     if _is_linear(value):
-        return _Fold(norm, value, None)
+        return _FoldedNorm(norm, value, None)
     if isinstance(value.op, Add):
         for linear, bias in (value.parents, value.parents[::-1]):
             if _is_linear(linear):
-                return _Fold(norm, linear, bias)
+                return _FoldedNorm(norm, linear, bias)
     return None
 
 
 def _is_linear(node: Node) -> bool:
     return isinstance(node.op, MatMul | Conv2D)
-
-
-def _free_prefixes(graph: Graph) -> Iterator[str]:
-    """folded_1, folded_2, ...: those behind which no node of `graph` has its name."""
-    taken = {node.name.partition(".")[0] for node in graph.nodes}
-    return (name for n in count(1) if (name := f"folded_{n}") not in taken)

@@ -31,7 +31,7 @@ def test_nodes_that_no_result_needs_go() -> None:
     x = g.input("x", (3,))
     ge.exp(x * 2.0)
     g.output("y", ge.tanh(x))
-    assert [node.op.kind for node in rewritten("dead", g).nodes] == ["input", "tanh"]
+    assert [node.op.kind for node in rewritten("dce", g).nodes] == ["input", "tanh"]
 
 
 def test_what_an_update_needs_stays() -> None:
@@ -39,26 +39,26 @@ def test_what_an_update_needs_stays() -> None:
     count = g.state("count", ())
     g.update(count, count + 1.0)
     g.output("y", ge.tanh(g.input("x", ())))
-    assert on_copy(REWRITES["dead"], g) is g
+    assert on_copy(REWRITES["dce"], g) is g
 
 
 def test_a_scan_loses_the_carries_operands_and_results_that_nobody_reads() -> None:
     g = two_carries(read_both=False)
-    after = rewritten("dead", g)
+    after = rewritten("dce", g)
     (scan,) = (node for node in after.nodes if node.op.kind == "scan")
     assert [parent.name for parent in scan.parents] == ["h", "x"]
     assert "exp" not in {node.op.kind for node in after.nodes}
     assert [node.op.kind for node in scan.op.body.nodes if not node.is_leaf] == ["add", "tanh"]
     assert "after" in scan.op.body
     feeds = {name: np.linspace(0.1, 1, 12).reshape(4, 3) for name in "xz"} | {"h": np.ones(3)}
-    values = [ge.compile(g, rewrites=names).forward(feeds)["first"] for names in ((), ["dead"], None)]
+    values = [ge.compile(g, rewrites=names).forward(feeds)["first"] for names in ((), ["dce"], None)]
     np.testing.assert_allclose(values[1], values[0], rtol=1e-13)
     np.testing.assert_allclose(values[2], values[0], rtol=1e-13)
 
 
 def test_a_scan_all_of_which_is_read_stays() -> None:
     g = two_carries(read_both=True)
-    assert on_copy(REWRITES["dead"], g) is g
+    assert on_copy(REWRITES["dce"], g) is g
 
 
 def test_a_scan_whose_residuals_are_read_keeps_them() -> None:
@@ -66,7 +66,7 @@ def test_a_scan_whose_residuals_are_read_keeps_them() -> None:
     loss = g.output("loss", ge.sum(ge.square(g.outputs["ys"])))
     feeds = {name: np.linspace(0.1, 1, 12).reshape(4, 3) for name in "xz"} | {"h": np.ones(3)}
     plain = ge.compile(g, loss=loss, wrt=["h", "z"], rewrites=())
-    narrowed = ge.compile(g, loss=loss, wrt=["h", "z"], rewrites=["dead"])
+    narrowed = ge.compile(g, loss=loss, wrt=["h", "z"], rewrites=["dce"])
     plain.forward(feeds, outputs=["loss"])
     narrowed.forward(feeds, outputs=["loss"])
     for name, value in plain.backward().items():

@@ -18,12 +18,12 @@ from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
+from graphengine.ir.types import Array
 from graphengine.ops.linalg import MatMul
-from graphengine.transform.rewrite.constants import FOLDED_ELEMENTS
+from graphengine.transform.rewrite.constant_folding import FOLDED_ELEMENTS
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 
-__all__ = ["regroup_products"]
+__all__ = ["reorder_matrix_chains"]
 
 MOST_FACTORS = 24
 """How many factors of one chain are looked at together; the time to order them grows with the cube of this."""
@@ -32,13 +32,13 @@ TRIED_SIZES = (1, 32, 4096)
 """The sizes of named dims for which the best order is sought, before it is held against all sizes."""
 
 
-def regroup_products(graph: Graph) -> bool:
-    """Multiply chains of matrices in their cheapest order, in the bodies of scans too."""
+def reorder_matrix_chains(graph: Graph) -> bool:
+    """Matrix-chain order: multiply chains of matrices in the order of least FLOPs, in the bodies of scans too."""
     return apply_rules(graph, _RULES)
 
 
 @dataclass(frozen=True, slots=True)
-class _Product:
+class _MatrixProduct:
     """A product of matrices: one of them, or a product of two such products."""
 
     rows: Dim
@@ -46,8 +46,8 @@ class _Product:
     flops: Dim
     """Of a run, as a polynomial in the names of dims."""
     matrix: Node | None = None
-    left: _Product | None = None
-    right: _Product | None = None
+    left: _MatrixProduct | None = None
+    right: _MatrixProduct | None = None
     is_constant: bool = False
 
     def expression(self) -> Expression | None:
@@ -78,7 +78,7 @@ def cheaper_order(y: Site) -> Expression | None:
     readers = y.readers()
     if readers is None or (len(readers) == 1 and isinstance(readers[0], MatMul)):
         return None  # in the last case the chain goes on, and is looked at from its end
-    factors: list[_Product] = []
+    factors: list[_MatrixProduct] = []
     present = _flattened(y.parents, (True, True), y.once, factors)
     if present is None or len(factors) < 3:
         return None
@@ -89,8 +89,8 @@ def cheaper_order(y: Site) -> Expression | None:
 
 
 def _flattened(
-    operands: Sequence[Node], ends: tuple[bool, bool], once: Callable[[Node], bool], factors: list[_Product]
-) -> _Product | None:
+    operands: Sequence[Node], ends: tuple[bool, bool], once: Callable[[Node], bool], factors: list[_MatrixProduct]
+) -> _MatrixProduct | None:
     """The product of `operands` as it stands, with its factors added to `factors`; None if one is no matrix.
 
     `ends` says whether the operands stand at the left and at the right end of the chain, where one may be a vector.
@@ -112,27 +112,27 @@ def _flattened(
     return _times(*sides)
 
 
-def _factor(node: Node, is_first: bool, is_last: bool) -> _Product | None:
+def _factor(node: Node, is_first: bool, is_last: bool) -> _MatrixProduct | None:
     """A matrix of the chain, or a vector at an end of it: a row if it is the first, a column if it is the last."""
     shape = {2: node.shape, 1: (1, *node.shape) if is_first else (*node.shape, 1)}.get(node.ndim)
     if shape is None or (node.ndim == 1 and not is_first and not is_last):
         return None
-    return _Product(shape[0], shape[1], 0, matrix=node, is_constant=isinstance(node.op, Constant))
+    return _MatrixProduct(shape[0], shape[1], 0, matrix=node, is_constant=isinstance(node.op, Constant))
 
 
-def _times(left: _Product, right: _Product) -> _Product:
+def _times(left: _MatrixProduct, right: _MatrixProduct) -> _MatrixProduct:
     rows, inner, columns = left.rows, left.columns, right.columns
     size = dims.multiply(rows, columns)
     if left.is_constant and right.is_constant and isinstance(size, int) and size <= FOLDED_ELEMENTS:
-        return _Product(rows, columns, 0, left=left, right=right, is_constant=True)
+        return _MatrixProduct(rows, columns, 0, left=left, right=right, is_constant=True)
     own = dims.multiply(size, dims.subtract(dims.multiply(2, inner), 1))
     flops = dims.add(own, dims.add(left.flops, right.flops))
-    return _Product(rows, columns, flops, left=left, right=right)
+    return _MatrixProduct(rows, columns, flops, left=left, right=right)
 
 
-def _cheapest(factors: Sequence[_Product], size: int) -> _Product:
+def _cheapest(factors: Sequence[_MatrixProduct], size: int) -> _MatrixProduct:
     """The product of `factors` that takes the fewest operations where every name of a dim has this size."""
-    best = {(place, place + 1): (0, factor) for place, factor in enumerate(factors)}
+    best = {(index, index + 1): (0, factor) for index, factor in enumerate(factors)}
     for length in range(2, len(factors) + 1):
         for start in range(len(factors) - length + 1):
             stop = start + length
@@ -141,7 +141,7 @@ def _cheapest(factors: Sequence[_Product], size: int) -> _Product:
     return best[0, len(factors)][1]
 
 
-def _tried(factors: Sequence[_Product]) -> Sequence[int]:
+def _tried(factors: Sequence[_MatrixProduct]) -> Sequence[int]:
     has_names = any(isinstance(dim, str) for factor in factors for dim in (factor.rows, factor.columns))
     return TRIED_SIZES if has_names else TRIED_SIZES[:1]
 

@@ -1,4 +1,4 @@
-"""Nodes that compute the same value, made one: equal ops on the same operands, found by hash-consing in one walk.
+"""Common-subexpression elimination: equal ops on the same operands, found by hash-consing in one walk.
 
 Of equal nodes the first stays, whatever its phase, unless it is of a later one: what is FORWARD never reads BACKWARD.
 Inputs, parameters and states are never equal, and small constants are where all their elements are. a + b is b + a.
@@ -17,19 +17,19 @@ from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.transform.rewrite.bodies import in_bodies
 
-__all__ = ["OpNumbers", "merge_duplicates"]
+__all__ = ["OpNumbers", "merge_common_subexpressions"]
 
 COMPARED_ELEMENTS = 1024
 """The size up to which constants are compared; larger ones are equal only if they are one op."""
 
 
-def merge_duplicates(graph: Graph, follow: list[Node] | None = None) -> bool:
-    """Compute each value by one node, in the bodies of scans too.
+def merge_common_subexpressions(graph: Graph, follow: list[Node] | None = None) -> bool:
+    """Common-subexpression elimination: merge nodes that compute the same value, in the bodies of scans too.
 
     With `follow`, all nodes keep their names, those stay that nothing reads any more, and each node of `follow` is
     replaced there by the one that computes its value.
     """
-    has_changed = in_bodies(graph, merge_duplicates)
+    has_changed = in_bodies(graph, merge_common_subexpressions)
     first = _first_equals(graph)
     if first == graph.nodes:
         return has_changed
@@ -47,23 +47,23 @@ def merge_duplicates(graph: Graph, follow: list[Node] | None = None) -> bool:
 def _first_equals(graph: Graph) -> list[Node]:
     """For every node, by its index, the one that stands for it: itself, or one of the same value before it."""
     numbers = OpNumbers()
-    stand_ins: list[Node] = []
+    replacements: list[Node] = []
     known: dict[tuple[int, ...], Node] = {}
     for node in graph.nodes:
-        kind, stand_in = type(node.op), node
+        kind, replacement = type(node.op), node
         is_constant = kind is Constant
         if is_constant or not kind.is_leaf:
-            operands = [stand_ins[parent.index].index for parent in node.parents]
+            operands = [replacements[parent.index].index for parent in node.parents]
             if kind in _COMMUTATIVE:
                 operands.sort()
             key = (numbers.of(node.op), *operands)
             found = known.setdefault(key, node)
             if is_constant or found.phase <= node.phase:
-                stand_in = found
+                replacement = found
             else:
                 known[key] = node
-        stand_ins.append(stand_in)
-    return stand_ins
+        replacements.append(replacement)
+    return replacements
 
 
 _COMMUTATIVE = frozenset({Add, Multiply})

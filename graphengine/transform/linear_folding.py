@@ -10,17 +10,18 @@ import numpy.typing as npt
 
 from graphengine.errors import NamingError
 from graphengine.ir.array import assignable
-from graphengine.ir.bundle import BundleType
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
+from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
-from graphengine.ir.op import Array
 from graphengine.ir.subgraph import needed_nodes
+from graphengine.ir.types import Array, TupleType
 from graphengine.ops.elementwise import add
 from graphengine.ops.linalg import matmul
-from graphengine.transform.chains import Chain, Link, fixed_nodes, linear_chains, worth_merging
+from graphengine.transform.extract import finish
 from graphengine.transform.inference import for_inference
-from graphengine.transform.twin import add_copy, finish
+from graphengine.transform.linear_chains import Chain, Link, fixed_nodes, linear_chains, worth_merging
 
 __all__ = ["collapse"]
 
@@ -46,15 +47,16 @@ def collapse(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> Graph:
     inside = {link.node for map_ in maps.values() for link in map_.part.links}
     twin = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}
-    for node in graph.nodes:
+
+    def replaced(node: Node) -> Node | tuple[Constant, tuple[()]] | None:
         if node in maps:
             with twin.declared_at(node.where):
-                copies[node] = _emit(maps[node], copies[maps[node].part.source], graph)
-        elif node in fixed and _is_computed(node):
-            with twin.declared_at(node.where):
-                copies[node] = twin.constant(node.name, _value(node, known), node.dtype)
-        elif node not in inside:
-            copies[node] = add_copy(twin, node, node.op, [copies[parent] for parent in node.parents])
+                return _emit(maps[node], copies[maps[node].part.source], graph)
+        is_fixed = node in fixed and _is_computed(node)
+        return (Constant(value=_value(node, known), dtype=node.dtype), ()) if is_fixed else None
+
+    left = [node for node in graph.nodes if node in maps or node not in inside]
+    copy_nodes(left, twin, copies, replace=replaced, keep_phase=False)
     return finish(twin, graph, copies)
 
 
@@ -125,7 +127,7 @@ def _value(node: Node, known: dict[Node, Array]) -> Array:
 
 def _is_computed(node: Node) -> bool:
     """Whether a run would fill a buffer with it, so that a constant takes no more memory: a wide view takes none."""
-    return not (node.op.is_view or isinstance(node.op, Constant) or isinstance(node.type, BundleType))
+    return not (node.op.is_view or isinstance(node.op, Constant) or isinstance(node.type, TupleType))
 
 
 def _emit(map_: _Map, x: Node, names: Graph) -> Node:
@@ -134,14 +136,9 @@ def _emit(map_: _Map, x: Node, names: Graph) -> Node:
     shifted = bool(map_.shift.any())
     product = part.links[0].node.name if shifted else part.last.name
     on_left = part.axis == -2
-    weight = graph.constant(_free(names, f"{part.last.name}.weight"), map_.weight.T if on_left else map_.weight)
+    weight = graph.constant(free_name(f"{part.last.name}.weight", names, 1), map_.weight.T if on_left else map_.weight)
     y = matmul(weight, x, name=product) if on_left else matmul(x, weight, name=product)
     if not shifted:
         return y
     shift = map_.shift[:, None] if on_left else map_.shift
-    return add(y, graph.constant(_free(names, f"{part.last.name}.bias"), shift), name=part.last.name)
-
-
-def _free(graph: Graph, name: str) -> str:
-    """`name`, or with a number behind it that makes it one which `graph` does not have."""
-    return next(free for free in (name, *(f"{name}_{n}" for n in range(1, len(graph) + 1))) if free not in graph)
+    return add(y, graph.constant(free_name(f"{part.last.name}.bias", names, 1), shift), name=part.last.name)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from graphengine.ir.copying import copy_nodes
 from graphengine.ir.graph import Graph
+from graphengine.ir.names import free_name
 from graphengine.ir.node import Node, Phase
 
 __all__ = ["Repeated", "repeated"]
@@ -43,9 +45,9 @@ class _Copier:
         self._latest: dict[Node, Node] = {}
         self._first: dict[Node, Node] = {}
         self._phase = Phase.FORWARD
-        for node in graph.nodes:
-            if node.is_leaf:
-                self._first[node] = self._latest[node] = self._result.graph.append_copy(node, ())
+        self._names = {node.name for node in graph.nodes}
+        self._first |= copy_nodes([node for node in graph.nodes if node.is_leaf], self._result.graph)
+        self._latest |= self._first
 
     def compute(self, node: Node) -> None:
         if node.phase is not Phase.UPDATE:
@@ -91,17 +93,11 @@ class _Copier:
         copy = self._result.graph
         if node not in self._first:
             phase = max(node.phase, *(parent.phase for parent in parents), Phase.FORWARD)
-            self._first[node] = self._latest[node] = copy.append_copy(node, parents, phase=phase)
+            new = self._first[node] = copy.append(node.op, parents, node.type, node.name, phase, node.where, node.of)
         else:
-            name = _free(f"{node.name}.again", copy, self._source)
-            self._latest[node] = copy.append_copy(node, parents, name=name, phase=again, of=node.name)
+            name = free_name(f"{node.name}.again", self._names)
+            new = copy.append(node.op, parents, node.type, name, again, node.where, node.name)
+            self._names.add(name)
             self._result.again.add(name)
-        return self._latest[node]
-
-
-def _free(name: str, *graphs: Graph) -> str:
-    number, tried = 1, name
-    while any(tried in graph for graph in graphs):
-        number += 1
-        tried = f"{name}{number}"
-    return tried
+        self._latest[node] = new
+        return new

@@ -1,7 +1,7 @@
 """Chains of linear maps: what stands between two nonlinearities, and is one map x -> x W + b however many nodes it has.
 
-W3 (W2 (W1 x)) = (W3 W2 W1) x, of a rank that is at most the least size on the way. A chain begins with the product by a
-matrix that no input reaches. More such products follow, on the same side, and scales and shifts of the units.
+W3 (W2 (W1 x)) = (W3 W2 W1) x, of a rank that is at most the smallest size on the way. A chain begins with a product by
+a matrix that no input reaches. More such products follow, on the same side, and scales and shifts of the units.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Link:
             return self.axis == axis
         shape = () if self.weight is None else self.weight.shape
         return self.node.type == self.flow.type and all(
-            dim == 1 for place, dim in enumerate(shape, -len(shape)) if place != axis
+            dim == 1 for index, dim in enumerate(shape, -len(shape)) if index != axis
         )
 
     def scale_and_shift(self, weight: Any) -> tuple[Any, Any]:
@@ -161,22 +161,22 @@ def worth_merging(chain: Chain) -> list[Chain]:
     """The parts of `chain` that leave it with the fewest FLOPs when each is made one map; none of only one link.
 
     The cheapest way to the value after a link is the cheapest one to the value before it and the link itself, or the
-    cheapest one to where a part begins and the part as one map, which costs the same from all places of equal size.
+    cheapest one to where a part begins and the part as one map, which costs the same from every index of equal size.
     """
     sizes = chain.sizes
     ways = [
         (0, 0)
-    ]  # for every place between links, the FLOPs of the cheapest way there, and where its last part begins
-    starts: dict[tuple[int, bool], int] = {}  # by size, and by whether something was added since: the cheapest place
-    for place, link in enumerate(chain.links):
+    ]  # for every index between links, the FLOPs of the cheapest way there, and where its last part begins
+    starts: dict[tuple[int, bool], int] = {}  # by size, and by whether something was added since: the cheapest index
+    for index, link in enumerate(chain.links):
         if link.is_matrix:
-            _offer(starts, (sizes[place], False), place, ways)
+            _offer(starts, (sizes[index], False), index, ways)
         if link.shifts:
             for size in [size for size, shifted in starts if not shifted]:
                 _offer(starts, (size, True), starts.pop((size, False)), ways)
-        options = [(ways[place][0] + _flops(link, sizes[place : place + 2]), place)]
+        options = [(ways[index][0] + _flops(link, sizes[index : index + 2]), index)]
         options += [
-            (ways[start][0] + _map_flops(size, sizes[place + 1], shifted), start)
+            (ways[start][0] + _map_flops(size, sizes[index + 1], shifted), start)
             for (size, shifted), start in starts.items()
         ]
         ways.append(min(options, key=lambda option: (option[0], -option[1])))
@@ -202,10 +202,10 @@ def _parts(chain: Chain, ways: list[tuple[int, int]]) -> list[Chain]:
     return parts[::-1]
 
 
-def _offer(starts: dict[tuple[int, bool], int], key: tuple[int, bool], place: int, ways: list[tuple[int, int]]) -> None:
-    """Let a part begin at `place`, unless one that costs as much begins where the way is cheaper."""
-    if key not in starts or ways[place][0] < ways[starts[key]][0]:
-        starts[key] = place
+def _offer(starts: dict[tuple[int, bool], int], key: tuple[int, bool], index: int, ways: list[tuple[int, int]]) -> None:
+    """Let a part begin at `index`, unless one that costs as much begins where the way is cheaper."""
+    if key not in starts or ways[index][0] < ways[starts[key]][0]:
+        starts[key] = index
 
 
 def _link(node: Node, fixed: Collection[Node]) -> Link | None:
@@ -222,7 +222,7 @@ def _link(node: Node, fixed: Collection[Node]) -> Link | None:
 
 
 def _pairs(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    return [sizes[place : place + 2] for place in range(len(sizes) - 1)]
+    return [sizes[index : index + 2] for index in range(len(sizes) - 1)]
 
 
 def _flops(link: Link, sizes: tuple[int, ...]) -> int:

@@ -8,7 +8,7 @@ import pytest
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
-from graphengine.transform.remat import repeated
+from graphengine.transform.rematerialization import repeated
 from tests.random_graphs import evaluate
 
 
@@ -53,8 +53,8 @@ def test_a_value_may_be_computed_any_number_of_times(chain: tuple[Graph, list[No
     assert listing(copy.graph)[3:] == [
         "first.again = exp(x)",
         "second.again = sin(first.again)",
-        "first.again2 = exp(x)",
-        "third = multiply(second.again, first.again2)",
+        "first.again_2 = exp(x)",
+        "third = multiply(second.again, first.again_2)",
     ]
 
 
@@ -71,7 +71,7 @@ def test_names_that_are_taken_are_left_alone(chain: tuple[Graph, list[Node]]) ->
     graph, (first, second, third) = chain
     graph.output("z", ge.cos(second, name="first.again"))
     copy = repeated(graph, [first, second, first, third, graph["first.again"]])
-    assert copy.again == {"first.again2"}
+    assert copy.again == {"first.again_2"}
 
 
 def test_views_are_made_anew_of_what_is_computed_again() -> None:

@@ -64,9 +64,9 @@ CASES: list[tuple[Write, str]] = [
 @pytest.mark.parametrize(("write", "expected"), CASES, ids=[expected for _, expected in CASES])
 def test_what_is_written_out_becomes_the_safe_form(write: Write, expected: str) -> None:
     if text(of(write).outputs["result"]) == expected:
-        assert_stays("stable", write)
+        assert_stays("stabilization", write)
     else:
-        assert_becomes("stable", write, expected)
+        assert_becomes("stabilization", write, expected)
 
 
 STAYS: list[tuple[str, Write]] = [
@@ -83,7 +83,7 @@ STAYS: list[tuple[str, Write]] = [
 
 @pytest.mark.parametrize("write", [write for _, write in STAYS], ids=[what for what, _ in STAYS])
 def test_what_only_looks_like_it_stays(write: Write) -> None:
-    assert_stays("stable", write)
+    assert_stays("stabilization", write)
 
 
 HARD = np.array([[1e3, -1e3, 0.0], [-800.0, 0.0, 800.0], [0.5, 1.0, -0.5], [-1e4, -1e4, -1e4]])
@@ -150,13 +150,13 @@ def test_probabilities_that_are_asked_for_stay_beside_their_logarithm() -> None:
     t = Leaves()
     p = t.graph.output("p", ge.softmax(t.x))
     t.graph.output("log_p", ge.log(p))
-    after = rewritten("stable", t.graph)
+    after = rewritten("stabilization", t.graph)
     assert text(after.outputs["p"]) == "softmax(x)"
     assert text(after.outputs["log_p"]) == "log_softmax(x)"
 
 
 def test_a_product_of_a_sigmoid_and_a_power_that_is_none_of_its_own_stays() -> None:
-    assert_stays("stable", lambda t: ge.sigmoid(-t.x) * ge.exp(t.y))
+    assert_stays("stabilization", lambda t: ge.sigmoid(-t.x) * ge.exp(t.y))
 
 
 def test_names_of_the_declared_graph_stay_in_that_of_the_executable() -> None:
@@ -202,7 +202,7 @@ def test_the_body_of_a_scan_is_made_safe_before_it_is_differentiated() -> None:
 def test_values_that_were_finite_stay() -> None:
     for write, _ in CASES:
         before = of(write)
-        after = rewritten("stable", before)
+        after = rewritten("stabilization", before)
         np.testing.assert_allclose(results(after)["result"], results(before)["result"], rtol=1e-12, atol=1e-14)
 
 
@@ -390,7 +390,7 @@ def test_equal_powers_are_found_to_be_one_in_the_body_of_a_scan_and_with_this_re
     x = g.input("x", HARD.shape)
     _, rows = ge.scan(lambda carry, row: (carry, exp(row) / ge.sum(exp(row))), (), x)
     loss = g.output("loss", ge.sum(ge.square(rows)))
-    exe = ge.compile(g, loss=loss, wrt=["x"], rewrites=["stable"] if stable_alone else None)
+    exe = ge.compile(g, loss=loss, wrt=["x"], rewrites=["stabilization"] if stable_alone else None)
     assert np.isfinite(exe.forward({"x": HARD})["loss"])
     assert np.isfinite(exe.backward()["x"]).all()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.transform.rewrite.groupings import MOST_FACTORS
+from graphengine.transform.rewrite.matrix_chain import MOST_FACTORS
 from graphengine.transform.rewrite.passes import REWRITES, on_copy
 from tests.transform.rewrite.rewriting import assert_same_values, rewritten, text
 
@@ -54,25 +54,25 @@ def test_the_order_is_the_cheapest_of_all(seed: int) -> None:
     generator = np.random.default_rng(seed)
     dims = [int(dim) for dim in generator.integers(1, 30, generator.integers(4, 8))]
     before = chain(dims)
-    after = rewritten("groupings", before)
+    after = rewritten("matrix_chain", before)
     assert flops(after) == least(dims)
     assert_same_values(before, after, 1e-11)
 
 
 def test_an_order_that_is_the_cheapest_stays() -> None:
     g = chain([2, 3, 4, 5])
-    assert on_copy(REWRITES["groupings"], g) is g
+    assert on_copy(REWRITES["matrix_chain"], g) is g
 
 
 def test_a_product_with_another_reader_is_kept() -> None:
     g = chain([30, 2, 30, 2])
     g.output("first", g["matmul_1"])
-    assert on_copy(REWRITES["groupings"], g) is g
+    assert on_copy(REWRITES["matrix_chain"], g) is g
 
 
 def test_an_order_that_is_better_for_every_size_is_taken() -> None:
     g = chain([100, 2, 100, "batch"])
-    after = rewritten("groupings", g)
+    after = rewritten("matrix_chain", g)
     assert text(after.outputs["y"]) == "matmul(m0, matmul(m1, m2))"
     assert flops(after, batch=1) < flops(g, batch=1)
     assert flops(after, batch=50) < flops(g, batch=50)
@@ -81,19 +81,19 @@ def test_an_order_that_is_better_for_every_size_is_taken() -> None:
 def test_an_order_that_is_better_for_large_batches_only_is_not_taken() -> None:
     g = chain(["batch", 8, 64, 8])
     assert least([1000, 8, 64, 8]) < flops(g, batch=1000)
-    assert on_copy(REWRITES["groupings"], g) is g
+    assert on_copy(REWRITES["matrix_chain"], g) is g
 
 
 def test_constants_are_multiplied_now() -> None:
     g = chain(["batch", 8, 64, 8], constants=True)
-    after = rewritten("groupings", g)
+    after = rewritten("matrix_chain", g)
     assert [node.op.kind for node in after.nodes if not node.is_leaf] == ["matmul"]
     assert_same_values(g, after)
 
 
 def test_constants_whose_product_is_large_stay() -> None:
     g = chain(["batch", 100, 2, 100], constants=True)
-    assert on_copy(REWRITES["groupings"], g) is g
+    assert on_copy(REWRITES["matrix_chain"], g) is g
 
 
 def test_vectors_stand_at_the_ends() -> None:
@@ -103,7 +103,7 @@ def test_vectors_stand_at_the_ends() -> None:
     g.output("right", (a @ b) @ v)
     g.output("left", u @ (a @ b))
     g.output("both", (u @ a) @ (b @ v))
-    after = rewritten("groupings", g)
+    after = rewritten("matrix_chain", g)
     assert text(after.outputs["right"]) == "matmul(a, matmul(b, v))"
     assert text(after.outputs["left"]) == "matmul(matmul(u, a), b)"
     assert_same_values(g, after)
@@ -113,20 +113,20 @@ def test_a_vector_that_turns_from_a_column_into_a_row_is_not_regrouped() -> None
     g = ge.Graph("g", "float64")
     a, b, v = g.input("a", (30, 4)), g.input("b", (30, 50)), g.input("v", (4,))
     g.output("y", (a @ v) @ b)
-    assert on_copy(REWRITES["groupings"], g) is g
+    assert on_copy(REWRITES["matrix_chain"], g) is g
 
 
 def test_stacks_of_matrices_stay() -> None:
     g = ge.Graph("g", "float64")
     a, b, c = g.input("a", (7, 20, 2)), g.input("b", (2, 20)), g.input("c", (20, 1))
     g.output("y", (a @ b) @ c)
-    assert on_copy(REWRITES["groupings"], g) is g
+    assert on_copy(REWRITES["matrix_chain"], g) is g
 
 
 def test_a_long_chain_is_ordered_in_part() -> None:
     dims = [2 + place % 5 for place in range(4 * MOST_FACTORS)]
     before = chain(dims)
-    after = rewritten("groupings", before)
+    after = rewritten("matrix_chain", before)
     assert flops(after) < flops(before)
     assert_same_values(before, after, 1e-9)
 

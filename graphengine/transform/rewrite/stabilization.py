@@ -1,18 +1,18 @@
-"""Functions written out by hand, where rounding or overflow hurts, in the form that is safe from it.
+"""Numerically unstable formulas replaced by stable ones.
 
 log(softmax(x)) is -inf as soon as a probability underflows, log(1 + exp(x)) is inf as soon as the power overflows, and
 the derivatives of both are NaN there. The forms on the right of these rules are finite wherever the function is, and
 equal to those on the left, but for rounding, wherever those are finite.
 
-`compile` makes this rewrite before it differentiates, too: an adjoint then is that of the safe form. What a user has
-differentiated by `ge.grad` is the adjoint of the unsafe form, in which the rules here find the quotients that are lost
-to 0 / 0: y_bar is divided by p, the operand of the logarithm, and multiplied by p again.
+`compile` makes this rewrite before it differentiates, too: an adjoint is then that of the stable form. What a user has
+differentiated by `ge.grad` is the adjoint of the unstable form. The rules find the quotients in it that are lost to
+0 / 0: y_bar is divided by p, the operand of the logarithm, and multiplied by p again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from graphengine.ir import dims
@@ -45,22 +45,22 @@ from graphengine.ops.reduce import LogSumExp, Max, Mean
 from graphengine.ops.scan import Scan
 from graphengine.ops.shape import ExpandDims, Squeeze, Stack
 from graphengine.transform.rewrite.arrangement import axis_order
-from graphengine.transform.rewrite.duplicates import merge_duplicates
-from graphengine.transform.rewrite.numbers import number
+from graphengine.transform.rewrite.cse import merge_common_subexpressions
+from graphengine.transform.rewrite.numbers import both_ways, number
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Rules, Site, apply_rules
 
-__all__ = ["make_stable"]
+__all__ = ["stabilize_formulas"]
 
 
-def make_stable(graph: Graph, follow: list[Node] | None = None) -> bool:
-    """Put safe forms in the place of those written out, in the bodies of scans too.
+def stabilize_formulas(graph: Graph, follow: list[Node] | None = None) -> bool:
+    """Stabilization: replace numerically unstable formulas by stable ones, in the bodies of scans too.
 
     Equal nodes are made one first: exp(x) / sum(exp(x)) is the same whether exp(x) is written once or twice. `follow`
-    is as in `merge_duplicates`.
+    is as in `merge_common_subexpressions`.
     """
     if not _may_apply(graph):
         return False
-    has_merged = merge_duplicates(graph, follow)
+    has_merged = merge_common_subexpressions(graph, follow)
     return apply_rules(graph, _RULES, follow) or has_merged
 
 
@@ -75,21 +75,20 @@ def _may_apply(graph: Graph) -> bool:
 _WRITTEN_OUT = (CrossEntropy, Exp, Expm1, Log, Log1p, LogSoftmax, LogSumExp, Negative, Sigmoid, Softmax)
 
 
-def safe_log(y: Site) -> Expression | None:
+def stable_log(y: Site) -> Expression | None:
     """The logarithm of a function that under- or overflows, without taking that: see `_log`."""
     return _log(y.parents[0])
 
 
-def safe_log1p(y: Site) -> Expression | None:
+def stable_log1p(y: Site) -> Expression | None:
     """log1p exp(x) = softplus(x); log1p(-sigmoid(x)) = -softplus(x); log1p expm1(x) = x."""
     (x,) = y.parents
-    if isinstance(x.op, Exp):
-        return Apply.to(Softplus(), x.parents[0])
-    if isinstance(x.op, Expm1):
-        return x.parents[0]
-    if isinstance(x.op, Negative) and isinstance(x.parents[0].op, Sigmoid):
-        return _negative_softplus(x.parents[0].parents[0])
-    return None
+    if (z := _of(Exp, x)) is not None:
+        return Apply.to(Softplus(), z)
+    if (z := _of(Expm1, x)) is not None:
+        return z
+    z = _of(Sigmoid, _of(Negative, x))
+    return None if z is None else _negative_softplus(z)
 
 
 def _log(p: Node) -> Expression | None:
@@ -154,18 +153,13 @@ def _log_of_two_terms(p: Node) -> Expression | None:
         both = Apply.to(Stack(axis=0), *[term.parents[0] for term in p.parents])
         return Apply.to(LogSumExp(axis=(0,)), both)
     power = _one_plus(p)
-    if power is not None and isinstance(power.op, Expm1):
-        return power.parents[0]
-    if power is not None and isinstance(power.op, Exp):
-        return Apply.to(Softplus(), power.parents[0])
-    q = None
-    if isinstance(p.op, Subtract) and number(p.parents[0]) == 1:
-        q = p.parents[1]
-    elif power is not None and isinstance(power.op, Negative):
-        (q,) = power.parents
-    return (
-        _negative_softplus(q.parents[0]) if q is not None and isinstance(q.op, Sigmoid) and q.type == p.type else None
-    )
+    if (x := _of(Expm1, power)) is not None:
+        return x
+    if (x := _of(Exp, power)) is not None:
+        return Apply.to(Softplus(), x)
+    q = p.parents[1] if isinstance(p.op, Subtract) and number(p.parents[0]) == 1 else _of(Negative, power)
+    x = _of(Sigmoid, q)
+    return None if q is None or x is None or q.type != p.type else _negative_softplus(x)
 
 
 def softmax_by_hand(y: Site) -> Expression | None:
@@ -174,8 +168,8 @@ def softmax_by_hand(y: Site) -> Expression | None:
     if powers.type != y.type:
         return None
     if isinstance(powers.op, Multiply):
-        shares = ((other, _softmax(power, total)) for power, other in _both_ways(powers) if power.type == y.type)
-        return next((Apply.to(Multiply(), share, other) for other, share in shares if share is not None), None)
+        ways = ((_softmax(power, total), other) for power, other in both_ways(powers) if power.type == y.type)
+        return _first(_product(*way) for way in ways)
     return _softmax(powers, total)
 
 
@@ -187,8 +181,8 @@ def _softmax(powers: Node, total: Node) -> Expression | None:
     axes = _axes_of(total, Sum, power, order) if isinstance(power.op, Exp) else None
     if axes is None or any(power.shape[axis] == 0 for axis in axes):
         return None
-    share = _softmax_over(power.parents[0], axes)
-    return share if turn is None else Apply.to(turn, share)
+    result = _softmax_over(power.parents[0], axes)
+    return result if turn is None else Apply.to(turn, result)
 
 
 def _softmax_over(x: Node, axes: tuple[int, ...]) -> Expression:
@@ -198,8 +192,7 @@ def _softmax_over(x: Node, axes: tuple[int, ...]) -> Expression:
     if not axes or axes != tuple(range(axes[0], axes[-1] + 1)):
         return Apply.to(Exp(), Apply.to(Subtract(), x, Apply.to(LogSumExp(axis=axes, keepdims=True), x)))
     shape = (*x.shape[: axes[0]], dims.product(x.shape[axis] for axis in axes), *x.shape[axes[-1] + 1 :])
-    share = Apply.to(Softmax(axis=axes[0]), Apply.to(Reshape(shape=shape), x))
-    return Apply.to(Reshape(shape=x.shape), share)
+    return Apply.to(Reshape(shape=x.shape), Apply.to(Softmax(axis=axes[0]), Apply.to(Reshape(shape=shape), x)))
 
 
 def log_softmax_by_hand(y: Site) -> Expression | None:
@@ -208,8 +201,7 @@ def log_softmax_by_hand(y: Site) -> Expression | None:
     if isinstance(y.op, Subtract):
         opposite = _log_softmax(b, a, y)
         return _log_softmax(a, b, y) if opposite is None else Apply.to(Negative(), opposite)
-    ways = (_log_softmax(x, total.parents[0], y) for x, total in _both_ways(y) if isinstance(total.op, Negative))
-    return next((log for log in ways if log is not None), None)
+    return _first(_log_softmax(x, total.parents[0], y) for x, total in both_ways(y) if isinstance(total.op, Negative))
 
 
 def _log_softmax(x: Node, total: Node, y: Site) -> Expression | None:
@@ -219,12 +211,12 @@ def _log_softmax(x: Node, total: Node, y: Site) -> Expression | None:
 
 
 def shifted_softmax(y: Site) -> Expression | None:
-    """softmax(x - max x) = softmax(x), which takes out the greatest by itself."""
+    """softmax(x - max x) = softmax(x), which subtracts the maximum by itself."""
     (x,) = y.parents
     if not isinstance(x.op, Subtract) or not isinstance(y.op, Softmax | LogSoftmax):
         return None
-    source, greatest = x.parents
-    axes = _axes_of(greatest, Max, source)
+    source, maximum = x.parents
+    axes = _axes_of(maximum, Max, source)
     return Apply.to(y.op, source) if axes == (y.op.axis % x.ndim,) and source.type == y.type else None
 
 
@@ -239,11 +231,11 @@ def sigmoid_by_hand(y: Site) -> Expression | None:
         return Apply.to(Sigmoid(), x)
     if over is not None and isinstance(over.op, Multiply) and power in over.parents and over.type == power.type:
         return Apply.to(Multiply(), over.parents[over.parents[0] is power], Apply.to(Sigmoid(), x))
-    share = Apply.to(Sigmoid(), x.parents[0] if isinstance(x.op, Negative) else Apply.to(Negative(), x))
+    result = Apply.to(Sigmoid(), x.parents[0] if isinstance(x.op, Negative) else Apply.to(Negative(), x))
     sign = 1 if over is None else number(over) if power.type == y.type else None
     if sign in (1, -1):
-        return share if sign == 1 else Apply.to(Negative(), share)
-    return None if over is None else Apply.to(Multiply(), over, share)
+        return result if sign == 1 else Apply.to(Negative(), result)
+    return None if over is None else Apply.to(Multiply(), over, result)
 
 
 def inverse_power(y: Site) -> Expression | None:
@@ -257,25 +249,21 @@ def inverse_power(y: Site) -> Expression | None:
 
 def cross_entropy_by_hand(y: Site) -> Expression | None:
     """sum(one_hot(c) * log_softmax(z)) = -cross_entropy(z, c): over the classes, or over all axes."""
-    (product,) = y.parents
-    if not isinstance(product.op, Multiply):
+    assert isinstance(y.op, Sum)
+    picked = _picked(y.parents[0], LogSoftmax)
+    axes = check_axes(y.op.axis, y.parents[0].ndim)
+    if picked is None or y.op.keepdims or axes == (0,):
         return None
-    for hot, log in _both_ways(product):
-        if isinstance(log.op, LogSoftmax) and _picks_classes(hot, log):
-            return _negative_cross_entropy(y, log.parents[0], hot.parents[0])
-    return None
+    return Apply.to(Negative(), Apply.to(CrossEntropy(reduction="none" if axes == (1,) else "sum"), *picked))
 
 
 def log_of_picked_probability(y: Site) -> Expression | None:
     """log sum(one_hot(c) * softmax(z)) = -cross_entropy(z, c), over the classes."""
     (total,) = y.parents
-    if not isinstance(total.op, Sum) or not isinstance(total.parents[0].op, Multiply):
+    picked = _picked(total.parents[0], Softmax) if isinstance(total.op, Sum) else None
+    if picked is None or not isinstance(total.op, Sum) or total.op.keepdims or check_axes(total.op.axis, 2) != (1,):
         return None
-    for hot, p in _both_ways(total.parents[0]):
-        over_classes = check_axes(total.op.axis, p.ndim) == (p.ndim - 1,) and not total.op.keepdims
-        if isinstance(p.op, Softmax) and _picks_classes(hot, p) and over_classes:
-            return Apply.to(Negative(), Apply.to(CrossEntropy(reduction="none"), p.parents[0], hot.parents[0]))
-    return None
+    return Apply.to(Negative(), Apply.to(CrossEntropy(reduction="none"), *picked))
 
 
 def reduced_cross_entropy(y: Site) -> Expression | None:
@@ -302,31 +290,33 @@ def quotient_times_divisor(y: Site) -> Expression | None:
 
     So it stands in the adjoint of log p, where p has underflown and g / p is infinite.
     """
-    ways = (_times(a, b, LOOKED_INTO) for a, b in _both_ways(y) if a.type == b.type == y.type)
-    return next((product for product in ways if product is not None), None)
+    return _first(_times(a, b, LOOKED_INTO) for a, b in both_ways(y) if a.type == b.type == y.type)
 
 
-def _times(share: Node, factor: Node, steps: int) -> Expression | None:
-    """`share` times `factor`, where that spares a division by what is in the factor; both are of one type."""
-    if isinstance(share.op, Add | Subtract):
-        a, b = share.parents
-        terms = [_times(term, factor, steps - 1) if steps and term.type == share.type else None for term in (a, b)]
+def _times(quotient: Node, factor: Node, steps: int) -> Expression | None:
+    """`quotient` times `factor`, where that spares a division by what is in the factor; both are of one type."""
+    if isinstance(quotient.op, Add | Subtract):
+        terms = [
+            _times(term, factor, steps - 1) if steps and term.type == quotient.type else None
+            for term in quotient.parents
+        ]
         if terms == [None, None]:
             return None
-        whole = [
-            Apply.to(Multiply(), node, factor) if term is None else term
-            for node, term in zip((a, b), terms, strict=True)
-        ]
-        return Apply.to(share.op, *whole)
-    if isinstance(share.op, Divide) and share.parents[0].type == share.type and _is_above_zero(share.parents[1]):
-        g, p = share.parents
+        pairs = zip(quotient.parents, terms, strict=True)
+        return Apply.to(
+            quotient.op, *(Apply.to(Multiply(), node, factor) if term is None else term for node, term in pairs)
+        )
+    g, p = _quotient(quotient) if isinstance(quotient.op, Divide) else (None, None)
+    if g is not None and p is not None and g.type == quotient.type and _is_above_zero(p):
         if _are_equal(p, factor):
             return g
         if isinstance(factor.op, Multiply):
-            left = next((other for part, other in _both_ways(factor) if _are_equal(p, part)), None)
+            left = next((other for part, other in both_ways(factor) if _are_equal(p, part)), None)
             if left is not None:
                 return Apply.to(Multiply(), g, left)
-    return _inside(share, lambda node: _times(node, factor, steps - 1) if node.type == share.type else None, steps)
+    return _inside(
+        quotient, lambda node: _times(node, factor, steps - 1) if node.type == quotient.type else None, steps
+    )
 
 
 def _is_above_zero(p: Node) -> bool:
@@ -346,23 +336,22 @@ def power_over_one_more(y: Site) -> Expression | None:
 
     So it stands in adjoints of log(1 + exp(x)) and of 1 / (1 + exp(x)), where the power has overflown.
     """
-    for share, power in _both_ways(y):
-        if isinstance(power.op, Exp) and power.type == share.type == y.type:
-            found = _with_sigmoid(share, power.parents[0], LOOKED_INTO)
-            if found is not None:
-                return found
-    return None
+    return _first(
+        _with_sigmoid(falling, power.parents[0], LOOKED_INTO)
+        for falling, power in both_ways(y)
+        if isinstance(power.op, Exp) and power.type == falling.type == y.type
+    )
 
 
-def _with_sigmoid(share: Node, x: Node, steps: int) -> Expression | None:
-    """`share`, which is linear in sigmoid(-x), or in its square, with sigmoid(x) in the place of one factor."""
-    if isinstance(share.op, Sigmoid) and _are_negatives(share.parents[0], x):
+def _with_sigmoid(value: Node, x: Node, steps: int) -> Expression | None:
+    """`value`, which is linear in sigmoid(-x), or in its square, with sigmoid(x) in the place of one factor."""
+    if isinstance(value.op, Sigmoid) and _are_negatives(value.parents[0], x):
         return Apply.to(Sigmoid(), x)
-    if isinstance(share.op, Square) and isinstance(share.parents[0].op, Sigmoid):
-        (falling,) = share.parents
+    if isinstance(value.op, Square) and isinstance(value.parents[0].op, Sigmoid):
+        (falling,) = value.parents
         is_right = _are_negatives(falling.parents[0], x)
         return Apply.to(Multiply(), falling, Apply.to(Sigmoid(), x)) if is_right else None
-    return _inside(share, lambda node: _with_sigmoid(node, x, steps - 1) if node.type == x.type else None, steps)
+    return _inside(value, lambda node: _with_sigmoid(node, x, steps - 1) if node.type == x.type else None, steps)
 
 
 def power_over_sum(y: Site) -> Expression | None:
@@ -370,18 +359,18 @@ def power_over_sum(y: Site) -> Expression | None:
 
     So it stands in adjoints of log sum exp(x) and of exp(x) / sum exp(x), where the power has overflown.
     """
-    for share, power in _both_ways(y):
+    for value, power in both_ways(y):
         if not isinstance(power.op, Exp) or power.type != y.type:
             continue
-        over, under = _quotient(share.parents[0] if isinstance(share.op, BroadcastTo) else share)
+        over, under = _quotient(value.parents[0] if isinstance(value.op, BroadcastTo) else value)
         if under is not None and (over is None or number(over) == 1):
             found = _softmax(power, under)
             if found is not None:
                 return found
-        total = _sum_under(share, power, LOOKED_INTO)
+        total = _sum_under(value, power, LOOKED_INTO)
         if total is not None:
-            sums = _Sums(total, power)
-            found = sums.spared(share, LOOKED_INTO) if sums.fits(share) else None
+            sums = _SumOfPowers(total, power)
+            found = sums.spared(value, LOOKED_INTO) if sums.fits(value) else None
             if found is not None:
                 return Apply.to(Multiply(), found, _softmax_over(power.parents[0], sums.axes))
     return None
@@ -391,23 +380,23 @@ LOOKED_INTO = 8
 """How many nodes in a row are looked into for a factor."""
 
 
-def _sum_under(share: Node, power: Node, steps: int) -> Node | None:
-    """The sum of `power` that `share`, or what it is computed from, is divided by."""
-    if isinstance(share.op, Divide):
-        total = share.parents[1]
+def _sum_under(value: Node, power: Node, steps: int) -> Node | None:
+    """The sum of `power` that `value`, or what it is computed from, is divided by."""
+    if isinstance(value.op, Divide):
+        total = value.parents[1]
         while isinstance(total.op, BroadcastTo | Reshape | ExpandDims):
             (total,) = total.parents
         if isinstance(total.op, Sum) and total.parents[0] is power:
             return total
     inside = (*_LINEAR_IN_FIRST, Multiply, Add, Subtract)
-    found = (_sum_under(node, power, steps - 1) for node in share.parents if steps and isinstance(share.op, inside))
+    found = (_sum_under(node, power, steps - 1) for node in value.parents if steps and isinstance(value.op, inside))
     return next((total for total in found if total is not None), None)
 
 
 _LINEAR_IN_FIRST = (BroadcastTo, Divide, ExpandDims, Negative, Reshape, Sum)
 
 
-class _Sums:
+class _SumOfPowers:
     """What is divided by the sum of powers, in the shape of the powers, or with one element for each sum."""
 
     def __init__(self, total: Node, power: Node) -> None:
@@ -449,10 +438,7 @@ def _inside(node: Node, changed: Callable[[Node], Expression | None], steps: int
         inner = changed(node.parents[0])
         return None if inner is None else Apply.to(node.op, inner, *node.parents[1:])
     if isinstance(node.op, Multiply):
-        for factor, other in _both_ways(node):
-            inner = changed(factor)
-            if inner is not None:
-                return Apply.to(Multiply(), inner, other)
+        return _first(_product(changed(factor), other) for factor, other in both_ways(node))
     if isinstance(node.op, Add | Subtract):
         terms = [changed(parent) for parent in node.parents]
         return Apply(node.op, (terms[0], terms[1])) if terms[0] is not None and terms[1] is not None else None
@@ -503,17 +489,24 @@ def _negative_softplus(x: Expression) -> Expression:
     return Apply.to(Negative(), Apply.to(Softplus(), x))
 
 
-def _both_ways(node: Node | Site) -> Iterator[tuple[Node, Node]]:
-    a, b = node.parents
-    yield a, b
-    yield b, a
+def _of(kind: type[Op], x: Node | None) -> Node | None:
+    """The operand of x, if x is a function of this kind."""
+    return x.parents[0] if x is not None and isinstance(x.op, kind) else None
+
+
+def _first(found: Iterable[Expression | None]) -> Expression | None:
+    return next((expression for expression in found if expression is not None), None)
+
+
+def _product(a: Expression | None, b: Expression) -> Expression | None:
+    return None if a is None else Apply.to(Multiply(), a, b)
 
 
 def _one_plus(x: Node) -> Node | None:
     """What 1 is added to; None if x is no such sum."""
     if not isinstance(x.op, Add):
         return None
-    return next((b for a, b in _both_ways(x) if number(a) == 1 and b.type == x.type), None)
+    return next((b for a, b in both_ways(x) if number(a) == 1 and b.type == x.type), None)
 
 
 def _has_elements(op: Reduction, x: Node) -> bool:
@@ -521,26 +514,19 @@ def _has_elements(op: Reduction, x: Node) -> bool:
     return all(x.shape[axis] != 0 for axis in check_axes(op.axis, x.ndim))
 
 
-def _picks_classes(hot: Node, log: Node) -> bool:
-    """Whether `hot` are one-hot rows, one for each example of a matrix of classes."""
-    assert isinstance(log.op, Softmax | LogSoftmax)
-    is_row_wise = log.ndim == 2 and log.op.axis % log.ndim == 1
-    return isinstance(hot.op, OneHot) and is_row_wise and hot.type == log.type
-
-
-def _negative_cross_entropy(y: Site, logits: Node, labels: Node) -> Expression | None:
-    assert isinstance(y.op, Sum)
-    axes = check_axes(y.op.axis, 2)
-    if y.op.keepdims or axes == (0,):
-        return None
-    op = CrossEntropy(reduction="none" if axes == (1,) else "sum")
-    return Apply.to(Negative(), Apply.to(op, logits, labels))
+def _picked(product: Node, kind: type[Softmax] | type[LogSoftmax]) -> tuple[Node, Node] | None:
+    """z and c of one_hot(c) * f(z), for f of this kind along the classes; one row for each example."""
+    for hot, p in both_ways(product) if isinstance(product.op, Multiply) else ():
+        is_row_wise = isinstance(p.op, kind) and p.ndim == 2 and p.op.axis % 2 == 1
+        if is_row_wise and isinstance(hot.op, OneHot) and hot.type == p.type:
+            return p.parents[0], hot.parents[0]
+    return None
 
 
 _TABLE: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
     {
-        Log: (safe_log, log_of_picked_probability),
-        Log1p: (safe_log1p,),
+        Log: (stable_log, log_of_picked_probability),
+        Log1p: (stable_log1p,),
         Divide: (softmax_by_hand, sigmoid_by_hand, inverse_power),
         Reciprocal: (sigmoid_by_hand, inverse_power),
         Power: (sigmoid_by_hand, inverse_power),
