@@ -111,7 +111,7 @@ class _Planner:
         self._calls: list[tuple[Callable[..., object], list[_Seen]]] = []
         self._work: list[tuple[DType, frozenset[int]]] = []
         self._free: dict[tuple[int, frozenset[int]], list[_Place]] = defaultdict(list)
-        self._numbers: dict[str, Array] = {}
+        self._numbers: dict[str, object] = {}
 
     def plan(self) -> Plan:
         """The plan of all steps."""
@@ -141,8 +141,12 @@ class _Planner:
             self._choose(step, target, dtype, self._shapes[value])
         else:
             arguments = [self._seen(x, dtype) for x in step.arguments]
-            function = _cast_into if step.name in DTYPES else _INTO.get(step.name) or getattr(np, step.name)
-            self._calls.append((function, [*arguments, (target, self._dtypes[value])]))
+            result = target, self._dtypes[value]
+            if step.name in DTYPES:
+                self._numbers.setdefault("unsafe", "unsafe")
+                self._calls.append((np.copyto, [result, *arguments, (self._number("unsafe"), dtype)]))
+            else:
+                self._calls.append((_INTO.get(step.name) or getattr(np, step.name), [*arguments, result]))
         self._of[value] = target
         for x in dying:
             if self._of[x] != target:
@@ -214,8 +218,7 @@ class _Planner:
             return self._of[value], bits if as_bits else self._dtypes[value]
         key = f"{value!r} {dtype} {as_bits}"
         self._numbers.setdefault(key, np.array(value, dtype).view(bits if as_bits else dtype))
-        return ("number", list(self._numbers).index(key)), dtype
+        return self._number(key), dtype
 
-
-def _cast_into(x: Array, out: Array) -> None:
-    np.copyto(out, x, "unsafe")
+    def _number(self, key: str) -> _Place:
+        return "number", list(self._numbers).index(key)
