@@ -37,7 +37,7 @@ DOCUMENT: dict[str, Any] = {
     "training": {"loss": "loss", "optimizer": {"kind": "sgd", "learning_rate": 0.1}},
 }
 
-MISSING = object()
+MISSING = ...
 
 
 def changed(pointer: str, value: object) -> dict[str, Any]:
