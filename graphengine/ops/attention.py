@@ -38,7 +38,7 @@ _UNSEEN = -1e30
 
 
 class Attention(Scores):
-    """A bundle of y and l: y_i = sum_j p_ij v_j, with p_ij = exp(z_ij - l_i) and l_i = log sum_j exp(z_ij).
+    """A tuple of y and l: y_i = sum_j p_ij v_j, with p_ij = exp(z_ij - l_i) and l_i = log sum_j exp(z_ij).
 
     z are the scores of q [..., t, d] and k [..., s, d]; v is [..., s, e], y [..., t, e], l [..., t]. The greatest of a
     query is taken from its scores first, so that nothing overflows. A query that sees no key has y_i = 0 and l_i = 0.
@@ -102,8 +102,8 @@ class Attention(Scores):
             delta = delta - log_sum_bar
         q, k, v, *mask = parents
         op = AttentionAdjoint(causal=self.causal, scale=self.scale, block=self.block)
-        bundle = apply(op, values_bar, q, k, v, log_sum, delta, *mask)
-        return [*(apply(GetItem(index=index), bundle) for index in range(3)), *(None for _ in mask)]
+        tuple_ = apply(op, values_bar, q, k, v, log_sum, delta, *mask)
+        return [*(apply(GetItem(index=index), tuple_) for index in range(3)), *(None for _ in mask)]
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         q, k, v, *mask = types
@@ -112,7 +112,7 @@ class Attention(Scores):
 
 
 class AttentionAdjoint(Scores):
-    """A bundle of q_bar, k_bar and v_bar, given y_bar [..., t, e], and l_i and delta_i = y_i . y_bar_i of each query.
+    """A tuple of q_bar, k_bar and v_bar, given y_bar [..., t, e], and l_i and delta_i = y_i . y_bar_i of each query.
 
     With p_ij = exp(z_ij - l_i) and s_ij = scale * p_ij (y_bar_i . v_j - delta_i) these are
     q_bar_i = sum_j s_ij k_j, k_bar_j = sum_i s_ij q_i and v_bar_j = sum_i p_ij y_bar_i.
@@ -238,8 +238,8 @@ def attention(
     Source: Vaswani et al. 2017, section 3.2.1.
     """
     masks = () if mask is None else (mask if isinstance(mask, Node) else q.graph.constant(None, np.asarray(mask)),)
-    bundle = apply(Attention(causal=causal, scale=scale, block=block), q, k, v, *masks)
-    return apply(GetItem(index=0), bundle, name=name)
+    tuple_ = apply(Attention(causal=causal, scale=scale, block=block), q, k, v, *masks)
+    return apply(GetItem(index=0), tuple_, name=name)
 
 
 def _select(slope: Array, powers: Array) -> None:

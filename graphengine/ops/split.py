@@ -69,5 +69,5 @@ def split(x: Node, parts: int | Sequence[Dim], axis: int = 0, *, name: str | Non
         if size is None:
             raise ShapeError(f"{x.type} is not split into {parts} equal parts along axis {axis}")
         parts = [size] * parts
-    bundle = apply(Split(sizes=tuple(parts), axis=axis), x, name=name)
-    return tuple(apply(GetItem(index=index), bundle) for index in range(len(parts)))
+    tuple_ = apply(Split(sizes=tuple(parts), axis=axis), x, name=name)
+    return tuple(apply(GetItem(index=index), tuple_) for index in range(len(parts)))
