@@ -23,8 +23,8 @@ def copy_nodes(
     graph: Graph,
     copies: dict[Node, Node] | None = None,
     *,
-    replace: Callable[[Node], Node | tuple[Op, Sequence[Node]] | None] = lambda _: None,
-    rename: Callable[[Node], str | None] = lambda node: node.name,
+    replace: Callable[[Node], Node | tuple[Op, Sequence[Node]] | None] | None = None,
+    rename: Callable[[Node], str | None] | None = None,
     keep_phase: bool = True,
 ) -> dict[Node, Node]:
     """Emit `nodes`, parents first, into `graph`, and return `copies`: what each is there.
@@ -40,17 +40,19 @@ def copy_nodes(
     another one.
     """
     copies = {} if copies is None else copies
+    is_exact = replace is None and not copies  # then all types are as they were
     for node in nodes:
         if node in copies:
             continue
-        found = replace(node)
-        if isinstance(found, Node):
-            copies[node] = found
-            continue
-        op, parents = found or (node.op, node.parents)
+        op, parents = node.op, node.parents
+        if replace is not None and (found := replace(node)) is not None:
+            if isinstance(found, Node):
+                copies[node] = found
+                continue
+            op, parents = found[0], tuple(found[1])
         operands = tuple([copies[parent] if parent in copies else graph.own(parent) for parent in parents])
-        name = rename(node)
-        is_known = op is node.op and [operand.type for operand in operands] == [parent.type for parent in node.parents]
+        name = rename(node) if rename else node.name
+        is_known = is_exact or (op is node.op and [x.type for x in operands] == [x.type for x in node.parents])
         if is_known and name is not None and name not in graph:
             phase, of = (node.phase, node.of) if keep_phase else (graph.emission[0], graph.emission[2])
             copies[node] = graph.append(op, operands, node.type, name, phase, node.where, of)
