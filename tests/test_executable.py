@@ -15,7 +15,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.compile import installed_backends
-from graphengine.errors import DTypeError, ExecutionError, FeedError, NamingError, ShapeError
+from graphengine.errors import AttributeValueError, DTypeError, ExecutionError, FeedError, NamingError, ShapeError
 from graphengine.executable import Executable
 from graphengine.ir.node import Node
 from graphengine.schedule.program import Program
@@ -140,6 +140,22 @@ def test_a_number_that_a_dtype_does_not_hold_is_neither_fed_nor_assigned(dtype: 
     with pytest.raises(DTypeError, match=message):
         ge.collapse(graph, {"p": value, "s": value})
     np.testing.assert_array_equal(exe.forward({"x": np.zeros(2, dtype)})["y"], [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.ma.masked_array([1.0, 2.0], [False, True]), "masked elements"),
+        ([[1.0], [1.0, 2.0]], "rows of unequal length"),
+        ([1, 2**70], "no integer dtype holds"),
+    ],
+)
+def test_a_constant_and_an_operand_are_arrays_without_loss(value, words: str) -> None:
+    graph = ge.Graph("given")
+    with pytest.raises(AttributeValueError, match=f"a constant is given .*{words}"):
+        graph.constant("c", value)
+    with pytest.raises(DTypeError, match=f"add is given .*{words}"):
+        graph.input("x", (2,)) + value
 
 
 def test_integers_of_another_dtype_are_fed_where_they_fit() -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphengine.errors import GraphError, NamingError, ShapeError
+from graphengine.errors import AttributeValueError, GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
+from graphengine.ir.array import as_array
 from graphengine.ir.copying import copy_nodes
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.get_item import check_operands, check_single
@@ -104,7 +105,10 @@ class Graph:
         Returns its node. Raises NamingError for a malformed or taken name, AttributeValueError for a value that the
         dtype does not hold.
         """
-        array = np.asarray(value)
+        try:
+            array = as_array(value)
+        except ValueError as error:
+            raise AttributeValueError(f"a constant is given {error}") from None
         if dtype is None:
             dtype = self.dtype if array.dtype.kind == "f" else array.dtype
         return self.add(leaf.Constant(value=array, dtype=check_dtype(dtype)), name=name)

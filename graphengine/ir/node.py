@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphengine.errors import DTypeError, GraphError
-from graphengine.ir.array import fitted
+from graphengine.ir.array import as_array, fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Op
@@ -221,7 +221,10 @@ def _plain(kind: str) -> Op:
 def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Node:
     if isinstance(operand, Node):
         return graph.own(operand)
-    array = np.asarray(operand)
+    try:
+        array = as_array(operand)
+    except ValueError as error:
+        raise DTypeError(f"{op.kind} is given {error}") from None
     if array.dtype.kind not in "biuf":
         raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
     target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
