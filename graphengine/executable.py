@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy.typing as npt
 
@@ -50,6 +51,10 @@ class Executable:
         self._last_forward: Bound | None = None
         self._assigned_before = 0
         self._residuals_stand = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has run nothing yet; its weights are its own, as they are now."""
+        return vars(self) | {"_last_forward": None, "_residuals_stand": False}
 
     @property
     def graph(self) -> Graph:

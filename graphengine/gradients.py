@@ -58,7 +58,9 @@ class Gradients(Mapping[str, Array]):
         for name, type_ in self.types.items():
             if name not in values:
                 raise NamingError(f"the gradient of {name!r} is not given; it is {type_}")
-            arrays[name] = assignable(values[name], type_, f"the gradient of {name!r}")
+            array = assignable(values[name], type_, f"the gradient of {name!r}")
+            stands = array is not self._views[name] and np.may_share_memory(array, self.block)
+            arrays[name] = array.copy() if stands else array
         for name, array in arrays.items():
             self._views[name][...] = array
 

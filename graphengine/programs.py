@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,11 @@ class Programs:
         self.sizes: dict[str, int] = {}
         """The sizes of the named dims in the last run of a program that has any."""
         self.weights = weights
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has no programs yet: their arrays are views of one another, which copying would tear apart."""
+        kept = {name: value for name, value in vars(self).items() if name != "gradients"}
+        return kept | {"kept": OrderedDict(), "latest": None}
 
     @cached_property
     def gradients(self) -> Gradients:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import itertools
+import pickle
 import sys
 import tracemalloc
 import weakref
@@ -652,3 +654,27 @@ def test_a_program_that_runs_time_and_again_is_not_forgotten_for_others() -> Non
         exe.step(feeds(1))
     assert often in exe.programs.kept.values()
     assert exe.plan("step", batch=1) is exe.plan(batch=1)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda exe: pickle.loads(pickle.dumps(exe))])
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_copy_of_an_executable_goes_on_like_it_and_apart_from_it(copied, has_run: bool) -> None:
+    graph = ge.Graph("copied")
+    x, w = graph.input("x", ("n", 6)), graph.parameter("w", (6, 8))
+    y = graph.output("y", ge.transpose(ge.reshape(ge.tanh(x @ w), ("n", 2, 4)), (0, 2, 1)))
+    graph.output("loss", ge.mean(ge.square(y)))
+    exe = ge.compile(graph, loss="loss", optimizer=ge.Adam(0.1))
+    feeds = [{"x": np.random.default_rng(seed).standard_normal((4, 6)).astype("float32")} for seed in (0, 1)]
+    if has_run:
+        exe.forward(feeds[0])
+        exe.update(exe.gradients(feeds[0], copy=False))
+        exe.step(feeds[0])
+    other = copied(exe)
+    np.testing.assert_array_equal(exe.forward(feeds[1])["y"], other.forward(feeds[1])["y"])
+    with pytest.raises(ExecutionError):
+        copied(exe).backward()
+    assert exe.step(feeds[1]) == other.step(feeds[1])
+    before = exe.parameters["w"]
+    np.testing.assert_array_equal(before, other.parameters["w"])
+    other.step(feeds[0])
+    np.testing.assert_array_equal(before, exe.parameters["w"])

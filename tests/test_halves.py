@@ -169,6 +169,19 @@ def test_without_a_copy_the_block_is_that_which_update_reads() -> None:
     assert np.shares_memory(again.block, views.block)
 
 
+def test_views_of_the_block_may_be_given_for_one_another() -> None:
+    graph = ge.Graph("two")
+    x = graph.input("x", ("n", 3))
+    weights = [graph.parameter(name, (3,)) for name in "vw"]
+    graph.output("loss", ge.mean(ge.square(x * weights[0]) + ge.exp(x * weights[1])))
+    one, two = (ge.compile(graph, loss="loss", optimizer=ge.SGD(0.1)) for _ in range(2))
+    for exe, is_copied in ((one, True), (two, False)):
+        found = exe.gradients({"x": np.ones((2, 3), "float32")}, copy=is_copied)
+        exe.update({"v": found["w"], "w": found["v"]})
+    for name in "vw":
+        np.testing.assert_array_equal(one.parameters[name], two.parameters[name])
+
+
 def test_gradients_of_several_dtypes_stand_in_one_block_of_bytes() -> None:
     graph = ge.Graph("mixed")
     v, w = graph.parameter("v", (3,), dtype="float32"), graph.parameter("w", (5,), dtype="float64")

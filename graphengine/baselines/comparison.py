@@ -159,7 +159,9 @@ class _Race:
         of_one = way.flops(self.binding)
         return Way(
             seconds=self.count * statistics.fmean(self._all_paths(name, element) for element in elements),
-            flops=sum(of_one[parameter] * gradient.size for parameter, gradient in self.gradients.items()),
+            flops=sum(
+                of_one[parameter] * gradient.size for parameter, gradient in self.gradients.items() if gradient.size
+            ),
             sample=len(elements),
             scaled=len(elements) < self.count or len(whole) < len(elements),
             **self._apart(name, whole),

@@ -75,7 +75,8 @@ class AlongOne(OneByOne):
 
     def flops(self, binding: Mapping[str, int]) -> dict[str, int]:
         """What the programs cost, by parameter."""
-        return {w.name: self.executable(w.name).cost(**binding).total_flops for w in self._graph.parameters}
+        used = [w.name for w in self._graph.parameters if w.type.size]
+        return {name: self.executable(name).cost(**binding).total_flops for name in used}
 
     def executable(self, parameter: str) -> Executable:
         """What is run for the elements of `parameter`."""

@@ -11,7 +11,7 @@ from graphengine.ir.dims import Dim
 from graphengine.ir.get_item import check_single
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, State
-from graphengine.ir.names import did_you_mean, stream_of
+from graphengine.ir.names import check_name, did_you_mean, stream_of
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 
@@ -70,7 +70,10 @@ def _name(graph: Graph, node: Node, prefix: str) -> str | None:
     joint = "" if not prefix or prefix[-1] in "._" else "."
     name = f"{prefix}{joint}{node.name}"
     made = re.fullmatch(rf"{node.op.kind}_\d+", node.name)
-    return None if made and name in graph else name
+    if made and name in graph:
+        return None
+    check_name(name)
+    return name
 
 
 def _is_common(node: Node) -> bool:

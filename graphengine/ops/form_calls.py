@@ -159,7 +159,7 @@ class _Planner:
         """
         condition, a, b = step.arguments
         chosen = self._seen(condition, "bool")
-        if (a, b) == (1.0, 0.0):
+        if (repr(a), repr(b)) == ("1.0", "0.0"):  # 1 is a value, 1.0 a number
             self._calls.append((np.copyto, [(target, dtype), chosen]))
             return
         bits = _BITS[np.dtype(dtype).itemsize]

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 from typing import Literal
 
 from graphengine.errors import CompileError, GraphError
@@ -148,9 +147,9 @@ def training_graph(
         graph=graph,
         loss=loss,
         trains=optimizer is not None or trains_itself(graph),
-        gradients=MappingProxyType(gradients),
+        gradients=gradients,
         derivative=derivative,
-        unreached=MappingProxyType(missing),
+        unreached=missing,
         stabilized=stabilized,
         given={leaf.name: node for leaf, node in given.items()} if optimizer else None,
     )

@@ -31,6 +31,13 @@ def test_what_is_measured_whole_is_not_marked_as_scaled() -> None:
     assert (compared.others["forward mode"].sample, compared.others["forward mode"].scaled) == (24, False)
 
 
+def test_a_parameter_without_elements_has_no_share_in_it() -> None:
+    graph = two_layers()
+    loss = graph.outputs.pop("loss")
+    graph.output("loss", loss + ge.sum(graph.parameter("none", (0, 3))))
+    assert compare(graph, "loss", FEEDS, samples=2).parameters == 24
+
+
 def test_flops_are_those_of_the_programs_of_the_loss_alone() -> None:
     graph = two_layers()
     graph.output("more", ge.exp(graph["x"]))

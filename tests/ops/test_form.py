@@ -249,15 +249,34 @@ class Chosen(UnaryOp):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_work_memory_is_reused_only_when_it_is_read_no_more(dtype: str) -> None:
     op, x = Chosen(kind="chosen"), np.array([-1.0, 0.25, 0.75, 4.0, np.inf], dtype)
+    np.testing.assert_array_equal(op.eval(np, x), [0, 0.5, 1.5 + 1.5 * 0.75, 8 + 32, np.inf])
+    assert_bound(op, x)
+
+
+def assert_bound(op: UnaryOp, x: np.ndarray) -> None:
+    """The NumPy calls give what `eval` gives, beside the operand and over it."""
     type_ = TensorType(x.shape, check_dtype(x.dtype))
     expected = op.eval(np, x)
-    np.testing.assert_array_equal(expected, [0, 0.5, 1.5 + 1.5 * 0.75, 8 + 32, np.inf])
     for out in (np.full_like(x, np.nan), x.copy()):
         operand = out if np.isfinite(out[0]) else x
         scratch = [np.full(t.static_shape, 77, t.dtype) for t in op.scratch(type_, type_)]
         function, arguments = op.bind(out, operand, scratch=scratch)
         function(*arguments)
         np.testing.assert_array_equal(out, expected)
+
+
+class Powers(UnaryOp):
+    """A form in which values 0 and 1 are chosen from, which are not the numbers 0.0 and 1.0."""
+
+    def form(self, x: form.Scalar) -> form.Scalar:
+        power = form.exp(x)
+        return form.where(power > 1.0, power, x) + form.where(x > 0.0, 1.0, -0.0)
+
+
+def test_a_value_that_is_chosen_is_not_taken_for_a_number() -> None:
+    x = np.array([-1.0, 0.5, 2.0])
+    np.testing.assert_allclose(Powers(kind="powers").eval(np, x), [-1.0, np.exp(0.5) + 1, np.exp(2.0) + 1])
+    assert_bound(Powers(kind="powers"), x)
 
 
 def test_a_form_cannot_branch_on_a_value() -> None:

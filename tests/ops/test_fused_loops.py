@@ -149,7 +149,7 @@ def fused_add_relu(p0, p1, p2, n0, n1, s0, rank, ranks):
             x1 = p1[at0 + i1]
             x2 = p2[i1]
             add_1 = x1 + x2
-            relu_2 = (0.0 if add_1 <= 0.0 else add_1)
+            relu_2 = 0.0 if add_1 <= 0.0 else add_1
             p0[at0 + i1] = relu_2
 """
     ]

@@ -14,6 +14,7 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.node import Node
+from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.loss import Loss
 from graphengine.ops.scan import scan
@@ -73,7 +74,14 @@ class System:
 
 
 def of_zoo(graph: Graph) -> System:
-    """A system of the zoo, whose nodes jax differentiates, each by its `eval` over jax.numpy."""
+    """A system of the zoo, whose nodes jax differentiates, each by its `eval` over jax.numpy.
+
+    Sigmoids are jax's own: it differentiates 1 / (1 + exp(-x)) to NaN where exp overflows.
+    """
+
+    def run(_: Node, op: Op, operands: list) -> object:
+        return jax.nn.sigmoid(*operands) if op.kind == "sigmoid" else op.eval(jnp, *operands)
+
     graph = in_float64(graph)
     (loss,) = [node for node in needed_nodes([graph.outputs["loss"]]) if isinstance(node.op, Loss)]
     losses = graph.add(loss.op.model_copy(update={"reduction": "none"}), loss.parents)
@@ -85,7 +93,7 @@ def of_zoo(graph: Graph) -> System:
     carried = {node.name: np.asarray(ge.compile(graph).state[node.name]) for node in graph.states}
 
     def of_examples(held: dict) -> object:
-        return evaluate(nodes, {**feeds, **carried, **held}, binding, xp=jnp)[losses.name]
+        return evaluate(nodes, {**feeds, **carried, **held}, binding, run=run)[losses.name]
 
     return System(graph, feeds, of_examples)
 

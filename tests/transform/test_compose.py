@@ -261,3 +261,14 @@ def test_a_graph_may_be_imported_into_itself() -> None:
     code = graph.import_graph(graph, "again", {"x": graph["x"], "w": graph["w"]})["code"]
     assert [node.name for node in graph.parameters] == ["w", "b", "again.b"]
     assert code.name == "again.reshape_1"
+
+
+@pytest.mark.parametrize("prefix", ["a b", "1x", "a..b", "a/b", "a\n", "a" * 300])
+def test_a_prefix_that_makes_no_names_is_refused_and_nothing_is_imported(prefix: str) -> None:
+    part = ge.Graph("part")
+    part.output("y", ge.exp(part.input("x", (2,)), name="e"))
+    graph = ge.Graph("whole")
+    x = graph.input("x", (2,))
+    with pytest.raises(NamingError):
+        graph.import_graph(part, prefix, {"x": x})
+    assert [node.name for node in graph.nodes] == ["x"]
