@@ -78,7 +78,7 @@ def test_a_typed_script_of_a_user_runs_and_passes_pyright() -> None:
 def test_help_on_a_configuration_is_about_it_alone() -> None:
     told = pydoc.render_doc(ge.Adam, renderer=pydoc.plaintext)
     assert len(told.splitlines()) < 60
-    assert "Adam(learning_rate: " in told
+    assert "Adam(learning_rate:" in re.sub(r"[\s|]", "", told)  # Python 3.13 writes an argument to a line
     assert "model_" not in told
 
 
