@@ -99,7 +99,7 @@ def explained(
     training: TrainingGraph, prepared: Prepared, bound: Bound, settings: Settings, shows_source: bool
 ) -> Explanation:
     """What was kept of the way to a program, and what runs it. Only the plans between the rewrites are made anew."""
-    program, stages = prepared.program, prepared.part.stages
+    program, stages = prepared.program, prepared.part.stages()
 
     def plan(graph: Graph) -> Program:
         return plan_within(None, program.name, graph, program.binding, settings.backend.scratch)

@@ -19,7 +19,7 @@ from graphengine.ir.leaf import Constant
 from graphengine.ir.types import Array
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.program import Program
-from graphengine.transform.rewrite.passes import stages
+from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph
 
 __all__ = ["Asked", "Bound", "Prepared", "Programs", "Settings"]
@@ -51,8 +51,15 @@ class Part:
         self._training, self._rewrites = training, rewrites
 
     @cached_property
+    def graph(self) -> Graph:
+        """The part of the training graph, after all rewrites."""
+        graph = self._training.part(*self.asked).copy()
+        for name in self._rewrites:
+            REWRITES[name](graph)
+        return graph
+
     def stages(self) -> list[Graph]:
-        """The part of the training graph, and what it is after each rewrite."""
+        """The part of the training graph, and what it is after each rewrite: made anew, since a run needs the last."""
         return stages(self._training.part(*self.asked), self._rewrites)
 
 
@@ -128,7 +135,7 @@ class Programs:
         prepared = self.kept.get(key)
         if prepared is None:
             with growing():
-                (which, _), graph, settings = part.asked, part.stages[-1], self.settings
+                (which, _), graph, settings = part.asked, part.graph, self.settings
                 program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
                 prepared = self.kept[key] = Prepared(part, program)
             self._forget_the_oldest()
@@ -146,7 +153,7 @@ class Programs:
             with growing():
                 types = {name: program.leaves[name].type for name in program.inputs}
                 feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
-                constants = {n.name: n.op.value for n in part.stages[-1].nodes if isinstance(n.op, Constant)}
+                constants = {n.name: n.op.value for n in part.graph.nodes if isinstance(n.op, Constant)}
                 runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
                 prepared.bound = Bound(part, program, runnable, feeds)
         return prepared.bound

@@ -438,7 +438,7 @@ def test_the_memory_that_is_allocated_is_the_peak_that_was_predicted(time: int) 
     ((part, bound),) = [(kept.part, kept.bound) for kept in exe.programs.kept.values() if kept.bound]
     arena = bound.runnable.arena.base
     assert arena.nbytes == predicted + 64
-    graph = part.stages[-1]
+    graph = part.graph
     graphs = [graph, *(node.op.body for node in graph.nodes if node.op.kind == "scan")]
     constants = [node.op.value for graph in graphs for node in graph.nodes if node.op.kind == "constant"]
     allowed = [arena, *constants, *exe.programs.weights.values(), *bound.feeds.values()]

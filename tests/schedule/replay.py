@@ -169,7 +169,7 @@ def overlap(a: Place, b: Place) -> bool:
 
 def prove_plan(exe: Executable, which: ProgramName, **sizes: int) -> None:
     """Replay a program of `exe` for these sizes of the named dims, on the graph that it was planned from."""
-    graph = exe.programs.part(which, () if which == "step" else tuple(exe.graph.outputs)).stages[-1]
+    graph = exe.programs.part(which, () if which == "step" else tuple(exe.graph.outputs)).graph
     prove(exe.plan(which, **sizes), graph, graph.outputs, graph.updates)
 
 

@@ -100,7 +100,7 @@ def long_sums() -> ge.Graph:
 def test_binding_a_program_allocates_its_arena_and_no_other_array(network: Callable[[], ge.Graph]) -> None:
     exe = ge.compile(network(), loss="loss", optimizer=ge.SGD(learning_rate=0.1))
     program = exe.plan(batch=32)
-    graph = exe.programs.part("step", ()).stages[-1]
+    graph = exe.programs.part("step", ()).graph
     constants = {node.name: node.op.value for node in graph.nodes if node.op.kind == "constant"}
     feeds = {name: np.zeros(leaf.type.static_shape, leaf.type.dtype) for name, leaf in program.leaves.items()}
     tracemalloc.start()

@@ -48,7 +48,7 @@ def test_training_is_the_same_with_and_without(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_rewrite_leaves_a_graph_that_may_stand_for_the_one_before(name: str) -> None:
     exe = ge.compile(NETWORKS[name](), loss="loss", optimizer=ge.SGD(learning_rate=0.01, momentum=0.9), rewrites=())
-    graph = exe.programs.part("step", ()).stages[0].copy()
+    graph = exe.programs.part("step", ()).stages()[0].copy()
     for rewrite in REWRITES.values():
         before = graph.copy()
         rewrite(graph)
