@@ -21,8 +21,6 @@ from graphengine.transform.rewrite.passes import STABILIZATION, chosen
 from graphengine.transform.training_graph import dim_names, training_graph
 from graphengine.weights import Weights
 
-__all__ = ["BACKENDS", "compile", "installed_backends"]
-
 
 def _numba() -> Backend:
     """The backend that needs what the extra `fast` installs, imported on first use."""

@@ -26,8 +26,6 @@ from graphengine.transform.inference import for_inference, trains_otherwise
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph, dim_names
 from graphengine.weights import Held, Weights
 
-__all__ = ["Executable"]
-
 
 class Executable:
     """A compiled graph with its parameters and state, and the programs that run over them.

@@ -16,8 +16,6 @@ from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.changes import Change, changes
 from graphengine.transform.training_graph import TrainingGraph
 
-__all__ = ["Explanation", "Rewritten", "explained"]
-
 SHOWN = 6
 """How many changes of one rewrite, and how many names, the text gives."""
 

@@ -14,8 +14,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array, ValueType
 
-__all__ = ["Feeds", "checked_feeds", "sizes_of"]
-
 Feeds = Mapping[str, npt.ArrayLike]
 
 

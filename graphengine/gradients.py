@@ -14,8 +14,6 @@ from graphengine.ir.array import assignable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array, ValueType
 
-__all__ = ["Gradients"]
-
 
 class Gradients(Mapping[str, Array]):
     """Gradients by the names of their parameters. The arrays are views of `block`, and may be written to.

@@ -22,8 +22,6 @@ from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph
 
-__all__ = ["Asked", "Bound", "Prepared", "Programs", "Settings"]
-
 KEPT = 16
 """How many programs are kept, those used last; each may be bound, and then has an arena of its own."""
 

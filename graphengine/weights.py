@@ -13,8 +13,6 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, ValueType
 
-__all__ = ["Held", "Weights"]
-
 
 class Weights:
     """Arrays by the names of their parameters and states. First values are drawn from `seed`."""

@@ -10,8 +10,6 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import Array, ValueType
 from graphengine.schedule.program import Program
 
-__all__ = ["Backend", "KernelUse", "Runnable"]
-
 
 @dataclass(frozen=True, slots=True)
 class KernelUse:

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["ONE_THREAD_DOES", "Blas", "find_blas"]
-
 ONE_THREAD_DOES = 2**18
 """Up to how many multiplications OpenBLAS computes a product by one thread, whatever number it may use."""
 

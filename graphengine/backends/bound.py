@@ -18,8 +18,6 @@ from graphengine.ir.types import Array
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Instruction, Program
 
-__all__ = ["BoundProgram", "numpy_use"]
-
 BUFFERED_ELEMENTS = 288
 """How much NumPy buffers of an operand that it repeats, a bias say. By itself it is 8192, allocated in every call."""
 

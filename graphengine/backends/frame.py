@@ -14,8 +14,6 @@ from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop
 
-__all__ = ["Binder", "Frame", "numpy_calls"]
-
 Bound = tuple[Any, Instruction]
 """A call, in the form that the backend runs, and the instruction that it is of."""
 

@@ -30,8 +30,6 @@ from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array
 from graphengine.schedule.program import Program
 
-__all__ = ["NumbaBackend"]
-
 _FAULT, _FAULTY = 0, 8  # words of what runtime.py calls `fault`
 
 

@@ -11,8 +11,6 @@ from graphengine.ir.types import Array
 from graphengine.schedule.memory import numpy_scratch
 from graphengine.schedule.program import Program
 
-__all__ = ["NumpyBackend"]
-
 
 class NumpyBackend:
     """Runs a program as a loop over bound kernels, on slots of one arena."""

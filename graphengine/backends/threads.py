@@ -13,8 +13,6 @@ from pathlib import Path, PurePosixPath
 from graphengine.backends.blas import find_blas
 from graphengine.errors import ValueRangeError
 
-__all__ = ["MOST_THREADS", "ONE_BLAS_THREAD", "WORTH_SHARING", "available_cores", "get_threads", "set_threads"]
-
 MOST_THREADS = 256
 """More threads than these are never used."""
 

@@ -26,8 +26,6 @@ from graphengine.errors import ExecutionError
 from graphengine.ir.graph import Graph
 from graphengine.ir.types import Array
 
-__all__ = ["WAYS", "Comparison", "Way", "compare"]
-
 WAYS: Mapping[str, Callable[[Graph, str, int], OneByOne]] = MappingProxyType(
     {"central differences": Differences, "forward mode": ForwardMode, "chain rule, unshared": Unshared}
 )

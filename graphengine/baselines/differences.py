@@ -14,8 +14,6 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.types import Array
 
-__all__ = ["Differences", "central_differences"]
-
 
 def central_differences(
     executable: Executable,

@@ -14,8 +14,6 @@ from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
 from graphengine.transform.linear import push
 
-__all__ = ["Edge", "operation"]
-
 
 def operation(node: Node) -> Node:
     """The node whose operands `node` is computed from: for an item of a tuple, the tuple."""

@@ -11,8 +11,6 @@ from graphengine.errors import ExecutionError
 from graphengine.executable import Executable
 from graphengine.ir.types import Array
 
-__all__ = ["Element", "check_element", "every_element", "sample_elements"]
-
 
 class Element(NamedTuple):
     """One number among the parameters: a parameter's name, and a place in its elements in C order."""

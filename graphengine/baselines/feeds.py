@@ -9,8 +9,6 @@ import numpy as np
 from graphengine.ir.graph import Graph
 from graphengine.ir.types import Array
 
-__all__ = ["random_feeds"]
-
 
 def random_feeds(graph: Graph, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
     """An array for every input, with `sizes` of the named dims: floats uniform in [0, 1), all others 0 or 1.

@@ -7,8 +7,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.transform.tangent import jvp
 
-__all__ = ["ForwardMode"]
-
 
 class ForwardMode(AlongOne):
     """dL/dw as the tangent of L that w_dot = 1 gives (Wengert 1964).

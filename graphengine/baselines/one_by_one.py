@@ -16,8 +16,6 @@ from graphengine.ir.node import Node
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.index import one_hot
 
-__all__ = ["Along", "AlongOne", "OneByOne"]
-
 Along = Callable[[Node, Node, Node], Node]
 """What emits the derivative of a loss along a direction of one parameter: (loss, parameter, direction) -> scalar."""
 

@@ -11,8 +11,6 @@ from graphengine.ir.node import Node
 from graphengine.ir.pullback import active_nodes
 from graphengine.ir.types import TupleType
 
-__all__ = ["Path", "Paths"]
-
 Path = tuple[Node, ...]
 """From a leaf, child after child, to the loss."""
 

@@ -9,8 +9,6 @@ import numpy as np
 from graphengine.errors import AttributeValueError
 from graphengine.ir.types import Array
 
-__all__ = ["PrincipalComponents"]
-
 
 @dataclass(frozen=True, slots=True)
 class PrincipalComponents:

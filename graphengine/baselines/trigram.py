@@ -15,8 +15,6 @@ import numpy.typing as npt
 from graphengine.errors import AttributeValueError, ValueRangeError
 from graphengine.ir.types import Array
 
-__all__ = ["Trigram"]
-
 _GREATEST = 512
 """Symbols at most: the table has their number cubed of float64, a gigabyte for this many."""
 

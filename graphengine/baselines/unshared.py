@@ -14,8 +14,6 @@ from graphengine.ops.broadcast import full
 from graphengine.ops.elementwise import add
 from graphengine.schedule.memory import plan
 
-__all__ = ["Unshared"]
-
 PATHS = 128
 """Of how many paths the programs are made; where there are more, these are drawn from all."""
 

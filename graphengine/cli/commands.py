@@ -31,8 +31,6 @@ from graphengine.transform.training_graph import trains_itself
 from graphengine.view import lint as find_oddities
 from graphengine.view import summarize
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,

@@ -31,8 +31,6 @@ from graphengine.testing import in_float64
 from graphengine.train.data import as_source, batch_axis
 from graphengine.view.summary import all_sizes
 
-__all__ = ["compare", "comparison_table"]
-
 _BATCH = 32
 """Examples of a batch for which neither the user nor the document has a number."""
 

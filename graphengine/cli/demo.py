@@ -26,8 +26,6 @@ from graphengine.train.history import History
 from graphengine.train.metrics import confusion_matrix
 from graphengine.zoo.digits import digits_spec
 
-__all__ = ["Demo", "Outcome"]
-
 
 @dataclass(frozen=True, slots=True)
 class Demo:

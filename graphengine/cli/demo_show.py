@@ -16,8 +16,6 @@ from graphengine.cli.demo import Demo, Outcome
 from graphengine.cli.show import can_encode, facts, optimizer_text, seconds_text
 from graphengine.ir.types import Array
 
-__all__ = ["demo_head", "demo_result"]
-
 _PICTURES = 4
 _NAMES_WIDTH = 15
 _INK = " ░▒▓█"

@@ -14,8 +14,6 @@ from graphengine.ir.tagged import arguments
 from graphengine.ir.training import Training
 from graphengine.ir.types import Array
 
-__all__ = ["sizes_of", "training_of", "validation_of"]
-
 
 def training_of(graph: Graph, learning_rate: float | None = None, **changes: int | None) -> Training:
     """The training section of a graph's document, with `changes` to its fields that are not None."""

@@ -16,8 +16,6 @@ from graphengine.train.checkpoint import save_parameters
 from graphengine.zoo.experiments import EXPERIMENTS, Goal, Outcome
 from graphengine.zoo.experiments import reproduce as run
 
-__all__ = ["reproduce"]
-
 _QUICK = 1000
 """Examples of a quick run."""
 

@@ -21,19 +21,6 @@ from graphengine.ir.types import Array
 from graphengine.schedule.cost import Cost
 from graphengine.view import Row, Summary
 
-__all__ = [
-    "can_encode",
-    "console",
-    "cost_facts",
-    "facts",
-    "graph_facts",
-    "optimizer_text",
-    "rows_of_text",
-    "say",
-    "seconds_text",
-    "summary_table",
-]
-
 _PIPE_WIDTH = 200
 
 

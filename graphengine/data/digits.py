@@ -8,8 +8,6 @@ import numpy as np
 
 from graphengine.data.split import Split
 
-__all__ = ["digits"]
-
 _INK = np.float32(16)
 """The value of a pixel that is all ink."""
 

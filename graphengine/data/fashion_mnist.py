@@ -15,8 +15,6 @@ from graphengine.data.split import Split
 from graphengine.errors import TrainingError
 from graphengine.ir.types import Array
 
-__all__ = ["FASHION_CLASSES", "fashion_mnist"]
-
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),

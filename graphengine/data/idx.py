@@ -17,8 +17,6 @@ import numpy as np
 from graphengine.errors import TrainingError
 from graphengine.ir.types import Array
 
-__all__ = ["read_idx"]
-
 _GZIP = b"\x1f\x8b"
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 

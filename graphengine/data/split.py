@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from graphengine.ir.types import Array
 
-__all__ = ["Split"]
-
 
 class Split(NamedTuple):
     """Examples to train on, and examples held back: `train` and `test`, arrays by the names of the inputs."""

@@ -10,8 +10,6 @@ import numpy as np
 from graphengine.errors import TrainingError
 from graphengine.ir.types import Array
 
-__all__ = ["Alphabet", "python_topics", "windows"]
-
 
 @dataclass(frozen=True, slots=True)
 class Alphabet:

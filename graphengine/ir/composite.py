@@ -11,8 +11,6 @@ from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
 from graphengine.ir.where import caller
 
-__all__ = ["declaring", "layer_name", "outermost"]
-
 
 def outermost(graph: Graph) -> Graph:
     """The graph that holds the parameters and states: `graph`, or for the body of a scan the graph around it all."""

@@ -15,8 +15,6 @@ from graphengine.ir.op import Op
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
 
-__all__ = ["as_input", "copy_nodes"]
-
 
 def copy_nodes(
     nodes: Iterable[Node],

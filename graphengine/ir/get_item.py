@@ -14,8 +14,6 @@ from graphengine.ir.types import Array, TupleType, ValueType
 if TYPE_CHECKING:
     from graphengine.ir.node import Node
 
-__all__ = ["GetItem", "check_operands", "check_single"]
-
 
 class GetItem(Op):
     """y = result number `index` of a tuple. It takes no memory and no time."""

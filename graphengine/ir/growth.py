@@ -6,8 +6,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["growing"]
-
 MOST_UNSEEN = 1_000_000
 """How many objects, of some hundred bytes each, may become old unseen before the collector looks at all of them."""
 

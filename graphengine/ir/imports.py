@@ -15,8 +15,6 @@ from graphengine.ir.names import check_name, did_you_mean, stream_of
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 
-__all__ = ["import_graph"]
-
 
 def import_graph(graph: Graph, other: Graph, prefix: str, inputs: Mapping[str, Node]) -> dict[str, Node]:
     """See `Graph.import_graph`."""

@@ -33,8 +33,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-__all__ = ["VOCABULARY", "Kernel", "LoopCall", "Product", "Read", "is_shared", "kernel_of", "parameters", "written"]
-
 Read = npt.NDArray[Any]
 """An array that a kernel passes on, and that nobody writes to."""
 

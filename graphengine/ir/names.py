@@ -10,8 +10,6 @@ from itertools import count
 
 from graphengine.errors import NamingError
 
-__all__ = ["NAME", "NAME_LENGTH", "check_name", "did_you_mean", "free_name", "stream_of"]
-
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 NAME_LENGTH = 128
 

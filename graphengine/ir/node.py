@@ -20,8 +20,6 @@ from graphengine.ir.where import Where
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
 
-__all__ = ["Node", "Operand", "Phase", "apply", "check_arity", "context", "innermost", "signature"]
-
 
 class Phase(IntEnum):
     """What a node is for: a value, an adjoint, or the next value of a leaf."""

@@ -19,8 +19,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase, innermost
 from graphengine.ir.subgraph import between
 
-__all__ = ["Pullback", "accumulate", "active_nodes", "origins", "pullback"]
-
 Key = TypeVar("Key")
 
 

@@ -8,8 +8,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 
-__all__ = ["Rebuild", "drop_unneeded", "is_held"]
-
 
 class Rebuild:
     """The nodes of `graph` from place `start` on, given back one by one, in any order that has parents first.

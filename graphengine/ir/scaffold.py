@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 
-__all__ = ["scaffold"]
-
 
 @contextmanager
 def scaffold(graph: Graph) -> Iterator[list[Node]]:

@@ -11,8 +11,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node
 
-__all__ = ["between", "cut", "evaluate", "needed_nodes"]
-
 _INDEX = attrgetter("index")
 
 

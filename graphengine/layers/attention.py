@@ -22,8 +22,6 @@ from graphengine.ops.linalg import transpose
 from graphengine.ops.random import dropout as dropped
 from graphengine.ops.split import split
 
-__all__ = ["multi_head_attention", "transformer_block"]
-
 
 def multi_head_attention(
     x: Node,

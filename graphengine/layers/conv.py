@@ -19,8 +19,6 @@ from graphengine.ops.broadcast import reshape
 from graphengine.ops.elementwise import add
 from graphengine.ops.window import Padding, as_pair
 
-__all__ = ["conv1d", "conv2d", "conv2d_transpose"]
-
 Ints = int | Sequence[int]
 
 

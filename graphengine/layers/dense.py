@@ -10,8 +10,6 @@ from graphengine.layers.usual import Activation, parameter, usual_init
 from graphengine.ops.elementwise import add
 from graphengine.ops.linalg import matmul
 
-__all__ = ["dense"]
-
 
 def dense(
     x: Node,

@@ -15,8 +15,6 @@ from graphengine.ops.index import gather
 from graphengine.ops.index import slice as part
 from graphengine.ops.position import SinusoidalPositions, arange
 
-__all__ = ["embedding", "learned_positions", "sinusoidal_positions"]
-
 
 def embedding(ids: Node, count: int, units: int, *, name: str | None = None, init: Initializer | None = None) -> Node:
     """Embedding: row ids[...] of the parameter `name.weight` [count, units].

@@ -14,8 +14,6 @@ from graphengine.layers.usual import parameter
 from graphengine.ops import batch_norm as batch
 from graphengine.ops import norm
 
-__all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
-
 
 def batch_norm(
     x: Node, *, name: str | None = None, axis: int = 1, epsilon: float = 1e-5, momentum: float = 0.1

@@ -34,8 +34,6 @@ from graphengine.ops.scan import scan
 from graphengine.ops.shape import concat, expand_dims
 from graphengine.ops.split import split
 
-__all__ = ["gru", "lstm", "rnn"]
-
 State = Node | Sequence[Node]
 """What a pass starts from, [batch, units]: h, or the pair (h, c) of an lstm."""
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from graphengine.errors import GraphError
 from graphengine.ir.node import Node
 
-__all__ = ["sequential"]
-
 
 def sequential(x: Node, *layers: Callable[[Node], Node]) -> Node:
     """`x` through all `layers` in turn: functions of a node, such as `ge.relu` or `partial(ge.layers.dense, units=9)`.

@@ -9,8 +9,6 @@ from graphengine.ir.init import GlorotUniform, HeNormal, Initializer
 from graphengine.ir.node import Node
 from graphengine.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
 
-__all__ = ["RECTIFIERS", "Activation", "parameter", "usual_init"]
-
 Activation = Callable[[Node], Node]
 
 RECTIFIERS: tuple[object, ...] = (relu, leaky_relu, elu, silu, softplus, gelu)

@@ -20,20 +20,6 @@ import numpy as np
 
 from graphengine.ir.types import DType, TensorType, broadcast_shapes
 
-__all__ = [
-    "Exact",
-    "Form",
-    "Scalar",
-    "Step",
-    "cast",
-    "evaluate",
-    "expansion",
-    "polynomial",
-    "record",
-    "recorded",
-    "step",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Step:

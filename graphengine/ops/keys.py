@@ -19,8 +19,6 @@ from graphengine.errors import ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 
-__all__ = ["Key", "Keys", "key_shape", "one_an_axis", "read_key"]
-
 Key = int | builtins.slice | EllipsisType | None
 
 _INT = r"[+-]?\d+"

@@ -14,8 +14,6 @@ from graphengine.ops.broadcast import Reshape, Sum, reshape, sum
 from graphengine.ops.elementwise import Add
 from graphengine.ops.linalg import MatMul, Transpose, transpose
 
-__all__ = ["factors", "terms", "total"]
-
 
 def terms(node: Node) -> list[Node]:
     """What adds up to `node`, as far as it is a plain sum."""

@@ -10,8 +10,6 @@ from graphengine.ir.op import Call
 from graphengine.ir.types import Array
 from graphengine.ops.window import Part, Sweep, Sweeps
 
-__all__ = ["reduce_calls", "spread_calls"]
-
 
 def reduce_calls(
     function: Callable[..., object], out: Array, between: Array, x: Array, moves: Sweeps, start: float

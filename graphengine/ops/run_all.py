@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from graphengine.ir.op import Call
 
-__all__ = ["as_one", "run_all"]
-
 
 def run_all(calls: Sequence[Call]) -> None:
     """Run one kernel after the other."""

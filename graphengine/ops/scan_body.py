@@ -14,8 +14,6 @@ from graphengine.ir.subgraph import cut, needed_nodes
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.linalg import MatMul, Transpose
 
-__all__ = ["cut_body"]
-
 COPIED_ELEMENTS = 2**18
 """The size up to which a transposed matrix that each step multiplies by is copied once.
 

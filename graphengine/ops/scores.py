@@ -20,8 +20,6 @@ from graphengine.ir.dims import Shape
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, broadcast_shapes, common_dtype
 
-__all__ = ["Block", "Scores", "bind_weighted", "turned", "weighted"]
-
 
 @dataclass(frozen=True, slots=True)
 class Block:

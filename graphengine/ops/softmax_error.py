@@ -17,8 +17,6 @@ from graphengine.ops.broadcast import sum
 from graphengine.ops.index import check_range
 from graphengine.ops.kernels.softmax import softmax_errors
 
-__all__ = ["SoftmaxError", "check_classification", "row_starts"]
-
 
 class SoftmaxError(Op):
     """e = softmax(z) - one_hot(c), along the last axis: the slope of the cross entropy of logits z and labels c."""

@@ -17,8 +17,6 @@ from graphengine.ir.types import Array, TensorType
 from graphengine.ops.kernels.layout import Axis, nest
 from graphengine.ops.run_all import run_all
 
-__all__ = ["BLOCK", "add_exactly", "add_rest", "dots", "parts_of_dots", "parts_of_sum", "summed"]
-
 BLOCK = 128
 """How many numbers a pool or `scatter_add` adds up one after the other."""
 

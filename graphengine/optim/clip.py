@@ -17,8 +17,6 @@ from graphengine.ops.elementwise import sqrt, square
 from graphengine.ops.reduce import max
 from graphengine.optim.emission import Emission, as_dtype
 
-__all__ = ["AnyClip", "Clip", "ClipByGlobalNorm", "ClipByValue"]
-
 Limit = Annotated[float, Field(gt=0)]
 
 

@@ -14,8 +14,6 @@ from graphengine.ir.training import Schedule
 from graphengine.ir.types import DType
 from graphengine.ops.elementwise import cast
 
-__all__ = ["Emission", "as_dtype"]
-
 
 @dataclass(slots=True)
 class Emission:

@@ -16,8 +16,6 @@ from itertools import accumulate
 
 from graphengine.schedule.program import Slot
 
-__all__ = ["CACHE_LINE", "fullest", "pack", "rounded"]
-
 CACHE_LINE = 64
 
 _MOST_ONE_BY_ONE = 1024

@@ -11,8 +11,6 @@ from graphengine.ops.fusion.fused import Fused
 from graphengine.schedule.program import Buffer, Instruction, Program
 from graphengine.transform.adjoint import Derivative
 
-__all__ = ["Audit", "audit"]
-
 
 @dataclass(frozen=True, slots=True)
 class Audit:

@@ -9,8 +9,6 @@ from graphengine.ir.node import Node, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import ValueType
 
-__all__ = ["Binding"]
-
 
 class Binding:
     """What nodes are for some sizes of named dims. They are asked for one by one, parents first."""

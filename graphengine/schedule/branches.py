@@ -13,8 +13,6 @@ from itertools import accumulate
 
 from graphengine.ir.node import Node, Phase
 
-__all__ = ["Memory", "by_branch"]
-
 _WORTH_IT = 0.95
 """How much must live in the other order, of what lives in the declared one, for it to be taken."""
 

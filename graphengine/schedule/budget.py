@@ -14,8 +14,6 @@ from graphengine.schedule.memory import Scratch, numpy_scratch, plan
 from graphengine.schedule.program import Buffer, Instruction, Program, Slot
 from graphengine.transform.rematerialization import repeated
 
-__all__ = ["plan_within"]
-
 _PLANS = 4
 """How many plans are made at most to use a budget up."""
 

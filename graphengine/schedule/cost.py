@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from graphengine.ir.node import Phase
 from graphengine.schedule.program import Program
 
-__all__ = ["Cost", "cost_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:

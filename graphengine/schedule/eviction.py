@@ -15,8 +15,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["Work", "evicting"]
-
 _TOLERANCE = 1.1
 """How much dearer than the best a value may be that is dropped: what is found without asking all others again."""
 

@@ -18,8 +18,6 @@ from graphengine.ir.types import TensorType
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Loop, Program, Rows
 
-__all__ = ["Layout"]
-
 
 class Layout:
     """The memory of a scan whose items `out.parts` are read; all dims are bound."""

@@ -23,8 +23,6 @@ from graphengine.schedule.loop import Layout
 from graphengine.schedule.order import schedule
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program, Slot
 
-__all__ = ["Scratch", "numpy_scratch", "plan"]
-
 _ALWAYS = sys.maxsize
 
 Scratch = Callable[..., Sequence[ValueType]]

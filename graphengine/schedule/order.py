@@ -8,8 +8,6 @@ from graphengine.ir import order
 from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, Phase
 
-__all__ = ["schedule"]
-
 
 def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
     """The nodes of a program, parents first: FORWARD, then BACKWARD, and each UPDATE node as soon as it may go.

@@ -11,8 +11,6 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import TupleType, ValueType
 from graphengine.ir.where import Where
 
-__all__ = ["Buffer", "Instruction", "Program", "Slot"]
-
 
 @dataclass(slots=True, eq=False)
 class Slot:

@@ -12,8 +12,6 @@ from graphengine.ir.types import Array
 from graphengine.train.checkpoint import StrPath, save_checkpoint
 from graphengine.train.history import Epoch, History
 
-__all__ = ["Callback", "Checkpoint", "EarlyStopping"]
-
 Mode = Literal["min", "max"]
 
 

@@ -23,8 +23,6 @@ from graphengine.ir.spec.beside import replacing
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array
 
-__all__ = ["load_checkpoint", "load_parameters", "save_checkpoint", "save_parameters"]
-
 StrPath = str | os.PathLike[str]
 
 VERSION = 1

@@ -23,8 +23,6 @@ from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples
 from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics
 
-__all__ = ["evaluate", "predict"]
-
 BATCH = 1024
 """Examples a forward run: enough that the run outweighs its call, few enough that intermediate values stay small."""
 

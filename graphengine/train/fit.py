@@ -16,8 +16,6 @@ from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import BoundMetric, MetricLike
 from graphengine.train.progress import Reporter, reporting
 
-__all__ = ["fit"]
-
 
 def fit(
     exe: Executable,

@@ -23,8 +23,6 @@ from graphengine.train.history import History
 from graphengine.train.metrics import MetricLike
 from graphengine.transform.training_graph import trains_itself
 
-__all__ = ["CrossValidation", "Fold", "cross_validate"]
-
 
 @dataclass(frozen=True, slots=True)
 class Fold:

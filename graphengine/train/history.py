@@ -8,8 +8,6 @@ from typing import Any
 from graphengine.errors import TrainingError
 from graphengine.ir.names import did_you_mean
 
-__all__ = ["Epoch", "History"]
-
 _ROWS_SHOWN = 12
 
 

@@ -11,8 +11,6 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.types import Array
 
-__all__ = ["transfer"]
-
 Rename = Mapping[str, str | None]
 
 

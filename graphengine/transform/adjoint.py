@@ -12,8 +12,6 @@ from graphengine.ir.pullback import Pullback, pullback
 from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
 
-__all__ = ["Derivative", "differentiate", "grad"]
-
 
 @dataclass(frozen=True, slots=True)
 class Derivative:

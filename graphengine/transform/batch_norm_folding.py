@@ -21,8 +21,6 @@ from graphengine.ops.elementwise import Add, Multiply
 from graphengine.ops.linalg import MatMul
 from graphengine.transform.extract import finish
 
-__all__ = ["fold_batch_norms"]
-
 
 def fold_batch_norms(graph: Graph) -> Graph:
     """`graph`, with each normalization right behind a product or a conv2d, with or without a bias, folded into it:

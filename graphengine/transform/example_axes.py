@@ -29,8 +29,6 @@ from graphengine.ops.random import Dropout
 from graphengine.ops.scan import Scan
 from graphengine.ops.shape import Concat, Crop, ExpandDims, Pad, Squeeze, Stack
 
-__all__ = ["Axes", "example_axes", "is_aligned", "rule_of"]
-
 Axes = list[int | None]
 Rule = Callable[[Any, int], Axes | None]
 """The node is an Any, as rules read the attributes of the one kind that they are for."""

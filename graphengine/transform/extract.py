@@ -9,8 +9,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
 
-__all__ = ["extract", "finish"]
-
 
 def extract(graph: Graph, results: Iterable[Node], updates: Mapping[Node, Node]) -> Graph:
     """A graph of the nodes that `results` and `updates` need, with the results as outputs under their own names.

@@ -14,8 +14,6 @@ from graphengine.ir.node import Node, Phase
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.transform.rewrite.cse import merge_common_subexpressions
 
-__all__ = ["Halves", "read_gradients", "split"]
-
 
 @dataclass(frozen=True, slots=True)
 class Halves:

@@ -23,8 +23,6 @@ from graphengine.ops.scan import Scan
 from graphengine.transform.batch_norm_folding import fold_batch_norms
 from graphengine.transform.extract import finish
 
-__all__ = ["for_inference", "trains_otherwise"]
-
 
 def for_inference(graph: Graph) -> Graph:
     """The graph for inference: returns a copy with the same outputs as they are when nothing is trained.

@@ -17,8 +17,6 @@ from graphengine.ir.subgraph import between
 from graphengine.ops.broadcast import BroadcastTo, full
 from graphengine.transform.scan_dce import narrow_scans
 
-__all__ = ["LinearMap", "depending_on", "placeholder", "pull", "push"]
-
 
 @dataclass(frozen=True, slots=True)
 class LinearMap:

@@ -23,8 +23,6 @@ from graphengine.ops.activation import Identity
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
 from graphengine.ops.linalg import MatMul
 
-__all__ = ["Chain", "Link", "fixed_nodes", "linear_chains", "worth_merging"]
-
 _SCALE_AND_SHIFT: Mapping[type[Op], Callable[[Any], tuple[Any, Any]]] = MappingProxyType(
     {
         Identity: lambda _: (1.0, 0.0),

@@ -23,8 +23,6 @@ from graphengine.transform.extract import finish
 from graphengine.transform.inference import for_inference
 from graphengine.transform.linear_chains import Chain, Link, fixed_nodes, linear_chains, worth_merging
 
-__all__ = ["collapse"]
-
 
 def collapse(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> Graph:
     """Linear folding: returns the graph for inference with these weights, with each chain of linear maps as one.

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
 
-__all__ = ["settle_phases"]
-
 
 def settle_phases(graph: Graph, values: Iterable[Node]) -> None:
     """Let `values` and all that they are computed from be FORWARD, and no node be of a later phase than its readers.

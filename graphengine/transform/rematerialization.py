@@ -10,8 +10,6 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.names import free_name
 from graphengine.ir.node import Node, Phase
 
-__all__ = ["Repeated", "repeated"]
-
 
 @dataclass(slots=True)
 class Repeated:

@@ -17,8 +17,6 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import ValueType
 from graphengine.ops.scan import Scan
 
-__all__ = ["NarrowedScan", "live_nodes", "narrow_scans", "replace_scans"]
-
 
 @dataclass(frozen=True, slots=True)
 class NarrowedScan:

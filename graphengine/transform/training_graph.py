@@ -24,16 +24,6 @@ from graphengine.transform.phases import settle_phases
 from graphengine.transform.rewrite.changes import Change, changes
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
 
-__all__ = [
-    "HALVES",
-    "ProgramName",
-    "TrainingGraph",
-    "UnreachedParameterWarning",
-    "dim_names",
-    "training_graph",
-    "trains_itself",
-]
-
 ProgramName = Literal["forward", "gradient", "step", "gradients", "update"]
 
 HALVES = ("gradients", "update")

@@ -19,8 +19,6 @@ from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy
 from graphengine.transform.adjoint import differentiate, unreached
 from graphengine.transform.linear_chains import Chain, linear_chains, worth_merging
 
-__all__ = ["Finding", "lint"]
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -16,8 +16,6 @@ from graphengine.schedule.cost import Cost
 from graphengine.schedule.program import Instruction
 from graphengine.transform.training_graph import trains_itself
 
-__all__ = ["Row", "Summary", "summarize"]
-
 
 @dataclass(frozen=True, slots=True)
 class Row:

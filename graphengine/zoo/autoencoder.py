@@ -11,8 +11,6 @@ from graphengine.ops.loss import squared_error
 from graphengine.optim.rules import Adam
 from graphengine.optim.schedules import CosineDecay
 
-__all__ = ["convolutional_autoencoder"]
-
 _BATCH, _EPOCHS = 32, 40
 _STEPS = _EPOCHS * 45
 """Of 1,437 digits in batches of 32."""

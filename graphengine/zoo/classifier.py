@@ -7,8 +7,6 @@ from graphengine.ir.node import Node
 from graphengine.ops.loss import cross_entropy
 from graphengine.ops.reduce import argmax
 
-__all__ = ["begin", "end"]
-
 
 def begin(name: str, pixels: int) -> tuple[Graph, Node, Node]:
     """A graph with the inputs "pixels", float32[batch, pixels] in [0, 1], and "label", int64[batch]."""

@@ -16,8 +16,6 @@ from graphengine.ops.reduce import argmax
 from graphengine.ops.regularizer import l2
 from graphengine.optim.rules import Adam
 
-__all__ = ["digits_network", "digits_spec"]
-
 _UNITS = (64, 128, 64, 10)
 _DECAY = 1e-4
 

@@ -25,8 +25,6 @@ from graphengine.zoo.recurrent import digits_gru, digits_lstm
 from graphengine.zoo.text import STRETCH, character_transformer
 from graphengine.zoo.vision import fashion_mlp, lenet
 
-__all__ = ["EXPERIMENTS", "Experiment", "Goal", "Outcome", "reproduce"]
-
 _STRETCHES = 64
 """Stretches of text that are measured at a time, which bounds the memory."""
 

@@ -19,18 +19,6 @@ from graphengine.ops.loss import binary_cross_entropy, cross_entropy, half_squar
 from graphengine.ops.reduce import argmax
 from graphengine.ops.regularizer import l2
 
-__all__ = [
-    "Activation",
-    "Objective",
-    "linear_network",
-    "linear_regression",
-    "logistic_regression",
-    "mlp",
-    "neuron",
-    "perceptron",
-    "three_layer",
-]
-
 Activation = Literal["relu", "sigmoid", "tanh"]
 Objective = Literal["cross_entropy", "half_squared_error"]
 

@@ -13,8 +13,6 @@ from graphengine.optim.rules import Adam
 from graphengine.optim.schedules import CosineDecay
 from graphengine.zoo.classifier import begin, end
 
-__all__ = ["digits_gru", "digits_lstm"]
-
 _ROWS, _COLUMNS = 8, 8
 _CLASSES = 10
 _UNITS = 64

@@ -13,8 +13,6 @@ from graphengine.ops.loss import cross_entropy
 from graphengine.optim.rules import Adam
 from graphengine.optim.schedules import CosineDecay
 
-__all__ = ["STRETCH", "character_transformer"]
-
 STRETCH = 128
 """Characters that a text is cut into, and that positions are learned for."""
 

@@ -13,8 +13,6 @@ from graphengine.optim.rules import Adam
 from graphengine.optim.schedules import CosineDecay
 from graphengine.zoo.classifier import begin, end
 
-__all__ = ["fashion_mlp", "lenet"]
-
 _EXAMPLES = 60_000
 _SIDE = 28
 _CLASSES = 10

@@ -26,11 +26,8 @@ from graphengine.ir.spec import beside
 from graphengine.ir.spec.attributes import graph_fields
 from graphengine.ir.spec.document import FORMAT, MAX_BYTES, VERSION, Place, parse
 from graphengine.ir.spec.reader import read
-from graphengine.ir.spec.schema import json_schema
 from graphengine.ir.training import Training
 from graphengine.ir.types import DType
-
-__all__ = ["INLINE_ELEMENTS", "digest", "from_json", "json_schema", "load", "save", "to_json"]
 
 INLINE_ELEMENTS = 4096
 """The size up to which a constant stands in the document itself."""

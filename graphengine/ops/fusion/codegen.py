@@ -16,8 +16,6 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import FLOATS, INTEGERS, DType
 from graphengine.ops.fusion.region import Region, Result
 
-__all__ = ["Form", "Loop", "Steps", "kernel", "numbers"]
-
 _LITERAL = re.compile(r"(?<![\w.])(\d+\.\d*(?:e[+-]?\d+)?|\d+e[+-]?\d+)")
 _NO_LITERAL = re.compile(r"\b(?:inf|nan)\b")
 _IN_TEXT = frozenset({0, 0.5, 1, 2, 3, 4})

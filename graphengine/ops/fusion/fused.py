@@ -21,8 +21,6 @@ from graphengine.ops.fusion.loops import loops, partials
 from graphengine.ops.fusion.region import Region
 from graphengine.ops.run_all import run_all
 
-__all__ = ["Fused"]
-
 
 class Fused(Op):
     """y = the results of `region`, for the operands as its inputs: one value, or a tuple of several.

@@ -29,8 +29,6 @@ from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, che
 from graphengine.ops.fusion.codegen import Form, Loop, Steps, kernel, numbers
 from graphengine.ops.fusion.region import Region, Result, part, single, sums, totals
 
-__all__ = ["Nest", "Walk", "loops", "partials", "pieces_of", "pointwise_loops"]
-
 PIECE = 8192
 """The least number of elements in a piece of a space."""
 

@@ -24,8 +24,6 @@ from graphengine.ops.broadcast import Reduction
 from graphengine.ops.form_calls import maximum_into, minimum_into
 from graphengine.ops.sums import add_exactly, add_rest
 
-__all__ = ["REDUCTIONS", "Blocks"]
-
 BLOCK_BYTES = 2**19
 """What a block touches, with operands, results and registers: half of a small second cache.
 

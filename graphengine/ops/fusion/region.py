@@ -15,8 +15,6 @@ from graphengine.ir.types import DType, TensorType, TupleType, ValueType, check_
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.numpy import Blocks
 
-__all__ = ["Region", "Result", "operands_of", "part", "single", "sums", "totals"]
-
 _BOUND_KEPT = 16
 """For how many sizes of named dims a region is kept: as many as programs are."""
 

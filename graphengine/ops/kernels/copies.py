@@ -9,8 +9,6 @@ from graphengine.ir.types import Array
 from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.layout import ascending, nest, outspread
 
-__all__ = ["as_bytes", "copies", "copies_of", "fills", "placed"]
-
 
 def copies(out: Array, x: Array) -> list[LoopCall] | None:
     """The calls that write x, of the shape and dtype of `out`, into `out`; None for too many axes."""

@@ -12,8 +12,6 @@ import numpy as np
 from graphengine.ir.kernel import Kernel, LoopCall, kernel_of, parameters
 from graphengine.ir.types import Array
 
-__all__ = ["call_over"]
-
 
 def call_over(function: Callable[..., None] | Kernel, arguments: Sequence[Any], *operands: str) -> LoopCall:
     """The call of a kernel whose parameter `out` may be the memory of parameters named in `operands`.

@@ -9,8 +9,6 @@ import numpy as np
 
 from graphengine.ir.types import Array
 
-__all__ = ["Axis", "ascending", "merged", "nest", "outspread"]
-
 
 @dataclass(frozen=True, slots=True)
 class Axis:

@@ -15,8 +15,6 @@ from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.types import Array
 from graphengine.ops.kernels.in_place import call_over
 
-__all__ = ["row_norm_adjoints", "row_norms", "safe_squares"]
-
 
 def row_norms(
     out: Array,

@@ -9,8 +9,6 @@ from graphengine.ir.types import Array
 from graphengine.ir.vocabulary import int64, lost, real, share
 from graphengine.ops.kernels.copies import as_bytes, fills
 
-__all__ = ["gathers", "marks", "one_hots", "scatters"]
-
 
 def gathers(out: Array, x: Array, indices: Array, axis: int) -> list[LoopCall] | None:
     """The calls that write rows of x along `axis`, by number, into `out`."""

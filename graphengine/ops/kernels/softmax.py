@@ -14,8 +14,6 @@ from graphengine.ir.types import Array
 from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.in_place import call_over
 
-__all__ = ["cross_entropies", "log_softmaxes", "softmax_errors", "softmaxes"]
-
 BLOCK = 1024
 """How many elements rows are taken together up to."""
 

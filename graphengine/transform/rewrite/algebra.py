@@ -8,8 +8,6 @@ from graphengine.transform.rewrite.arrangement import ARRANGEMENT
 from graphengine.transform.rewrite.reductions import REDUCTIONS
 from graphengine.transform.rewrite.walk import Rules, apply_rules
 
-__all__ = ["simplify"]
-
 _RULES = Rules(ARITHMETIC, ARRANGEMENT, REDUCTIONS)
 
 

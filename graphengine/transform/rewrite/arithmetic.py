@@ -20,8 +20,6 @@ from graphengine.ops.power import Power
 from graphengine.transform.rewrite.numbers import as_type, both_ways, combined, magnitudes, number, times
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 
-__all__ = ["ARITHMETIC"]
-
 SAFE = 2.0**100
 """Scalars whose product lies within these bounds, and those of its inverse, may be multiplied in either dtype."""
 

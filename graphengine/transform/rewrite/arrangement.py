@@ -22,8 +22,6 @@ from graphengine.ops.linalg import MatMul, Transpose
 from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 
-__all__ = ["ARRANGEMENT", "axis_order"]
-
 
 def same_value(y: Site) -> Expression | None:
     """y = x, for the ops that matter only to a derivative, or not even to that."""

@@ -16,8 +16,6 @@ from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
 from graphengine.transform.scan_dce import NarrowedScan, replace_scans
 
-__all__ = ["in_bodies"]
-
 
 def in_bodies(graph: Graph, rewrite: Callable[[Graph], bool]) -> bool:
     """Make `rewrite` in the body of every scan of `graph`, whose operands stay; whether that changes anything.

@@ -12,8 +12,6 @@ from graphengine.ir.node import Node
 from graphengine.ir.where import Where
 from graphengine.ops.scan import Scan
 
-__all__ = ["Change", "changes"]
-
 
 @dataclass(frozen=True, slots=True)
 class Change:

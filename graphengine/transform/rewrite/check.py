@@ -11,8 +11,6 @@ from graphengine.ir.node import Node
 from graphengine.ir.where import Where
 from graphengine.ops.scan import Scan
 
-__all__ = ["check_rewrite"]
-
 
 def check_rewrite(before: Graph, after: Graph) -> None:
     """Raise GraphError, with all that is wrong, unless `after` may stand for `before`."""

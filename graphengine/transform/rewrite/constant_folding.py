@@ -20,8 +20,6 @@ from graphengine.ops.broadcast import BroadcastTo
 from graphengine.ops.scan import Scan
 from graphengine.transform.rewrite.bodies import in_bodies
 
-__all__ = ["FOLDED_ELEMENTS", "fold_constants"]
-
 FOLDED_ELEMENTS = 4096
 """The size up to which a value becomes a constant."""
 

@@ -17,8 +17,6 @@ from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.transform.rewrite.bodies import in_bodies
 
-__all__ = ["OpNumbers", "merge_common_subexpressions"]
-
 COMPARED_ELEMENTS = 1024
 """The size up to which constants are compared; larger ones are equal only if they are one op."""
 

@@ -12,8 +12,6 @@ from graphengine.ir.rebuild import drop_unneeded, is_held
 from graphengine.ops.scan import Scan
 from graphengine.transform.scan_dce import NarrowedScan, live_nodes, replace_scans
 
-__all__ = ["eliminate_dead_code"]
-
 
 def eliminate_dead_code(graph: Graph) -> bool:
     """Dead-code elimination: remove nodes, and parts of scans, that no output and no update needs.

@@ -27,8 +27,6 @@ from graphengine.ops.fusion.region import Region
 from graphengine.transform.rewrite.bodies import in_bodies
 from graphengine.transform.rewrite.cse import OpNumbers
 
-__all__ = ["fuse"]
-
 MOST_MEMBERS = 64
 """A region of more is not made: the time to compile one grows with it."""
 

@@ -23,8 +23,6 @@ from graphengine.ops.linalg import MatMul
 from graphengine.transform.rewrite.constant_folding import FOLDED_ELEMENTS
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 
-__all__ = ["reorder_matrix_chains"]
-
 MOST_FACTORS = 24
 """How many factors of one chain are looked at together; the time to order them grows with the cube of this."""
 

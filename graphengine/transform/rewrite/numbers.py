@@ -14,8 +14,6 @@ from graphengine.ops.broadcast import BroadcastTo, DimSize
 from graphengine.ops.elementwise import Divide, Multiply, Negative
 from graphengine.transform.rewrite.walk import Apply, Expression, Site
 
-__all__ = ["as_type", "both_ways", "combined", "magnitudes", "number"]
-
 LOOKED_AT = 64
 """The size up to which a constant is looked at for one number everywhere."""
 

@@ -21,8 +21,6 @@ from graphengine.transform.rewrite.products import add_products
 from graphengine.transform.rewrite.slices import add_slices
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
 
-__all__ = ["REWRITES", "STABILIZATION", "Rewrite", "chosen", "on_copy", "rewrites", "stages"]
-
 STABILIZATION = "stabilization"
 """The rewrite that is made before a graph is differentiated, too."""
 

@@ -11,8 +11,6 @@ from graphengine.ops.linalg import MatMul
 from graphengine.transform.rewrite.numbers import both_ways
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 
-__all__ = ["add_products"]
-
 
 def add_products(graph: Graph) -> bool:
     """Put `add_product` where a product is computed only to be added to a matrix."""

@@ -17,8 +17,6 @@ from graphengine.ops.reduce import Max, Mean, Min
 from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 
-__all__ = ["REDUCTIONS"]
-
 
 def of_one_element(y: Site) -> Expression | None:
     """A sum, mean or extreme over axes of size 1 is the value, without these axes."""

@@ -8,8 +8,6 @@ from graphengine.ops.index import AddSlice, SliceAdjoint
 from graphengine.transform.rewrite.numbers import both_ways
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 
-__all__ = ["add_slices"]
-
 
 def add_slices(graph: Graph) -> bool:
     """Add a part where an array stands, with no array of zeros around it: n parts cost n parts."""

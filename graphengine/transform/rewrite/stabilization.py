@@ -49,8 +49,6 @@ from graphengine.transform.rewrite.cse import merge_common_subexpressions
 from graphengine.transform.rewrite.numbers import both_ways, number
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Rules, Site, apply_rules
 
-__all__ = ["stabilize_formulas"]
-
 
 def stabilize_formulas(graph: Graph, follow: list[Node] | None = None) -> bool:
     """Stabilization: replace numerically unstable formulas by stable ones, in the bodies of scans too.

@@ -22,8 +22,6 @@ from graphengine.ir.rebuild import Rebuild
 from graphengine.ir.types import DType, ValueType
 from graphengine.transform.rewrite.bodies import in_bodies
 
-__all__ = ["Apply", "Expression", "Rule", "Rules", "Site", "apply_rules"]
-
 MAX_ROUNDS = 32
 """How often what a rule gives is looked at again. Every rule leaves less to do, so that this is never reached."""
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from graphengine.ir.types import Array
 
-__all__ = ["kind", "overlap", "span", "word"]
-
 
 def kind(argument: Any) -> str:
     """What a parameter is, as `build` has it."""

@@ -28,8 +28,6 @@ from graphengine.backends.native.llvm.machine import target_machine
 from graphengine.errors import CompileError
 from graphengine.ir.kernel import Kernel, is_shared
 
-__all__ = ["assembly", "build", "build_all", "machine_code", "optimized"]
-
 _WORD = ir.IntType(64)
 
 

@@ -9,8 +9,6 @@ from graphengine.backends.native.compile import store
 from graphengine.backends.native.llvm.machine import load
 from graphengine.ir.kernel import Kernel
 
-__all__ = ["Request", "addresses"]
-
 Request = tuple[Kernel, tuple[str, ...]]
 """A kernel, and what its parameters are (see `build`)."""
 

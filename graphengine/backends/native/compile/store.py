@@ -13,8 +13,6 @@ from pathlib import Path
 from graphengine.backends.native.llvm.machine import description
 from graphengine.ir.kernel import Kernel
 
-__all__ = ["folder", "key", "read", "write"]
-
 
 @cache
 def _surroundings() -> str:

@@ -28,8 +28,6 @@ from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  #
 
 from graphengine.backends.native.llvm.intrinsic import IntrinsicType
 
-__all__ = ["llvm_module"]
-
 
 def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[ir.Module, str]:
     """The LLVM module of `function` for parameters of these types, and the function's name in it."""

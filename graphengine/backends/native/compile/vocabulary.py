@@ -24,8 +24,6 @@ from graphengine.backends.native.math import (
     trigonometric,
 )
 
-__all__ = ["functions"]
-
 _OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
     exponential.exp,
     exponential.expm1,

@@ -16,8 +16,6 @@ from graphengine.backends.native.gemm.tiles import SHORT_TILE_ROWS, TILE_ROWS, T
 from graphengine.backends.native.llvm.intrinsic import Typed, intrinsic
 from graphengine.backends.native.llvm.machine import vector_bytes
 
-__all__ = ["MICROKERNEL"]
-
 _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     )
     from graphengine.backends.native.llvm.intrinsics import behind
 
-__all__ = ["packed_product"]
-
 
 def packed_product(
     c: Array, a: Read, b: Read, scale: Read, work: Array, sizes: Read, alpha: float, beta: float, rank: int, ranks: int

@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     from graphengine.backends.native.llvm.intrinsics import behind, gemm
     from graphengine.ir.vocabulary import plus
 
-__all__ = ["product_calls"]
-
 
 def blas_product(
     c: Array, a: Read, b: Read, scale: Read, sizes: Read, alpha: float, beta: float, rank: int, ranks: int

@@ -9,8 +9,6 @@ import numpy as np
 from graphengine.backends.native.llvm.machine import vector_bytes
 from graphengine.ir.types import Array
 
-__all__ = ["SHORT_TILE_ROWS", "TILE_ROWS", "TILE_VECTORS", "Workspace", "pays", "plan_of"]
-
 TILE_ROWS, SHORT_TILE_ROWS, TILE_VECTORS = 6, 4, 4
 """Of a tile: rows, those of a short one, by which the last rows of a matrix are computed, and vectors to a row. The
 sums take 24 of 32 registers so, and each number of A serves four times."""

@@ -12,20 +12,6 @@ from typing import Any
 
 from llvmlite import ir
 
-__all__ = [
-    "Value",
-    "absolute",
-    "call",
-    "copysign",
-    "floor",
-    "fma",
-    "polynomial",
-    "power_of_two",
-    "select",
-    "sqrt",
-    "whole",
-]
-
 _INTEGERS = {ir.FloatType(): ir.IntType(32), ir.DoubleType(): ir.IntType(64)}
 _FLOATS = {integer: real for real, integer in _INTEGERS.items()}
 

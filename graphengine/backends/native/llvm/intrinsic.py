@@ -13,8 +13,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import models, register_model, typeof_impl
 
-__all__ = ["Intrinsic", "IntrinsicType", "Typed", "intrinsic"]
-
 Typed = tuple[Any, Callable[..., Any]]
 """What a call is: numba's signature, and the function (context, builder, signature, values) that writes the code."""
 

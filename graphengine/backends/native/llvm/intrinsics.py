@@ -10,8 +10,6 @@ from numba import types
 
 from graphengine.backends.native.llvm.intrinsic import Intrinsic, Typed, intrinsic
 
-__all__ = ["INTRINSICS"]
-
 _WORD = ir.IntType(64)
 _INT = ir.IntType(32)
 _WORDS = types.CPointer(types.int64)

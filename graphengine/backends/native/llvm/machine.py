@@ -6,8 +6,6 @@ from functools import cache
 
 import llvmlite.binding as llvm
 
-__all__ = ["description", "load", "target_machine", "vector_bytes"]
-
 
 @cache
 def target_machine() -> llvm.TargetMachine:

@@ -18,8 +18,6 @@ from graphengine.ops.kernels.norms import safe_squares
 from graphengine.ops.kernels.rows import marks
 from graphengine.ops.reduce import First, Place, memory_offsets, with_behind
 
-__all__ = ["lengths"]
-
 
 @dataclass(frozen=True, slots=True)
 class Fold:

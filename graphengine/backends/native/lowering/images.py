@@ -15,8 +15,6 @@ from graphengine.ir.vocabulary import share
 from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.window import Sweeps
 
-__all__ = ["LINE", "SLACK", "Packed", "least_lanes", "packed", "strides", "swept", "whole_vectors"]
-
 LINE = 64
 """The bytes of a vector: those of AVX-512, which narrower vectors divide."""
 

@@ -16,8 +16,6 @@ from graphengine.ops.kernels.copies import copies
 from graphengine.ops.kernels.layout import merged
 from graphengine.ops.linalg import MatMul
 
-__all__ = ["products", "total_products"]
-
 
 @register_lowering(MatMul)
 def lower_matmul(op: MatMul, out: Array, a: Array, b: Array, *, scratch: Sequence[Array]) -> Calls:

@@ -19,8 +19,6 @@ from graphengine.ops.fusion.loops import loops, pieces_of
 from graphengine.ops.fusion.region import Region, Result, operands_of
 from graphengine.ops.reduce import LogSumExp, Max, Mean, Min
 
-__all__ = ["Calls", "joined", "pointwise", "reduced"]
-
 Calls = list[LoopCall] | None
 """Calls one after the other; None if NumPy has to make them."""
 

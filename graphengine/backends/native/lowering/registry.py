@@ -18,17 +18,6 @@ from graphengine.ir.types import Array, TensorType, ValueType, check_dtype
 from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.schedule.arena import rounded
 
-__all__ = [
-    "Calls",
-    "Lowering",
-    "Scratch",
-    "lower",
-    "lowering_of",
-    "numpy_scratch",
-    "register_lowering",
-    "scratch_types",
-]
-
 Calls = Sequence[LoopCall] | None
 """Kernels to run one after the other, with their arguments; None leaves the op to NumPy."""
 

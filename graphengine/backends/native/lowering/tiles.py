@@ -13,8 +13,6 @@ from functools import lru_cache
 from graphengine.backends.native.lowering.images import LINE
 from graphengine.ir.kernel import Kernel
 
-__all__ = ["PLACES", "SLOTS", "Tile", "tile_of", "tile_sums"]
-
 PLACES = 512
 """How many places of a filter a thread computes before it writes them."""
 

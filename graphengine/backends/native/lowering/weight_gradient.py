@@ -15,8 +15,6 @@ from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.types import Array, DType, TensorType
 from graphengine.ops.window import Sweeps
 
-__all__ = ["Dots", "dots", "weight_gradient"]
-
 STRETCH = 2048
 """How many products are added up in each lane of a register before they are added to the result."""
 

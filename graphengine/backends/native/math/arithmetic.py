@@ -7,8 +7,6 @@ from llvmlite import ir
 from graphengine.backends.native.llvm import formula
 from graphengine.backends.native.llvm.formula import Value, call, select
 
-__all__ = ["absolute", "lost", "maximum", "minimum", "multiply_high", "plus", "sign", "whole"]
-
 
 def maximum(a: Value, b: Value) -> Value:
     """The greater; NaN if one is NaN."""

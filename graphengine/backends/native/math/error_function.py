@@ -8,8 +8,6 @@ from __future__ import annotations
 from graphengine.backends.native.llvm.formula import Value, absolute, call, copysign, fma, polynomial, select
 from graphengine.backends.native.math.exponential import exp_of_moderate
 
-__all__ = ["erf"]
-
 # (erf(x) - x) / x in x^2 on |x| < 1, relative to erf(x) 2^-29.4
 _NEAR = (
     0.12837916612625122,

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from graphengine.backends.native.llvm.formula import Value, absolute, fma, polynomial, power_of_two, select
 
-__all__ = ["LOG2_E", "exp", "exp_of_moderate", "expm1", "sigmoid"]
-
 LOG2_E = 1.4426950408889634
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 from graphengine.backends.native.llvm.formula import Value, absolute, copysign, fma, polynomial, power_of_two, select
 from graphengine.backends.native.math.exponential import LOG2_E, expm1
 
-__all__ = ["tanh"]
-
 # (tanh(x) - x) / x^3 in x^2 on |x| < 0.55, relative to tanh(x) 2^-29.7
 _NEAR = (
     -0.33333316445350647,

@@ -11,8 +11,6 @@ from math import inf, nan
 
 from graphengine.backends.native.llvm.formula import Value, fma, polynomial, select
 
-__all__ = ["log", "log1p"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Form:

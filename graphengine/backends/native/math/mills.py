@@ -5,8 +5,6 @@ from __future__ import annotations
 from graphengine.backends.native.llvm.formula import Value, polynomial
 from graphengine.ops.erf import MILLS
 
-__all__ = ["mills"]
-
 
 def mills(x: Value) -> Value:
     """(1 - Phi(x)) / phi(x), for x from 0 to 40. Measured: 4.5 ulp in float32 up to 14.5, 6.2 in float64 up to 39."""

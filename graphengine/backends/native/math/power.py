@@ -19,8 +19,6 @@ from graphengine.backends.native.llvm.formula import (
     sqrt,
 )
 
-__all__ = ["power"]
-
 # log2(1 + f) / f for 1 + f between the roots of 1/2 and 2, relative 2^-37.9
 _LOG2 = (
     1.4426950408865724,

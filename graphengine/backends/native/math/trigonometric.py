@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from graphengine.backends.native.llvm.formula import Value, absolute, call, fma, polynomial, select, whole
 
-__all__ = ["cos", "sin"]
-
 # (sin(r) - r) / r^3 in r^2 on |r| < 0.786, relative to sin(r) 2^-32.5
 _SIN = (-0.1666666716337204, 0.008333379402756691, -0.00019853064441122115, 2.8325030143605545e-06)
 # (cos(r) - 1 + r^2/2) / r^4 in r^2 on |r| < 0.786, relative to cos(r) 2^-32.9

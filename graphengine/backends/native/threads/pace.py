@@ -7,8 +7,6 @@ job itself has run is counted: however seldom it runs, trials take a small share
 
 from __future__ import annotations
 
-__all__ = ["Pace"]
-
 _TRIES = 5
 """How many runs a trial has. The first does not count: threads wake, and caches are another's."""
 

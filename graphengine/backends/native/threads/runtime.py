@@ -18,8 +18,6 @@ from graphengine.ir.types import Array
 if TYPE_CHECKING:  # the names that these functions use, which only machine code knows
     from graphengine.backends.native.llvm.intrinsics import call, exchange, load, pause, store
 
-__all__ = ["ASLEEP", "AWAKE", "LINE", "ROW", "STATE", "lead", "serve"]
-
 LINE = 8
 """Words of 8 bytes to a line of the board.
 

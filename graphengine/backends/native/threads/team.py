@@ -25,8 +25,6 @@ from graphengine.backends.threads import MOST_THREADS, get_threads
 from graphengine.ir.kernel import Kernel, kernel_of
 from graphengine.ir.types import Array
 
-__all__ = ["Job", "Team", "runtime_address", "team"]
-
 _PATIENCE = 200e-6
 """Seconds that a worker looks for work before it waits in Python, which takes longer to wake."""
 
