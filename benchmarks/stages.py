@@ -19,7 +19,6 @@ import graphengine as ge
 from benchmarks.dags import chain_dag, layered_dag
 from benchmarks.worker.with_graphengine import graph_of
 from graphengine.backends.numpy import NumpyBackend
-from graphengine.ir.growth import growing
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import schedule
@@ -46,27 +45,24 @@ def main(kind: str = "layers", nodes: str = "10000") -> None:
         return made
 
     print(f"{kind}, {count:,} forward nodes")
-    with growing():
-        graph = timed("read and check the text", lambda: ge.Graph.from_json(text))
-        loss = next(iter(graph.outputs))
-        exe = timed(
-            "differentiate, emit updates, draw parameters",
-            lambda: ge.compile(graph, loss=loss, optimizer=ge.SGD(learning_rate=0.01)),
-        )
-        whole = exe.graph
-        part = timed("extract the program's graph", lambda: extract(whole, [whole.outputs[loss]], whole.updates))
-        for name, rewrite in REWRITES.items():
-            copies = [part.copy() for _ in range(ROUNDS)]  # as a rewrite changes what it is given
-            part = copies[-1]
-            timed(f"rewrite: {name}", partial(_next, rewrite, iter(copies)))
-        nodes_needed = needed_nodes([*part.outputs.values(), *part.updates.values()])
-        timed("order (part of the next)", lambda: schedule(nodes_needed, part.updates))
-        program = timed("plan instructions and memory", lambda: plan("step", part.outputs, part.updates, {}))
-        leaves = {
-            name: np.zeros(buffer.type.static_shape, buffer.type.dtype) for name, buffer in program.leaves.items()
-        }
-        loaded = timed("bind kernels to arrays", lambda: NumpyBackend().load(program, leaves))
-        timed("run once", lambda: loaded.run(0, len(program.instructions)))
+    graph = timed("read and check the text", lambda: ge.Graph.from_json(text))
+    loss = next(iter(graph.outputs))
+    exe = timed(
+        "differentiate, emit updates, draw parameters",
+        lambda: ge.compile(graph, loss=loss, optimizer=ge.SGD(learning_rate=0.01)),
+    )
+    whole = exe.graph
+    part = timed("extract the program's graph", lambda: extract(whole, [whole.outputs[loss]], whole.updates))
+    for name, rewrite in REWRITES.items():
+        copies = [part.copy() for _ in range(ROUNDS)]  # as a rewrite changes what it is given
+        part = copies[-1]
+        timed(f"rewrite: {name}", partial(_next, rewrite, iter(copies)))
+    nodes_needed = needed_nodes([*part.outputs.values(), *part.updates.values()])
+    timed("order (part of the next)", lambda: schedule(nodes_needed, part.updates))
+    program = timed("plan instructions and memory", lambda: plan("step", part.outputs, part.updates, {}))
+    leaves = {name: np.zeros(buffer.type.static_shape, buffer.type.dtype) for name, buffer in program.leaves.items()}
+    loaded = timed("bind kernels to arrays", lambda: NumpyBackend().load(program, leaves))
+    timed("run once", lambda: loaded.run(0, len(program.instructions)))
 
 
 def _next(rewrite: Callable[[ge.Graph], bool], graphs: Iterator[ge.Graph]) -> None:

@@ -12,7 +12,6 @@ from graphengine.backends.numpy import NumpyBackend
 from graphengine.errors import CompileError, NamingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
-from graphengine.ir.growth import growing
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.training import Optimizer
@@ -78,11 +77,10 @@ def compile(
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     _check_dim_names(graph)
     settings = Settings(BACKENDS[chosen_backend](), chosen(rewrites), memory_budget)
-    with growing(anew=True):
-        node = None if loss is None else _output_or_node(graph, loss)
-        names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
-        training = training_graph(graph, node, names, optimizer, stabilize=STABILIZATION in settings.rewrites)
-        executable = Executable(training, settings, Weights(int(seed)))
+    node = None if loss is None else _output_or_node(graph, loss)
+    names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
+    training = training_graph(graph, node, names, optimizer, stabilize=STABILIZATION in settings.rewrites)
+    executable = Executable(training, settings, Weights(int(seed)))
     if memory_budget is not None and not dim_names(graph):
         executable.plan()  # which raises if it does not fit
     return executable

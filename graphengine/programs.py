@@ -14,7 +14,6 @@ from graphengine.backends.backend import Backend, Runnable
 from graphengine.feeds import Feeds, checked_feeds, sizes_of
 from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
-from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Constant
 from graphengine.ir.types import Array
 from graphengine.schedule.budget import plan_within
@@ -132,10 +131,9 @@ class Programs:
         key = (*part.asked, *binding.items())
         prepared = self.kept.get(key)
         if prepared is None:
-            with growing():
-                (which, _), graph, settings = part.asked, part.graph, self.settings
-                program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
-                prepared = self.kept[key] = Prepared(part, program)
+            (which, _), graph, settings = part.asked, part.graph, self.settings
+            program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
+            prepared = self.kept[key] = Prepared(part, program)
             self._forget_the_oldest()
         self.kept.move_to_end(key)
         return prepared
@@ -148,12 +146,11 @@ class Programs:
             if program.name in HALVES:
                 states = self.training.halves.states
                 leaves |= {states[name].name: array for name, array in self.gradients.items()}
-            with growing():
-                types = {name: program.leaves[name].type for name in program.inputs}
-                feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
-                constants = {n.name: n.op.value for n in part.graph.nodes if isinstance(n.op, Constant)}
-                runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
-                prepared.bound = Bound(part, program, runnable, feeds)
+            types = {name: program.leaves[name].type for name in program.inputs}
+            feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
+            constants = {n.name: n.op.value for n in part.graph.nodes if isinstance(n.op, Constant)}
+            runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
+            prepared.bound = Bound(part, program, runnable, feeds)
         return prepared.bound
 
     def fed(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:

@@ -20,14 +20,14 @@ every_backend = pytest.mark.parametrize("backend", installed_backends())
 
 def interpreter() -> tuple[object, ...]:
     """What holds for all threads, and is the same in the middle of a call as before it."""
-    return gc.get_threshold(), sys.getswitchinterval(), sys.getrecursionlimit()
+    collector = gc.isenabled(), gc.get_freeze_count(), gc.get_threshold()
+    return *collector, sys.getswitchinterval(), sys.getrecursionlimit()
 
 
 def state() -> tuple[object, ...]:
     """All that is to be the same after a call."""
     blas = threads._blas()[0]() if threads._blas() else None
-    collector = gc.isenabled(), gc.get_freeze_count()
-    return *interpreter(), collector, np.geterr(), np.getbufsize(), np.get_printoptions(), blas
+    return *interpreter(), np.geterr(), np.getbufsize(), np.get_printoptions(), blas
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,6 @@ from typing import Any
 from graphengine.errors import GraphError, NamingError, SpecError
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
-from graphengine.ir.growth import growing
 from graphengine.ir.leaf import Constant, Leaf
 from graphengine.ir.names import NAME_LENGTH, did_you_mean, free_name
 from graphengine.ir.node import Node, Phase, context
@@ -57,8 +56,7 @@ def to_json(graph: Graph) -> str:
 def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Graph:
     """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file."""
     place = Place("<json>")
-    with growing(anew=True):
-        return read(parse(text, place, max_bytes), place, beside.nothing)
+    return read(parse(text, place, max_bytes), place, beside.nothing)
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -84,10 +82,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
     """
     path = Path(path)
     place = Place(str(path))
-    with growing(anew=True):
-        with open(path, "rb") as file:
-            document = parse(file.read(max_bytes + 1), place, max_bytes)
-        return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
+    with open(path, "rb") as file:
+        document = parse(file.read(max_bytes + 1), place, max_bytes)
+    return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
 
 
 def digest(graph: Graph) -> str:
