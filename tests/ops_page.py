@@ -57,7 +57,7 @@ def kernels(op: type[Op], arity: int) -> list[str]:
     return [
         "0" if op.flops is Op.flops else "own",
         numpy,
-        "own" if op.loops is not Op.loops or lowering_of(op)[0] else "NumPy",
+        "own" if lowering_of(op)[0] else "NumPy",
     ]
 
 

@@ -20,12 +20,12 @@ from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.loader import Request, addresses
 from graphengine.backends.native.gemm.products import blas_product, product_calls
 from graphengine.backends.native.gemm.tiles import Workspace
+from graphengine.backends.native.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.backends.native.lowering.registry import lower, numpy_scratch, scratch_types
 from graphengine.backends.native.threads.runtime import ROW
 from graphengine.backends.native.threads.team import Job, team
 from graphengine.backends.threads import ONE_BLAS_THREAD, WORTH_SHARING, get_threads
 from graphengine.errors import ExecutionError
-from graphengine.ir.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array
 from graphengine.schedule.program import Program

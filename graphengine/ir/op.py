@@ -13,7 +13,6 @@ from pydantic import BeforeValidator, WithJsonSchema
 from graphengine.errors import ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.tagged import Tagged
 from graphengine.ir.types import Array, TensorType, ValueType
 
@@ -126,14 +125,7 @@ class Op(Tagged):
 
         Only an op that computes each element of its value from the elements of its operands at the same place,
         broadcast as NumPy does, and refuses none, has one: `Pointwise` makes it of the op's form. It uses operators,
-        `a if c else b`, and the VOCABULARY of ir/kernel.py; each operand is a name, so that it may stand there twice.
-        """
-        return None
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        """What a compiling backend runs in the place of `bind`, one after the other; None if there is no such form.
-
-        It may depend on shapes, strides and dtypes, but not on the values in the arrays.
+        `a if c else b`, and the functions of ops/form.py; each operand is a name, so that it may stand there twice.
         """
         return None
 

@@ -10,7 +10,6 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, check_axes, check_axis
@@ -20,7 +19,6 @@ from graphengine.ops.compare import Bounded, clip, mask, minimum, not_equal, whe
 from graphengine.ops.elementwise import UnaryOp, exp, square, unary
 from graphengine.ops.erf import FAR
 from graphengine.ops.form import Scalar
-from graphengine.ops.kernels.softmax import log_softmaxes, softmaxes
 from graphengine.ops.run_all import run_all
 from graphengine.ops.sums import parts_of_sum, summed
 
@@ -264,9 +262,6 @@ class Softmax(_AlongAxis):
         along, *parts = scratch
         return _softmax, (*operands, self.axis, out, along, self._sum(out, along, parts))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return softmaxes(out, operands[0], self.axis, scratch[0])
-
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         weighted = y_bar * y
         return (weighted - y * sum(weighted, self.axis, keepdims=True),)
@@ -287,9 +282,6 @@ class LogSoftmax(_AlongAxis):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         along, work, *parts = scratch
         return _log_softmax, (*operands, self.axis, out, along, work, self._sum(work, along, parts))
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return log_softmaxes(out, operands[0], self.axis, *scratch[:2])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)

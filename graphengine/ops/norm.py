@@ -7,7 +7,6 @@ differences, in a second pass, so that a large mean takes no digits of it. Nothi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -17,14 +16,12 @@ from pydantic import Field
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Shape
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, common_dtype
 from graphengine.ops.batch_norm import variance
 from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import reciprocal, sqrt, square
-from graphengine.ops.kernels.norms import row_norm_adjoints, row_norms
 from graphengine.ops.reduce import mean
 from graphengine.ops.sums import dots, parts_of_dots
 
@@ -89,11 +86,6 @@ class RowNorm(Op):
         for function, operand in zip((np.multiply, np.add), affine, strict=False):
             calls.append((function, (out, operand.reshape(_sizes(self.wide(x.shape))), out)))
         return _run, (calls,)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        x, *affine = operands
-        *rows, _ = _sizes(self.rows(x.shape))
-        return row_norms(out, x, affine, self.epsilon, self.centered, math.prod(rows))
 
     def vjp(self, y: Node, y_bar: Node, x: Node, *affine: Node) -> tuple[Node | None, ...]:
         scale = affine[0] if affine else None
@@ -165,11 +157,6 @@ class GroupNorm(RowNorm):
     def wide(self, shape: Shape) -> Shape:
         return (shape[1], *(1 for _ in shape[2:]))
 
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        x, *affine = operands
-        rows, space = x.shape[0] * self.groups, math.prod(x.shape[2:])
-        return row_norms(out, x, affine, self.epsilon, self.centered, rows, self.groups, space)
-
 
 class RowNormAdjoint(Op):
     """The adjoint of normalizing x along its last axis: y = r (g - mean(g) - n mean(g n)), g being the adjoint of n.
@@ -214,10 +201,6 @@ class RowNormAdjoint(Op):
             calls += [*_means(g, count, means), (np.add, (n, means[..., None], n))]
         calls += [(np.subtract, (g, n, out)), (np.multiply, (out, r[..., None], out))]
         return _run, (calls,)
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        g, x = operands
-        return row_norm_adjoints(out, g, x, self.epsilon, self.centered)
 
     def vjp(self, y: Node, y_bar: Node, g: Node, x: Node) -> tuple[Node | None, ...]:
         n = apply((LayerNorm if self.centered else RMSNorm)(epsilon=self.epsilon), x)

@@ -8,14 +8,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import INTEGERS, Array, TensorType
 from graphengine.ops.activation import softmax
 from graphengine.ops.broadcast import sum
 from graphengine.ops.index import check_range
-from graphengine.ops.kernels.softmax import softmax_errors
 
 
 class SoftmaxError(Op):
@@ -36,9 +34,6 @@ class SoftmaxError(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         return self._run, (out, *operands, *scratch, row_starts(operands[0]))
-
-    def loops(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[LoopCall] | None:
-        return softmax_errors(out, *operands)
 
     def _run(self, out: Array, logits: Array, labels: Array, *work: Array) -> None:
         row, repeated, chosen, places, starts = work

@@ -10,9 +10,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 import graphengine as ge
-from graphengine.ir import vocabulary
+from graphengine.backends.native import vocabulary
+from graphengine.backends.native.kernel import LoopCall
 from graphengine.ir.graph import Graph
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import evaluate
 from graphengine.ops.broadcast import Reduction

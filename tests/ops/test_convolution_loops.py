@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphengine.backends.native.kernel import Kernel, parameters
 from graphengine.backends.native.lowering.convolution import transposed
 from graphengine.backends.native.lowering.tiles import Tile, tile_sums
 from graphengine.backends.native.lowering.weight_gradient import dots
-from graphengine.ir.kernel import Kernel, parameters
 from graphengine.ir.op import Op
 from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad
 from graphengine.ops.pool import (

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from graphengine.ir import vocabulary
-from graphengine.ir.kernel import VOCABULARY
+from graphengine.backends.native import vocabulary
+from graphengine.backends.native.kernel import VOCABULARY
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType, check_dtype
 from graphengine.ops import activation, batch_norm, compare, elementwise, erf, form, power

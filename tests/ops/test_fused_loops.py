@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphengine as ge
+from graphengine.backends.native.fusion import loops as fused_loops
+from graphengine.backends.native.fusion.loops import loops, partials, pointwise_loops
+from graphengine.backends.native.kernel import LoopCall
 from graphengine.ir.graph import Graph
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
 from graphengine.ops.activation import ReLU
 from graphengine.ops.elementwise import Add, Exp
-from graphengine.ops.fusion import loops as fused_loops
-from graphengine.ops.fusion.loops import loops, partials, pointwise_loops
 from graphengine.ops.fusion.region import Region
 from graphengine.ops.linalg import MatMul
 from tests.ops.fused_cases import Array, Case, by_python, cases, check, empty, laid_out

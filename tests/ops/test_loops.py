@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from graphengine.backends.native import vocabulary
+from graphengine.backends.native.kernel import VOCABULARY
+from graphengine.backends.native.lowering.copies import copies
 from graphengine.backends.native.lowering.products import products
 from graphengine.errors import ValueRangeError
-from graphengine.ir import vocabulary
-from graphengine.ir.kernel import VOCABULARY
 from graphengine.ir.op import Op
 from graphengine.ops.activation import LogSoftmax, Softmax
 from graphengine.ops.batch_norm import Variance
 from graphengine.ops.broadcast import Reshape, Sum
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import Gather, OneHot, ScatterAdd, SliceAdjoint
-from graphengine.ops.kernels.copies import copies
 from graphengine.ops.linalg import MatMul
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Hinge, Huber, SquaredError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint

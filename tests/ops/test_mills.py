@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from graphengine.ir import vocabulary
+from graphengine.backends.native import vocabulary
 from graphengine.ops import form
 
 # sqrt(pi / 2) e^(x^2 / 2) erfc(x / sqrt 2), by mpmath

@@ -12,12 +12,10 @@ from pydantic import Field
 
 from graphengine.errors import ShapeError
 from graphengine.ir.dims import Dim
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Phase
 from graphengine.ir.op import Call, Op
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import Array, TensorType, ValueType
-from graphengine.ops.fusion.loops import loops, partials
 from graphengine.ops.fusion.region import Region
 from graphengine.ops.run_all import run_all
 
@@ -50,11 +48,7 @@ class Fused(Op):
         return list(self.region.blocks.calls(outs, operands, scratch[0]))
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        return TensorType((self.region.blocks.scratch_bytes,), "uint8"), *partials(self.region)
-
-    def loops(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Sequence[LoopCall] | None:
-        outs = out if isinstance(out, tuple) else (out,)
-        return loops(self.region, outs, operands, scratch[1:])
+        return (TensorType((self.region.blocks.scratch_bytes,), "uint8"),)
 
     def may_overwrite(self, item: int = 0) -> Collection[int]:
         return self.region.overwritable(item)

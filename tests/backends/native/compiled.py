@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from graphengine.ir.kernel import Kernel, is_shared, kernel_of
+from graphengine.backends.native.kernel import Kernel, is_shared, kernel_of
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 

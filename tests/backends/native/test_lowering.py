@@ -11,13 +11,13 @@ import pytest
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
 import graphengine as ge
+from graphengine.backends.native.kernel import LoopCall, kernel_of
 from graphengine.backends.native.lowering import registry
 from graphengine.backends.native.lowering.registry import register_lowering
-from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.backends.native.vocabulary import share
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Op
 from graphengine.ir.types import Array, TensorType
-from graphengine.ir.vocabulary import share
 from graphengine.testing import check_op
 from tests.arrays import f64
 

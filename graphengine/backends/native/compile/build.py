@@ -23,10 +23,10 @@ from numba.core.errors import NumbaError
 from graphengine.backends.native.compile.translation import llvm_module
 from graphengine.backends.native.compile.vocabulary import functions
 from graphengine.backends.native.gemm.microkernel import MICROKERNEL
+from graphengine.backends.native.kernel import Kernel, is_shared
 from graphengine.backends.native.llvm.intrinsics import INTRINSICS
 from graphengine.backends.native.llvm.machine import target_machine
 from graphengine.errors import CompileError
-from graphengine.ir.kernel import Kernel, is_shared
 
 _WORD = ir.IntType(64)
 

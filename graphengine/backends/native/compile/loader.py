@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable
 
 from graphengine.backends.native.compile import store
+from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.llvm.machine import load
-from graphengine.ir.kernel import Kernel
 
 Request = tuple[Kernel, tuple[str, ...]]
 """A kernel, and what its parameters are (see `build`)."""

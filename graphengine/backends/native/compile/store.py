@@ -10,8 +10,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.llvm.machine import description
-from graphengine.ir.kernel import Kernel
 
 
 @cache
@@ -19,8 +19,9 @@ def _surroundings() -> str:
     """What machine code depends on besides its source: the CPU, the compilers, and the code that uses them."""
     code = hashlib.sha256()
     folder = Path(__file__).parents[1]
-    for path in sorted(set(folder.rglob("*.py")) - set((folder / "lowering").iterdir())):  # that is the source
-        code.update(path.read_bytes())
+    for path in sorted(folder.rglob("*.py")):
+        if path.parent.name not in ("lowering", "fusion"):  # these give the source
+            code.update(path.read_bytes())
     versions = " ".join(f"{name}={version(name)}" for name in ("numba", "llvmlite"))
     return f"{description()} {versions} {code.hexdigest()}"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphengine.ir.kernel import Read
+from graphengine.backends.native.kernel import Read
 from graphengine.ir.types import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows

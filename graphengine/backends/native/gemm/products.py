@@ -11,13 +11,13 @@ from numpy.lib.stride_tricks import as_strided
 from graphengine.backends.blas import Blas
 from graphengine.backends.native.gemm.packed import packed_product
 from graphengine.backends.native.gemm.tiles import Workspace, pays, plan_of
+from graphengine.backends.native.kernel import Kernel, Product, Read, kernel_of
 from graphengine.backends.threads import WORTH_SHARING
-from graphengine.ir.kernel import Kernel, Product, Read, kernel_of
 from graphengine.ir.types import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     from graphengine.backends.native.llvm.intrinsics import behind, gemm
-    from graphengine.ir.vocabulary import plus
+    from graphengine.backends.native.vocabulary import plus
 
 
 def blas_product(

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from graphengine.backends.native.kernel import LoopCall, Product, kernel_of
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
-from graphengine.ir.kernel import LoopCall, Product, kernel_of
+from graphengine.backends.native.vocabulary import exp, log, maximum, plus, share
 from graphengine.ir.types import Array
-from graphengine.ir.vocabulary import exp, log, maximum, plus, share
 from graphengine.ops.attention import Attention, AttentionAdjoint
 from graphengine.ops.scores import Scores
 

@@ -9,18 +9,18 @@ from math import prod
 
 import numpy as np
 
+from graphengine.backends.native.kernel import LoopCall, kernel_of
+from graphengine.backends.native.lowering.copies import fills
 from graphengine.backends.native.lowering.images import Packed, least_lanes, packed, strides, swept
 from graphengine.backends.native.lowering.products import products, total_products
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.lowering.tiles import PLACES, SLOTS, Tile, tile_of, tile_sums
 from graphengine.backends.native.lowering.weight_gradient import Dots, weight_gradient
+from graphengine.backends.native.vocabulary import share
 from graphengine.ir import dims
-from graphengine.ir.kernel import LoopCall, kernel_of
 from graphengine.ir.types import Array, DType, TensorType
-from graphengine.ir.vocabulary import share
 from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad, matrices
-from graphengine.ops.kernels.copies import fills
-from graphengine.ops.kernels.layout import ascending
+from graphengine.ops.support.layout import ascending
 from graphengine.ops.unfold import pixels
 from graphengine.ops.window import Sweep, Sweeps
 

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphengine.backends.native.lowering.in_place import call_over
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
+from graphengine.backends.native.vocabulary import multiply_high, share, uint64
 from graphengine.ir.types import Array
-from graphengine.ir.vocabulary import multiply_high, share, uint64
-from graphengine.ops.kernels.in_place import call_over
 from graphengine.ops.random import Dropout
 
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphengine.backends.native.kernel import kernel_of
+from graphengine.backends.native.lowering.index import marks
+from graphengine.backends.native.lowering.norms import safe_squares
 from graphengine.backends.native.lowering.reductions import Calls, joined, reduced
 from graphengine.backends.native.lowering.registry import register_lowering
-from graphengine.ir.kernel import kernel_of
+from graphengine.backends.native.vocabulary import float64, real, share, sqrt
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, check_axes
-from graphengine.ir.vocabulary import float64, real, share, sqrt
-from graphengine.ops.kernels.layout import Axis, nest, outspread
-from graphengine.ops.kernels.norms import safe_squares
-from graphengine.ops.kernels.rows import marks
 from graphengine.ops.reduce import First, Place, memory_offsets, with_behind
+from graphengine.ops.support.layout import Axis, nest, outspread
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.backends.native.kernel import LoopCall, kernel_of
+from graphengine.backends.native.vocabulary import share
 from graphengine.ir.types import Array
-from graphengine.ir.vocabulary import share
-from graphengine.ops.kernels.layout import ascending
+from graphengine.ops.support.layout import ascending
 from graphengine.ops.window import Sweeps
 
 LINE = 64

@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import Field
 
+from graphengine.backends.native.kernel import kernel_of
 from graphengine.backends.native.lowering.extremes import lengths
 from graphengine.backends.native.lowering.reductions import Calls, joined, reduced
 from graphengine.backends.native.lowering.registry import register_lowering
-from graphengine.ir.kernel import kernel_of
+from graphengine.backends.native.lowering.softmax import cross_entropies
+from graphengine.backends.native.vocabulary import share
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import Op
 from graphengine.ir.types import Array, check_axes
-from graphengine.ir.vocabulary import share
-from graphengine.ops.kernels.softmax import cross_entropies
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Loss, TermwiseLoss
 from graphengine.ops.regularizer import GroupLasso, TermwiseRegularizer
 

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from graphengine.backends.native.kernel import Kernel, LoopCall
+from graphengine.backends.native.lowering.copies import copies_of
 from graphengine.backends.native.lowering.images import strides
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
-from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.types import Array
-from graphengine.ops.kernels.copies import copies_of
-from graphengine.ops.kernels.layout import ascending
 from graphengine.ops.pool import (
     AvgPool2D,
     AvgPool2DAdjoint,
@@ -27,6 +26,7 @@ from graphengine.ops.pool import (
     Pool,
 )
 from graphengine.ops.sums import BLOCK
+from graphengine.ops.support.layout import ascending
 from graphengine.ops.window import Sweep, Sweeps
 
 MOST = 25

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from graphengine.backends.native.kernel import Product
+from graphengine.backends.native.lowering.copies import copies
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
-from graphengine.ir.kernel import Product
 from graphengine.ir.types import Array
 from graphengine.ops.add_product import AddProduct
-from graphengine.ops.kernels.copies import copies
-from graphengine.ops.kernels.layout import merged
 from graphengine.ops.linalg import MatMul
+from graphengine.ops.support.layout import merged
 
 
 @register_lowering(MatMul)

@@ -7,15 +7,15 @@ from functools import lru_cache
 
 import numpy as np
 
+from graphengine.backends.native.fusion.loops import loops, pieces_of
+from graphengine.backends.native.kernel import LoopCall
 from graphengine.backends.native.lowering.registry import register_lowering
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, DType, check_axes, check_dtype
 from graphengine.ops.batch_norm import Variance
 from graphengine.ops.broadcast import Reduction, Sum
 from graphengine.ops.compare import maximum, minimum
 from graphengine.ops.elementwise import exp, log
-from graphengine.ops.fusion.loops import loops, pieces_of
 from graphengine.ops.fusion.region import Region, Result, operands_of
 from graphengine.ops.reduce import LogSumExp, Max, Mean, Min
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.ir.kernel import LoopCall
+from graphengine.backends.native.fusion.loops import pointwise_loops
+from graphengine.backends.native.kernel import LoopCall
 from graphengine.ir.op import Op
-from graphengine.ir.types import Array, TensorType, ValueType, check_dtype
-from graphengine.ops.fusion.loops import pointwise_loops
+from graphengine.ir.types import Array, TensorType, TupleType, ValueType, check_dtype
 from graphengine.schedule.arena import rounded
 
 Calls = Sequence[LoopCall] | None
@@ -53,9 +53,8 @@ def lowering_of(op: type[Op]) -> tuple[Lowering | None, Scratch | None]:
 def lower(op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array] = ()) -> Calls:
     """The kernels that compute `op` into `out`; None if NumPy has to do it."""
     lowering, own = lowering_of(type(op))
-    if lowering is None:
-        calls = op.loops(out, *operands, scratch=scratch)
-    else:
+    calls = None
+    if lowering is not None:
         work = scratch if own is None else _cut(scratch, own(op, *_types(out, operands)))
         calls = lowering(op, out, *operands, scratch=work)
     if calls is None and type(op).scalar is not Op.scalar:
@@ -88,5 +87,7 @@ def _cut(scratch: Sequence[Array], types: Sequence[ValueType]) -> list[Array]:
     return found
 
 
-def _types(out: Array, operands: Sequence[Array]) -> list[TensorType]:
-    return [TensorType(array.shape, check_dtype(array.dtype)) for array in (out, *operands)]
+def _types(out: Array | tuple[Array, ...], operands: Sequence[Array]) -> list[ValueType]:
+    outs = out if isinstance(out, tuple) else (out,)
+    types = [TensorType(array.shape, check_dtype(array.dtype)) for array in (*outs, *operands)]
+    return [TupleType(tuple(types[: len(outs)])), *types[len(outs) :]] if isinstance(out, tuple) else [*types]

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from graphengine.backends.native.fusion.loops import pointwise_loops
+from graphengine.backends.native.kernel import LoopCall
+from graphengine.backends.native.lowering.copies import copies, copies_of, fills, placed
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
-from graphengine.ir.kernel import LoopCall
 from graphengine.ir.types import Array
 from graphengine.ops.broadcast import DimSize, Reshape
 from graphengine.ops.elementwise import Add, Copy
-from graphengine.ops.fusion.loops import pointwise_loops
 from graphengine.ops.index import AddSlice, SliceAdjoint, part_of
-from graphengine.ops.kernels.copies import copies, copies_of, fills, placed
 from graphengine.ops.position import Fixed
 from graphengine.ops.shape import Concat, Pad, Stack, block_of
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.lowering.images import LINE
-from graphengine.ir.kernel import Kernel
 
 PLACES = 512
 """How many places of a filter a thread computes before it writes them."""

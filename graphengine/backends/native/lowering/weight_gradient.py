@@ -9,9 +9,9 @@ from math import prod
 
 import numpy as np
 
+from graphengine.backends.native.kernel import Kernel, LoopCall
 from graphengine.backends.native.lowering.images import LINE, Packed, packed, swept, whole_vectors
 from graphengine.backends.native.lowering.tiles import SLOTS
-from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.types import Array, DType, TensorType
 from graphengine.ops.window import Sweeps
 

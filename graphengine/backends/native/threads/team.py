@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from graphengine.backends.native.compile.loader import addresses
+from graphengine.backends.native.kernel import Kernel, kernel_of
 from graphengine.backends.native.threads import runtime
 from graphengine.backends.native.threads.pace import Pace
 from graphengine.backends.native.threads.runtime import LINE, STATE
 from graphengine.backends.threads import MOST_THREADS, get_threads
-from graphengine.ir.kernel import Kernel, kernel_of
 from graphengine.ir.types import Array
 
 _PATIENCE = 200e-6

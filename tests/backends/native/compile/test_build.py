@@ -13,8 +13,8 @@ pytest.importorskip("numba", reason="numba compiles the kernels")
 from llvmlite import ir
 
 from graphengine.backends.native.compile import build, loader, store
+from graphengine.backends.native.kernel import Kernel
 from graphengine.errors import CompileError
-from graphengine.ir.kernel import Kernel
 
 SIGNATURE = ("float64*", "int")
 WRONG = Kernel("wrong", "def wrong(x, n):\n    x[0] = nothing(n)\n"), SIGNATURE

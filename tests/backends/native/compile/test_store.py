@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
 from graphengine.backends.native.compile import loader, store
-from graphengine.ir.kernel import Kernel
+from graphengine.backends.native.kernel import Kernel
 
 DOUBLE = Kernel("double", "def double(x, n):\n    for i in range(n):\n        x[i] = x[i] + x[i]\n")
 SIGNATURE = ("float64*", "int")

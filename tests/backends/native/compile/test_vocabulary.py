@@ -14,8 +14,8 @@ pytest.importorskip("numba", reason="numba compiles the kernels")
 
 from graphengine.backends.native.compile.build import assembly, optimized
 from graphengine.backends.native.compile.vocabulary import functions
+from graphengine.backends.native.kernel import VOCABULARY, Kernel, kernel_of
 from graphengine.backends.native.llvm.machine import target_machine
-from graphengine.ir.kernel import VOCABULARY, Kernel, kernel_of
 from tests.backends.native.compiled import run, run_on
 
 INF, NAN = np.inf, np.nan

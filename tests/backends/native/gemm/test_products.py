@@ -12,8 +12,8 @@ from graphengine.backends.blas import find_blas
 from graphengine.backends.native.gemm import products, tiles
 from graphengine.backends.native.gemm.products import product_calls
 from graphengine.backends.native.gemm.tiles import Workspace, pays
+from graphengine.backends.native.kernel import Product
 from graphengine.backends.native.llvm.machine import vector_bytes
-from graphengine.ir.kernel import Product
 from tests.backends.native.compiled import run_on
 
 

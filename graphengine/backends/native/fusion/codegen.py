@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from graphengine.ir.kernel import Kernel
+from graphengine.backends.native.kernel import Kernel
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op

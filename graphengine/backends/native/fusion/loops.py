@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
+from graphengine.backends.native.fusion.codegen import Form, Loop, Steps, kernel, numbers
+from graphengine.backends.native.kernel import Kernel, LoopCall
 from graphengine.ir import dims
-from graphengine.ir.kernel import Kernel, LoopCall
 from graphengine.ir.op import Op
 from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, check_dtype
-from graphengine.ops.fusion.codegen import Form, Loop, Steps, kernel, numbers
 from graphengine.ops.fusion.region import Region, Result, part, single, sums, totals
 
 PIECE = 8192

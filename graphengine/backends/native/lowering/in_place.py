@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.ir.kernel import Kernel, LoopCall, kernel_of, parameters
+from graphengine.backends.native.kernel import Kernel, LoopCall, kernel_of, parameters
 from graphengine.ir.types import Array
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphengine.ir.kernel import Kernel, parameters, written
+from graphengine.backends.native.kernel import Kernel, parameters, written
 
 
 def names_written(source: str) -> list[str]:

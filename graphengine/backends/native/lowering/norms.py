@@ -7,47 +7,43 @@ the same differences times a power of two.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from textwrap import indent
 
 import numpy as np
 
-from graphengine.ir.kernel import Kernel, LoopCall
+from graphengine.backends.native.kernel import Kernel
+from graphengine.backends.native.lowering.in_place import call_over
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.types import Array
-from graphengine.ops.kernels.in_place import call_over
+from graphengine.ops.norm import GroupNorm, RowNorm, RowNormAdjoint
 
 
-def row_norms(
-    out: Array,
-    x: Array,
-    affine: Sequence[Array],
-    epsilon: float,
-    centered: bool,
-    rows: int,
-    groups: int = 1,
-    space: int = 1,
-) -> list[LoopCall] | None:
-    """The calls that normalize `rows` rows of x, then scale them by affine[0] and shift them by affine[1] if given.
-
-    A channel is `space` elements that follow each other; rows are of `groups` groups of channels in turn.
-    """
+@register_lowering(RowNorm)
+def lower_row_norm(op: RowNorm, out: Array, x: Array, *affine: Array, scratch: Sequence[Array]) -> Calls:
+    """Rows are of `groups` groups of channels in turn, and a channel is `space` elements that follow each other."""
     if not out.size:
         return []
     if not all(array.flags.c_contiguous for array in (x, *affine)):
         return None
     none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
     scale, shift = (*affine, none, none)[:2]
-    sizes = (rows, x.size // rows, groups, space, int(centered), len(affine))
-    return [call_over(NORM_ROWS, (x, scale, shift, out, epsilon, *safe_squares(x), *sizes), "x")]
+    *outer, _ = map(int, op.rows(x.shape))
+    rows, groups, space = prod(outer), 1, 1
+    if isinstance(op, GroupNorm):
+        groups, space = op.groups, prod(x.shape[2:])
+    sizes = (rows, x.size // rows, groups, space, int(op.centered), len(affine))
+    return [call_over(NORM_ROWS, (x, scale, shift, out, op.epsilon, *safe_squares(x), *sizes), "x")]
 
 
-def row_norm_adjoints(out: Array, g: Array, x: Array, epsilon: float, centered: bool) -> list[LoopCall] | None:
-    """The calls that write r (g - mean(g) - n mean(g n)) of every row; `out` may be g or x."""
+@register_lowering(RowNormAdjoint)
+def lower_row_norm_adjoint(op: RowNormAdjoint, out: Array, g: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     if not out.size:
         return []
     if not all(array.flags.c_contiguous for array in (g, x)):
         return None
     n = x.shape[-1]
-    arguments = (g, x, out, epsilon, *safe_squares(x), x.size // n, n, int(centered))
+    arguments = (g, x, out, op.epsilon, *safe_squares(x), x.size // n, n, int(op.centered))
     return [call_over(NORM_ADJOINT_ROWS, arguments, "g", "x")]
 
 

@@ -9,26 +9,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf
 
-from graphengine.ir.kernel import Kernel, LoopCall
+from graphengine.backends.native.kernel import Kernel, LoopCall
+from graphengine.backends.native.lowering.copies import copies
+from graphengine.backends.native.lowering.in_place import call_over
+from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.types import Array
-from graphengine.ops.kernels.copies import copies
-from graphengine.ops.kernels.in_place import call_over
+from graphengine.ops.activation import LogSoftmax, Softmax
+from graphengine.ops.softmax_error import SoftmaxError
 
 BLOCK = 1024
 """How many elements rows are taken together up to."""
 
 
-def softmaxes(out: Array, x: Array, axis: int, along: Array) -> list[LoopCall] | None:
-    """The calls that write the softmax of x along `axis` into `out`, which may be x."""
-    return _along(SOFTMAX_ROWS, SOFTMAX_LINES, out, x, axis, (), (along,))
+@register_lowering(Softmax)
+def lower_softmax(op: Softmax, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
+    return _along(SOFTMAX_ROWS, SOFTMAX_LINES, out, x, op.axis, (), scratch[:1])
 
 
-def log_softmaxes(out: Array, x: Array, axis: int, along: Array, work: Array) -> list[LoopCall] | None:
-    """The calls that write its logarithm; `work` is of the type of x."""
-    return _along(LOG_SOFTMAX_ROWS, LOG_SOFTMAX_LINES, out, x, axis, (work,), (along,))
+@register_lowering(LogSoftmax)
+def lower_log_softmax(op: LogSoftmax, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
+    along, work, *_ = scratch
+    return _along(LOG_SOFTMAX_ROWS, LOG_SOFTMAX_LINES, out, x, op.axis, (work,), (along,))
 
 
-def cross_entropies(terms: Array, logits: Array, labels: Array, shifted: Array) -> list[LoopCall] | None:
+def cross_entropies(terms: Array, logits: Array, labels: Array, shifted: Array) -> Calls:
     """The calls that write log sum_k exp(z_k) - z_c of every row z and label c into `terms`."""
     moved = _contiguous(shifted, logits)
     if moved is None or not labels.flags.c_contiguous:
@@ -39,8 +43,10 @@ def cross_entropies(terms: Array, logits: Array, labels: Array, shifted: Array) 
     return [*calls, (CROSS_ENTROPY_ROWS, arguments)]
 
 
-def softmax_errors(out: Array, logits: Array, labels: Array) -> list[LoopCall] | None:
-    """The calls that write softmax(z) - one_hot(c) into `out`, which may be the logits."""
+@register_lowering(SoftmaxError)
+def lower_softmax_error(
+    op: SoftmaxError, out: Array, logits: Array, labels: Array, *, scratch: Sequence[Array]
+) -> Calls:
     moved = _contiguous(out, logits)
     if moved is None or not labels.flags.c_contiguous:
         return None
@@ -58,7 +64,7 @@ def _along(
     axis: int,
     work: Sequence[Array],
     along: Sequence[Array],
-) -> list[LoopCall] | None:
+) -> Calls:
     moved = _contiguous(out, x)
     if moved is None or not out.size:
         return None if out.size else []

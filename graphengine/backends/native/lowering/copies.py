@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphengine.ir.kernel import LoopCall, kernel_of
+from graphengine.backends.native.kernel import LoopCall, kernel_of
+from graphengine.backends.native.vocabulary import share
 from graphengine.ir.types import Array
-from graphengine.ir.vocabulary import share
-from graphengine.ops.kernels.layout import ascending, nest, outspread
+from graphengine.ops.support.layout import ascending, nest, outspread
 
 
 def copies(out: Array, x: Array) -> list[LoopCall] | None:
