@@ -1,8 +1,6 @@
 """Small real data: the digits ship with the package (`data/README.md`); the others are read from where they are."""
 
-from graphengine.data.digits import digits
-from graphengine.data.fashion_mnist import FASHION_CLASSES, fashion_mnist
-from graphengine.data.split import Split
+from graphengine.data.images import FASHION_CLASSES, Split, digits, fashion_mnist
 from graphengine.data.text import Alphabet, python_topics, windows
 
 __all__ = ["FASHION_CLASSES", "Alphabet", "Split", "digits", "fashion_mnist", "python_topics", "windows"]

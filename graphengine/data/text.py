@@ -62,5 +62,5 @@ def windows(numbers: Array, length: int, stride: int | None = None) -> dict[str,
             f"a text of {len(numbers)} characters has no window of {length} with the character that follows"
         )
     starts = np.arange(0, len(numbers) - length, stride or length)
-    places = starts[:, None] + np.arange(length)
-    return {"characters": numbers[places], "next": numbers[places + 1]}
+    indices = starts[:, None] + np.arange(length)
+    return {"characters": numbers[indices], "next": numbers[indices + 1]}
