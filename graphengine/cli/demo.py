@@ -24,7 +24,7 @@ from graphengine.train.evaluate import predict
 from graphengine.train.fit import fit
 from graphengine.train.history import History
 from graphengine.train.metrics import confusion_matrix
-from graphengine.zoo.digits import digits_spec
+from graphengine.zoo.networks import digits_spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Systems ready made: graphs that are declared, with what they are named after in their docstrings."""
 
-from graphengine.zoo.autoencoder import convolutional_autoencoder
-from graphengine.zoo.digits import digits_network
 from graphengine.zoo.lecture import (
     Activation,
     Objective,
@@ -13,9 +11,15 @@ from graphengine.zoo.lecture import (
     perceptron,
     three_layer,
 )
-from graphengine.zoo.recurrent import digits_gru, digits_lstm
-from graphengine.zoo.text import character_transformer
-from graphengine.zoo.vision import fashion_mlp, lenet
+from graphengine.zoo.networks import (
+    character_transformer,
+    convolutional_autoencoder,
+    digits_gru,
+    digits_lstm,
+    digits_network,
+    fashion_mlp,
+    lenet,
+)
 
 __all__ = [
     "Activation",

@@ -20,10 +20,15 @@ from graphengine.ir.training import Training
 from graphengine.ir.types import Array
 from graphengine.train import History, Metric, evaluate, fit
 from graphengine.train.metrics import mean_squared_error
-from graphengine.zoo.autoencoder import convolutional_autoencoder
-from graphengine.zoo.recurrent import digits_gru, digits_lstm
-from graphengine.zoo.text import STRETCH, character_transformer
-from graphengine.zoo.vision import fashion_mlp, lenet
+from graphengine.zoo.networks import (
+    STRETCH,
+    character_transformer,
+    convolutional_autoencoder,
+    digits_gru,
+    digits_lstm,
+    fashion_mlp,
+    lenet,
+)
 
 _STRETCHES = 64
 """Stretches of text that are measured at a time, which bounds the memory."""
@@ -101,10 +106,18 @@ def reproduce(
     if examples is not None:
         data = Split(*({name: array[:examples] for name, array in part.items()} for part in data))
         training = training.model_copy(update={"epochs": 1})
-    exe = compile(graph, loss=training.loss, optimizer=training.optimizer, seed=training.seed)
-    history = fit(exe, data.train, epochs=training.epochs, batch_size=training.batch_size, progress=progress)
+    exe, history = train(graph, training, data.train, progress=progress)
     value = experiment.measure(exe, data.test)
     return Outcome(exe, graph, training, data, history, goal, value, time.perf_counter() - started)
+
+
+def train(
+    graph: Graph, training: Training, data: Arrays, metrics: str | None = None, progress: bool = True
+) -> tuple[Executable, History]:
+    """The graph compiled and trained as `training` says, and how that went."""
+    exe = compile(graph, loss=training.loss, optimizer=training.optimizer, seed=training.seed)
+    epochs, batch_size = training.epochs, training.batch_size
+    return exe, fit(exe, data, epochs=epochs, batch_size=batch_size, metrics=metrics, progress=progress)
 
 
 def _accuracy(exe: Executable, test: Arrays) -> float:
@@ -120,12 +133,8 @@ def _squared_error(exe: Executable, test: Arrays) -> float:
     return evaluate(exe, test, metrics=metric)["error"]
 
 
-def _tell_apart(accuracy: float) -> Callable[[Split], Goal]:
-    return lambda _: Goal("test accuracy", accuracy, at_least=True)
-
-
 def _beat_trigram(data: Split) -> Goal:
-    train, test = (_text(part) for part in data)
+    train, test = (np.append(part["characters"].ravel(), part["next"][-1, -1]) for part in data)
     bits = Trigram.fit(train, _symbols(data)).bits(test)
     because = f"{_BITS_ALLOWED:.0%} of the {bits:.4f} of a trigram model"
     return Goal("held-out bits per character", _BITS_ALLOWED * bits, at_least=False, because=because)
@@ -143,50 +152,21 @@ def _topics() -> Split:
     return Split(*(windows(alphabet.encode(text), STRETCH) for text in texts))
 
 
-def _text(arrays: Arrays) -> Array:
-    """The text that was cut into stretches."""
-    return np.append(arrays["characters"].ravel(), arrays["next"][-1, -1])
-
-
 def _symbols(data: Split) -> int:
     return 1 + max(int(array.max()) for part in data for array in part.values())
 
 
-def _pictures() -> Split:
-    """The digits without their labels."""
-    return Split(*({"pixels": part["pixels"]} for part in digits()))
+def _classifier(about: str, load: Callable[[], Split], build: Callable[[], Graph], accuracy: float) -> Experiment:
+    goal = Goal("test accuracy", accuracy, at_least=True)
+    return Experiment(about, load, lambda _: build(), _accuracy, lambda _: goal)
 
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
-        "mlp": Experiment(
-            about="MLP 784-256-128-10 on Fashion-MNIST",
-            load=fashion_mnist,
-            build=lambda _: fashion_mlp(),
-            measure=_accuracy,
-            goal=_tell_apart(0.88),
-        ),
-        "lenet": Experiment(
-            about="LeNet with batch norm and dropout on Fashion-MNIST",
-            load=fashion_mnist,
-            build=lambda _: lenet(),
-            measure=_accuracy,
-            goal=_tell_apart(0.90),
-        ),
-        "lstm": Experiment(
-            about="LSTM on digits, row after row",
-            load=digits,
-            build=lambda _: digits_lstm(),
-            measure=_accuracy,
-            goal=_tell_apart(0.95),
-        ),
-        "gru": Experiment(
-            about="GRU on digits, row after row",
-            load=digits,
-            build=lambda _: digits_gru(),
-            measure=_accuracy,
-            goal=_tell_apart(0.95),
-        ),
+        "mlp": _classifier("MLP 784-256-128-10 on Fashion-MNIST", fashion_mnist, fashion_mlp, 0.88),
+        "lenet": _classifier("LeNet with batch norm and dropout on Fashion-MNIST", fashion_mnist, lenet, 0.90),
+        "lstm": _classifier("LSTM on digits, row after row", digits, digits_lstm, 0.95),
+        "gru": _classifier("GRU on digits, row after row", digits, digits_gru, 0.95),
         "transformer": Experiment(
             about="causal transformer on the characters of Python's help()",
             load=_topics,
@@ -196,7 +176,7 @@ EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
         ),
         "autoencoder": Experiment(
             about="convolutional autoencoder on digits",
-            load=_pictures,
+            load=lambda: Split(*({"pixels": part["pixels"]} for part in digits())),
             build=lambda _: convolutional_autoencoder(_CODE),
             measure=_squared_error,
             goal=_beat_principal_components,

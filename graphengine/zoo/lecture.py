@@ -7,6 +7,7 @@ are rows, so that a layer is x @ weight + bias with a weight of (units in, units
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 from graphengine.errors import AttributeValueError
@@ -35,8 +36,7 @@ def linear_regression(features: int, targets: int = 1, *, dtype: str = "float32"
     x is [batch, features], y is [batch, targets]; the parameters are linear.weight and linear.bias.
     Returns the graph. Raises AttributeValueError for sizes below 0, DTypeError for a dtype that there is not.
     """
-    graph, x = _begin("linear_regression", features, dtype)
-    y = graph.input("y", ("batch", targets))
+    graph, x, y = _begin("linear_regression", features, targets, dtype)
     prediction = _layer(x, targets, "linear")
     return _end(graph, prediction, half_squared_error(prediction, y))
 
@@ -48,8 +48,7 @@ def logistic_regression(features: int, *, dtype: str = "float32") -> Graph:
     linear.bias.
     Returns the graph. Raises AttributeValueError for sizes below 0, DTypeError for a dtype that there is not.
     """
-    graph, x = _begin("logistic_regression", features, dtype)
-    y = graph.input("y", ("batch", 1))
+    graph, x, y = _begin("logistic_regression", features, 1, dtype)
     z = graph.output("logits", _layer(x, 1, "linear"))
     return _end(graph, sigmoid(z), binary_cross_entropy(z, y))
 
@@ -61,8 +60,7 @@ def perceptron(features: int, *, dtype: str = "float32") -> Graph:
     linear.bias. The weights do not start at 0, where the gradient is 0.
     Returns the graph. Raises AttributeValueError for sizes below 0, DTypeError for a dtype that there is not.
     """
-    graph, x = _begin("perceptron", features, dtype)
-    y = graph.input("y", ("batch", 1))
+    graph, x, y = _begin("perceptron", features, 1, dtype)
     z = graph.output("logits", _layer(x, 1, "linear", Normal(std=0.01)))
     return _end(graph, sign(z), perceptron_loss(z, y))
 
@@ -100,7 +98,7 @@ def mlp(
     `sizes` are those of x, of every hidden layer and of the last: [64, 32, 16, 10] has three layers. x is [batch,
     sizes[0]]; the parameters are layer1.weight, layer1.bias, layer2.weight, ... With "cross_entropy" y is [batch],
     class numbers; the outputs are "logits", the last layer, "probabilities", their softmax, and "prediction", the class
-    of the greatest. With "half_squared_error" y is [batch, sizes[-1]] and "prediction" is the last layer.
+    of the maximum. With "half_squared_error" y is [batch, sizes[-1]] and "prediction" is the last layer.
 
     Returns the graph. Raises AttributeValueError for fewer than two sizes, an activation or a loss that there is not.
     """
@@ -108,9 +106,10 @@ def mlp(
     if activation not in _ACTIVATIONS:
         raise AttributeValueError(f"no activation {activation!r} here; there are {', '.join(_ACTIVATIONS)}")
     function, init = _ACTIVATIONS[activation]
-    graph, h = _begin(name, sizes[0], dtype)
-    for place, units in enumerate(sizes[1:-1], 1):
-        h = function(_layer(h, units, f"layer{place}", init))
+    graph = Graph(name, dtype)
+    h = graph.input("x", ("batch", sizes[0]))
+    for layer, units in enumerate(sizes[1:-1], 1):
+        h = function(_layer(h, units, f"layer{layer}", init))
     last = _layer(h, sizes[-1], f"layer{len(sizes) - 1}")
     if loss == "cross_entropy":
         y = graph.input("y", ("batch",), dtype="int64")
@@ -148,16 +147,15 @@ def linear_network(sizes: Sequence[int], *, dtype: str = "float32") -> Graph:
     Returns the graph. Raises AttributeValueError for fewer than two sizes.
     """
     _check_sizes(sizes)
-    graph, h = _begin("linear_network", sizes[0], dtype)
-    y = graph.input("y", ("batch", sizes[-1]))
-    for place, units in enumerate(sizes[1:], 1):
-        h = h @ graph.parameter(f"layer{place}.weight", (sizes[place - 1], units))
+    graph, h, y = _begin("linear_network", sizes[0], sizes[-1], dtype)
+    for layer, shape in enumerate(pairwise(sizes), 1):
+        h = h @ graph.parameter(f"layer{layer}.weight", shape)
     return _end(graph, h, half_squared_error(h, y))
 
 
-def _begin(name: str, features: int, dtype: str) -> tuple[Graph, Node]:
+def _begin(name: str, features: int, targets: int, dtype: str) -> tuple[Graph, Node, Node]:
     graph = Graph(name, dtype)
-    return graph, graph.input("x", ("batch", features))
+    return graph, graph.input("x", ("batch", features)), graph.input("y", ("batch", targets))
 
 
 def _layer(x: Node, units: int, name: str, init: Initializer | None = None) -> Node:

@@ -3,7 +3,7 @@
 from graphengine.data import digits
 from graphengine.ir.graph import Graph
 from graphengine.testing import gradcheck
-from graphengine.zoo.digits import digits_network, digits_spec
+from graphengine.zoo.networks import digits_network, digits_spec
 
 
 def test_the_document_that_ships_is_that_of_the_builder() -> None:
