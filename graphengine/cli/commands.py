@@ -13,11 +13,21 @@ import typer
 
 from graphengine.cli import show
 from graphengine.cli.compare import compare
-from graphengine.cli.demo import Demo, as_dict
-from graphengine.cli.demo_show import demo_head, demo_result
+from graphengine.cli.demo import demo
 from graphengine.cli.faults import Commands
 from graphengine.cli.files import check_apart, check_writable, read_arrays, write_arrays
-from graphengine.cli.options import sizes_of, training_of, validation_of
+from graphengine.cli.options import (
+    AsJson,
+    AtATime,
+    Data,
+    Metrics,
+    Seed,
+    Spec,
+    Weights,
+    sizes_of,
+    training_of,
+    validation_of,
+)
 from graphengine.cli.reproduce import reproduce
 from graphengine.compile import compile
 from graphengine.executable import Executable
@@ -38,15 +48,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document.")]
-Data = Annotated[Path, typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs are.")]
-Weights = Annotated[Path, typer.Option(metavar="FILE", help="Weights that `train` wrote (.safetensors).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-Metrics = Annotated[
-    list[str] | None,
-    typer.Option("--metric", metavar="NAME", help="A metric, such as accuracy or mean_squared_error (repeatable)."),
-]
 
 
 def main() -> None:
@@ -73,38 +74,8 @@ def graphengine(
     """Static, typed computation graphs: declared once, differentiated, planned, and run fast."""
 
 
-@app.command()
-def demo(
-    as_json: AsJson = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training digits.")] = None,
-    save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder for the document, the data and the trained weights.")
-    ] = None,
-) -> None:
-    """Watch a 3-layer network learn to read handwritten digits, and see what a gradient costs.
-
-    The network is a JSON document that ships with the package, as do the digits: 1,797 real ones, a fifth of them held
-    back for the test.
-    """
-    learner = Demo.load(seed, epochs)
-    console = show.console()
-    if not as_json:
-        console.print(demo_head(learner))
-    outcome = learner.train()
-    compared = learner.compare()
-    if save is not None:
-        learner.save(save, outcome)
-    if as_json:
-        typer.echo(json.dumps(as_dict(learner, outcome, compared)))
-        return
-    console.print(demo_result(outcome, learner.data.test["pixels"], compared))
-    if save is not None:
-        console.print(show.facts([("kept in", str(save))]))
-
-
-app.command()(reproduce)
-app.command()(compare)
+for command in (demo, reproduce, compare):
+    app.command()(command)
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -125,7 +96,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Replaces that of the document.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")] = None,
+    seed: Seed = None,
     validation: Annotated[
         str | None,
         typer.Option(metavar="FRACTION|FILE.npz", help="A part of the data to hold out, or other data to measure on."),
@@ -172,7 +143,7 @@ def predict(
         list[str] | None,
         typer.Option(metavar="NAME", help="An output to compute; default: all with a row an example (repeatable)."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples at a time.")] = 1024,
+    batch_size: AtATime = 1024,
 ) -> None:
     """Compute a trained network's outputs for new data."""
     if out is not None:
@@ -192,7 +163,7 @@ def evaluate(
     weights: Weights,
     data: Data,
     metric: Metrics = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples at a time.")] = 1024,
+    batch_size: AtATime = 1024,
     as_json: AsJson = False,
 ) -> None:
     """Measure a trained network's loss, and metrics, on data."""
@@ -222,7 +193,7 @@ def summary(
 ) -> None:
     """Show every node with its op, type, parameters, FLOPs and bytes, and the cost of a run. Nothing is run."""
     graph = load(spec)
-    table = summarize(graph, **sizes_of(graph, batch, size or []))
+    table = summarize(graph, **sizes_of(graph, batch, size))
     if as_json:
         typer.echo(json.dumps(table.to_dict()))
         return

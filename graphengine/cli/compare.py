@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from graphengine.baselines import Comparison, Way, random_feeds
 from graphengine.baselines import compare as measure
 from graphengine.cli import show
 from graphengine.cli.files import read_arrays
-from graphengine.cli.options import sizes_of
+from graphengine.cli.options import AsJson, Spec, sizes_of
 from graphengine.compile import compile
 from graphengine.errors import SpecError
 from graphengine.ir.array import to_json_value
@@ -36,7 +36,7 @@ _BATCH = 32
 
 
 def compare(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document.")],
+    spec: Spec,
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs; default: random ones."),
@@ -53,7 +53,7 @@ def compare(
     ] = None,
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Parameters to take one by one, at most.")] = 200,
     seconds: Annotated[float, typer.Option(min=0.0, help="Limit for these; a few are measured in any case.")] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compute one gradient by backpropagation and in three other ways, and compare costs and results.
 
@@ -66,26 +66,17 @@ def compare(
     if data is not None and size:
         raise typer.BadParameter("the arrays of --data have their sizes", param_hint="--size")
     number = batch or (graph.training.batch_size if graph.training else None) or _BATCH
-    feeds = _random(graph, number, size or []) if data is None else _first(graph, read_arrays(data), number)
+    feeds = _feeds(graph, data, number, size)
     if data is not None:
         compile(graph).forward(feeds, [name])  # so that errors tell the types that the document declares
     seed = graph.training.seed if graph.training else 0
     compared = measure(in_float64(graph), name, feeds, samples=samples, seed=seed, seconds=seconds)
-    run = _Run(graph.name, name, str(data) if data else "random", {key: value.shape for key, value in feeds.items()})
+    shapes = {key: value.shape for key, value in feeds.items()}
+    run = {"graph": graph.name, "loss": name, "data": str(data) if data else "random", "shapes": shapes}
     if as_json:
-        typer.echo(json.dumps(_as_dict(run, compared)))
+        typer.echo(json.dumps(run | _as_dict(compared)))
     else:
         show.console().print(_shown(run, compared))
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What was differentiated, and on which data."""
-
-    graph: str
-    loss: str
-    data: str
-    shapes: Mapping[str, tuple[int, ...]]
 
 
 def _loss_of(graph: Graph, asked: str | None) -> str:
@@ -99,16 +90,14 @@ def _loss_of(graph: Graph, asked: str | None) -> str:
     return name
 
 
-def _random(graph: Graph, batch: int, texts: list[str]) -> dict[str, Array]:
+def _feeds(graph: Graph, data: Path | None, batch: int, sizes: list[str] | None) -> dict[str, Array]:
+    """The first examples of the file, or else random arrays."""
+    if data is not None:
+        arrays = read_arrays(data)
+        return next(as_source(graph, arrays).batches(list(arrays), batch))[0]
     axis = batch_axis(graph)
-    given = sizes_of(graph, batch, texts)
-    return random_feeds(graph, all_sizes(graph, ({axis: batch} if axis else {}) | given))
-
-
-def _first(graph: Graph, arrays: Mapping[str, Array], batch: int) -> dict[str, Array]:
-    """The first examples of these arrays."""
-    feeds, _ = next(as_source(graph, arrays).batches(list(arrays), batch))
-    return dict(feeds)
+    given = ({axis: batch} if axis else {}) | sizes_of(graph, batch, sizes)
+    return random_feeds(graph, all_sizes(graph, given))
 
 
 def comparison_table(compared: Comparison) -> Table:
@@ -135,12 +124,12 @@ def _cost(way: Way) -> tuple[str, str]:
     return f"{'~' if way.scaled else ''}{show.seconds_text(way.seconds)}", flops
 
 
-def _shown(run: _Run, compared: Comparison) -> RenderableType:
-    arrays = ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in run.shapes.items())
+def _shown(run: Mapping[str, Any], compared: Comparison) -> RenderableType:
+    arrays = ", ".join(f"{name} {list(shape)}" for name, shape in run["shapes"].items())
     rows = [
-        ("graph", f"{run.graph}; {compared.parameters:,} parameters, float64"),
-        ("data", f"{run.data}: {arrays or 'no inputs'}"),
-        (run.loss, f"{show.seconds_text(compared.forward_seconds)}, {compared.forward_flops:,} FLOPs"),
+        ("graph", f"{run['graph']}; {compared.parameters:,} parameters, float64"),
+        ("data", f"{run['data']}: {arrays or 'no inputs'}"),
+        (run["loss"], f"{show.seconds_text(compared.forward_seconds)}, {compared.forward_flops:,} FLOPs"),
     ]
     return Group(show.facts(rows), comparison_table(compared), Text("\n".join(_notes(compared))))
 
@@ -160,20 +149,14 @@ def _notes(compared: Comparison) -> Iterable[str]:
 
 def _by_parameter(compared: Comparison) -> dict[str, list[int]]:
     """The indices of the elements that were taken, by parameter."""
-    found: dict[str, list[int]] = {}
-    for name, index in compared.elements:
-        found.setdefault(name, []).append(index)
-    return found
+    groups = groupby(compared.elements, key=lambda element: element.parameter)
+    return {name: [element.place for element in group] for name, group in groups}
 
 
-def _as_dict(run: _Run, compared: Comparison) -> dict[str, Any]:
-    """What `--json` prints; times are in seconds."""
+def _as_dict(compared: Comparison) -> dict[str, Any]:
+    """What `--json` prints of a comparison; times are in seconds."""
     ways = {"backpropagation": compared.backprop, **compared.others}
     return {
-        "graph": run.graph,
-        "loss": run.loss,
-        "data": run.data,
-        "shapes": run.shapes,
         "parameters": compared.parameters,
         "sample": _by_parameter(compared),
         "largest_derivative": _number(compared.largest),
@@ -184,8 +167,7 @@ def _as_dict(run: _Run, compared: Comparison) -> dict[str, Any]:
 
 def _way(way: Way) -> dict[str, Any]:
     found = {"seconds": _number(way.seconds), "flops": way.flops, "measured_on": way.sample, "scaled": way.scaled}
-    apart = {} if way.difference is None else {"largest_difference": _number(way.difference)}
-    return {**found, **apart}
+    return found if way.difference is None else {**found, "largest_difference": _number(way.difference)}
 
 
 def _number(value: float) -> Any:

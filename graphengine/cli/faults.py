@@ -16,7 +16,7 @@ from graphengine.cli.show import say
 from graphengine.errors import GraphEngineError
 from graphengine.transform.training_graph import UnreachedParameterWarning
 
-INTERRUPTED = 130
+_INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell has it: 128 and the number of the signal."""
 
 
@@ -38,32 +38,24 @@ def mistakes_told() -> Iterator[None]:
         warnings.showwarning = lambda message, *_: say(str(message), "warning", "bold yellow")
         try:
             yield
-            _flush()
-        except GraphEngineError as error:
-            raise _told(str(error)) from None
+            if sys.stdout is not None:
+                sys.stdout.flush()  # so that a full disk or a closed pipe is found while it can be told
         except BrokenPipeError:
             raise  # typer ends quietly when the reader of a pipe has gone
-        except OSError as error:
-            raise _told(_os_message(error)) from None
-        except MemoryError as error:
-            raise _told(f"not enough memory: {error}") from None
+        except (GraphEngineError, OSError, MemoryError) as error:
+            say(_message(error))
+            raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(_INTERRUPTED) from None
 
 
-def _told(message: str) -> typer.Exit:
-    say(message)
-    return typer.Exit(1)
-
-
-def _os_message(error: OSError) -> str:
+def _message(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}"
+    if not isinstance(error, OSError):
+        return str(error)
     what = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {what}" if error.filename else what
-
-
-def _flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()  # so that a full disk or a closed pipe is found while it can be told
 
 
 def _never_fail_to_encode() -> None:

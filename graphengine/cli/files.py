@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from graphengine.data import Split
 from graphengine.errors import TrainingError
+from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.spec.beside import path_beside
 from graphengine.ir.spec.io import INLINE_ELEMENTS
 from graphengine.ir.types import Array
+from graphengine.train.checkpoint import save_parameters
 
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"
@@ -33,7 +36,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
             with np.load(file, allow_pickle=False) as members:
                 arrays = {name: members[name] for name in members.files}
         except Exception as error:  # damage shows as errors of NumPy, zipfile, zlib, struct, tokenize, and memory
-            raise TrainingError(f"{path}: not an .npz file of plain arrays: {_reason(error)}") from None
+            reason, *_ = str(error).splitlines() or [type(error).__name__]
+            raise TrainingError(f"{path}: not an .npz file of plain arrays: {reason}") from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise TrainingError(f"{path}: {name!r} is not an array")
@@ -51,6 +55,15 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
+def save_trained(folder: Path, name: str, graph: Graph, data: Split, exe: Executable) -> None:
+    """Write what the commands `train`, `predict` and `evaluate` read: the document, the data, and the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    graph.save(folder / f"{name}.json")
+    write_arrays(folder / "train.npz", data.train)
+    write_arrays(folder / "test.npz", data.test)
+    save_parameters(exe, folder / f"{name}.weights.safetensors")
+
+
 def check_writable(path: Path) -> None:
     """Raise OSError now rather than after the work if a file could not be written to `path`."""
     if path.is_dir():
@@ -66,7 +79,3 @@ def check_apart(target: Path, graph: Graph, document: Path) -> None:
     large = any(isinstance(node.op, Constant) and node.op.value.size > INLINE_ELEMENTS for node in graph.nodes)
     if large and target.resolve() == path_beside(document).resolve():
         raise TrainingError(f"{target}: the constants of {document} stand there; give the weights another name")
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

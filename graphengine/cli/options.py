@@ -1,9 +1,10 @@
-"""What the commands' options mean for the library."""
+"""The options that several commands have, and what options mean for the library."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,6 +14,20 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.tagged import arguments
 from graphengine.ir.training import Training
 from graphengine.ir.types import Array
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document.")]
+Data = Annotated[Path, typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs are.")]
+Weights = Annotated[Path, typer.Option(metavar="FILE", help="Weights that `train` wrote (.safetensors).")]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="NAME", help="A metric, such as accuracy or mean_squared_error (repeatable)."),
+]
+AtATime = Annotated[int, typer.Option("--batch-size", min=1, help="Examples at a time.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")]
+Save = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="A folder for the document, the data and the trained weights.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 
 def training_of(graph: Graph, learning_rate: float | None = None, **changes: int | None) -> Training:
@@ -43,11 +58,11 @@ def validation_of(text: str | None) -> float | dict[str, Array] | None:
     return fraction
 
 
-def sizes_of(graph: Graph, batch: int, texts: Sequence[str]) -> dict[str, int]:
+def sizes_of(graph: Graph, batch: int, texts: Sequence[str] | None) -> dict[str, int]:
     """The sizes of named dims that `--batch` and `--size` give; `--batch` counts where the graph has such a dim."""
     has_batch = any("batch" in node.type.names() for node in graph.inputs)
     sizes = {"batch": batch} if has_batch else {}
-    for text in texts:
+    for text in texts or ():
         name, _, size = text.partition("=")
         if not name or not size.isdecimal():
             raise typer.BadParameter(f"NAME=N is needed, such as time=20, not {text!r}", param_hint="--size")

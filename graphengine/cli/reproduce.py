@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import RenderableType
 
 from graphengine.cli import show
-from graphengine.cli.files import write_arrays
-from graphengine.train.checkpoint import save_parameters
+from graphengine.cli.files import save_trained
+from graphengine.cli.options import AsJson, Save, Seed
 from graphengine.zoo.experiments import EXPERIMENTS, Goal, Outcome
 from graphengine.zoo.experiments import reproduce as run
 
@@ -23,11 +21,9 @@ _QUICK = 1000
 def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The network; default: print the list.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help=f"One epoch over {_QUICK:,} examples, as a test.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")] = None,
-    save: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder for the document, the data and the trained weights.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+    seed: Seed = None,
+    save: Save = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a network of the zoo on real data, and compare the result with its goal.
 
@@ -43,7 +39,7 @@ def reproduce(
         save.mkdir(parents=True, exist_ok=True)  # what cannot be written to should not be found out after the work
     outcome = run(EXPERIMENTS[name], seed=seed, examples=_QUICK if quick else None)
     if save is not None:
-        _save(save, name, outcome)
+        save_trained(save, name, outcome.graph, outcome.data, outcome.executable)
     if as_json:
         typer.echo(json.dumps({"name": name, "quick": quick, **_as_dict(outcome)}))
     else:
@@ -51,17 +47,15 @@ def reproduce(
 
 
 def _facts(about: str, outcome: Outcome, quick: bool) -> RenderableType:
-    goal, history, training = outcome.goal, outcome.history, outcome.training
-    train, test = (_examples(part) for part in outcome.data)
-    passes = f"{training.epochs} epochs in batches of {training.batch_size}"
+    train, test = _examples(outcome)
     verdict = "a quick run, which says nothing of it" if quick else "reached" if outcome.reached else "missed"
     rows = [
-        ("network", f"{about}; {_parameters(outcome):,} parameters"),
+        ("network", f"{about}; {show.count_parameters(outcome.graph):,} parameters"),
         ("data", f"{train:,} examples to train, {test:,} held back"),
-        ("training", f"{show.optimizer_text(training.optimizer)}; {passes}; seed {training.seed}"),
-        ("trained", f"{history.steps:,} steps in {show.seconds_text(history.seconds)}; loss {history['loss'][-1]:.4f}"),
-        (goal.figure, f"{outcome.value:.4f}"),
-        ("to reach", f"{_goal_text(goal)}: {verdict}"),
+        ("training", f"{show.training_text(outcome.training)}; seed {outcome.training.seed}"),
+        ("trained", show.history_text(outcome.history)),
+        (outcome.goal.figure, f"{outcome.value:.4f}"),
+        ("to reach", f"{_goal_text(outcome.goal)}: {verdict}"),
         ("wall time", show.seconds_text(outcome.seconds)),
     ]
     return show.facts(rows)
@@ -72,39 +66,30 @@ def _goal_text(goal: Goal) -> str:
     return f"{bound}, {goal.because}" if goal.because else bound
 
 
-def _as_dict(outcome: Outcome) -> Mapping[str, Any]:
+def _as_dict(outcome: Outcome) -> dict[str, Any]:
     """What `--json` prints; times are in seconds."""
+    goal, history, training = outcome.goal, outcome.history, outcome.training
+    train, test = _examples(outcome)
     return {
-        "figure": outcome.goal.figure,
+        "figure": goal.figure,
         "value": outcome.value,
-        "goal": outcome.goal.bound,
-        "at_least": outcome.goal.at_least,
-        "because": outcome.goal.because,
+        "goal": goal.bound,
+        "at_least": goal.at_least,
+        "because": goal.because,
         "reached": outcome.reached,
-        "parameters": _parameters(outcome),
-        "train_examples": _examples(outcome.data.train),
-        "test_examples": _examples(outcome.data.test),
-        "seed": outcome.training.seed,
-        "epochs": len(outcome.history),
-        "batch_size": outcome.training.batch_size,
-        "steps": outcome.history.steps,
-        "train_loss": outcome.history["loss"],
-        "train_seconds": outcome.history.seconds,
+        "parameters": show.count_parameters(outcome.graph),
+        "train_examples": train,
+        "test_examples": test,
+        "seed": training.seed,
+        "epochs": len(history),
+        "batch_size": training.batch_size,
+        "steps": history.steps,
+        "train_loss": history["loss"],
+        "train_seconds": history.seconds,
         "seconds": outcome.seconds,
     }
 
 
-def _save(folder: Path, name: str, outcome: Outcome) -> None:
-    """Write what `graphengine train`, `predict` and `evaluate` take up."""
-    outcome.graph.save(folder / f"{name}.json")
-    write_arrays(folder / "train.npz", outcome.data.train)
-    write_arrays(folder / "test.npz", outcome.data.test)
-    save_parameters(outcome.executable, folder / f"{name}.weights.safetensors")
-
-
-def _examples(arrays: Mapping[str, Any]) -> int:
-    return len(next(iter(arrays.values())))
-
-
-def _parameters(outcome: Outcome) -> int:
-    return sum(node.type.size for node in outcome.graph.parameters)
+def _examples(outcome: Outcome) -> list[int]:
+    """How many to train on, and how many held back."""
+    return [len(next(iter(part.values()))) for part in outcome.data]

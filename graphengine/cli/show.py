@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from graphengine.ir.graph import Graph
-from graphengine.ir.training import Optimizer
+from graphengine.ir.training import Optimizer, Training
 from graphengine.ir.types import Array
 from graphengine.schedule.cost import Cost
+from graphengine.train.history import History
 from graphengine.view import Row, Summary
 
 _PIPE_WIDTH = 200
@@ -83,6 +84,21 @@ def optimizer_text(optimizer: Optimizer) -> str:
     return ", ".join([optimizer.kind, *named])
 
 
+def training_text(training: Training) -> str:
+    """How a network is to be trained, but for the seed."""
+    return f"{optimizer_text(training.optimizer)}; {training.epochs} epochs in batches of {training.batch_size}"
+
+
+def history_text(history: History) -> str:
+    """How a training went, in all."""
+    return f"{history.steps:,} steps in {seconds_text(history.seconds)}; loss {history['loss'][-1]:.4f}"
+
+
+def count_parameters(graph: Graph) -> int:
+    """The elements of all parameters."""
+    return sum(node.type.size for node in graph.parameters)
+
+
 def summary_table(summary: Summary) -> Table:
     """The nodes of a graph, a line each, and their totals."""
     sizes = ", ".join(f"{name}={size}" for name, size in summary.sizes.items())
@@ -121,12 +137,10 @@ def _cost_text(cost: Cost) -> str:
 def rows_of_text(values: Mapping[str, Array]) -> Iterator[str]:
     """A header, then a line an example: the numbers of all outputs with tabs between."""
     columns = {name: value.reshape(len(value), -1) for name, value in values.items() if value.ndim}
-    header = [name for name, value in columns.items() for name in _column_names(name, values[name].shape[1:])]
-    yield "\t".join(header)
+    yield "\t".join(
+        name + (f"[{','.join(map(str, index))}]" if index else "")
+        for name in columns
+        for index in np.ndindex(values[name].shape[1:])
+    )
     for row in zip(*columns.values(), strict=True):
         yield "\t".join(str(number) for numbers in row for number in numbers)
-
-
-def _column_names(name: str, shape: tuple[int, ...]) -> Iterator[str]:
-    for place in np.ndindex(shape):
-        yield name + (f"[{','.join(map(str, place))}]" if place else "")
