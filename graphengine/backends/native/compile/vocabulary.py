@@ -35,11 +35,15 @@ _OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
     mills.mills,
     trigonometric.sin,
     trigonometric.cos,
-    formula.sqrt,
-    formula.floor,
 )
-_OF_A_NUMBER = (arithmetic.absolute, arithmetic.sign)
-_OF_TWO_NUMBERS = (arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
+_OF_FLOATS: dict[str, Callable[..., Value]] = {
+    **{form.__name__: form for form in _OF_A_FLOAT},
+    "sqrt": formula.sqrt,
+    "floor": formula.floor,
+    "copysign": formula.copysign,
+    "power": power.power,
+}
+_OF_NUMBERS = (arithmetic.absolute, arithmetic.sign, arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
 _DTYPES = ("uint32", "uint64", "float32", "float64")
 _CASTS = ("uint8", "int32", "int64")
 
@@ -48,100 +52,78 @@ _CASTS = ("uint8", "int32", "int64")
 def functions(floats: str) -> dict[str, Any]:
     """Each name of the VOCABULARY, for kernels whose numbers with a point have the dtype `floats`."""
     real = getattr(types, floats)
+
+    def as_float(*kinds: Any) -> Any:
+        return kind if isinstance(kind := _common(*kinds), types.Float) else real
+
     return {
-        **{form.__name__: _of_one(form, lambda x: _as_float(x, real)) for form in _OF_A_FLOAT},
-        **{form.__name__: _of_one(form, _as_number) for form in _OF_A_NUMBER},
-        **{form.__name__: _of_two(form, _common) for form in _OF_TWO_NUMBERS},
-        "copysign": _of_two(formula.copysign, lambda a, b: _as_float(_common(a, b), real)),
-        "power": _of_two(power.power, lambda a, b: _as_float(_common(a, b), real)),
-        "multiply_high": _of_two(arithmetic.multiply_high, lambda a, _: a),
-        "lost": _LOST,
-        "share": _SHARE,
-        "totals": _TOTALS,
+        **{name: _function(name, form, as_float) for name, form in _OF_FLOATS.items()},
+        **{form.__name__: _function(form.__name__, form, _common) for form in _OF_NUMBERS},
+        "multiply_high": _function("multiply_high", arithmetic.multiply_high, lambda a, _: a),
+        **{intrinsic.name: intrinsic for intrinsic in (_lost, _share, _totals)},
         "real": real,
         **{dtype: getattr(types, dtype) for dtype in _DTYPES},
         **{dtype: _cast(dtype) for dtype in _CASTS},
     }
 
 
-def _of_one(form: Callable[[Value], Value], kind_of: Callable[[Any], Any]) -> Intrinsic:
-    def typed(typing_context: Any, x: Any) -> Typed:
-        kind = kind_of(x)
-        return kind(kind), _writer(form)
+def _function(name: str, form: Callable[..., Value], kind_of: Callable[..., Any]) -> Intrinsic:
+    """A function whose arguments and result have the dtype that `kind_of` says for those of the arguments."""
 
-    return Intrinsic(form.__name__, typed)
-
-
-def _of_two(form: Callable[[Value, Value], Value], kind_of: Callable[[Any, Any], Any]) -> Intrinsic:
-    def typed(typing_context: Any, a: Any, b: Any) -> Typed:
-        kind = kind_of(a, b)
-        return kind(kind, kind), _writer(form)
-
-    return Intrinsic(form.__name__, typed)
-
-
-def _writer(form: Callable[..., Value]) -> Callable[..., ir.Value]:
-    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+    def write(_: Any, code: ir.IRBuilder, *arguments: ir.Value) -> ir.Value:
         return form(*(Value(code, argument) for argument in arguments)).llvm
 
-    return write
+    def typed(*arguments: Any) -> Typed:
+        kind = kind_of(*arguments)
+        return kind(*[kind] * len(arguments)), write
+
+    return Intrinsic(name, typed)
 
 
-def _as_float(kind: Any, real: Any) -> Any:
-    """The dtype in which a function of a float is computed."""
-    return kind if isinstance(kind, types.Float) else real
-
-
-def _as_number(kind: Any) -> Any:
-    """The dtype in which a function of any number is computed."""
-    return kind if isinstance(kind, types.Float) else types.int64
-
-
-def _common(a: Any, b: Any) -> Any:
-    """The dtype of a result of both: that of the wider float, or int64 where neither is a float."""
-    return max(_as_number(a), _as_number(b), key=lambda kind: (isinstance(kind, types.Float), kind.bitwidth))
+def _common(*kinds: Any) -> Any:
+    """The dtype of a result of all: that of the widest float, or int64 where none is a float."""
+    floats = [kind for kind in kinds if isinstance(kind, types.Float)]
+    return max(floats, key=lambda kind: kind.bitwidth, default=types.int64)
 
 
 def _cast(dtype: str) -> Intrinsic:
-    """A number as a whole one: of a float by way of an int32 or int64, whose lowest bits are taken."""
+    """A number as an integer: of a float by way of an int32 or int64, whose lowest bits are taken."""
     kind = getattr(types, dtype)
     way = types.int64 if kind is types.int64 else types.int32
 
-    def typed(typing_context: Any, x: Any) -> Typed:
-        def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-            (number,), source = arguments, x
-            if isinstance(x, types.Float):
-                number, source = arithmetic.whole(Value(code, number), way.bitwidth).llvm, way
-            return context.cast(code, number, source, kind)
+    def typed(x: Any) -> Typed:
+        def write(context: Any, code: ir.IRBuilder, number: ir.Value) -> ir.Value:
+            if not isinstance(x, types.Float):
+                return context.cast(code, number, x, kind)
+            return context.cast(code, arithmetic.whole(Value(code, number), way.bitwidth).llvm, way, kind)
 
         return kind(x), write
 
     return Intrinsic(dtype, typed)
 
 
-def _lost(typing_context: Any, a: Any, b: Any) -> Typed:
+def _of_lost(a: Any, b: Any) -> Typed:
     """Of a narrower b nothing that counts is lost: the code for that is a constant, and no sum is computed."""
 
-    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+    def write(_: Any, code: ir.IRBuilder, *arguments: ir.Value) -> ir.Value:
         wide, part = (Value(code, argument) for argument in arguments)
         return arithmetic.lost(wide, part).llvm if a == b else wide.like(0.0).llvm
 
     return a(a, b), write
 
 
-def _totals(typing_context: Any) -> Typed:
-    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+def _of_totals() -> Typed:
+    def write(_: Any, code: ir.IRBuilder) -> ir.Value:
         room = cgutils.alloca_once(code, ir.ArrayType(ir.DoubleType(), 512))
         return code.bitcast(room, ir.DoubleType().as_pointer())
 
     return types.CPointer(types.float64)(), write
 
 
-def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> Typed:
+def _of_share(*_: Any) -> Typed:
     """range(n * rank // ranks, n * (rank + 1) // ranks), of a large n in steps of a cache line of float32."""
-    word = types.int64
 
-    def write(context: Any, code: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+    def write(context: Any, code: ir.IRBuilder, *arguments: ir.Value) -> ir.Value:
         n, rank, ranks = (Value(code, argument) for argument in arguments)
         part = cgutils.create_struct_proxy(types.range_state64_type)(context, code)
         part.start = _bound(n, rank, ranks).llvm
@@ -149,16 +131,14 @@ def _share(typing_context: Any, n: Any, rank: Any, ranks: Any) -> Typed:
         part.step = ir.Constant(part.start.type, 1)
         return part._getvalue()
 
-    return types.range_state64_type(word, word, word), write
+    return types.range_state64_type(*[types.int64] * 3), write
 
 
 def _bound(n: Value, rank: Value, ranks: Value) -> Value:
-    place = n * rank / ranks
-    aligned = place & -_LINE
-    return formula.select((n < ranks * (8 * _LINE)) | rank.equals(ranks), place, aligned)
+    bound = n * rank / ranks
+    aligned = bound & -_LINE
+    return formula.select((n < ranks * (8 * _LINE)) | rank.equals(ranks), bound, aligned)
 
 
 _LINE = 16  # elements
-_SHARE = Intrinsic("share", _share)
-_LOST = Intrinsic("lost", _lost)
-_TOTALS = Intrinsic("totals", _totals)
+_lost, _share, _totals = Intrinsic("lost", _of_lost), Intrinsic("share", _of_share), Intrinsic("totals", _of_totals)

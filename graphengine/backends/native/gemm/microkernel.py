@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 
 from graphengine.backends.native.gemm.tiles import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
+from graphengine.backends.native.llvm.formula import declared
 from graphengine.backends.native.llvm.intrinsic import Typed, intrinsic
 from graphengine.backends.native.llvm.machine import vector_bytes
 
@@ -20,52 +21,34 @@ _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)
 
 
 @intrinsic
-def lanes(_: Any, x: Any) -> Typed:
+def lanes(x: Any) -> Typed:
     """How many numbers of the dtype of `x` are a vector."""
     return types.int64(x), lambda *_: _WORD(_lanes(x.dtype))
 
 
 @intrinsic
-def tile_columns(_: Any, x: Any) -> Typed:
-    """How many columns a tile has, for the dtype of `x`."""
-    return types.int64(x), lambda *_: _WORD(TILE_VECTORS * _lanes(x.dtype))
-
-
-@intrinsic
-def tile_rows(_: Any, x: Any) -> Typed:
-    """How many rows a tile has."""
-    return types.int64(x), lambda *_: _WORD(TILE_ROWS)
-
-
-@intrinsic
-def short_tile_rows(_: Any, x: Any) -> Typed:
-    """How many rows a short tile has."""
-    return types.int64(x), lambda *_: _WORD(SHORT_TILE_ROWS)
-
-
-@intrinsic
-def transpose(_: Any, out: Any, out_row: Any, x: Any, x_row: Any) -> Typed:
+def transpose(out: Any, out_row: Any, x: Any, x_row: Any) -> Typed:
     """out[i, j] = x[j, i] for a square of as many rows as a vector has lanes; rows are contiguous."""
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        out, out_row, x, x_row = values
-        count, vector = _lanes(signature.args[0].dtype), _vector(context, signature.args[0].dtype)
-        rows = [_load(builder, x, builder.mul(_WORD(place), x_row), vector) for place in range(count)]
+    def write(
+        _: Any, builder: ir.IRBuilder, to: ir.Value, to_row: ir.Value, source: ir.Value, source_row: ir.Value
+    ) -> None:
+        count, vector = _lanes(x.dtype), _vector(source, x.dtype)
+        rows = [_load(builder, source, builder.mul(_WORD(row), source_row), vector) for row in range(count)]
         half = count // 2
         while half:  # squares of this size change places across the diagonal, then smaller ones within each
-            for upper in range(count):
-                if not upper & half:
-                    first, second = rows[upper], rows[upper | half]
-                    rows[upper] = _chosen(builder, first, second, [_before(lane, half, count) for lane in range(count)])
-                    rows[upper | half] = _chosen(
-                        builder, first, second, [_behind(lane, half, count) for lane in range(count)]
-                    )
+            above = [count + (lane ^ half) if lane & half else lane for lane in range(count)]
+            below = [count + lane if lane & half else lane | half for lane in range(count)]
+            for row in range(count):
+                if not row & half:
+                    pair = rows[row], rows[row | half]
+                    rows[row], rows[row | half] = (_chosen(builder, *pair, lanes) for lanes in (above, below))
             half //= 2
-        for place, row in enumerate(rows):
-            _store(builder, row, out, builder.mul(_WORD(place), out_row))
-        return context.get_dummy_value()
+        for number, row in enumerate(rows):
+            pointer = _vector_at(builder, to, builder.mul(_WORD(number), to_row), vector)
+            builder.store(row, pointer, align=_bytes(vector.element))
 
-    return types.none(out, types.int64, x, types.int64), emit
+    return types.none(out, types.int64, x, types.int64), write
 
 
 def _tile_of(height: int) -> Any:
@@ -75,22 +58,23 @@ def _tile_of(height: int) -> Any:
     are read; C is read only if beta is not 0.
     """
 
-    def product(_: Any, c: Any, *others: Any) -> Typed:
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-            _Tile(builder, _vector(context, c.dtype), height, values).emit()
-            return context.get_dummy_value()
+    def product(c: Any, *_: Any) -> Typed:
+        def write(_: Any, builder: ir.IRBuilder, *values: ir.Value) -> None:
+            _Tile(builder, _vector(values[0], c.dtype), height, values).emit()
 
-        return types.none(c, c, c, *[types.int64] * 7, c.dtype, c.dtype), emit
+        return types.none(c, c, c, *[types.int64] * 7, c.dtype, c.dtype), write
 
     return intrinsic(product)
 
 
-tile, short_tile = _tile_of(TILE_ROWS), _tile_of(SHORT_TILE_ROWS)
-
 MICROKERNEL: dict[str, Any] = {
-    **{function.name: function for function in (lanes, tile_columns, tile_rows, short_tile_rows, transpose)},
-    "tile": tile,
-    "short_tile": short_tile,
+    "lanes": lanes,
+    "transpose": transpose,
+    "tile": _tile_of(TILE_ROWS),
+    "short_tile": _tile_of(SHORT_TILE_ROWS),
+    "TILE_ROWS": TILE_ROWS,
+    "SHORT_TILE_ROWS": SHORT_TILE_ROWS,
+    "TILE_VECTORS": TILE_VECTORS,
 }
 """By name."""
 
@@ -102,20 +86,20 @@ class _Tile:
         self._builder, self._vector, self._height = builder, vector, height
         self._c, self._a, self._b, self._k, self._a_row, self._a_column, *rest = values
         self._b_row, self._c_row, self._rows, self._columns, self._alpha, self._beta = rest
-        self._fma = _function(builder, f"llvm.fma.{_suffix(vector)}", vector, [vector] * 3)
         mask, pointer = ir.VectorType(_BIT, vector.count), vector.as_pointer()
-        form = f"{_suffix(vector)}.p0"
-        self._read = _function(builder, f"llvm.masked.load.{form}", vector, [pointer, _INT, mask, vector])
-        self._write = _function(builder, f"llvm.masked.store.{form}", ir.VoidType(), [vector, pointer, _INT, mask])
+        form = f"v{vector.count}f{8 * _bytes(vector.element)}"
+        self._fma = declared(builder, f"llvm.fma.{form}", vector, [vector] * 3)
+        self._read = declared(builder, f"llvm.masked.load.{form}.p0", vector, [pointer, _INT, mask, vector])
+        self._write = declared(builder, f"llvm.masked.store.{form}.p0", ir.VoidType(), [vector, pointer, _INT, mask])
 
     def emit(self) -> None:
         """All of it: the sums, then what is made of them."""
         self._fetch()
         sums = self._sums()
         builder, count = self._builder, self._vector.count
-        places = ir.Constant(ir.VectorType(_WORD, count), list(range(count)))
+        lanes = ir.Constant(ir.VectorType(_WORD, count), list(range(count)))
         masks = [
-            builder.icmp_signed("<", places, _spread(builder, builder.sub(self._columns, _WORD(number * count)), count))
+            builder.icmp_signed("<", lanes, _spread(builder, builder.sub(self._columns, _WORD(number * count)), count))
             for number in range(TILE_VECTORS)
         ]
         for row in range(self._height):
@@ -128,7 +112,7 @@ class _Tile:
         """Ask for the memory of C, which is needed only after the sums."""
         builder = self._builder
         pointer = ir.IntType(8).as_pointer()
-        prefetch = _function(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, *[_INT] * 3])
+        prefetch = declared(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer, *[_INT] * 3])
         for row in range(self._height):
             for number in range(TILE_VECTORS):
                 offset = builder.add(builder.mul(_WORD(row), self._c_row), _WORD(number * self._vector.count))
@@ -137,7 +121,7 @@ class _Tile:
 
     def _sums(self) -> list[list[ir.Value]]:
         """A B by a loop over the columns of A. Rows that there are not are the last one once more, and not written."""
-        builder = self._builder
+        builder, width = self._builder, self._vector.count
         last = builder.sub(self._rows, _WORD(1))
         starts = []
         for row in range(self._height):
@@ -151,7 +135,6 @@ class _Tile:
         sums = [[builder.phi(self._vector) for _ in range(TILE_VECTORS)] for _ in range(self._height)]
         builder.cbranch(builder.icmp_signed("<", count, self._k), body, done)
         builder.position_at_end(body)
-        width = self._vector.count
         row_of_b = [
             _load(builder, self._b, builder.add(b_offset, _WORD(number * width)), self._vector)
             for number in range(TILE_VECTORS)
@@ -197,32 +180,20 @@ def _lanes(dtype: Any) -> int:
     return vector_bytes() * 8 // int(dtype.bitwidth)
 
 
-def _vector(context: Any, dtype: Any) -> ir.VectorType:
-    return ir.VectorType(context.get_value_type(dtype), _lanes(dtype))
+def _vector(array: ir.Value, dtype: Any) -> ir.VectorType:
+    return ir.VectorType(array.type.pointee, _lanes(dtype))
 
 
 def _bytes(number: ir.Type) -> int:
     return 4 if number == ir.FloatType() else 8
 
 
-def _suffix(vector: ir.VectorType) -> str:
-    """How LLVM writes the type in the name of an intrinsic: v16f32."""
-    return f"v{vector.count}f{8 * _bytes(vector.element)}"
-
-
-def _function(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
-    module = builder.module
-    return module.globals.get(name) or ir.Function(module, ir.FunctionType(result, arguments), name)
-
-
 def _load(builder: ir.IRBuilder, array: ir.Value, offset: ir.Value, vector: ir.VectorType) -> ir.Value:
-    place = builder.bitcast(builder.gep(array, [offset]), vector.as_pointer())
-    return builder.load(place, align=_bytes(vector.element))
+    return builder.load(_vector_at(builder, array, offset, vector), align=_bytes(vector.element))
 
 
-def _store(builder: ir.IRBuilder, value: ir.Value, array: ir.Value, offset: ir.Value) -> None:
-    place = builder.bitcast(builder.gep(array, [offset]), value.type.as_pointer())
-    builder.store(value, place, align=_bytes(value.type.element))
+def _vector_at(builder: ir.IRBuilder, array: ir.Value, offset: ir.Value, vector: ir.VectorType) -> ir.Value:
+    return builder.bitcast(builder.gep(array, [offset]), vector.as_pointer())
 
 
 def _spread(builder: ir.IRBuilder, number: ir.Value, count: int) -> ir.Value:
@@ -231,16 +202,6 @@ def _spread(builder: ir.IRBuilder, number: ir.Value, count: int) -> ir.Value:
     return _chosen(builder, builder.insert_element(anything, number, _INT(0)), anything, [0] * count)
 
 
-def _chosen(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, places: list[int]) -> ir.Value:
-    """The elements at `places` of two vectors one behind the other."""
-    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_INT, len(places)), places))
-
-
-def _before(lane: int, half: int, count: int) -> int:
-    """Which element of two rows goes to this lane of the upper one, as squares change places."""
-    return count + (lane ^ half) if lane & half else lane
-
-
-def _behind(lane: int, half: int, count: int) -> int:
-    """Which element of two rows goes to this lane of the lower one."""
-    return count + lane if lane & half else lane | half
+def _chosen(builder: ir.IRBuilder, first: ir.Value, second: ir.Value, indices: list[int]) -> ir.Value:
+    """The elements at `indices` of two vectors one behind the other."""
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(_INT, len(indices)), indices))

@@ -13,15 +13,8 @@ from graphengine.backends.native.kernel import Read
 from graphengine.ir.types import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
-    from graphengine.backends.native.gemm.microkernel import (
-        lanes,
-        short_tile,
-        short_tile_rows,
-        tile,
-        tile_columns,
-        tile_rows,
-        transpose,
-    )
+    from graphengine.backends.native.gemm.microkernel import lanes, short_tile, tile, transpose
+    from graphengine.backends.native.gemm.tiles import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
     from graphengine.backends.native.llvm.intrinsics import behind
 
 
@@ -34,7 +27,7 @@ def packed_product(
     a_row, a_column, b_row, b_column, c_row = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
     begin, stop = 0, sizes[11]
     scaled = alpha * scale[0]
-    columns, rows, few = tile_columns(c), tile_rows(c), short_tile_rows(c)
+    columns, rows, few = TILE_VECTORS * lanes(c), TILE_ROWS, SHORT_TILE_ROWS
     panels = (n + columns - 1) // columns
     first, last, top, end = 0, panels, 0, m
     if stop >= ranks:

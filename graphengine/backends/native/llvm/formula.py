@@ -6,14 +6,29 @@ where the formula says `fma`, nowhere else. So a value has the same bits in a ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from llvmlite import ir
 
 _INTEGERS = {ir.FloatType(): ir.IntType(32), ir.DoubleType(): ir.IntType(64)}
 _FLOATS = {integer: real for real, integer in _INTEGERS.items()}
+
+
+def _operator(of_floats: str, of_integers: str | None = None) -> Callable[[Value, Value | float], Value]:
+    """A method of `Value`: the instruction for a number and another."""
+
+    def operator(self: Value, other: Value | float) -> Value:
+        instruction = of_floats if of_integers is None or self.is_float else of_integers
+        return Value(self.code, getattr(self.code, instruction)(self.llvm, self.like(other).llvm))
+
+    return operator
+
+
+def _conversion(instruction: str, types: Mapping[ir.Type, ir.Type]) -> Callable[[Value], Value]:
+    """A method of `Value`: the instruction that makes a number of another type, given by the type that it has."""
+    return lambda self: Value(self.code, getattr(self.code, instruction)(self.llvm, types[self.llvm.type]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,41 +67,24 @@ class Value:
         """The number in this type."""
         return number if isinstance(number, Value) else Value(self.code, ir.Constant(self.llvm.type, number))
 
-    def __neg__(self) -> Value:
-        return Value(self.code, self.code.fneg(self.llvm))
-
-    def __add__(self, other: Value | float) -> Value:
-        return self._with(other, "add")
-
-    def __sub__(self, other: Value | float) -> Value:
-        return self._with(other, "sub")
+    __add__ = _operator("fadd", "add")
+    __sub__ = _operator("fsub", "sub")
+    __mul__ = _operator("fmul", "mul")
+    __truediv__ = _operator("fdiv", "sdiv")
+    __lshift__ = _operator("shl")
+    __rshift__ = _operator("ashr")
+    __and__ = _operator("and_")
+    __or__ = _operator("or_")
+    __xor__ = _operator("xor")
 
     def __rsub__(self, other: float) -> Value:
         return self.like(other) - self
 
-    def __mul__(self, other: Value | float) -> Value:
-        return self._with(other, "mul")
-
-    def __truediv__(self, other: Value | float) -> Value:
-        return Value(self.code, (self.code.fdiv if self.is_float else self.code.sdiv)(self.llvm, self.like(other).llvm))
-
     def __rtruediv__(self, other: float) -> Value:
         return self.like(other) / self
 
-    def __lshift__(self, places: int) -> Value:
-        return Value(self.code, self.code.shl(self.llvm, self.like(places).llvm))
-
-    def __rshift__(self, places: int) -> Value:
-        return Value(self.code, self.code.ashr(self.llvm, self.like(places).llvm))
-
-    def __and__(self, other: Value | int) -> Value:
-        return Value(self.code, self.code.and_(self.llvm, self.like(other).llvm))
-
-    def __or__(self, other: Value | int) -> Value:
-        return Value(self.code, self.code.or_(self.llvm, self.like(other).llvm))
-
-    def __xor__(self, other: Value | int) -> Value:
-        return Value(self.code, self.code.xor(self.llvm, self.like(other).llvm))
+    def __neg__(self) -> Value:
+        return Value(self.code, self.code.fneg(self.llvm))
 
     def __invert__(self) -> Value:
         return Value(self.code, self.code.not_(self.llvm))
@@ -101,38 +99,23 @@ class Value:
         """Whether they are equal; a NaN equals nothing."""
         return self.compared("==", other)
 
-    def bits(self) -> Value:
-        """The bits of a float, as an integer."""
-        return Value(self.code, self.code.bitcast(self.llvm, _INTEGERS[self.llvm.type]))
-
-    def as_float(self) -> Value:
-        """The float whose bits these are."""
-        return Value(self.code, self.code.bitcast(self.llvm, _FLOATS[self.llvm.type]))
-
-    def to_float(self) -> Value:
-        """A whole number as the float of its width."""
-        return Value(self.code, self.code.sitofp(self.llvm, _FLOATS[self.llvm.type]))
-
-    def double(self) -> Value:
-        """A float32 as float64."""
-        return Value(self.code, self.code.fpext(self.llvm, ir.DoubleType()))
-
-    def single(self) -> Value:
-        """A float64 rounded to float32."""
-        return Value(self.code, self.code.fptrunc(self.llvm, ir.FloatType()))
-
-    def low_half(self) -> Value:
-        """The lower 32 bits of 64."""
-        return Value(self.code, self.code.trunc(self.llvm, ir.IntType(32)))
-
     def compared(self, sign: str, other: Value | float) -> Value:
         """`self sign other`, which is false if one is NaN; whole numbers are signed."""
         compare = self.code.fcmp_ordered if self.is_float else self.code.icmp_signed
         return Value(self.code, compare(sign, self.llvm, self.like(other).llvm))
 
-    def _with(self, other: Value | float, operation: str) -> Value:
-        prefix = "f" if self.is_float else ""
-        return Value(self.code, getattr(self.code, prefix + operation)(self.llvm, self.like(other).llvm))
+    bits = _conversion("bitcast", _INTEGERS)
+    """The bits of a float, as an integer."""
+    as_float = _conversion("bitcast", _FLOATS)
+    """The float whose bits these are."""
+    to_float = _conversion("sitofp", _FLOATS)
+    """An integer as the float of its width."""
+    double = _conversion("fpext", {ir.FloatType(): ir.DoubleType()})
+    """A float32 as float64."""
+    single = _conversion("fptrunc", {ir.DoubleType(): ir.FloatType()})
+    """A float64 rounded to float32."""
+    low_half = _conversion("trunc", {ir.IntType(64): ir.IntType(32)})
+    """The lower 32 bits of 64."""
 
 
 def select(condition: Value, a: Value | float, b: Value | float) -> Value:
@@ -161,40 +144,24 @@ def power_of_two(exponent: Value) -> Value:
     return (exponent << exponent.places).as_float()
 
 
-def absolute(x: Value) -> Value:
-    """|x|."""
-    return call("llvm.fabs", x)
-
-
-def copysign(x: Value, sign: Value) -> Value:
-    """|x| with the sign of the other."""
-    return call("llvm.copysign", x, sign)
-
-
-def floor(x: Value) -> Value:
-    """The greatest whole number that is not above x."""
-    return call("llvm.floor", x)
-
-
-def sqrt(x: Value) -> Value:
-    """The square root."""
-    return call("llvm.sqrt", x)
-
-
-def whole(x: Value) -> Value:
-    """The whole number next to x, of two the even one."""
-    return call("llvm.rint", x)
-
-
 def call(name: str, *arguments: Value) -> Value:
     """The LLVM intrinsic of this name, or else the function of the math library, for the arguments' type."""
     code, kind = arguments[0].code, arguments[0].llvm.type
     if name.startswith("llvm."):
-        function = code.module.declare_intrinsic(name, [kind], ir.FunctionType(kind, [kind] * len(arguments)))
-    else:
-        function = _declared(code.module, name, ir.FunctionType(kind, [kind] * len(arguments)))
+        name = f"{name}.{kind.intrinsic_name}"
+    function = declared(code, name, kind, [kind] * len(arguments))
     return Value(code, code.call(function, [argument.llvm for argument in arguments]))
 
 
-def _declared(module: ir.Module, name: str, kind: ir.FunctionType) -> Any:
-    return module.globals.get(name) or ir.Function(module, kind, name)
+def declared(code: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Type]) -> ir.Function:
+    """The function of this name, declared in the module on first use."""
+    return code.module.globals.get(name) or ir.Function(code.module, ir.FunctionType(result, arguments), name)
+
+
+absolute = partial(call, "llvm.fabs")
+copysign = partial(call, "llvm.copysign")
+"""|x| with the sign of the second."""
+floor = partial(call, "llvm.floor")
+sqrt = partial(call, "llvm.sqrt")
+whole = partial(call, "llvm.rint")
+"""The integer next to x, of two the even one."""

@@ -14,11 +14,11 @@ from numba import types
 from numba.extending import models, register_model, typeof_impl
 
 Typed = tuple[Any, Callable[..., Any]]
-"""What a call is: numba's signature, and the function (context, builder, signature, values) that writes the code."""
+"""What a call is: numba's signature, and what writes the code, of (numba's context, builder, *values)."""
 
 
 class Intrinsic:
-    """A name of kernels: `typed` says for the types of the arguments, after numba's context, what a call is."""
+    """A name of kernels: `typed` says for the types of the arguments what a call is."""
 
     def __init__(self, name: str, typed: Callable[..., Typed]) -> None:
         self.name = name
@@ -48,8 +48,7 @@ class IntrinsicType(types.Callable, types.Opaque):  # type: ignore[misc]  # numb
 
     def get_call_type(self, context: Any, arguments: Any, named: Any) -> Any:
         """The signature of a call."""
-        signature, _ = self._typed(context, *map(types.unliteral, arguments))
-        return signature
+        return self._typed(*map(types.unliteral, arguments))[0]
 
     def get_call_signatures(self) -> tuple[list[Any], bool]:
         """No list of them: they follow from the arguments."""
@@ -61,8 +60,13 @@ class IntrinsicType(types.Callable, types.Opaque):  # type: ignore[misc]  # numb
 
     def writer(self, context: Any, signature: Any) -> Callable[[ir.IRBuilder, Any, Any], Any]:
         """What writes the code of a call for its values."""
-        _, write = self._typed(context.typing_context, *signature.args)
-        return lambda builder, values, _: write(context, builder, signature, values)
+        _, write = self._typed(*signature.args)
+
+        def written(builder: ir.IRBuilder, values: Any, _: Any) -> Any:
+            value = write(context, builder, *values)
+            return context.get_dummy_value() if value is None else value
+
+        return written
 
 
 @typeof_impl.register(Intrinsic)

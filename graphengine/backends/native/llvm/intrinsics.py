@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -19,15 +20,9 @@ _ROW_MAJOR, _AS_IS, _TRANSPOSED = 101, 111, 112  # as CBLAS has them
 
 def _instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., ir.Value | None]], Intrinsic]:
     """An intrinsic for arguments of these types, by what writes its code for a builder and their values."""
-
-    def made(write: Callable[..., ir.Value | None]) -> Intrinsic:
-        def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-            value = write(builder, *values)
-            return context.get_dummy_value() if value is None else value
-
-        return Intrinsic(write.__name__, lambda *_: (result(*arguments), emit))
-
-    return made
+    return lambda write: Intrinsic(
+        write.__name__, lambda *_: (result(*arguments), lambda _, builder, *values: write(builder, *values))
+    )
 
 
 @_instruction(types.none, types.int64, types.int64, types.int64, types.int64)
@@ -76,21 +71,19 @@ Whoever needs the core then has it for milliseconds, while most waits are over i
 
 
 def _relax() -> str:
-    import platform
-
     machine = platform.machine().lower()
     return "pause" if machine in ("x86_64", "amd64", "i686") else "yield" if machine in ("arm64", "aarch64") else ""
 
 
 @intrinsic
-def gemm(_: Any, function: Any, narrow: Any, c: Any, *others: Any) -> Typed:
+def gemm(function: Any, narrow: Any, c: Any, *_: Any) -> Typed:
     """gemm(function, narrow, c, a, b, m, n, k, lda, ldb, ldc, a_transposed, b_transposed, alpha, beta).
 
     C = alpha op(A) op(B) + beta C by the `cblas_?gemm` at `function`, whose sizes have 32 bits if `narrow`.
     """
 
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        function, narrow, c, a, b, *sizes, a_transposed, b_transposed, alpha, beta = values
+    def write(_: Any, builder: ir.IRBuilder, function: ir.Value, narrow: ir.Value, *values: ir.Value) -> None:
+        c, a, b, *sizes, a_transposed, b_transposed, alpha, beta = values
         flags = [
             builder.select(builder.icmp_signed("!=", flag, flag.type(0)), _INT(_TRANSPOSED), _INT(_AS_IS))
             for flag in (a_transposed, b_transposed)
@@ -103,19 +96,14 @@ def gemm(_: Any, function: Any, narrow: Any, c: Any, *others: Any) -> Typed:
                     arguments = [_INT(_ROW_MAJOR), *flags, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc]
                     kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
                     builder.call(builder.inttoptr(function, kind.as_pointer()), arguments)
-        return context.get_dummy_value()
 
-    return types.none(types.int64, types.int64, c, c, c, *[types.int64] * 8, c.dtype, c.dtype), emit
+    return types.none(types.int64, types.int64, c, c, c, *[types.int64] * 8, c.dtype, c.dtype), write
 
 
 @intrinsic
-def behind(_: Any, x: Any, offset: Any) -> Typed:
+def behind(x: Any, _: Any) -> Typed:
     """The array that begins `offset` elements behind the beginning of `x`."""
-
-    def emit(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        return builder.gep(values[0], [values[1]])
-
-    return x(x, types.int64), emit
+    return x(x, types.int64), lambda _, builder, array, offset: builder.gep(array, [offset])
 
 
 INTRINSICS: dict[str, Any] = {
