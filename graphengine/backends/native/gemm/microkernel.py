@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
+from graphengine.backends.native.gemm import tiles
 from graphengine.backends.native.gemm.tiles import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
 from graphengine.backends.native.llvm.formula import declared
 from graphengine.backends.native.llvm.intrinsic import Typed, intrinsic
@@ -72,9 +73,7 @@ MICROKERNEL: dict[str, Any] = {
     "transpose": transpose,
     "tile": _tile_of(TILE_ROWS),
     "short_tile": _tile_of(SHORT_TILE_ROWS),
-    "TILE_ROWS": TILE_ROWS,
-    "SHORT_TILE_ROWS": SHORT_TILE_ROWS,
-    "TILE_VECTORS": TILE_VECTORS,
+    **{name: getattr(tiles, name) for name in tiles.CONSTANTS},
 }
 """By name."""
 

@@ -14,7 +14,7 @@ from graphengine.ir.types import Array
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     from graphengine.backends.native.gemm.microkernel import lanes, short_tile, tile, transpose
-    from graphengine.backends.native.gemm.tiles import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
+    from graphengine.backends.native.gemm.tiles import DEPTH, SHORT_TILE_ROWS, SLAB, TILE_ROWS, TILE_VECTORS, WIDTH
     from graphengine.backends.native.llvm.intrinsics import behind
 
 
@@ -22,10 +22,9 @@ def packed_product(
     c: Array, a: Read, b: Read, scale: Read, work: Array, sizes: Read, alpha: float, beta: float, rank: int, ranks: int
 ) -> None:
     """C = alpha A B + beta C: products dealt out to the threads if there are as many; else their panels, or rows."""
-    most_deep, most_wide, most_high = sizes[0], sizes[1], sizes[2]
-    m, n, k = sizes[3], sizes[4], sizes[5]
-    a_row, a_column, b_row, b_column, c_row = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
-    begin, stop = 0, sizes[11]
+    m, n, k = sizes[0], sizes[1], sizes[2]
+    a_row, a_column, b_row, b_column, c_row = sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
+    begin, stop = 0, sizes[8]
     scaled = alpha * scale[0]
     columns, rows, few = TILE_VECTORS * lanes(c), TILE_ROWS, SHORT_TILE_ROWS
     panels = (n + columns - 1) // columns
@@ -38,19 +37,19 @@ def packed_product(
         tiles = (m + rows - 1) // rows
         top, end = tiles * rank // ranks * rows, tiles * (rank + 1) // ranks * rows
         end = end if end < m else m
-    packed = behind(work, rank * most_deep * (most_wide + most_high))
-    slab = behind(packed, most_deep * most_wide)
-    at_once = most_wide // columns
+    packed = behind(work, rank * DEPTH * (WIDTH + SLAB))
+    slab = behind(packed, DEPTH * WIDTH)
+    at_once = WIDTH // columns
     for place in range(begin, stop):
-        outer = place // sizes[12]
-        inner = place - outer * sizes[12]
-        c_part = behind(c, outer * sizes[13] + inner * sizes[14])
-        a_part = behind(a, outer * sizes[15] + inner * sizes[16])
-        b_part = behind(b, outer * sizes[17] + inner * sizes[18])
+        outer = place // sizes[9]
+        inner = place - outer * sizes[9]
+        c_part = behind(c, outer * sizes[10] + inner * sizes[11])
+        a_part = behind(a, outer * sizes[12] + inner * sizes[13])
+        b_part = behind(b, outer * sizes[14] + inner * sizes[15])
         for left in range(first, last, at_once):
             right = left + at_once if left + at_once < last else last
-            for p0 in range(0, k, most_deep):
-                deep = k - p0 if k - p0 < most_deep else most_deep
+            for p0 in range(0, k, DEPTH):
+                deep = k - p0 if k - p0 < DEPTH else DEPTH
                 for number in range(left, right):
                     wide = n - number * columns if n - number * columns < columns else columns
                     panel = behind(packed, (number - left) * columns * deep)
@@ -73,8 +72,8 @@ def packed_product(
                         for j in range(columns):
                             panel[p * columns + j] = source[p * b_row + j * b_column] if j < wide else 0.0
                 beta_p = beta if p0 == 0 else 1.0
-                for i0 in range(top, end, most_high):
-                    high = end - i0 if end - i0 < most_high else most_high
+                for i0 in range(top, end, SLAB):
+                    high = end - i0 if end - i0 < SLAB else SLAB
                     full = high // rows
                     if high - full * rows == 2 * few - rows and full > 0:
                         full -= 1  # two short tiles take less time than a full one and a short one

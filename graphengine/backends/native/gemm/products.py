@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.blas import Blas
 from graphengine.backends.native.gemm.packed import packed_product
-from graphengine.backends.native.gemm.tiles import Workspace, pays, plan_of
+from graphengine.backends.native.gemm.tiles import Workspace, pays
 from graphengine.backends.native.kernel import Kernel, Product, Read, kernel_of
 from graphengine.backends.threads import WORTH_SHARING
 from graphengine.ir.types import Array
@@ -53,22 +53,10 @@ def blas_product(
             gemm(function, narrow, c_i, a_i, b_i, rows, columns, k, lda, ldb, ldc, trans_a, trans_b, scaled, beta)
 
 
-def small_product(
-    c: Array,
-    a: Array,
-    b: Array,
-    scale: Array,
-    m: int,
-    n: int,
-    k: int,
-    a_row: int,
-    a_column: int,
-    b_row: int,
-    c_row: int,
-    alpha: float,
-    beta: float,
-) -> None:
+def small_product(c: Array, a: Read, b: Read, scale: Read, sizes: Read, alpha: float, beta: float) -> None:
     """C = alpha A B + beta C for few elements, row by row; the rows of B and of C are contiguous."""
+    m, n, k, a_row, a_column = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    b_row, c_row = sizes[5], sizes[6]
     for i in range(m):
         if beta == 0.0:
             for j in range(n):
@@ -82,22 +70,10 @@ def small_product(
                 c[i * c_row + j] += x * b[p * b_row + j]
 
 
-def small_dots(
-    c: Array,
-    a: Array,
-    b: Array,
-    scale: Array,
-    m: int,
-    n: int,
-    k: int,
-    a_row: int,
-    b_column: int,
-    c_row: int,
-    c_column: int,
-    alpha: float,
-    beta: float,
-) -> None:
+def small_dots(c: Array, a: Read, b: Read, scale: Read, sizes: Read, alpha: float, beta: float) -> None:
     """C = alpha A B + beta C for few elements, all dot products; the rows of A and the columns of B are contiguous."""
+    m, n, k, a_row, b_column = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    c_row, c_column = sizes[5], sizes[6]
     for i in range(m):
         for j in range(n):
             total = 0.0
@@ -119,46 +95,42 @@ def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> 
         out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
     scale = np.ones((), out.dtype) if product.scale is None else product.scale
     calls = []
-    for part in _stacks(out, a, b):
-        call = _call(part, scale, product.alpha, product.beta, blas, workspace)
-        if call is None:
+    for stack in _stacks(out, a, b):
+        chosen = _chosen(*stack, blas, workspace)
+        if chosen is None:
             return None
-        calls.append(call)
+        kernel, work, sizes = chosen
+        arguments = [*stack, scale, *work, np.array(sizes, np.int64), product.alpha, product.beta]
+        calls.append((kernel_of(kernel), arguments))
     return calls
 
 
-def _call(
-    stack: tuple[Array, ...], scale: Array, alpha: float, beta: float, blas: Blas | None, workspace: Workspace
-) -> tuple[Kernel, list[Any]] | None:
-    """The call for matrices [outer, inner, rows, columns]."""
-    c, a, b = stack
+def _chosen(
+    c: Array, a: Array, b: Array, blas: Blas | None, workspace: Workspace
+) -> tuple[Callable[..., None], list[Array], list[int]] | None:
+    """The kernel for matrices [outer, inner, rows, columns], its work memory and its sizes."""
     outer, inner, m, n = c.shape
     k = a.shape[-1]
     if outer * inner == 1 and m * n * k <= _FEW:
         if _stride(b, -1) == 1:
-            sizes = [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
-            return kernel_of(small_product), [c, a, b, scale, *sizes, alpha, beta]
+            return small_product, [], [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
         if _stride(b, -2) == 1 and _stride(a, -1) == 1:
-            sizes = [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
-            return kernel_of(small_dots), [c, a, b, scale, *sizes, alpha, beta]
+            return small_dots, [], [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
     leading = [found for array in (c, a, b) if (found := _leading(array))]
     if len(leading) < 3 or leading[0][1]:
         return None
     (ldc, _), (lda, trans_a), (ldb, trans_b) = leading
-    nexts = [_stride(array, axis) for array in (c, a, b) for axis in (0, 1)]
+    count = outer * inner
+    stacked = [count, inner, *(_stride(array, axis) for array in (c, a, b) for axis in (0, 1))]
     if pays(m, n, k, c.itemsize):
         strides = [*((1, lda) if trans_a else (lda, 1)), *((1, ldb) if trans_b else (ldb, 1)), ldc]
-        plan = plan_of(m, n, k, strides, outer * inner, inner, nexts)
-        memory = workspace.array(c.dtype.name)
-        return kernel_of(packed_product), [c, a, b, scale, memory, plan, alpha, beta]
+        return packed_product, [workspace.array(c.dtype.name)], [m, n, k, *strides, *stacked]
     if blas is None:
         return None
-    function, narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
-    count = outer * inner
     work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
     parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
-    words = [function, narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, count, inner, *nexts, parts]
-    return kernel_of(blas_product), [c, a, b, scale, np.array(words, np.int64), alpha, beta]
+    function, is_narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
+    return blas_product, [], [function, is_narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, *stacked, parts]
 
 
 _FEW = 4096
@@ -167,11 +139,11 @@ _FEW = 4096
 
 def _leading(array: Array) -> tuple[int, bool] | None:
     """The distance of rows, or of columns where these are contiguous instead, and whether they are; None if neither."""
-    rows, columns = array.shape[-2:]
-    if _stride(array, -1) == 1 and (rows == 1 or _stride(array, -2) >= max(columns, 1)):
-        return max(_stride(array, -2), columns, 1), False
-    if _stride(array, -2) == 1 and (columns == 1 or _stride(array, -1) >= max(rows, 1)):
-        return max(_stride(array, -1), rows, 1), True
+    sizes, steps = array.shape[-2:], (_stride(array, -2), _stride(array, -1))
+    for rows, columns in ((0, 1), (1, 0)):
+        least = max(sizes[columns], 1)
+        if steps[columns] == 1 and (sizes[rows] == 1 or steps[rows] >= least):
+            return max(steps[rows], least), columns == 0
     return None
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from graphengine.backends.native.llvm.machine import vector_bytes
 from graphengine.ir.types import Array
 
+CONSTANTS = ("TILE_ROWS", "SHORT_TILE_ROWS", "TILE_VECTORS", "DEPTH", "WIDTH", "SLAB")
+"""Those that kernels use by name."""
+
 TILE_ROWS, SHORT_TILE_ROWS, TILE_VECTORS = 6, 4, 4
 """Of a tile: rows, those of a short one, by which the last rows of a matrix are computed, and vectors to a row. The
 sums take 24 of 32 registers so, and each number of A serves four times."""
 
-_DEPTH, _WIDTH, _SLAB = 384, 512, 96
+DEPTH, WIDTH, SLAB = 384, 512, 96
 """Of what is packed at a time: rows of B, columns of B, rows of A."""
 
 
@@ -28,7 +29,7 @@ class Workspace:
         """All parts, as elements of `dtype`."""
         if self._memory is None:
             line = vector_bytes()
-            block = np.empty(self.threads * _DEPTH * (_WIDTH + _SLAB) * 8 + line, np.uint8)
+            block = np.empty(self.threads * DEPTH * (WIDTH + SLAB) * 8 + line, np.uint8)
             start = -block.ctypes.data % line
             self._memory = block[start : block.size - line + start]
         return self._memory.view(dtype)
@@ -47,12 +48,3 @@ def pays(m: int, n: int, k: int, itemsize: int) -> bool:
 
 _MEASURED = 64
 """Bytes of the vectors with which this has been measured against OpenBLAS; with others, BLAS is called."""
-
-
-def plan_of(m: int, n: int, k: int, strides: Sequence[int], count: int, inner: int, nexts: Sequence[int]) -> Array:
-    """The `sizes` of `packed_product`: for `count` products, `inner` of them in a row.
-
-    `strides` are those of rows and columns of A and of B, and that of rows of C; `nexts` those from one product to the
-    next, of C, A and B, each outer and inner.
-    """
-    return np.array([_DEPTH, _WIDTH, _SLAB, m, n, k, *strides, count, inner, *nexts], np.int64)
