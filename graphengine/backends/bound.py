@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.blas import ONE_THREAD_DOES
-from graphengine.backends.frame import Binder, Frame
+from graphengine.backends.frame import Binder, Frame, numpy_calls
 from graphengine.backends.threads import ONE_BLAS_THREAD
 from graphengine.errors import ExecutionError
-from graphengine.ir.op import Call
 from graphengine.ir.types import Array
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Instruction, Program
@@ -23,13 +23,16 @@ BUFFERED_ELEMENTS = 288
 
 
 class BoundProgram:
-    """The calls of a program, in the form that `binder` gives them, on an arena of their own."""
+    """The calls of a program, in the form that `binder` gives them, on an arena of their own: by default of NumPy.
 
-    def __init__(self, program: Program, leaves: Mapping[str, Array], binder: Binder) -> None:
+    Running it looks nothing up and allocates no array.
+    """
+
+    def __init__(self, program: Program, leaves: Mapping[str, Array], binder: Binder = numpy_calls) -> None:
         self.arena = _allocate(program.peak_bytes)
-        self.program = program
         self.calls: list[Any] = []
         self.owners: list[Instruction] = []
+        self._program = program
         self._first_call = [0]
         frame = Frame(self.arena, leaves, binder)
         for step in program.instructions:
@@ -40,15 +43,12 @@ class BoundProgram:
         self._one_thread = _go_alone(self.calls)
         self.results: dict[str, Array] = {name: frame.array(buffer) for name, buffer in program.results.items()}
 
-    def calls_of(self, start: int, stop: int) -> tuple[int, int]:
-        """The first call of the instructions from `start` up to `stop`, and the first behind them."""
-        return self._first_call[start], self._first_call[stop]
+    def run(self, start: int, stop: int) -> None:
+        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""
+        self.run_calls(self._first_call[start], self._first_call[stop])
 
-    def run(self, first: int, last: int) -> None:
-        """Make the calls from `first` up to `last`, which are of NumPy kernels.
-
-        Overflow and 0/0 give inf and NaN without a warning.
-        """
+    def run_calls(self, first: int, last: int) -> None:
+        """Make the calls from `first` up to `last`, which are of NumPy kernels."""
         if self._one_thread:
             with ONE_BLAS_THREAD:
                 self._run(first, last)
@@ -63,36 +63,33 @@ class BoundProgram:
                 for function, arguments in calls:
                     function(*arguments)
             except ExecutionError as error:
-                failed = (function, arguments)
-                place = next(place for place in range(first, last) if _is_same(self.calls[place], failed))
-                self.quote(error, place)
+                self.quote(error, next(i for i in range(first, last) if _is_same(self.calls[i], (function, arguments))))
                 raise
 
-    def uses(self, use_of: Callable[[Any, str], KernelUse]) -> tuple[KernelUse, ...]:
-        """What runs each instruction, and each of the body of a scan, as `use_of` says of a call and an instruction."""
+    @property
+    def kernels(self) -> tuple[KernelUse, ...]:
+        """What runs each instruction, and each of the body of a scan."""
         uses: dict[KernelUse, None] = {}
-        for place, step in enumerate(self.program.instructions):
-            first, last = self.calls_of(place, place + 1)
+        for step, (first, last) in zip(self._program.instructions, pairwise(self._first_call), strict=True):
             if first == last or step.loop is not None:
                 uses[KernelUse(str(step), "", "")] = None
             for call, owner in zip(self.calls[first:last], self.owners[first:last], strict=True):
-                uses[use_of(call, str(step) if owner is step else f"  {owner}")] = None
+                uses[self.use(call, str(step) if owner is step else f"  {owner}")] = None
         return tuple(uses)
 
-    def quote(self, error: ExecutionError, place: int) -> None:
-        """Quote the instruction of the call at `place`; one of a scan's body with the scan around it."""
-        owner, outer = self.owners[place], self.program.instructions[bisect_right(self._first_call, place) - 1]
+    def use(self, call: Any, instruction: str) -> KernelUse:
+        """The use of a kernel of NumPy, or of one that is Python around such kernels."""
+        return KernelUse(instruction, "numpy", _kernel_name(call[0]))
+
+    def quote(self, error: ExecutionError, index: int) -> None:
+        """Quote the instruction of the call at `index`; one of a scan's body with the scan around it."""
+        owner, outer = self.owners[index], self._program.instructions[bisect_right(self._first_call, index) - 1]
         error.quote(
             f"node  {owner}",
             f"declared at {owner.where}",
             *(f"{operand.name} is {operand.type}" for operand in dict.fromkeys(owner.operands)),
             *([f"in the body of {outer}, declared at {outer.where}"] if owner is not outer else ()),
         )
-
-
-def numpy_use(call: Call, instruction: str) -> KernelUse:
-    """The use of a kernel of NumPy, or of one that is Python around such kernels."""
-    return KernelUse(instruction, "numpy", _kernel_name(call[0]))
 
 
 def _kernel_name(function: Any) -> str:

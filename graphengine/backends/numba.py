@@ -6,7 +6,7 @@ table of calls; successive calls of machine code are one call from Python.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ import numpy as np
 
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.blas import ONE_THREAD_DOES, find_blas
-from graphengine.backends.bound import BoundProgram, numpy_use
+from graphengine.backends.bound import BoundProgram
 from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.loader import Request, addresses
 from graphengine.backends.native.gemm.products import blas_product, product_calls
@@ -45,32 +45,14 @@ class NumbaBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """An op, with the arrays that it is bound to."""
-
-    op: Op
-    out: Any
-    operands: Sequence[Array]
-    scratch: Sequence[Array]
-
-    def loops(self) -> Sequence[LoopCall] | None:
-        """Its kernels; None if it has none."""
-        return lower(self.op, self.out, self.operands, self.scratch)
-
-    def reference(self) -> list[Call]:
-        """The calls by which NumPy does it, and says what is wrong if a kernel refuses."""
-        scratch = numpy_scratch(self.op, self.out, self.operands, self.scratch)
-        return list(self.op.calls(self.out, *self.operands, scratch=scratch))
-
-
-@dataclass(frozen=True, slots=True)
 class _Native:
-    """A call of machine code, of a kernel that is part of a task."""
+    """A call of machine code, of a kernel of an op."""
 
     request: Request
     arguments: tuple[Any, ...]
     shared: bool
-    task: _Task
+    reference: Callable[[], Sequence[Call]]
+    """The calls by which NumPy computes the op, and says what is wrong if the kernel refuses."""
 
     @property
     def has_threads_of_blas(self) -> bool:
@@ -79,101 +61,6 @@ class _Native:
             return False
         _, _, m, n, k = self.arguments[4][:5].tolist()
         return bool(m * n * k > ONE_THREAD_DOES)
-
-
-class NativeProgram:
-    """A program bound to arrays, with its calls of machine code in a table."""
-
-    def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
-        self._team = team()
-        self._fault = np.zeros(16, np.int64)
-        self._faulty = self._fault.data
-        self._threads = get_threads()
-        self._workspace = Workspace(self._threads)
-        self._bound = BoundProgram(program, leaves, self._bind)
-        self.arena = self._bound.arena
-        self.results = self._bound.results
-        self._shared = [
-            isinstance(call, _Native) and call.shared and owner.flops + owner.bytes_moved >= WORTH_SHARING
-            for call, owner in zip(self._bound.calls, self._bound.owners, strict=True)
-        ]
-        self._table = self._tabulate()
-        self._pieces: dict[tuple[int, int], list[_Piece]] = {}
-        """By what is run: all, or what is before or behind the end of FORWARD."""
-
-    @property
-    def kernels(self) -> tuple[KernelUse, ...]:
-        """Kernels of machine code, with their text, and those of NumPy where an op has no lowering."""
-        return self._bound.uses(_use)
-
-    def run(self, start: int, stop: int) -> None:
-        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""
-        pieces = self._pieces.get((start, stop))
-        if pieces is None:
-            pieces = self._pieces[start, stop] = list(self._cut(*self._bound.calls_of(start, stop)))
-        for piece in pieces:
-            if piece.job is None:
-                self._bound.run(piece.first, piece.last)
-                continue
-            if piece.limits_blas:
-                with ONE_BLAS_THREAD:
-                    self._team.run(piece.job, piece.shared)
-            else:
-                self._team.run(piece.job, piece.shared)
-            if self._faulty[_FAULTY]:
-                self._refuse(piece.first + self._faulty[_FAULTY] - 1)
-
-    def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> list[_Native | Call]:
-        """The calls of an op: machine code if it has a lowering, and NumPy's kernel if not."""
-        task = _Task(op, out, operands, scratch)
-        loops = task.loops()
-        calls = None if loops is None else _kernels(loops, self._workspace)
-        if calls is None:
-            return list(task.reference())
-        return [self._native(kernel, arguments, task) for kernel, arguments in calls]
-
-    def _native(self, kernel: Kernel, arguments: Sequence[Any], task: _Task) -> _Native:
-        names = parameters(kernel)
-        if "fault" in names:
-            arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
-        if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):
-            kernel = replace(kernel, may_overlap=True)
-        request = kernel, tuple(map(kind, arguments))
-        return _Native(request, tuple(arguments), is_shared(kernel), task)
-
-    def _tabulate(self) -> Array:
-        """A row of the runtime's table for each call; the rows of NumPy's kernels are 0."""
-        native = {place: call for place, call in enumerate(self._bound.calls) if isinstance(call, _Native)}
-        found = addresses(call.request for call in native.values())
-        words = [[word(argument) for argument in call.arguments] for call in native.values()]
-        self._words = np.array([number for row in words for number in row], np.int64)
-        offsets = np.cumsum([0, *map(len, words)])
-        table = np.zeros((len(self._bound.calls), ROW), np.int64)
-        for (place, call), offset in zip(native.items(), offsets, strict=False):
-            parts = self._threads if self._shared[place] else 1
-            table[place] = found[call.request], self._words.ctypes.data + 8 * offset, parts
-        return table
-
-    def _cut(self, first: int, last: int) -> Iterator[_Piece]:
-        """The calls from `first` up to `last` in runs of machine code and runs of NumPy's kernels."""
-        calls = self._bound.calls
-        for native, run in groupby(range(first, last), key=lambda place: isinstance(calls[place], _Native)):
-            places = list(run)
-            begin, end = places[0], places[-1] + 1
-            job = self._team.job(self._table[begin:end], self._fault) if native else None
-            limits = native and any(call.has_threads_of_blas for call in calls[begin:end])
-            yield _Piece(begin, end, job, any(self._shared[begin:end]), limits)
-
-    def _refuse(self, place: int) -> NoReturn:
-        """Let NumPy's kernel of a call that has refused say what is wrong."""
-        call = self._bound.calls[place]
-        try:
-            for function, arguments in call.task.reference():
-                function(*arguments)
-        except ExecutionError as error:
-            self._bound.quote(error, place)
-            raise
-        raise ExecutionError(f"{self._bound.owners[place]} was refused by its kernel {call.request[0].name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,23 +75,109 @@ class _Piece:
     """Whether BLAS is to have one thread meanwhile."""
 
 
-def _use(call: _Native | Call, instruction: str) -> KernelUse:
-    if not isinstance(call, _Native):
-        return numpy_use(call, instruction)
-    kernel, _ = call.request
-    return KernelUse(instruction, NumbaBackend.name, kernel.name, kernel.source)
+class NativeProgram(BoundProgram):
+    """A program bound to arrays, with its calls of machine code in a table."""
 
+    def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
+        self._team = team()
+        self._fault = np.zeros(16, np.int64)
+        self._faulty = self._fault.data
+        self._threads = get_threads()
+        self._workspace = Workspace(self._threads)
+        super().__init__(program, leaves, self._bind)
+        self._shared = [
+            isinstance(call, _Native) and call.shared and owner.flops + owner.bytes_moved >= WORTH_SHARING
+            for call, owner in zip(self.calls, self.owners, strict=True)
+        ]
+        self._table = self._tabulate()
+        self._pieces: dict[tuple[int, int], list[_Piece]] = {}
+        """By what is run: all, or what is before or behind the end of FORWARD."""
 
-def _kernels(loops: Sequence[LoopCall], workspace: Workspace) -> list[tuple[Kernel, Sequence[Any]]] | None:
-    """The calls as kernels with their arguments; None if a product among them has no kernel."""
-    calls: list[tuple[Kernel, Sequence[Any]]] = []
-    for loop in loops:
-        if isinstance(loop, Product):
-            products = product_calls(loop, find_blas(), workspace)
-            if products is None:
-                return None
-            calls.extend(products)
-        else:
-            function, arguments = loop
-            calls.append((function if isinstance(function, Kernel) else kernel_of(function), arguments))
-    return calls
+    def run(self, start: int, stop: int) -> None:
+        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""
+        pieces = self._pieces.get((start, stop))
+        if pieces is None:
+            pieces = self._pieces[start, stop] = list(self._cut(self._first_call[start], self._first_call[stop]))
+        for piece in pieces:
+            if piece.job is None:
+                self.run_calls(piece.first, piece.last)
+                continue
+            if piece.limits_blas:
+                with ONE_BLAS_THREAD:
+                    self._team.run(piece.job, piece.shared)
+            else:
+                self._team.run(piece.job, piece.shared)
+            if self._faulty[_FAULTY]:
+                self._refuse(piece.first + self._faulty[_FAULTY] - 1)
+
+    def use(self, call: _Native | Call, instruction: str) -> KernelUse:
+        """The use of machine code with its text, or of NumPy's kernel where an op has no lowering."""
+        if not isinstance(call, _Native):
+            return super().use(call, instruction)
+        kernel, _ = call.request
+        return KernelUse(instruction, NumbaBackend.name, kernel.name, kernel.source)
+
+    def _bind(self, op: Op, out: Any, operands: Sequence[Array], scratch: Sequence[Array]) -> Sequence[_Native | Call]:
+        """The calls of an op: machine code if it has a lowering, and NumPy's kernel if not."""
+
+        def reference() -> Sequence[Call]:
+            return op.calls(out, *operands, scratch=numpy_scratch(op, out, operands, scratch))
+
+        lowered = lower(op, out, operands, scratch)
+        if lowered is None:
+            return reference()
+        calls: list[_Native] = []
+        for call in lowered:
+            kernels = self._kernels(call)
+            if kernels is None:
+                return reference()
+            calls += [self._native(kernel, arguments, reference) for kernel, arguments in kernels]
+        return calls
+
+    def _kernels(self, call: LoopCall) -> Sequence[tuple[Kernel, Sequence[Any]]] | None:
+        """A call as kernels with their arguments; None if it is a product that has no kernel."""
+        if isinstance(call, Product):
+            return product_calls(call, find_blas(), self._workspace)
+        function, arguments = call
+        return [(function if isinstance(function, Kernel) else kernel_of(function), arguments)]
+
+    def _native(self, kernel: Kernel, arguments: Sequence[Any], reference: Callable[[], Sequence[Call]]) -> _Native:
+        if "fault" in parameters(kernel):
+            arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
+        if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):
+            kernel = replace(kernel, may_overlap=True)
+        request = kernel, tuple(map(kind, arguments))
+        return _Native(request, tuple(arguments), is_shared(kernel), reference)
+
+    def _tabulate(self) -> Array:
+        """A row of the runtime's table for each call; the rows of NumPy's kernels are 0."""
+        native = {index: call for index, call in enumerate(self.calls) if isinstance(call, _Native)}
+        found = addresses(call.request for call in native.values())
+        words = [[word(argument) for argument in call.arguments] for call in native.values()]
+        self._words = np.array([number for row in words for number in row], np.int64)
+        offsets = np.cumsum([0, *map(len, words)])
+        table = np.zeros((len(self.calls), ROW), np.int64)
+        for (index, call), offset in zip(native.items(), offsets, strict=False):
+            parts = self._threads if self._shared[index] else 1
+            table[index] = found[call.request], self._words.ctypes.data + 8 * offset, parts
+        return table
+
+    def _cut(self, first: int, last: int) -> Iterator[_Piece]:
+        """The calls from `first` up to `last` in runs of machine code and runs of NumPy's kernels."""
+        for is_native, run in groupby(range(first, last), key=lambda index: isinstance(self.calls[index], _Native)):
+            indices = list(run)
+            begin, end = indices[0], indices[-1] + 1
+            job = self._team.job(self._table[begin:end], self._fault) if is_native else None
+            limits = is_native and any(call.has_threads_of_blas for call in self.calls[begin:end])
+            yield _Piece(begin, end, job, any(self._shared[begin:end]), limits)
+
+    def _refuse(self, index: int) -> NoReturn:
+        """Let NumPy's kernel of a call that has refused say what is wrong."""
+        call = self.calls[index]
+        try:
+            for function, arguments in call.reference():
+                function(*arguments)
+        except ExecutionError as error:
+            self.quote(error, index)
+            raise
+        raise ExecutionError(f"{self.owners[index]} was refused by its kernel {call.request[0].name}")

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import graphengine as ge
-from graphengine.backends.numpy import LoadedProgram, NumpyBackend
+from graphengine.backends.bound import BoundProgram
+from graphengine.backends.numpy import NumpyBackend
 from graphengine.errors import ValueRangeError
 from graphengine.schedule.memory import plan
 from tests.arrays import f64
 from tests.schedule.replay import named
 
 
-def loaded(graph: ge.Graph, leaves: dict[str, np.ndarray]) -> tuple[LoadedProgram, int]:
+def loaded(graph: ge.Graph, leaves: dict[str, np.ndarray]) -> tuple[BoundProgram, int]:
     program = plan("forward", named(graph.outputs.values()), {}, {})
     return NumpyBackend().load(program, leaves), len(program.instructions)
 

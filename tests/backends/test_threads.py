@@ -140,10 +140,10 @@ def blas_threads_in(graph: ge.Graph, feeds: dict[str, np.ndarray]) -> int:
         pytest.skip("this BLAS has fewer threads")
     exe = ge.compile(graph)
     exe.forward(feeds)
-    bound = exe.programs.latest.runnable._bound
+    bound = exe.programs.latest.runnable
     seen = []
     bound.calls.append((lambda: seen.append(get()), ()))
-    bound.run(0, len(bound.calls))
+    bound.run_calls(0, len(bound.calls))
     assert get() == 4
     return seen[0]
 

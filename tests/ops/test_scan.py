@@ -442,7 +442,7 @@ def test_the_memory_that_is_allocated_is_the_peak_that_was_predicted(time: int) 
     graphs = [graph, *(node.op.body for node in graph.nodes if node.op.kind == "scan")]
     constants = [node.op.value for graph in graphs for node in graph.nodes if node.op.kind == "constant"]
     allowed = [arena, *constants, *exe.programs.weights.values(), *bound.feeds.values()]
-    for function, arguments in bound.runnable._bound.calls:
+    for function, arguments in bound.runnable.calls:
         for array in arguments:
             if isinstance(array, np.ndarray):
                 assert any(np.may_share_memory(array, known) for known in allowed) or not array.ndim, function

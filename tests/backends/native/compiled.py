@@ -15,7 +15,7 @@ from graphengine.backends.native.kernel import Kernel, is_shared, kernel_of
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
 from graphengine.backends.native.compile.arguments import kind, word
-from graphengine.backends.native.compile.build import build
+from graphengine.backends.native.compile.build import assembly, machine_code
 from graphengine.backends.native.llvm.machine import load
 
 _numbers = itertools.count()
@@ -39,5 +39,5 @@ def run_on(threads: int, kernel: Kernel | Callable[..., None], *arguments: Any) 
 def function(kernel: Kernel, signature: tuple[str, ...]) -> Callable[..., None]:
     """The kernel as `function(words, rank, ranks)`."""
     symbol = f"tried_{next(_numbers)}_{kernel.name}"
-    address = load({symbol: build(symbol, kernel, signature)})[symbol]
+    address = load({symbol: machine_code(assembly(symbol, kernel, signature))})[symbol]
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(address)

@@ -34,7 +34,7 @@ _WORD = ir.IntType(64)
 def build_all(
     requests: Mapping[str, tuple[Kernel, Sequence[str]]], keep: Callable[[str, bytes], None]
 ) -> dict[str, bytes]:
-    """What `build` makes of the requests, by symbol, each given to `keep` as soon as it is there.
+    """The object code of kernels, requested as of `assembly`, by symbol; `keep` gets each as soon as it is there.
 
     LLVM has a thread of its own, and makes machine code of one kernel while this thread writes the text of the next.
     When this returns or raises, that thread has ended; after an error of this thread it begins no other kernel.
@@ -56,18 +56,13 @@ def build_all(
             llvm_thread.shutdown(cancel_futures=True)
 
 
-def build(symbol: str, kernel: Kernel, signature: Sequence[str]) -> bytes:
-    """The object code of `kernel` as the function `symbol`, its only name that is seen from outside.
+def assembly(symbol: str, kernel: Kernel, signature: Sequence[str]) -> str:
+    """The text of LLVM code, not optimized yet, of `kernel` as the function `symbol`, its only name seen from outside.
 
     `signature` says of each parameter but `rank, ranks` what it is: `float32*` an array of that dtype, `int` a size,
-    `float` a number.
+    `float` a number, of the dtype of the first array of floats.
     """
-    return machine_code(assembly(symbol, kernel, signature))
-
-
-def assembly(symbol: str, kernel: Kernel, signature: Sequence[str]) -> str:
-    """The first half of `build`, which is Python's alone: the text of LLVM code that is not optimized yet."""
-    floats = _float_dtype(signature)
+    floats = next((name[:-1] for name in signature if name.startswith("float") and name.endswith("*")), "float64")
     shared = is_shared(kernel)
     kinds = [_numba_type(name, floats) for name in signature] + [types.int64] * (2 if shared else 0)
     try:
@@ -80,7 +75,7 @@ def assembly(symbol: str, kernel: Kernel, signature: Sequence[str]) -> str:
 
 
 def machine_code(text: str) -> bytes:
-    """The second half of `build`, which is LLVM's alone: the object code of such a text."""
+    """The object code of such a text, which LLVM makes without Python."""
     return bytes(target_machine().emit_object(optimized(text)))
 
 
@@ -100,14 +95,10 @@ def _close(module: ir.Module, symbol: str) -> None:
         elsewhere = value.is_declaration if isinstance(value, ir.Function) else value.initializer is None
         if not elsewhere and value.name != symbol:
             value.linkage = "internal"
-    missing = sorted(function.name for function in module.functions if _is_missing(function))
-    if missing:
+    called = [function.name for function in module.functions if function.is_declaration]
+    missing = sorted(name for name in called if not name.startswith("llvm.") and not hasattr(_C, name))
+    if missing:  # their addresses would be 0
         raise CompileError(f"{symbol} calls what machine code has not: {', '.join(missing)}")
-
-
-def _is_missing(function: ir.Function) -> bool:
-    """Whether a function is called that is neither here nor an instruction, so that its address would be 0."""
-    return function.is_declaration and not function.name.startswith("llvm.") and not hasattr(_C, function.name)
 
 
 _C = ctypes.CDLL(None) if sys.platform != "win32" else ctypes.CDLL("msvcrt")
@@ -116,9 +107,8 @@ _C = ctypes.CDLL(None) if sys.platform != "win32" else ctypes.CDLL("msvcrt")
 
 def _function(kernel: Kernel, floats: str) -> Any:
     """The kernel as a Python function, its numbers with a point being of the dtype `floats`."""
-    tree = ast.parse(kernel.source)
     literals = _Literals(np.dtype(floats).type)
-    tree = ast.fix_missing_locations(literals.visit(tree))
+    tree = ast.fix_missing_locations(literals.visit(ast.parse(kernel.source)))
     code = compile(tree, f"<kernel {kernel.name}>", "exec", flags=annotations.compiler_flag, dont_inherit=True)
     namespace = {**functions(floats), **INTRINSICS, **MICROKERNEL, **literals.values}
     exec(code, namespace)  # the source is an op's own file, or made from its scalar forms: no document reaches it
@@ -150,17 +140,17 @@ def _numba_type(name: str, floats: str) -> types.Type:
 
 
 def _wrap(module: ir.Module, inner: str, symbol: str, shared: bool) -> None:
-    """Add the function that takes the arguments from where they stand and calls `inner` with them."""
+    """Add the function that reads the arguments from memory and calls `inner` with them."""
     callee = module.globals[inner]
     wrapper = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD.as_pointer(), _WORD, _WORD]), symbol)
     code = ir.IRBuilder(wrapper.append_basic_block())
-    table, *place = wrapper.args
+    table, *rank_and_ranks = wrapper.args
     result, fault, *parameters = callee.args  # numba's convention: where a result and where an error would be written
     unused = [code.alloca(parameter.type.pointee) for parameter in (result, fault)]
     kinds = [parameter.type for parameter in (parameters[:-2] if shared else parameters)]
     words = [code.load(code.gep(table, [_WORD(index)])) for index in range(len(kinds))]
     arguments = [_from_word(code, word, kind) for word, kind in zip(words, kinds, strict=True)]
-    code.call(callee, [*unused, *arguments, *(place if shared else ())])
+    code.call(callee, [*unused, *arguments, *(rank_and_ranks if shared else ())])
     code.ret_void()
 
 
@@ -171,8 +161,3 @@ def _from_word(code: ir.IRBuilder, word: ir.Value, kind: ir.Type) -> ir.Value:
         return word
     number = code.bitcast(word, ir.DoubleType())
     return code.fptrunc(number, kind) if kind == ir.FloatType() else number
-
-
-def _float_dtype(signature: Sequence[str]) -> str:
-    """The dtype of the first array of floats, which is that of the kernel's numbers."""
-    return next((name[:-1] for name in signature if name.startswith("float") and name.endswith("*")), "float64")

@@ -68,11 +68,13 @@ def _tile_of(height: int) -> Any:
     return intrinsic(product)
 
 
+tile, short_tile = _tile_of(TILE_ROWS), _tile_of(SHORT_TILE_ROWS)
+
 MICROKERNEL: dict[str, Any] = {
     "lanes": lanes,
     "transpose": transpose,
-    "tile": _tile_of(TILE_ROWS),
-    "short_tile": _tile_of(SHORT_TILE_ROWS),
+    "tile": tile,
+    "short_tile": short_tile,
     **{name: getattr(tiles, name) for name in tiles.CONSTANTS},
 }
 """By name."""

@@ -95,12 +95,12 @@ def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> 
         out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
     scale = np.ones((), out.dtype) if product.scale is None else product.scale
     calls = []
-    for stack in _stacks(out, a, b):
-        chosen = _chosen(*stack, blas, workspace)
+    for c_i, a_i, b_i in _stacks(out, a, b):
+        chosen = _chosen(c_i, a_i, b_i, blas, workspace)
         if chosen is None:
             return None
         kernel, work, sizes = chosen
-        arguments = [*stack, scale, *work, np.array(sizes, np.int64), product.alpha, product.beta]
+        arguments = [c_i, a_i, b_i, scale, *work, np.array(sizes, np.int64), product.alpha, product.beta]
         calls.append((kernel_of(kernel), arguments))
     return calls
 

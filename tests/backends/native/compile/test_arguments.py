@@ -42,5 +42,5 @@ def test_a_product_of_a_matrix_with_itself_takes_the_kernel_of_all_products() ->
     exe = ge.compile(g, backend="numba")
     values = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
     np.testing.assert_allclose(exe.forward({"x": values})["y"], values @ values, rtol=1e-4, atol=1e-4)
-    (call,) = exe.programs.latest.runnable._bound.calls
+    (call,) = exe.programs.latest.runnable.calls
     assert not call.request[0].may_overlap

@@ -34,7 +34,7 @@ def requests(what: str) -> dict[str, tuple[Kernel, tuple[str, ...]]]:
 
 
 def test_together_in_any_order_kernels_become_the_same_code_as_alone() -> None:
-    alone = {symbol: build.build(symbol, *request) for symbol, request in requests("ordered").items()}
+    alone = {name: build.machine_code(build.assembly(name, *request)) for name, request in requests("ordered").items()}
     kept: dict[str, bytes] = {}
     assert build.build_all(requests("ordered"), kept.__setitem__) == alone == kept
     turned = dict(reversed(requests("ordered").items()))
