@@ -1,8 +1,11 @@
-"""What a step takes in two checkouts of this project, in turns: the least and the median microseconds, and new / old.
+"""What a step takes in two checkouts of this project, in turns.
 
-    python -m benchmarks.turns OLD NEW [numpy|numba] [ROW,ROW...]
+    python -m benchmarks.turns OLD NEW [numpy|numba] [ROW,ROW...] [THREADS]
 
-OLD and NEW are the folders of the checkouts, the rows those of `python -m benchmarks peers`. All is run by one thread.
+OLD and NEW are the folders of the checkouts, the rows those of `python -m benchmarks peers` (all, if left out). Three
+processes take turns: two of OLD and one of NEW. A line gives the minimum and the median of OLD and of NEW in
+microseconds, and what the minimum and the median of the second process of OLD (the noise) and of NEW are, divided by
+those of the first.
 """
 
 from __future__ import annotations
@@ -10,35 +13,52 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.frame.team import Worker
 from benchmarks.worker.case import write_case
 from benchmarks.workloads import WORKLOADS
 
-ROUNDS, SECONDS = 10, 0.1
+ROUNDS, SECONDS = 12, 0.1
 
 
-def main(old: str, new: str, backend: str = "numpy", rows: str = "tiny,digits,mnist,wide,lenet,lstm,block") -> None:
-    """Print a line for each row."""
+def main(old: str, new: str, backend: str = "numpy", rows: str = ",".join(WORKLOADS), threads: str = "1") -> None:
+    """Print a line for each row, and the geometric means of their ratios."""
     workers = [
-        Worker(f"graphengine-{backend}", threads=1, GRAPHENGINE_THREADS="1", PYTHONPATH=str(Path(folder).resolve()))
-        for folder in (old, new)
+        Worker(
+            f"graphengine-{backend}",
+            threads=int(threads),
+            GRAPHENGINE_THREADS=threads,
+            PYTHONPATH=str(Path(folder).resolve()),
+        )
+        for folder in (old, old, new)
     ]
-    print(f"{backend:<12}{'old':>18}{'new':>20}{'new / old':>16}")
+    print(f"{backend:<12}{'old':>18}{'new':>20}{'old again / old':>18}{'new / old':>16}")
+    ratios = []
     try:
         for row in rows.split(","):
-            samples = _samples(row, workers)
-            least, median = ([1e6 * of(taken) for taken in samples] for of in (min, statistics.median))
-            times = "".join(f"{low:>10.1f}{middle:>10.1f}" for low, middle in zip(least, median, strict=True))
-            print(f"{row:<8}{times}{least[1] / least[0]:>8.2f}{median[1] / median[0]:>8.2f}")
+            first, again, changed = (_times(samples) for samples in _samples(row, workers))
+            ratios.append([time / base for times in (again, changed) for time, base in zip(times, first, strict=True)])
+            times = "".join(f"{1e6 * time:>10.1f}" for time in (*first, *changed))
+            print(f"{row:<12}{times}{_columns(ratios[-1])}", flush=True)
+        means = [statistics.geometric_mean(column) for column in zip(*ratios, strict=True)]
+        print(f"{'geometric mean':<52}{_columns(means)}")
     finally:
         for worker in workers:
             worker.close()
 
 
-def _samples(row: str, workers: list[Worker]) -> list[list[float]]:
-    """The seconds of each step, by worker. Each begins every other round."""
+def _times(samples: Sequence[float]) -> tuple[float, float]:
+    return min(samples), statistics.median(samples)
+
+
+def _columns(ratios: Sequence[float]) -> str:
+    return "".join(f"{ratio:>8.3f}" for ratio in ratios)
+
+
+def _samples(row: str, workers: Sequence[Worker]) -> list[list[float]]:
+    """The seconds of each step, by worker. Each begins in turn."""
     samples: list[list[float]] = [[] for _ in workers]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.npz"
@@ -47,10 +67,11 @@ def _samples(row: str, workers: list[Worker]) -> list[list[float]]:
             worker.ask("prepare", path=str(path))
             worker.ask("steps", count=10)
     for turn in range(ROUNDS):
-        for place in ((0, 1), (1, 0))[turn % 2]:
-            samples[place] += workers[place].ask("time", seconds=SECONDS)["samples"]
+        for k in range(len(workers)):
+            index = (turn + k) % len(workers)
+            samples[index] += workers[index].ask("time", seconds=SECONDS)["samples"]
     return samples
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])
