@@ -10,6 +10,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.native.kernel import Product
 from graphengine.backends.native.lowering.copies import copies
+from graphengine.backends.native.lowering.reductions import joined
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.types import Array
 from graphengine.ops.add_product import AddProduct
@@ -30,9 +31,7 @@ def lower_add_product(
     """A product that is added to c, which is copied to `out` unless it stands there."""
     moved = [] if c.ctypes.data == out.ctypes.data else copies(out, c)
     calls = products(out, a, b)
-    if moved is None or calls is None:
-        return None
-    return [*moved, *(replace(call, alpha=op.factor, beta=1.0, scale=scale) for call in calls)]
+    return joined(moved, calls and [replace(call, alpha=op.factor, beta=1.0, scale=scale) for call in calls])
 
 
 def products(out: Array, a: Array, b: Array) -> list[Product] | None:
@@ -41,16 +40,16 @@ def products(out: Array, a: Array, b: Array) -> list[Product] | None:
         return []
     if not a.shape[-1]:
         return None
-    left, right = a[None] if a.ndim == 1 else a, b[:, None] if b.ndim == 1 else b
-    into = out[..., None] if b.ndim == 1 else out
-    into = into[..., None, :] if a.ndim == 1 else into
-    matrices = _as_rows(into, left, right) if right.ndim == 2 < left.ndim else (into, left, right)
-    into, left, right = map(_plainly, matrices)
-    if not all(map(_is_plain, (into, left, right))):
+    if b.ndim == 1:
+        out, b = out[..., None], b[:, None]
+    if a.ndim == 1:
+        out, a = out[..., None, :], a[None]
+    matrices = _as_rows(out, a, b) if b.ndim == 2 < a.ndim else (out, a, b)
+    y, left, right = map(_plain, matrices)
+    if y is None or left is None or right is None:
         return None
-    ahead = into.shape[:-2]
-    left, right = (np.broadcast_to(matrix, (*ahead, *matrix.shape[-2:])) for matrix in (left, right))
-    return [Product(into, left, right)]
+    left, right = (np.broadcast_to(matrix, (*y.shape[:-2], *matrix.shape[-2:])) for matrix in (left, right))
+    return [Product(y, left, right)]
 
 
 def total_products(out: Array, left: Sequence[Array], right: Sequence[Array]) -> list[Product] | None:
@@ -70,17 +69,15 @@ def _as_rows(out: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
     return (out, a, b) if rows is None or into is None else (into, rows, b)
 
 
-def _plainly(x: Array) -> Array:
-    """x, where the step along an axis of size 1, which means nothing, is such that the other may have any."""
+def _plain(x: Array) -> Array | None:
+    """x, if its matrices are contiguous along one of their axes, and no element stands for two.
+
+    The step along an axis of size 1, which means nothing, becomes such that the other may have any.
+    """
     (rows, columns), (row, column), one = x.shape[-2:], x.strides[-2:], x.itemsize
     if columns == 1:
         row, column = row if rows > 1 else one, one
     elif rows == 1:
         row = columns * one if column == one else one
-    return as_strided(x, x.shape, (*x.strides[:-2], row, column))
-
-
-def _is_plain(x: Array) -> bool:
-    """Whether a matrix is contiguous along one of its axes, and no element stands for two."""
-    (rows, columns), (row, column), one = x.shape[-2:], x.strides[-2:], x.itemsize
-    return (column == one and row >= columns * one) or (row == one and column >= rows * one)
+    is_plain = (column == one and row >= columns * one) or (row == one and column >= rows * one)
+    return as_strided(x, x.shape, (*x.strides[:-2], row, column)) if is_plain else None

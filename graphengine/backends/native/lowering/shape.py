@@ -9,6 +9,7 @@ import numpy as np
 from graphengine.backends.native.fusion.loops import pointwise_loops
 from graphengine.backends.native.kernel import LoopCall
 from graphengine.backends.native.lowering.copies import copies, copies_of, fills, placed
+from graphengine.backends.native.lowering.reductions import joined
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
 from graphengine.ir.types import Array
@@ -65,5 +66,4 @@ def lower_slice_adjoint(op: SliceAdjoint, out: Array, x: Array, *, scratch: Sequ
 def lower_add_slice(op: AddSlice, out: Array, x: Array, part: Array, *, scratch: Sequence[Array]) -> Calls:
     moved = [] if x.ctypes.data == out.ctypes.data else copies(out, x)
     target = part_of(out, op.key)
-    added = pointwise_loops(Add(), target, (target, part))
-    return None if moved is None or added is None else [*moved, *added]
+    return joined(moved, pointwise_loops(Add(), target, (target, part)))
