@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-from graphengine.backends.native.kernel import LoopCall, kernel_of
+import numpy as np
+
+from graphengine.backends.native.kernel import LoopCall, Read, kernel_of
 from graphengine.backends.native.vocabulary import share
-from graphengine.ir.types import Array
+from graphengine.ir import dims
+from graphengine.ir.types import Array, TensorType
 from graphengine.ops.support.layout import ascending
 from graphengine.ops.window import Sweeps
 
@@ -27,7 +30,7 @@ MOST_LANES = 32
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Images as [blocks, rows, channels, phases, columns, lanes]; zeros stand in the padding and for missing images."""
+    """Images as [blocks, rows, channels, phases, columns, lanes]; zeros are in the padding and for missing images."""
 
     images: int
     channels: int
@@ -69,15 +72,20 @@ class Packed:
         return self.blocks * self.block + SLACK
 
     def column(self, place: int) -> int:
-        """Where a column, counted from the left edge of the padding, stands in a line."""
+        """Where a column, counted from the left edge of the padding, is in a line."""
         return (place % self.phases * self.columns + place // self.phases) * self.lanes
 
     def calls(self, out: Array, images: Array) -> list[LoopCall]:
         """The calls that pack `images`."""
-        sizes = (self.images, self.channels, self.height, self.width)
-        into = (self.rows, self.top, self.phases, self.columns, self.left, self.lanes)
+        shape = (self.images, self.channels, self.height, self.width)
         x, start = ascending(images)
-        return [(kernel_of(pack_images), (x, out, start, *sizes, *strides(images), *into))]
+        sizes = [start, *shape, *strides(images), self.rows, self.top, self.phases, self.columns, self.left, self.lanes]
+        return [(kernel_of(pack_images), (x, out, np.array(sizes, np.int64)))]
+
+
+def sizes_of(x: TensorType | Array) -> tuple[int, ...]:
+    """The sizes of what has a shape whose dims are bound."""
+    return tuple(dims.bind(size, {}) for size in x.shape)
 
 
 def packed(images: tuple[int, ...], lanes: int, columns: int) -> Packed:
@@ -104,12 +112,8 @@ def least_lanes(batch: int) -> int:
 def whole_vectors(batch: int, places: int, vector: int) -> tuple[int, int]:
     """How many images lie side by side, and how many places make a row, for rows of whole vectors: as few as can be."""
     least = least_lanes(batch)
-    found = [(lanes, _rounded(places, vector // gcd(vector, lanes))) for lanes in range(least, least + vector)]
-    return min(found, key=lambda pair: pair[0] * pair[1])
-
-
-def _rounded(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+    multiples = [(lanes, vector // gcd(vector, lanes)) for lanes in range(least, least + vector)]
+    return min(((lanes, -(-places // step) * step) for lanes, step in multiples), key=lambda pair: pair[0] * pair[1])
 
 
 def strides(x: Array) -> list[int]:
@@ -117,28 +121,11 @@ def strides(x: Array) -> list[int]:
     return [step // x.itemsize for step in x.strides]
 
 
-def pack_images(
-    x: Array,
-    out: Array,
-    start: int,
-    batch: int,
-    channels: int,
-    height: int,
-    width: int,
-    x_image: int,
-    x_channel: int,
-    x_row: int,
-    x_column: int,
-    rows: int,
-    top: int,
-    phases: int,
-    columns: int,
-    left: int,
-    lanes: int,
-    rank: int,
-    ranks: int,
-) -> None:
+def pack_images(x: Read, out: Array, sizes: Read, rank: int, ranks: int) -> None:
     """Each row of each channel by itself: sixteen images at a time, column after column."""
+    start, batch, channels, height, width = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+    x_image, x_channel, x_row, x_column = sizes[5], sizes[6], sizes[7], sizes[8]
+    rows, top, phases, columns, left, lanes = sizes[9], sizes[10], sizes[11], sizes[12], sizes[13], sizes[14]
     blocks = (batch + lanes - 1) // lanes
     for line in share(blocks * channels * rows, rank, ranks):
         block = line // (channels * rows)
