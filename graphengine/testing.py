@@ -17,10 +17,9 @@ from graphengine.errors import GraphEngineError, GraphError
 from graphengine.executable import Executable
 from graphengine.ir import dims
 from graphengine.ir.copying import copy_nodes
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
-from graphengine.ir.node import Node, apply, check_arity
-from graphengine.ir.op import Op
+from graphengine.ir.node import Node, apply
+from graphengine.ir.op import GetItem, Op, check_operands
 from graphengine.ir.types import Array, TensorType, TupleType, ValueType, check_dtype
 from graphengine.ops.broadcast import sum
 from graphengine.ops.elementwise import add
@@ -127,7 +126,7 @@ def check_op(
     sizes; every backend agrees with `eval`; the vjp agrees with central differences, and its own vjp does too.
     `differentiable=False` is for ops without a path.
     """
-    check_arity(op, len(operands))
+    check_operands(op, operands)
     _check_json(op)
     _check_types(op, operands)
     if op.is_elementwise:

@@ -20,12 +20,11 @@ import numpy as np
 import graphengine as ge
 from graphengine.errors import GraphEngineError, GraphError, ValueRangeError
 from graphengine.ir.dims import Dim
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import Uniform
 from graphengine.ir.leaf import Constant, Leaf, Parameter, State
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Op
+from graphengine.ir.op import GetItem, Op
 from graphengine.ir.types import INTEGERS
 from graphengine.ops.attention import AttentionAdjoint
 from graphengine.ops.batch_norm import BatchStatistic, Normalize

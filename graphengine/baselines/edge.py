@@ -6,10 +6,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from graphengine.ir.copying import copy_nodes
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node
+from graphengine.ir.op import GetItem
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
 from graphengine.transform.linear import push

@@ -1,4 +1,4 @@
-"""The graph: a set of named, typed nodes, parents before children. What a user declares is only added to."""
+"""The graph: named, typed nodes, parents before children. What a user declares is only added to."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import numpy as np
 from graphengine.errors import AttributeValueError, GraphError, NamingError, ShapeError
 from graphengine.ir import dims, leaf
 from graphengine.ir.array import as_array
-from graphengine.ir.copying import copy_nodes
-from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.get_item import check_operands, check_single
+from graphengine.ir.copying import copy_nodes, import_graph
+from graphengine.ir.dims import Dim
 from graphengine.ir.init import Initializer, Zeros, usual
 from graphengine.ir.names import check_name, did_you_mean
-from graphengine.ir.node import Node, Phase, check_arity, context
-from graphengine.ir.op import Op
-from graphengine.ir.training import Training
+from graphengine.ir.node import Node, Phase, Where, caller, check_single, context
+from graphengine.ir.op import Op, check_operands
 from graphengine.ir.types import DType, ValueType, check_dtype
-from graphengine.ir.where import Where, caller
 
 if TYPE_CHECKING:
     import os
 
     import networkx as nx
+
+    from graphengine.ir.training import Training
 
 
 class Graph:
@@ -40,11 +39,11 @@ class Graph:
         self.outer = outer
         """For the body of a scan under declaration: the graph around it, whose nodes it captures when it reads them."""
         self.root: Graph = self if outer is None else outer.root
-        """The graph around it all."""
+        """The outermost graph, which has the parameters and states."""
         self.bodies = 0
-        """How many bodies are under declaration in this graph around it all: each was begun within the one before."""
+        """Of the outermost graph: how many bodies are under declaration, each begun within the one before."""
         self.level = 0
-        """Which of these bodies this is, the outermost being the first; 0 for any other graph."""
+        """Of a body its number among these, the outermost being the first; 0 for any other graph."""
         if outer is not None:
             self.root.bodies = self.level = self.root.bodies + 1
         self.captures: dict[Node, Node] = {}
@@ -57,7 +56,7 @@ class Graph:
         self._counters: dict[str, int] = {}
         self._scalars: dict[tuple[str, DType], Node] = {}
         self.emission: tuple[Phase, Where | None, str | None] = (Phase.FORWARD, None, None)
-        """What nodes bear that are added now: phase, where declared, what emitted of."""
+        """What nodes have that are added now: phase, where declared, what emitted of."""
 
     def input(self, name: str, shape: Sequence[Dim], dtype: object = None) -> Node:
         """Declare an array that is fed at run time; `shape` holds ints and names of dims. Returns its node.
@@ -85,10 +84,8 @@ class Graph:
         Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
         AttributeValueError for a negative size.
         """
-        init = init or usual(shape)
-        static = _static_shape(name, shape)
-        op = leaf.Parameter(shape=static, dtype=self._dtype(dtype), init=init, trainable=trainable)
-        return self.add(op, name=name)
+        init, dtype = init or usual(shape), self._dtype(dtype)
+        return self.add(leaf.Parameter(shape=tuple(shape), dtype=dtype, init=init, trainable=trainable), name=name)
 
     def state(self, name: str, shape: Sequence[int], init: Initializer | None = None, dtype: object = None) -> Node:
         """Declare an array that is carried from step to step; `update` gives its next value. Returns its node.
@@ -96,8 +93,7 @@ class Graph:
         Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
         AttributeValueError for a negative size.
         """
-        static = _static_shape(name, shape)
-        return self.add(leaf.State(shape=static, dtype=self._dtype(dtype), init=init or Zeros()), name=name)
+        return self.add(leaf.State(shape=tuple(shape), dtype=self._dtype(dtype), init=init or Zeros()), name=name)
 
     def constant(self, name: str | None, value: Any, dtype: object = None) -> Node:
         """Declare an array that never changes. Without `dtype`, floats take the graph's, and others keep their own.
@@ -146,7 +142,6 @@ class Graph:
         where = where or caller()
         types = [parent.type for parent in parents]
         try:
-            check_arity(op, len(types))
             check_operands(op, types)
             type_ = op.infer(*types)
             name = self.new_name(op.kind) if name is None else self._checked_name(name)
@@ -211,25 +206,21 @@ class Graph:
         self.captures = {node: inside for node, inside in self.captures.items() if by_name.get(inside.name) is inside}
 
     def own(self, node: Node) -> Node:
-        """`node`, if it belongs to this graph, or what captures it from the one around; raise GraphError otherwise."""
+        """`node`, if it belongs to this graph, or what captures it from the one around it; else raise GraphError."""
         if not isinstance(node, Node):
             raise GraphError(f"a node is needed, not {node!r}")
         if node.graph is self:
             return node
         if self.outer is None or node.graph.root is not self.root or node.graph.level >= self.level:
             raise GraphError(f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}")
-        if node.graph.level > self.outer.level:
-            self._move_into(node.graph)
+        if node.graph.level > self.outer.level:  # what a body reads tells in which body it is
+            self.outer = node.graph
+            self.captures = {node.graph.own(captured): inside for captured, inside in self.captures.items()}
         node = self.outer.own(node)
         if node not in self.captures:
             name = None if node.name in self else node.name
             self.captures[node] = self.add(leaf.Input(shape=node.shape, dtype=node.dtype), name=name)
         return self.captures[node]
-
-    def _move_into(self, outer: Graph) -> None:
-        """Be a body in `outer`, which lies in the graph around: what a body reads tells how far inside it stands."""
-        self.outer = outer
-        self.captures = {outer.own(node): inside for node, inside in self.captures.items()}
 
     def end_declaration(self) -> None:
         """Let the nodes of this body be no operands from here on."""
@@ -275,17 +266,16 @@ class Graph:
         return self.leaves(leaf.State)
 
     def emitting(self, phase: Phase, source: Node) -> AbstractContextManager[None]:
-        """Nodes added inside bear `phase`, and inherit from `source` where it was declared."""
+        """Nodes added inside have `phase`, and inherit from `source` where it was declared."""
         return _Emitting(self, (phase, source.where, source.name))
 
     def emitting_like(self, node: Node) -> AbstractContextManager[None]:
-        """Nodes added inside bear the phase of `node`, and inherit where it was declared and what it was emitted of."""
+        """Nodes added inside inherit the phase of `node`, where it was declared, and what it was emitted of."""
         return _Emitting(self, (node.phase, node.where, node.of))
 
     def declared_at(self, where: Where) -> AbstractContextManager[None]:
         """Nodes added inside are declared at `where`."""
-        phase, _, of = self.emission
-        return _Emitting(self, (phase, where, of))
+        return _Emitting(self, (self.emission[0], where, self.emission[2]))
 
     def copy(self) -> Graph:
         """A graph of the same nodes, under the same names, that can be added to without changing this one."""
@@ -298,7 +288,7 @@ class Graph:
         return twin
 
     def bind(self, binding: Mapping[str, Dim]) -> Graph:
-        """The same graph with sizes, or other dims, in the place of its named ones."""
+        """The same graph with its named dims replaced by sizes, or by other dims."""
         bound = Graph(self.name, self.dtype)
         copy_nodes(self.nodes, bound, replace=lambda node: (node.op.bind_dims(binding), node.parents))
         bound._take_results(self, bound.nodes)
@@ -313,7 +303,7 @@ class Graph:
         """Copy the nodes of `other` into this graph, and return what its outputs are here, by their names there.
 
         Names are put behind `prefix` and a dot (no dot if it ends in one, or in an underscore). `inputs` names inputs
-        of `other`, and nodes of this graph that stand in their place; a named dim becomes that of the node given. A
+        of `other`, and nodes of this graph that replace them; a named dim becomes that of the node given. A
         parameter named there is shared instead of copied, and its update, if it has one, stays behind. Other inputs,
         parameters, states, constants and updates are copied. Calling this twice gives two copies; what draws in one, as
         dropout does, draws otherwise than in the other: a node that gets a new name gets a stream of its own by it.
@@ -321,8 +311,6 @@ class Graph:
         Raises NamingError for an unknown input or a name that is taken, ShapeError or DTypeError for a node that does
         not fit; this graph then stays as it was.
         """
-        from graphengine.ir.imports import import_graph
-
         return import_graph(self, other, prefix, inputs or {})
 
     def __eq__(self, other: object) -> bool:
@@ -364,9 +352,13 @@ class Graph:
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
         """This graph as a networkx graph: one edge for each operand, from the parent, keyed by the operand's index."""
-        from graphengine.ir import order
+        import networkx as nx  # on first use, as in order.py
 
-        return order.to_networkx(self)
+        view: nx.MultiDiGraph[str] = nx.MultiDiGraph(name=self.name)  # a DiGraph would merge the two edges of x * x
+        for node in self.nodes:
+            view.add_node(node.name, op=node.op.kind, type=str(node.type), phase=node.phase.name)
+            view.add_edges_from((parent.name, node.name, index) for index, parent in enumerate(node.parents))
+        return view
 
     def _dtype(self, dtype: object) -> DType:
         return self.dtype if dtype is None else check_dtype(dtype)
@@ -380,10 +372,7 @@ class Graph:
 
 
 class _Emitting(AbstractContextManager[None]):
-    """What nodes bear that are added inside: phase, where declared, what emitted of.
-
-    A class, as a generator takes three times as long, and one is entered for every node that a derivative visits.
-    """
+    """What nodes have that are added inside. A generator would take three times as long, for every node visited."""
 
     __slots__ = ("_before", "_graph", "_inside")
 
@@ -396,13 +385,6 @@ class _Emitting(AbstractContextManager[None]):
 
     def __exit__(self, *_: object) -> None:
         self._graph.emission = self._before
-
-
-def _static_shape(name: str, shape: Sequence[int]) -> Shape:
-    for dim in shape:
-        if isinstance(dim, str):
-            raise ShapeError(f"{name!r}: the dims of a parameter or a state are ints, not {dim!r}")
-    return tuple(shape)
 
 
 def content(graph: Graph) -> tuple[object, ...]:

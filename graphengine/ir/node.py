@@ -1,24 +1,52 @@
-"""The node: one op applied to parents, and the operators that apply ops to nodes."""
+"""The node: one op applied to parents, where it was declared, and the operators that apply ops to nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from graphengine.errors import DTypeError, GraphError
+from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.array import as_array, fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import Op
-from graphengine.ir.types import Array, DType, ValueType
-from graphengine.ir.where import Where
+from graphengine.ir.op import GetItem, Op
+from graphengine.ir.types import DType, TupleType, ValueType
 
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
+
+_WRITTEN_AS = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}
+"""By the kind of a node's dtype the kinds of numbers beside it: integers may be written for floats, not 2.0 for 2."""
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class Where(NamedTuple):
+    """A file and a line number, or a document and a JSON pointer into it."""
+
+    file: str
+    place: int | str
+
+    def __str__(self) -> str:
+        if isinstance(self.place, str):
+            return f"{self.file}#{self.place}"
+        path = os.path.relpath(self.file) if self.file.startswith(os.getcwd() + os.sep) else self.file
+        return f"{path}:{self.place}"
+
+
+def caller() -> Where:
+    """The nearest line, going up the stack, that lies outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return Where(frame.f_code.co_filename, frame.f_lineno)
 
 
 class Phase(IntEnum):
@@ -29,39 +57,39 @@ class Phase(IntEnum):
     UPDATE = 2
 
 
-class Node:
-    """One op applied to parents. Op functions and `Graph` make nodes.
+_Operator = Callable[["Node", "Operand"], "Node"]
 
-    They never change.
+
+def _operator(kind: str) -> tuple[_Operator, _Operator]:
+    """An operator's method, and that for a node on its right."""
+
+    def method(self: Node, other: Operand) -> Node:
+        return apply(_plain(kind), self, other)
+
+    def reflected(self: Node, other: Operand) -> Node:
+        return apply(_plain(kind), other, self)
+
+    return method, reflected
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Node:
+    """One op applied to parents. Op functions and `Graph` make nodes, which never change.
 
     Operators make nodes: + - * / ** @, unary -, < <= > >=, indexing with ints and slices, and `.T`. A Python or NumPy
     number on either side becomes a constant of the node's dtype. `==` is identity; `ge.equal` compares values.
     """
 
-    __slots__ = ("graph", "index", "name", "of", "op", "parents", "phase", "type", "where")
+    graph: Graph
+    index: int
+    name: str
+    op: Op
+    parents: tuple[Node, ...]
+    type: ValueType
+    phase: Phase
+    where: Where
+    of: str | None
     __array_ufunc__ = None  # so that NumPy leaves `array * node` to the node
-
-    def __init__(
-        self,
-        graph: Graph,
-        index: int,
-        name: str,
-        op: Op,
-        parents: tuple[Node, ...],
-        type_: ValueType,
-        phase: Phase,
-        where: Where,
-        of: str | None,
-    ) -> None:
-        self.graph = graph
-        self.index = index
-        self.name = name
-        self.op = op
-        self.parents = parents
-        self.type = type_
-        self.phase = phase
-        self.where = where
-        self.of = of
 
     @property
     def shape(self) -> Shape:
@@ -86,68 +114,31 @@ class Node:
     @property
     def T(self) -> Node:
         """The value with its axes in reverse order."""
-        return _emit("transpose", self)
+        return apply(_plain("transpose"), self)
 
     def dim_names(self) -> frozenset[str]:
-        """The names of dims that stand in its type or in its op's attributes."""
+        """The names of dims in its type or in its op's attributes."""
         return self.type.names() | self.op.dim_names()
 
     def __repr__(self) -> str:
         return f"{signature(self.name, self.op, self.parents)}: {self.type}"
 
-    def __add__(self, other: Operand) -> Node:
-        return _emit("add", self, other)
-
-    def __radd__(self, other: Operand) -> Node:
-        return _emit("add", other, self)
-
-    def __sub__(self, other: Operand) -> Node:
-        return _emit("subtract", self, other)
-
-    def __rsub__(self, other: Operand) -> Node:
-        return _emit("subtract", other, self)
-
-    def __mul__(self, other: Operand) -> Node:
-        return _emit("multiply", self, other)
-
-    def __rmul__(self, other: Operand) -> Node:
-        return _emit("multiply", other, self)
-
-    def __truediv__(self, other: Operand) -> Node:
-        return _emit("divide", self, other)
-
-    def __rtruediv__(self, other: Operand) -> Node:
-        return _emit("divide", other, self)
-
-    def __pow__(self, other: Operand) -> Node:
-        return _emit("power", self, other)
-
-    def __rpow__(self, other: Operand) -> Node:
-        return _emit("power", other, self)
-
-    def __matmul__(self, other: Operand) -> Node:
-        return _emit("matmul", self, other)
-
-    def __rmatmul__(self, other: Operand) -> Node:
-        return _emit("matmul", other, self)
+    __add__, __radd__ = _operator("add")
+    __sub__, __rsub__ = _operator("subtract")
+    __mul__, __rmul__ = _operator("multiply")
+    __truediv__, __rtruediv__ = _operator("divide")
+    __pow__, __rpow__ = _operator("power")
+    __matmul__, __rmatmul__ = _operator("matmul")
+    __lt__ = _operator("less")[0]
+    __le__ = _operator("less_equal")[0]
+    __gt__ = _operator("greater")[0]
+    __ge__ = _operator("greater_equal")[0]
 
     def __neg__(self) -> Node:
-        return _emit("negative", self)
-
-    def __lt__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("less", self, other)
-
-    def __le__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("less_equal", self, other)
-
-    def __gt__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("greater", self, other)
-
-    def __ge__(self, other: Operand) -> Node:  # type: ignore[misc]  # a float on the left comes here too, mirrored
-        return _emit("greater_equal", self, other)
+        return apply(_plain("negative"), self)
 
     def __getitem__(self, key: Any) -> Node:
-        return _emit("slice", self, key=key)
+        return apply(Op.registry["slice"](key=key), self)
 
     def __iter__(self) -> Iterator[Node]:
         raise TypeError(f"{self!r} is a node, not a sequence; index it")
@@ -190,27 +181,19 @@ def signature(name: str, op: Op, parents: Sequence[Node]) -> str:
 
 def context(name: str, op: Op, parents: Sequence[Node], where: Where) -> list[str]:
     """The lines under an error: the node, where it was declared, and the same of each operand."""
-    operands = dict.fromkeys(parents)
-    return [
-        f"node  {signature(name, op, parents)}",
-        f"declared at {where}",
-        *(f"{parent.name} is {parent.type}, declared at {parent.where}" for parent in operands),
-    ]
+    operands = [f"{parent.name} is {parent.type}, declared at {parent.where}" for parent in dict.fromkeys(parents)]
+    return [f"node  {signature(name, op, parents)}", f"declared at {where}", *operands]
 
 
-def check_arity(op: Op, count: int) -> None:
-    """Raise GraphError unless `op` takes `count` operands."""
-    least, most = op.arity()
-    if count < least or (most is not None and count > most):
-        wanted = f"at least {least}" if most is None else str(least) if least == most else f"{least} to {most}"
-        raise GraphError(f"{op.kind} takes {wanted} operands, not {count}")
+def check_single(what: str, node: Node) -> None:
+    """Raise ShapeError, with the items that might be meant, if `node` is a tuple; `what` is to be one value."""
+    if isinstance(node.type, TupleType):
+        items = [other.name for other in node.graph.nodes if isinstance(other.op, GetItem) and other.parents[0] is node]
+        remedy = f"name one of its items: {', '.join(items)}" if items else 'take one out by a node of the op "item"'
+        raise ShapeError(f"{what} is one value, and {node.name!r} is several, {node.type}; {remedy}")
 
 
-def _emit(kind: str, *operands: Operand, **attributes: Any) -> Node:
-    return apply(Op.registry[kind](**attributes) if attributes else _plain(kind), *operands)
-
-
-@cache  # by kinds of ops
+@cache
 def _plain(kind: str) -> Op:
     """The op of a kind that has no attributes: one for all nodes."""
     return Op.registry[kind]()  # type: ignore[no-any-return]  # the registry holds no types
@@ -227,15 +210,9 @@ def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Nod
         raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
     target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
     try:
-        if not _is_of_kind(array, target):
+        if array.dtype.kind not in _WRITTEN_AS[np.dtype(target).kind]:
             raise ValueError(f"{operand!r} does not fit {target}")
         cast = fitted(array, target)
     except ValueError as error:
         raise DTypeError(f"{op.kind}: {error}; cast the node, or write a {target} number") from None
     return graph.add(Constant(value=cast, dtype=target)) if cast.ndim else graph.scalar(cast.item(), target)
-
-
-def _is_of_kind(array: Array, target: DType) -> bool:
-    """Whether `target` is for numbers such as these: integers may be written where floats are meant, not 2.0 for 2."""
-    kinds = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}
-    return array.dtype.kind in kinds[np.dtype(target).kind]

@@ -1,20 +1,20 @@
-"""The contract of an op: a frozen rule that says what a node means, in every respect."""
+"""The contract of an op: a frozen rule that says what a node means; and the op that takes one result out of a tuple."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from graphengine.errors import ShapeError
+from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.tagged import Tagged
-from graphengine.ir.types import Array, TensorType, ValueType
+from graphengine.ir.types import Array, TensorType, TupleType, ValueType
 
 if TYPE_CHECKING:
     from graphengine.ir.node import Node
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 Call = tuple[Callable[..., object], tuple[object, ...]]
 """A kernel bound to its arrays: `function(*arguments)` computes the value, wherever `out` is."""
 
-
 MAX_AXES = 64
-"""The most axes that a NumPy array can have."""
+"""The maximum number of axes of a NumPy array."""
 
 
 def as_dim(value: object) -> Dim:
@@ -53,7 +52,7 @@ def _shape(value: object) -> Shape:
 
 
 class HoldsDims:
-    """The mark, in an annotation, of an attribute that holds dims: `Op.bind_dims` puts sizes in the place of names."""
+    """The mark, in an annotation, of an attribute that holds dims: `Op.bind_dims` replaces their names by sizes."""
 
 
 _DIM_SCHEMA: dict[str, Any] = {
@@ -70,9 +69,7 @@ Sizes = Annotated[Shape, BeforeValidator(_sizes), HoldsDims(), WithJsonSchema(_L
 
 
 class Op(Tagged):
-    """What a node computes: its fields are the attributes, as in JSON; its methods are its type rule, value and
-    derivative.
-    """
+    """What a node computes: its fields are the attributes, as in JSON; its methods are type rule, value, derivative."""
 
     overwrites: ClassVar[tuple[int, ...]] = ()
     """Positions of operands whose array may serve as `out`: it has the same type, and is not read once written to."""
@@ -84,8 +81,8 @@ class Op(Tagged):
     """Whether the value is given, not computed."""
 
     is_elementwise: ClassVar[bool] = False
-    """Whether each element of the value is computed from those of the operands at its place, and from nothing else,
-    where operands of any shapes broadcast as NumPy does. An op along an axis, or one that draws by place, is not."""
+    """Whether each element of the value is computed from those of the operands at its index, and from nothing else,
+    where operands of any shapes broadcast as NumPy does. An op along an axis, or one that draws by index, is not."""
 
     def may_overwrite(self, item: int = 0) -> Collection[int]:
         """Like `overwrites`, of result number `item`, where there are several in a tuple."""
@@ -123,9 +120,8 @@ class Op(Tagged):
     def scalar(self, *operands: str) -> str | None:
         """The value at one element, as an expression of the operands' values there; None if there is no such form.
 
-        Only an op that computes each element of its value from the elements of its operands at the same place,
-        broadcast as NumPy does, and refuses none, has one: `Pointwise` makes it of the op's form. It uses operators,
-        `a if c else b`, and the functions of ops/form.py; each operand is a name, so that it may stand there twice.
+        Only an elementwise op that refuses no element has one: `Pointwise` makes it from the op's form. It uses
+        operators, `a if c else b`, and the functions of ops/form.py; each operand is a name, so it may appear twice.
         """
         return None
 
@@ -154,27 +150,28 @@ class Op(Tagged):
         return 0
 
     def bind_dims(self, binding: Mapping[str, Dim]) -> Op:
-        """This op with sizes, or other dims, in the place of names in its attributes."""
-        fields = _dim_fields(type(self))
-        if not fields:
-            return self
-        return self.model_copy(update={name: _bound(getattr(self, name), binding) for name in fields})
-
-    def dim_names(self) -> frozenset[str]:
-        """The names of dims that stand in the attributes."""
-        found: set[str] = set()
+        """This op with names in its attributes replaced by sizes, or by other dims."""
+        update: dict[str, Dim | Shape] = {}
         for name in _dim_fields(type(self)):
             value = getattr(self, name)
-            for dim in value if isinstance(value, tuple) else (value,):
-                found |= dims.names(dim)
-        return frozenset(found)
+            if isinstance(value, tuple):
+                update[name] = tuple(dims.substitute(dim, binding) for dim in value)
+            else:
+                update[name] = dims.substitute(value, binding)
+        return self.model_copy(update=update) if update else self
+
+    def dim_names(self) -> frozenset[str]:
+        """The names of dims in the attributes."""
+        values = [getattr(self, name) for name in _dim_fields(type(self))]
+        sizes = [dim for value in values for dim in (value if isinstance(value, tuple) else (value,))]
+        return frozenset().union(*map(dims.names, sizes))
 
     def streams(self) -> frozenset[int]:
         """The numbers of the streams from which it draws; what has the same number draws the same."""
         return frozenset()
 
     def with_streams(self, new: Mapping[int, int]) -> Op:
-        """This op, with other streams in the place of those that `new` names."""
+        """This op, with the streams that `new` names replaced."""
         return self
 
     @classmethod
@@ -195,12 +192,6 @@ class Op(Tagged):
         return attributes
 
 
-def _bound(value: Dim | Shape, binding: Mapping[str, Dim]) -> Dim | Shape:
-    if isinstance(value, tuple):
-        return tuple(dims.substitute(dim, binding) for dim in value)
-    return dims.substitute(value, binding)
-
-
 @cache  # by classes
 def _arity(cls: type[Op]) -> tuple[int, int | None]:
     parameters = list(inspect.signature(cls.infer).parameters.values())[1:]
@@ -214,3 +205,39 @@ def _dim_fields(cls: type[Op]) -> tuple[str, ...]:
     return tuple(
         name for name, field in cls.model_fields.items() if any(isinstance(mark, HoldsDims) for mark in field.metadata)
     )
+
+
+def check_operands(op: Op, types: Sequence[object]) -> None:
+    """Raise GraphError unless `op` takes so many operands, ShapeError if it is given a tuple that it does not take."""
+    count, (minimum, maximum) = len(types), op.arity()
+    if count < minimum or (maximum is not None and count > maximum):
+        exact = str(minimum) if minimum == maximum else f"{minimum} to {maximum}"
+        wanted = f"at least {minimum}" if maximum is None else exact
+        raise GraphError(f"{op.kind} takes {wanted} operands, not {count}")
+    for type_ in types:
+        if isinstance(type_, TupleType) and not isinstance(op, GetItem):
+            raise ShapeError(f"{op.kind} takes values, and {type_} is several; take one out by get_item")
+
+
+class GetItem(Op):
+    """y = result number `index` of a tuple. It takes no memory and no time."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["item"] = "item"
+    index: int = Field(ge=0)
+
+    def infer(self, results: ValueType) -> ValueType:
+        if not isinstance(results, TupleType):
+            raise ShapeError(f"get_item takes a tuple apart, and {results} is one value")
+        if self.index >= len(results.items):
+            raise ShapeError(f"there is no item {self.index} in {results}")
+        return results.items[self.index]
+
+    def eval(self, xp: Any, results: Any) -> Any:
+        return results[self.index]
+
+    def view(self, operand: Array) -> Array:
+        return operand
+
+    def keeps_layout(self) -> bool:
+        return True

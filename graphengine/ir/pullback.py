@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from graphengine.errors import GraphError
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase, innermost
+from graphengine.ir.op import GetItem
 from graphengine.ir.subgraph import between
 
 Key = TypeVar("Key")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
+from graphengine.ir.graph import Graph
+from graphengine.ir.node import Node
 from graphengine.ir.tagged import Configuration, Settings
-
-if TYPE_CHECKING:
-    from graphengine.ir.graph import Graph
-    from graphengine.ir.node import Node
 
 
 class Schedule(Settings):

@@ -6,7 +6,7 @@ Tables start from the standard normal law, about as wide as sinusoids are, so th
 from __future__ import annotations
 
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
-from graphengine.ir.composite import declaring, layer_name, outermost
+from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import Initializer, Normal
 from graphengine.ir.node import Node
 from graphengine.ir.types import FLOATS, INTEGERS
@@ -28,7 +28,7 @@ def embedding(ids: Node, count: int, units: int, *, name: str | None = None, ini
         _check_sizes(count=count, units=units)
         if ids.dtype not in INTEGERS:
             raise DTypeError(f"an embedding takes integers, the numbers of its rows, not {ids.type}")
-        home = outermost(ids.graph)
+        home = ids.graph.root
         dtype = home.dtype if home.dtype in FLOATS else "float32"
         table = home.parameter(f"{name}.weight", (count, units), init or Normal(), dtype)
         return gather(table, ids, name=name)

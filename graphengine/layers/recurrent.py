@@ -179,7 +179,8 @@ def _gru_step(state: tuple[Node, ...], z: Node, weights: _Weights) -> tuple[Node
     from_input, n_from_input = split(z, (dims.multiply(2, units), units), axis=1)
     from_state, n_from_state = split(h @ weights.recurrent, (dims.multiply(2, units), units), axis=1)
     reset, update = split(sigmoid(from_input + from_state), 2, axis=1)
-    n = tanh(n_from_input + reset * (n_from_state + weights.recurrent_bias))  # type: ignore[operator]  # a gru has it
+    # a gru has this bias
+    n = tanh(n_from_input + reset * (n_from_state + weights.recurrent_bias))  # type: ignore[arg-type, operator]
     return (n + update * (h - n),)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from graphengine.ir.composite import outermost
 from graphengine.ir.init import GlorotUniform, HeNormal, Initializer
 from graphengine.ir.node import Node
 from graphengine.ops.activation import elu, gelu, leaky_relu, relu, silu, softplus
@@ -22,4 +21,4 @@ def usual_init(activation: Activation | None) -> Initializer:
 
 def parameter(x: Node, name: str, shape: Sequence[int], init: Initializer) -> Node:
     """A parameter of a layer on `x`, of its dtype; in the body of a scan it belongs to the graph around that."""
-    return outermost(x.graph).parameter(name, shape, init, x.dtype)
+    return x.graph.root.parameter(name, shape, init, x.dtype)

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import ShapeError
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Call
+from graphengine.ir.op import Call, GetItem
 from graphengine.ir.pullback import pullback
 from graphengine.ir.types import Array, TensorType, TupleType
 from graphengine.ops.activation import identity

@@ -13,11 +13,11 @@ from typing import Annotated, Any, ClassVar
 from pydantic import PlainSerializer
 
 from graphengine.errors import GraphError
+from graphengine.ir.composite import scaffold
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, apply, innermost
 from graphengine.ir.op import Op
-from graphengine.ir.scaffold import scaffold
 from graphengine.ir.types import Array, TensorType
 
 __all__ = ["custom_vjp"]

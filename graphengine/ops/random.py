@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from graphengine.errors import DTypeError, GraphError
-from graphengine.ir.composite import declaring, layer_name, outermost
+from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import Seed
 from graphengine.ir.leaf import State
@@ -125,7 +125,7 @@ def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:
     with declaring("dropout", x, name=name):
         op = Dropout(rate=rate, stream=_stream(x.graph, name))
         op.infer(TensorType(x.shape, x.dtype), _COUNT, _COUNT)  # before states are declared for it
-        return apply(op, x, *_seed_and_step(outermost(x.graph)), name=name) if rate else x
+        return apply(op, x, *_seed_and_step(x.graph.root), name=name) if rate else x
 
 
 def _stream(graph: Graph, name: str) -> int:

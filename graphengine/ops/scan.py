@@ -17,15 +17,13 @@ from pydantic import Field
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
-from graphengine.ir.node import Node, Phase, apply, context, innermost
-from graphengine.ir.op import OneDim, Op
+from graphengine.ir.node import Node, Phase, apply, caller, context, innermost
+from graphengine.ir.op import GetItem, OneDim, Op
 from graphengine.ir.spec.attributes import InnerGraph
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType, TupleType, ValueType
-from graphengine.ir.where import caller
 from graphengine.ops.scan_body import cut_body
 
 __all__ = ["scan"]

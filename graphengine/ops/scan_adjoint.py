@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graphengine.ir import dims
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import NAME_LENGTH
 from graphengine.ir.node import Node, Phase, apply
+from graphengine.ir.op import GetItem
 from graphengine.ir.pullback import accumulate, active_nodes, pullback
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.broadcast import BroadcastTo, full

@@ -10,9 +10,8 @@ import numpy as np
 from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Op, Sizes
+from graphengine.ir.op import GetItem, Op, Sizes
 from graphengine.ir.types import Array, TensorType, TupleType, check_axis
 from graphengine.ops.broadcast import full
 from graphengine.ops.shape import concat

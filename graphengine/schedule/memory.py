@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Op
+from graphengine.ir.op import GetItem, Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TupleType, ValueType
 from graphengine.ops.elementwise import Copy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from graphengine.ir import order
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node, Phase
+from graphengine.ir.op import GetItem
 
 
 def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:

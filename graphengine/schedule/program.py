@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from graphengine.ir.node import Phase
+from graphengine.ir.node import Phase, Where
 from graphengine.ir.op import Op
 from graphengine.ir.types import TupleType, ValueType
-from graphengine.ir.where import Where
 
 
 @dataclass(slots=True, eq=False)

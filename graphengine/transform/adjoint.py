@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir.get_item import check_single
-from graphengine.ir.node import Node, Phase
+from graphengine.ir.composite import scaffold
+from graphengine.ir.node import Node, Phase, check_single
 from graphengine.ir.pullback import Pullback, pullback
-from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
 
 

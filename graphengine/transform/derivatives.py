@@ -14,9 +14,9 @@ import numpy as np
 
 from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir import dims
+from graphengine.ir.composite import scaffold
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.node import Node
-from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full, reshape
 from graphengine.ops.index import one_hot
 from graphengine.ops.linalg import transpose

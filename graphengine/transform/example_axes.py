@@ -11,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from graphengine.ir import dims
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.node import Node
-from graphengine.ir.op import Op
+from graphengine.ir.op import GetItem, Op
 from graphengine.ir.types import check_axes, check_axis
 from graphengine.ops.activation import LogSoftmax, Softmax
 from graphengine.ops.batch_norm import BatchStatistic

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
+from graphengine.ir.composite import scaffold
 from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, Phase, apply, innermost
 from graphengine.ir.pullback import accumulate, active_nodes, origins
-from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape
 from graphengine.ops.compare import equal
 from graphengine.ops.elementwise import cast

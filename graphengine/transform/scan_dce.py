@@ -10,10 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphengine.ir.copying import copy_nodes
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ir.op import Op
+from graphengine.ir.op import GetItem, Op
 from graphengine.ir.types import ValueType
 from graphengine.ops.scan import Scan
 

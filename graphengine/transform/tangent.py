@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphengine.errors import DTypeError, GraphError, ShapeError
-from graphengine.ir.get_item import check_single
-from graphengine.ir.node import Node
+from graphengine.ir.composite import scaffold
+from graphengine.ir.node import Node, check_single
 from graphengine.ir.pullback import accumulate
-from graphengine.ir.scaffold import scaffold
 from graphengine.ops.broadcast import full
 from graphengine.transform.linear import tangents_of
 

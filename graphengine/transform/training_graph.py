@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Literal
 
 from graphengine.errors import CompileError, GraphError
+from graphengine.ir.copying import drop_unneeded
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.training import Optimizer
 from graphengine.ir.types import ValueType

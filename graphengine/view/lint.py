@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input, Parameter, State
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Op
+from graphengine.ir.op import GetItem, Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.activation import LogSoftmax, Sigmoid, Softmax
 from graphengine.ops.batch_norm import BatchStatistic, Normalize

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from graphengine.executable import Executable
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
+from graphengine.ir.op import GetItem
 from graphengine.ops.scan import Scan
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 from graphengine.transform.training_graph import ProgramName

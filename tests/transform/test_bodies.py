@@ -9,9 +9,9 @@ import pytest
 
 import graphengine as ge
 from graphengine.compile import installed_backends
+from graphengine.ir.composite import scaffold
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ir.scaffold import scaffold
 from graphengine.ops.scan import scan
 from tests.arrays import f64
 from tests.transform.values import parameters

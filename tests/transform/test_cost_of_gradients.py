@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import graphengine as ge
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, Phase
+from graphengine.ir.op import GetItem
 from graphengine.ir.pullback import pullback
 from graphengine.ir.types import TupleType
 from graphengine.schedule.memory import plan

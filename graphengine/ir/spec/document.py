@@ -13,7 +13,7 @@ from typing import Any
 
 from graphengine.errors import SpecError
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.where import Where
+from graphengine.ir.node import Where
 
 FORMAT = "graphengine"
 VERSION = 1

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection
 
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
+from graphengine.ir.op import GetItem
 from graphengine.ops.scan import Scan
 from graphengine.transform.scan_dce import NarrowedScan, replace_scans
 

@@ -8,8 +8,7 @@ from typing import Literal
 
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.node import Node
-from graphengine.ir.where import Where
+from graphengine.ir.node import Node, Where
 from graphengine.ops.scan import Scan
 
 

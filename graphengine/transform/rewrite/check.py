@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.node import Node
-from graphengine.ir.where import Where
+from graphengine.ir.node import Node, Where
 from graphengine.ops.scan import Scan
 
 

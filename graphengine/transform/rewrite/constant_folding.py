@@ -11,10 +11,10 @@ from collections import Counter
 import numpy as np
 
 from graphengine.errors import ExecutionError
+from graphengine.ir.copying import drop_unneeded
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
-from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ir.types import Array, TupleType
 from graphengine.ops.broadcast import BroadcastTo
 from graphengine.ops.scan import Scan

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from graphengine.ir.copying import drop_unneeded
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ir.rebuild import drop_unneeded
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.transform.rewrite.bodies import in_bodies
 

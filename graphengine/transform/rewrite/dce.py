@@ -6,9 +6,9 @@ names an operand, that is computed, and a carry that only itself depends on is c
 
 from __future__ import annotations
 
+from graphengine.ir.copying import drop_unneeded, is_held
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ir.rebuild import drop_unneeded, is_held
 from graphengine.ops.scan import Scan
 from graphengine.transform.scan_dce import NarrowedScan, live_nodes, replace_scans
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from graphengine.ir.copying import as_input, copy_nodes
+from graphengine.ir.copying import Rebuild, as_input, copy_nodes
 from graphengine.ir.dims import Shape
-from graphengine.ir.get_item import GetItem
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, Phase
-from graphengine.ir.rebuild import Rebuild
+from graphengine.ir.op import GetItem
 from graphengine.ir.types import FLOATS, DType, TensorType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.fused import Fused

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.where import caller
+from graphengine.ir.node import caller
 from graphengine.transform.rewrite.algebra import simplify
 from graphengine.transform.rewrite.constant_folding import fold_constants
 from graphengine.transform.rewrite.cse import merge_common_subexpressions

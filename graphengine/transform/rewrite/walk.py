@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphengine.errors import GraphError
+from graphengine.ir.copying import Rebuild
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ir.rebuild import Rebuild
 from graphengine.ir.types import DType, ValueType
 from graphengine.transform.rewrite.bodies import in_bodies
 
