@@ -20,27 +20,23 @@ from graphengine.ir.spec import load as load
 from graphengine.ir.training import Training as Training
 from graphengine.ir.types import TensorType as TensorType
 from graphengine.ops.activation import *
-from graphengine.ops.add_product import *
 from graphengine.ops.attention import *
 from graphengine.ops.batch_norm import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
-from graphengine.ops.conv import *
+from graphengine.ops.convolution import *
 from graphengine.ops.custom import *
 from graphengine.ops.elementwise import *
-from graphengine.ops.erf import *
 from graphengine.ops.index import *
-from graphengine.ops.linalg import *
 from graphengine.ops.loss import *
+from graphengine.ops.matmul import *
 from graphengine.ops.norm import *
 from graphengine.ops.pool import *
-from graphengine.ops.power import *
 from graphengine.ops.random import *
 from graphengine.ops.reduce import *
 from graphengine.ops.regularizer import *
 from graphengine.ops.scan import *
 from graphengine.ops.shape import *
-from graphengine.ops.split import *
 from graphengine.optim import schedules as schedules
 from graphengine.optim.clip import ClipByGlobalNorm as ClipByGlobalNorm
 from graphengine.optim.clip import ClipByValue as ClipByValue

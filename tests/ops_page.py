@@ -8,8 +8,8 @@ import graphengine  # noqa: F401  # registers all ops
 from graphengine.backends.native.lowering.registry import lowering_of
 from graphengine.errors import AttributeValueError
 from graphengine.ir.op import Op
-from graphengine.ops.elementwise import Elementwise, Pointwise
-from graphengine.ops.form import recorded
+from graphengine.ops.support.form import recorded
+from graphengine.ops.support.pointwise import Elementwise, Pointwise
 
 HEAD = """# Ops
 

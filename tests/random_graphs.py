@@ -29,15 +29,15 @@ from graphengine.ir.types import INTEGERS
 from graphengine.ops.attention import AttentionAdjoint
 from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
-from graphengine.ops.conv import Conv2DWeightGrad
-from graphengine.ops.elementwise import BinaryOp, Copy, Elementwise, UnaryOp
-from graphengine.ops.index import AddSlice, SliceAdjoint
+from graphengine.ops.convolution import Conv2DWeightGrad
+from graphengine.ops.elementwise import Copy
+from graphengine.ops.index import AddSlice, SinusoidalPositions, SliceAdjoint, arange
+from graphengine.ops.loss import SoftmaxError
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
-from graphengine.ops.position import SinusoidalPositions, arange
 from graphengine.ops.random import Dropout
 from graphengine.ops.reduce import First
-from graphengine.ops.softmax_error import SoftmaxError
+from graphengine.ops.support.pointwise import BinaryOp, Elementwise, UnaryOp
 
 T = TypeVar("T")
 

@@ -17,8 +17,8 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ops import form
-from graphengine.ops.elementwise import UnaryOp
+from graphengine.ops.support import form
+from graphengine.ops.support.pointwise import UnaryOp
 from graphengine.schedule.memory import plan
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import BATCH, EXCLUDED, LEAVES, RECIPES, SEED, SEEDS, Sample, evaluate, grow, recipe_of

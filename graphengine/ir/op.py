@@ -121,7 +121,7 @@ class Op(Tagged):
         """The value at one element, as an expression of the operands' values there; None if there is no such form.
 
         Only an elementwise op that refuses no element has one: `Pointwise` makes it from the op's form. It uses
-        operators, `a if c else b`, and the functions of ops/form.py; each operand is a name, so it may appear twice.
+        operators, `a if c else b`, and the functions of ops/support/form.py; an operand is a name and may occur twice.
         """
         return None
 

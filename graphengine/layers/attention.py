@@ -18,9 +18,8 @@ from graphengine.layers.usual import Activation
 from graphengine.ops.activation import gelu
 from graphengine.ops.attention import Attention, attention, rows_in
 from graphengine.ops.broadcast import reshape
-from graphengine.ops.linalg import transpose
 from graphengine.ops.random import dropout as dropped
-from graphengine.ops.split import split
+from graphengine.ops.shape import split, transpose
 
 
 def multi_head_attention(

@@ -14,10 +14,10 @@ from graphengine.ir.dims import Dim
 from graphengine.ir.init import Initializer, Normal, Zeros
 from graphengine.ir.node import Node
 from graphengine.layers.usual import RECTIFIERS, Activation, parameter, usual_init
-from graphengine.ops import conv
+from graphengine.ops import convolution as conv
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.elementwise import add
-from graphengine.ops.window import Padding, as_pair
+from graphengine.ops.support.window import Padding, as_pair
 
 Ints = int | Sequence[int]
 

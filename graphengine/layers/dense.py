@@ -8,7 +8,7 @@ from graphengine.ir.init import Initializer, Zeros
 from graphengine.ir.node import Node
 from graphengine.layers.usual import Activation, parameter, usual_init
 from graphengine.ops.elementwise import add
-from graphengine.ops.linalg import matmul
+from graphengine.ops.matmul import matmul
 
 
 def dense(

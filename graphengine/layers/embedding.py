@@ -11,9 +11,8 @@ from graphengine.ir.init import Initializer, Normal
 from graphengine.ir.node import Node
 from graphengine.ir.types import FLOATS, INTEGERS
 from graphengine.layers.usual import parameter
-from graphengine.ops.index import gather
+from graphengine.ops.index import SinusoidalPositions, arange, gather
 from graphengine.ops.index import slice as part
-from graphengine.ops.position import SinusoidalPositions, arange
 
 
 def embedding(ids: Node, count: int, units: int, *, name: str | None = None, init: Initializer | None = None) -> Node:

@@ -29,10 +29,8 @@ from graphengine.layers.usual import Activation, parameter
 from graphengine.ops import compare
 from graphengine.ops.activation import identity, sigmoid, tanh
 from graphengine.ops.broadcast import full, reshape
-from graphengine.ops.linalg import transpose
 from graphengine.ops.scan import scan
-from graphengine.ops.shape import concat, expand_dims
-from graphengine.ops.split import split
+from graphengine.ops.shape import concat, expand_dims, split, transpose
 
 State = Node | Sequence[Node]
 """What a pass starts from, [batch, units]: h, or the pair (h, c) of an lstm."""

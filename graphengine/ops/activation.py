@@ -13,14 +13,15 @@ from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, check_axes, check_axis
-from graphengine.ops import form
 from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import Bounded, clip, mask, minimum, not_equal, where
-from graphengine.ops.elementwise import UnaryOp, exp, square, unary
-from graphengine.ops.erf import FAR
-from graphengine.ops.form import Scalar
-from graphengine.ops.run_all import run_all
-from graphengine.ops.sums import parts_of_sum, summed
+from graphengine.ops.elementwise import exp, square
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar
+from graphengine.ops.support.pointwise import UnaryOp, unary
+from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.special import FAR
+from graphengine.ops.support.sums import parts_of_sum, summed
 
 __all__ = [
     "elu",

@@ -24,11 +24,10 @@ from graphengine.ops.broadcast import dim_size, full, sum
 from graphengine.ops.compare import logical_and, where
 from graphengine.ops.compare import mask as masked
 from graphengine.ops.elementwise import cast, exp, sqrt
-from graphengine.ops.linalg import transpose
-from graphengine.ops.position import arange
-from graphengine.ops.run_all import run_all
-from graphengine.ops.scores import Scores, bind_weighted, turned, weighted
-from graphengine.ops.shape import expand_dims
+from graphengine.ops.index import arange
+from graphengine.ops.shape import expand_dims, transpose
+from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.scores import Scores, bind_weighted, turned, weighted
 
 __all__ = ["attention"]
 

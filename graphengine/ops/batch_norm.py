@@ -6,11 +6,9 @@ running one beside it, which `for_inference` puts in its place.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field
 
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
@@ -19,47 +17,19 @@ from graphengine.ir.composite import declaring
 from graphengine.ir.dims import Dim
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node, Phase, apply
-from graphengine.ir.op import Call, Op
-from graphengine.ir.types import Array, TensorType, broadcast_shapes, check_axes, check_axis, common_dtype
-from graphengine.ops import form
-from graphengine.ops.broadcast import as_axes, dim_size, full, reduced, reshape, sum_to
+from graphengine.ir.op import Op
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, check_axis, common_dtype
+from graphengine.ops.broadcast import dim_size, full, reshape, sum_to
 from graphengine.ops.compare import maximum
-from graphengine.ops.elementwise import Pointwise, moved, reciprocal, sqrt
-from graphengine.ops.form import Scalar
-from graphengine.ops.reduce import Axis, NonEmptyReduction, mean
-from graphengine.ops.run_all import run_all
-from graphengine.ops.sums import summed
+from graphengine.ops.elementwise import moved, reciprocal, sqrt
+from graphengine.ops.reduce import mean, variance
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar
+from graphengine.ops.support.pointwise import Pointwise
 
-__all__ = ["batch_norm", "variance"]
-
-
-class Variance(NonEmptyReduction):
-    """y = (1/n) sum of (x - m)^2 over `axis`, m = (1/n) sum of x there: the biased variance, in two passes."""
-
-    floats_only: ClassVar[bool] = True
-    kind: Literal["variance"] = "variance"
-
-    def eval(self, xp: Any, x: Any) -> Any:
-        centered = x - xp.mean(x, axis=self.axis, keepdims=True)
-        return xp.mean(xp.square(centered), axis=self.axis, keepdims=self.keepdims)
-
-    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype), *self.parts(x)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,), (centered, means, *parts) = operands, scratch
-        axes = check_axes(self.axis, x.ndim)
-        count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
-        totals = summed(x, axes, means, parts), self.reduce(np.add, centered, out, parts)
-        return _variance, (x, count, centered, means, *totals, out)
-
-    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
-        share = y_bar * 2.0 / dim_size(y.graph, count, y.dtype)
-        return ((x - mean(x, self.axis, keepdims=True)) * self.spread(share, x),)
-
-    def flops(self, y: TensorType, x: TensorType) -> int:
-        return 4 * x.size
+__all__ = [
+    "batch_norm",
+]
 
 
 class BatchStatistic(Op):
@@ -122,15 +92,6 @@ class Normalize(Pointwise):
         shift_bar = sum_to(y_bar, shift.shape)
         scale_bar = sum_to(y_bar * (x - mean), scale.shape) * r
         return y_bar * factor, -(shift_bar * factor), scale_bar * factor * (-0.5 * r), scale_bar, shift_bar
-
-
-def variance(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Biased variance over `axis`, one axis, several, or None for all: the mean of (x - mean)^2.
-
-    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
-    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
-    """
-    return apply(Variance(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
 def batch_norm(
@@ -201,14 +162,3 @@ def _carry(running: Node, value: Node, momentum: float, count: Dim | None) -> No
             n = dim_size(graph, count, value.dtype)
             value = value * (n / maximum(n - 1.0, 1.0))
         graph.update(running, moved(running, value, 1.0 - momentum))
-
-
-def _variance(
-    x: Array, count: Array, centered: Array, means: Array, of_values: Call, of_squares: Call, out: Array
-) -> None:
-    run_all([of_values])
-    np.divide(means, count, means)
-    np.subtract(x, means, centered)
-    np.multiply(centered, centered, centered)
-    run_all([of_squares])
-    np.divide(out, count, out)

@@ -16,7 +16,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, check_axes
-from graphengine.ops.sums import parts_of_sum, summed
+from graphengine.ops.support.sums import parts_of_sum, summed
 
 __all__ = ["broadcast_to", "reshape", "sum"]
 

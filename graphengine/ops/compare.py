@@ -10,13 +10,12 @@ from pydantic import model_validator
 from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
-from graphengine.ops import form
 from graphengine.ops.broadcast import sum_to
-from graphengine.ops.elementwise import BinaryOp, Elementwise, Pointwise, UnaryOp, binary, sign, unary
-from graphengine.ops.form import Scalar
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar
+from graphengine.ops.support.pointwise import BinaryOp, Elementwise, Pointwise, UnaryOp, binary, unary
 
 __all__ = [
-    "abs",
     "clip",
     "equal",
     "greater",
@@ -198,20 +197,6 @@ def _share(y_bar: Node, second: Node, first: Node, a: Node, b: Node) -> tuple[No
     return sum_to(mask(y_bar, logical_not(second)), a.shape), sum_to(mask(y_bar, logical_not(first)), b.shape)
 
 
-class Abs(UnaryOp):
-    """y = |x|; |x|' = 0 at 0, NaN at NaN."""
-
-    kind: Literal["abs"] = "abs"
-    kinks: ClassVar[tuple[float, ...]] = (0.0,)
-    operands: ClassVar[str] = "numbers"
-
-    def form(self, x: Scalar) -> Scalar:
-        return form.absolute(x)
-
-    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (mask(y_bar * sign(x), not_equal(x, 0.0)),)
-
-
 class Bounded(UnaryOp):
     """y = x, kept between `bounds`, at least one of which is given.
 
@@ -254,7 +239,6 @@ class Clip(Bounded):
         return low, high
 
 
-abs = unary(Abs)
 equal = binary(Equal)
 not_equal = binary(NotEqual)
 less = binary(Less)

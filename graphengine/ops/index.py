@@ -1,4 +1,4 @@
-"""Parts of a value: slices, rows by number, one-hot rows; and the ops that put adjoints back in their places."""
+"""Slices, rows by index, one-hot rows, and their adjoints; and values that follow from an index alone."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pydantic import Field
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
+from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, Array, DType, TensorType, check_axis, check_dtype
-from graphengine.ops.keys import Keys, key_shape, read_key
-from graphengine.ops.run_all import run_all
-from graphengine.ops.sums import BLOCK
+from graphengine.ops.support.keys import Keys, key_shape, read_key
+from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.sums import BLOCK
 
 __all__ = ["gather", "one_hot", "scatter_add", "slice"]
 
@@ -206,6 +207,50 @@ class OneHot(Op):
         return _one_hot, (out, labels, starts, places)
 
 
+_WAVELENGTH = 10000
+"""The base of the lengths of the waves, as published."""
+
+
+class Fixed(Op):
+    """A value that is the same in every run: written out when the kernel is bound."""
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return np.copyto, (out, self.eval(np))
+
+
+class Arange(Fixed):
+    """y_i = i, for i below `size`; int64."""
+
+    kind: Literal["arange"] = "arange"
+    size: OneDim
+
+    def infer(self) -> TensorType:
+        return TensorType((self.size,), "int64")
+
+    def eval(self, xp: Any) -> Any:
+        return xp.arange(dims.bind(self.size, {}), dtype="int64")
+
+
+class SinusoidalPositions(Fixed):
+    """y[p, 2i] = sin(p / 10000^(2i / units)), y[p, 2i + 1] = cos of the same (Vaswani et al. 2017, section 3.5)."""
+
+    kind: Literal["sinusoidal_positions"] = "sinusoidal_positions"
+    length: OneDim
+    units: int = Field(ge=1)
+    dtype: DType
+
+    def infer(self) -> TensorType:
+        if self.dtype not in FLOATS:
+            raise DTypeError(f"sinusoidal_positions gives floats, not {self.dtype}")
+        return TensorType((self.length, self.units), self.dtype)
+
+    def eval(self, xp: Any) -> Any:
+        # In float64 throughout: an angle of thousands of turns has no digits left for its sine in float32.
+        columns = np.arange(self.units)
+        angles = np.arange(dims.bind(self.length, {}))[:, None] / _WAVELENGTH ** ((columns - columns % 2) / self.units)
+        return xp.asarray(np.where(columns % 2, np.cos(angles), np.sin(angles)).astype(self.dtype))
+
+
 def check_range(values: Any, size: int, what: str) -> None:
     """Raise ValueRangeError unless all `values`, of an array of integers, lie in [0, size)."""
     if not isinstance(values, np.ndarray) or not values.size:  # values of other namespaces are not known as they pass
@@ -255,6 +300,11 @@ def one_hot(labels: Node, depth: int, dtype: object = None, *, name: str | None 
     graph = labels.graph
     chosen = check_dtype(dtype) if dtype is not None else graph.dtype if graph.dtype in FLOATS else "float32"
     return apply(OneHot(depth=depth, dtype=chosen), labels, name=name)
+
+
+def arange(graph: Graph, size: Dim) -> Node:
+    """The node of 0, 1, ..., size - 1."""
+    return graph.add(Arange(size=size))
 
 
 def _check_integers(op: Op, indices: TensorType, *others: TensorType) -> None:

@@ -19,11 +19,10 @@ from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, common_dtype
-from graphengine.ops.batch_norm import variance
 from graphengine.ops.broadcast import reshape, sum_to
 from graphengine.ops.elementwise import reciprocal, sqrt, square
-from graphengine.ops.reduce import mean
-from graphengine.ops.sums import dots, parts_of_dots
+from graphengine.ops.reduce import mean, variance
+from graphengine.ops.support.sums import dots, parts_of_dots
 
 __all__ = ["group_norm", "layer_norm", "rms_norm"]
 

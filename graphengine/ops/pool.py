@@ -18,11 +18,11 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, Op
 from graphengine.ir.types import Array, DType, TensorType, common_dtype
 from graphengine.ops.compare import Mask
-from graphengine.ops.pool_calls import reduce_calls, spread_calls
 from graphengine.ops.reduce import max as maximum
 from graphengine.ops.reduce import mean
 from graphengine.ops.shape import expand_dims, squeeze
-from graphengine.ops.window import (
+from graphengine.ops.support.pool_calls import reduce_calls, spread_calls
+from graphengine.ops.support.window import (
     NO_PADS,
     Padding,
     Pads,

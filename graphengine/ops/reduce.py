@@ -1,4 +1,4 @@
-"""Reductions: mean, greatest and least, where they stand, and logsumexp. The sum is in `broadcast.py`."""
+"""Reductions: mean, variance, maximum and minimum, their indices, and logsumexp. The sum is in `broadcast.py`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,18 @@ from graphengine.ir.types import Array, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
 from graphengine.ops.compare import clip, mask, not_equal, where
 from graphengine.ops.elementwise import exp, stop_gradient
+from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.sums import summed
 
-__all__ = ["argmax", "argmin", "logsumexp", "max", "mean", "min"]
+__all__ = [
+    "argmax",
+    "argmin",
+    "logsumexp",
+    "max",
+    "mean",
+    "min",
+    "variance",
+]
 
 Axis = int | Sequence[int] | None
 
@@ -61,6 +71,35 @@ class Mean(NonEmptyReduction):
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return x.size
+
+
+class Variance(NonEmptyReduction):
+    """y = (1/n) sum of (x - m)^2 over `axis`, m = (1/n) sum of x there: the biased variance, in two passes."""
+
+    floats_only: ClassVar[bool] = True
+    kind: Literal["variance"] = "variance"
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        centered = x - xp.mean(x, axis=self.axis, keepdims=True)
+        return xp.mean(xp.square(centered), axis=self.axis, keepdims=self.keepdims)
+
+    def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
+        return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype), *self.parts(x)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        (x,), (centered, means, *parts) = operands, scratch
+        axes = check_axes(self.axis, x.ndim)
+        count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
+        totals = summed(x, axes, means, parts), self.reduce(np.add, centered, out, parts)
+        return _variance, (x, count, centered, means, *totals, out)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
+        share = y_bar * 2.0 / dim_size(y.graph, count, y.dtype)
+        return ((x - mean(x, self.axis, keepdims=True)) * self.spread(share, x),)
+
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return 4 * x.size
 
 
 class Extreme(NonEmptyReduction):
@@ -214,6 +253,15 @@ def mean(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None
     return apply(Mean(axis=as_axes(axis), keepdims=keepdims), x, name=name)
 
 
+def variance(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
+    """Biased variance over `axis`, one axis, several, or None for all: the mean of (x - mean)^2.
+
+    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
+    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
+    """
+    return apply(Variance(axis=as_axes(axis), keepdims=keepdims), x, name=name)
+
+
 def max(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
     """Maximum over `axis`: one axis, several, or None for all. Of equal maxima the first gets the gradient.
 
@@ -329,3 +377,14 @@ def _logsumexp(x: Array, axes: tuple[int, ...], work: Array, greatest: Array, to
     function(*arguments)
     np.log(out, out)
     np.add(out, greatest.reshape(out.shape), out)
+
+
+def _variance(
+    x: Array, count: Array, centered: Array, means: Array, of_values: Call, of_squares: Call, out: Array
+) -> None:
+    run_all([of_values])
+    np.divide(means, count, means)
+    np.subtract(x, means, centered)
+    np.multiply(centered, centered, centered)
+    run_all([of_squares])
+    np.divide(out, count, out)

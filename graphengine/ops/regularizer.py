@@ -12,14 +12,14 @@ from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, check_axes
-from graphengine.ops import form, form_calls
 from graphengine.ops.broadcast import reduced, sum
-from graphengine.ops.compare import abs, mask, not_equal, where
-from graphengine.ops.elementwise import sign, sqrt, stop_gradient
-from graphengine.ops.form import Scalar, evaluate, recorded
+from graphengine.ops.compare import mask, not_equal, where
+from graphengine.ops.elementwise import abs, sign, sqrt, stop_gradient
 from graphengine.ops.reduce import max
-from graphengine.ops.run_all import as_one, run_all
-from graphengine.ops.sums import parts_of_sum, summed
+from graphengine.ops.support import form, form_calls
+from graphengine.ops.support.form import Scalar, evaluate, recorded
+from graphengine.ops.support.run_all import as_one, run_all
+from graphengine.ops.support.sums import parts_of_sum, summed
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
 
@@ -41,7 +41,7 @@ class TermwiseRegularizer(Regularizer):
     alike: ClassVar[tuple[int, ...]] = (-1,)
 
     def form(self, w: Any) -> Any:
-        """r of an element, as ops/form.py has it."""
+        """r of an element, as ops/support/form.py has it."""
         raise NotImplementedError
 
     def eval(self, xp: Any, w: Any) -> Any:

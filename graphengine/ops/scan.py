@@ -24,7 +24,7 @@ from graphengine.ir.op import GetItem, OneDim, Op
 from graphengine.ir.spec.attributes import InnerGraph
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import TensorType, TupleType, ValueType
-from graphengine.ops.scan_body import cut_body
+from graphengine.ops.support.scan_body import cut_body
 
 __all__ = ["scan"]
 
@@ -81,7 +81,7 @@ class Scan(Op):
         return self.contributions(y, y_bar, parents)
 
     def contributions(self, y: Node, y_bar: Any, wanted: Collection[Node]) -> Sequence[Node | None]:
-        from graphengine.ops.scan_adjoint import AdjointScan  # which makes a Scan, so it imports this file
+        from graphengine.ops.support.scan_adjoint import AdjointScan  # which makes a Scan, so it imports this file
 
         return AdjointScan(self, y, y_bar, wanted).adjoints()
 

@@ -1,4 +1,4 @@
-"""Values joined, padded and cropped, and axes of size 1 put in and taken out."""
+"""Values joined, split, padded and cropped; axes transposed, and those of size 1 put in and taken out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from graphengine.errors import DTypeError, ShapeError
+from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.array import ExactFloat, fitted
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Call, Dims, Op
-from graphengine.ir.types import Array, TensorType, check_axes, check_axis, common_dtype
-from graphengine.ops.broadcast import as_axes
+from graphengine.ir.op import Call, Dims, GetItem, Op, Sizes
+from graphengine.ir.types import Array, TensorType, TupleType, check_axes, check_axis, common_dtype
+from graphengine.ops.broadcast import as_axes, full
 from graphengine.ops.index import slice as part
 
-__all__ = ["concat", "crop", "expand_dims", "pad", "squeeze", "stack"]
+__all__ = [
+    "concat",
+    "crop",
+    "expand_dims",
+    "pad",
+    "split",
+    "squeeze",
+    "stack",
+    "transpose",
+]
 
 
 class Concat(Op):
@@ -199,6 +208,72 @@ class Squeeze(Op):
         return (apply(ExpandDims(axis=check_axes(self.axis, x.ndim)), y_bar),)
 
 
+class Transpose(Op):
+    """The operand's axes in another order: y's axis i is x's axis `axes[i]`; reversed for None. A view."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["transpose"] = "transpose"
+    axes: tuple[int, ...] | None = None
+
+    def infer(self, x: TensorType) -> TensorType:
+        return TensorType(tuple(x.shape[axis] for axis in self._order(x.ndim)), x.dtype)
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        return xp.transpose(x, self.axes)
+
+    def view(self, x: Array) -> Array:
+        return x.transpose(self.axes)
+
+    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
+        if self.axes is None:
+            return (transpose(y_bar),)
+        order = self._order(x.ndim)
+        return (transpose(y_bar, sorted(range(x.ndim), key=order.__getitem__)),)
+
+    def _order(self, ndim: int) -> tuple[int, ...]:
+        if self.axes is None:
+            return tuple(reversed(range(ndim)))
+        order = tuple(check_axis(axis, ndim) for axis in self.axes)
+        if sorted(order) != list(range(ndim)):
+            raise ShapeError(f"axes {self.axes} are not an order of the {ndim} axes")
+        return order
+
+
+class Split(Op):
+    """Parts of x that lie one behind the other along `axis`, of these `sizes`: a tuple of views."""
+
+    is_view: ClassVar[bool] = True
+    kind: Literal["split"] = "split"
+    sizes: Sizes
+    axis: int = 0
+
+    def infer(self, x: TensorType) -> TupleType:
+        axis = check_axis(self.axis, x.ndim)
+        total: Dim = 0
+        for size in self.sizes:
+            total = dims.add(total, size)
+        if total != x.shape[axis]:
+            raise ShapeError(f"axis {axis} of {x} is not split into {' + '.join(map(str, self.sizes))} = {total}")
+        parts = (TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in self.sizes)
+        return TupleType(tuple(parts))
+
+    def eval(self, xp: Any, x: Any) -> Any:
+        ends = np.cumsum([dims.bind(size, {}) for size in self.sizes])
+        return tuple(xp.split(x, ends[:-1], axis=self.axis))
+
+    def view(self, operand: Array) -> Any:
+        return self.eval(np, operand)
+
+    def vjp(self, y: Node, y_bar: Any, x: Node) -> tuple[Node | None]:
+        types = y.type.items if isinstance(y.type, TupleType) else ()
+        bars = [*y_bar, *[None] * (len(types) - len(y_bar))]
+        parts = [
+            full(x.graph, 0.0, type_.shape, type_.dtype) if bar is None else bar
+            for bar, type_ in zip(bars, types, strict=True)
+        ]
+        return (concat(parts, axis=self.axis),)
+
+
 def concat(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) -> Node:
     """`nodes` one after another along `axis`.
 
@@ -264,3 +339,30 @@ def block_of(x: Array, start: Sequence[Dim], shape: Sequence[Dim]) -> Array:
 def _pad(out: Array, block: Array, x: Array, value: float) -> None:
     out.fill(value)
     np.copyto(block, x)
+
+
+def transpose(x: Node, axes: Sequence[int] | None = None, *, name: str | None = None) -> Node:
+    """`x` with its axes in the order `axes`, or reversed for None.
+
+    x: any dtype; returns the same dtype. A view.
+    Raises ShapeError if `axes` is not a permutation of the axes of x.
+    """
+    return apply(Transpose(axes=None if axes is None else tuple(axes)), x, name=name)
+
+
+def split(x: Node, parts: int | Sequence[Dim], axis: int = 0, *, name: str | None = None) -> tuple[Node, ...]:
+    """`x` cut along `axis` into `parts`: a number of equal parts, or a list of their sizes.
+
+    x: any dtype; returns a tuple of nodes of that dtype. They are views.
+    Raises ShapeError for an axis that x does not have and sizes that do not add up, AttributeValueError for parts that
+    are not positive.
+    """
+    if isinstance(parts, int):
+        if parts < 1:
+            raise AttributeValueError(f"split: at least one part is needed, not {parts}")
+        size = dims.divide(x.shape[check_axis(axis, x.ndim)], parts)
+        if size is None:
+            raise ShapeError(f"{x.type} is not split into {parts} equal parts along axis {axis}")
+        parts = [size] * parts
+    tuple_ = apply(Split(sizes=tuple(parts), axis=axis), x, name=name)
+    return tuple(apply(GetItem(index=index), tuple_) for index in range(len(parts)))

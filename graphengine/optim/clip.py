@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.tagged import Settings
 from graphengine.ops.broadcast import sum
-from graphengine.ops.compare import abs, clip, logical_and, maximum, where
-from graphengine.ops.elementwise import sqrt, square
+from graphengine.ops.compare import clip, logical_and, maximum, where
+from graphengine.ops.elementwise import abs, sqrt, square
 from graphengine.ops.reduce import max
 from graphengine.optim.emission import Emission, as_dtype
 

@@ -16,8 +16,8 @@ from graphengine.ir.types import Array, check_axes
 from graphengine.ops.activation import Identity
 from graphengine.ops.broadcast import Reshape, Sum
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
-from graphengine.ops.linalg import MatMul
 from graphengine.ops.loss import Loss
+from graphengine.ops.matmul import MatMul
 from graphengine.ops.reduce import Mean
 from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples

@@ -16,9 +16,9 @@ from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
 from graphengine.ops.batch_norm import Normalize
 from graphengine.ops.broadcast import Reshape
-from graphengine.ops.conv import Conv2D
+from graphengine.ops.convolution import Conv2D
 from graphengine.ops.elementwise import Add, Multiply
-from graphengine.ops.linalg import MatMul
+from graphengine.ops.matmul import MatMul
 from graphengine.transform.extract import finish
 
 

@@ -19,9 +19,8 @@ from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.node import Node
 from graphengine.ops.broadcast import full, reshape
 from graphengine.ops.index import one_hot
-from graphengine.ops.linalg import transpose
 from graphengine.ops.scan import scan
-from graphengine.ops.shape import stack
+from graphengine.ops.shape import stack, transpose
 from graphengine.transform.adjoint import check_loss, grad
 from graphengine.transform.linear import LinearMap, pull, push
 from graphengine.transform.tangent import check_directions, check_floats, jvp

@@ -17,16 +17,16 @@ from graphengine.ir.types import check_axes, check_axis
 from graphengine.ops.activation import LogSoftmax, Softmax
 from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.broadcast import BroadcastTo, Reduction, Reshape
-from graphengine.ops.conv import Conv2D, Conv2DTranspose
+from graphengine.ops.convolution import Conv2D, Conv2DTranspose
 from graphengine.ops.index import Gather, OneHot, Slice
-from graphengine.ops.keys import one_an_axis, read_key
-from graphengine.ops.linalg import MatMul, Transpose
 from graphengine.ops.loss import Loss
+from graphengine.ops.matmul import MatMul
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm
 from graphengine.ops.pool import AvgPool2D, MaxPool2D
 from graphengine.ops.random import Dropout
 from graphengine.ops.scan import Scan
-from graphengine.ops.shape import Concat, Crop, ExpandDims, Pad, Squeeze, Stack
+from graphengine.ops.shape import Concat, Crop, ExpandDims, Pad, Squeeze, Stack, Transpose
+from graphengine.ops.support.keys import one_an_axis, read_key
 
 Axes = list[int | None]
 Rule = Callable[[Any, int], Axes | None]

@@ -21,7 +21,7 @@ from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import TensorType
 from graphengine.ops.activation import Identity
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
-from graphengine.ops.linalg import MatMul
+from graphengine.ops.matmul import MatMul
 
 _SCALE_AND_SHIFT: Mapping[type[Op], Callable[[Any], tuple[Any, Any]]] = MappingProxyType(
     {

@@ -18,7 +18,7 @@ from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array, TupleType
 from graphengine.ops.elementwise import add
-from graphengine.ops.linalg import matmul
+from graphengine.ops.matmul import matmul
 from graphengine.transform.extract import finish
 from graphengine.transform.inference import for_inference
 from graphengine.transform.linear_chains import Chain, Link, fixed_nodes, linear_chains, worth_merging

@@ -19,10 +19,10 @@ from graphengine.ir.pullback import accumulate, active_nodes, origins
 from graphengine.ops.broadcast import Sum, broadcast_to, full, reshape
 from graphengine.ops.compare import equal
 from graphengine.ops.elementwise import cast
-from graphengine.ops.linalg import transpose
 from graphengine.ops.loss import Loss
 from graphengine.ops.reduce import Mean
 from graphengine.ops.scan import scan
+from graphengine.ops.shape import transpose
 from graphengine.transform.adjoint import grad
 from graphengine.transform.example_axes import Axes, example_axes, is_aligned, rule_of
 from graphengine.transform.linear import pull

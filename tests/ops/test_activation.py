@@ -11,16 +11,7 @@ from hypothesis import strategies as st
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir.op import Op
-from graphengine.ops.activation import (
-    ELU,
-    GELU,
-    LogSoftmax,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Tanh,
-)
+from graphengine.ops.activation import ELU, GELU, LogSoftmax, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from graphengine.testing import check_op
 from tests.arrays import f64
 from tests.ops.evaluate import derivatives, evaluate

@@ -5,7 +5,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ops.add_product import AddProduct
+from graphengine.ops.matmul import AddProduct
 from graphengine.testing import check_op
 from tests.arrays import f64
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, FeedError, GraphError, ShapeError
 from graphengine.ir.node import apply
-from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad
+from graphengine.ops.convolution import Conv2D, Conv2DTranspose, Conv2DWeightGrad
 from graphengine.testing import check_op
 from tests.arrays import f64, i64
 from tests.ops.evaluate import derivatives, evaluate

@@ -12,7 +12,7 @@ from graphengine.backends.native.kernel import Kernel, parameters
 from graphengine.backends.native.lowering.convolution import taps_of_adjoint
 from graphengine.backends.native.lowering.tiles import Tile, tile_dots, tile_sums
 from graphengine.ir.op import Op
-from graphengine.ops.conv import Conv2D, Conv2DTranspose, Conv2DWeightGrad
+from graphengine.ops.convolution import Conv2D, Conv2DTranspose, Conv2DWeightGrad
 from graphengine.ops.pool import (
     AvgPool2D,
     AvgPool2DAdjoint,

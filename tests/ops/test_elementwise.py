@@ -14,8 +14,8 @@ import graphengine as ge
 from graphengine.compile import installed_backends
 from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.op import Op
-from graphengine.ops.compare import Abs
 from graphengine.ops.elementwise import (
+    Abs,
     Add,
     Cast,
     Copy,

@@ -7,7 +7,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import DTypeError
-from graphengine.ops.erf import Erf
+from graphengine.ops.elementwise import Erf
 from graphengine.testing import check_op
 from tests.arrays import f64
 from tests.ops.evaluate import derivatives, evaluate

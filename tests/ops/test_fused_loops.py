@@ -20,7 +20,7 @@ from graphengine.ir.node import Node
 from graphengine.ops.activation import ReLU
 from graphengine.ops.elementwise import Add, Exp
 from graphengine.ops.fusion.region import Region
-from graphengine.ops.linalg import MatMul
+from graphengine.ops.matmul import MatMul
 from tests.ops.fused_cases import Array, Case, by_python, cases, check, empty, laid_out
 
 Runner = Callable[[Sequence[LoopCall], int], None]

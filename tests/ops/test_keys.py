@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphengine.errors import ShapeError
-from graphengine.ops.keys import key_shape, read_key, write_key
+from graphengine.ops.support.keys import key_shape, read_key, write_key
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from graphengine.ops.linalg import MatMul, Transpose
+from graphengine.ops.matmul import MatMul
+from graphengine.ops.shape import Transpose
 from graphengine.testing import check_op
 from tests.arrays import f64
 

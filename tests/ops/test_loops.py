@@ -14,17 +14,15 @@ from graphengine.backends.native.lowering.products import products
 from graphengine.errors import ValueRangeError
 from graphengine.ir.op import Op
 from graphengine.ops.activation import LogSoftmax, Softmax
-from graphengine.ops.batch_norm import Variance
 from graphengine.ops.broadcast import Reshape, Sum
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import Gather, OneHot, ScatterAdd, SliceAdjoint
-from graphengine.ops.linalg import MatMul
-from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Hinge, Huber, SquaredError
+from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy, Hinge, Huber, SoftmaxError, SquaredError
+from graphengine.ops.matmul import MatMul
 from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
-from graphengine.ops.reduce import ArgMax, ArgMin, First, LogSumExp, Max, Mean, Min
+from graphengine.ops.reduce import ArgMax, ArgMin, First, LogSumExp, Max, Mean, Min, Variance
 from graphengine.ops.regularizer import L1, L2, ElasticNet, GroupLasso
 from graphengine.ops.shape import Concat, Pad, Stack
-from graphengine.ops.softmax_error import SoftmaxError
 from tests.arrays import f64, i64
 from tests.ops.loops import (
     Execute,

@@ -18,9 +18,9 @@ from graphengine.ops.loss import (
     Huber,
     Loss,
     PerceptronLoss,
+    SoftmaxError,
     SquaredError,
 )
-from graphengine.ops.softmax_error import SoftmaxError
 from graphengine.testing import check_op
 from tests.arrays import f64, i64
 

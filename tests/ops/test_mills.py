@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from graphengine.backends.native import vocabulary
-from graphengine.ops import form
+from graphengine.ops.support import form
 
 # sqrt(pi / 2) e^(x^2 / 2) erfc(x / sqrt 2), by mpmath
 RATIOS = {

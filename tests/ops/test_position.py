@@ -9,7 +9,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError
-from graphengine.ops.position import Arange, SinusoidalPositions
+from graphengine.ops.index import Arange, SinusoidalPositions
 from graphengine.testing import check_op
 
 

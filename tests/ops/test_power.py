@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 import graphengine as ge
 from graphengine.errors import DTypeError
-from graphengine.ops.power import Power
+from graphengine.ops.elementwise import Power
 from graphengine.testing import check_op, gradcheck
 from tests.arrays import f64
 from tests.ops.evaluate import derivatives, evaluate

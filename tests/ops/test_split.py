@@ -11,7 +11,7 @@ import pytest
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir.node import Node, apply
-from graphengine.ops.split import Split
+from graphengine.ops.shape import Split
 from graphengine.testing import check_op
 from tests.arrays import f64
 

@@ -17,7 +17,7 @@ from graphengine.ir.op import Call, Op
 from graphengine.ir.subgraph import evaluate
 from graphengine.ir.types import Array, TensorType, ValueType
 from graphengine.ops.fusion.region import Region
-from graphengine.ops.run_all import run_all
+from graphengine.ops.support.run_all import run_all
 
 
 class Fused(Op):

@@ -21,8 +21,8 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Call
 from graphengine.ir.types import Array, DType, TensorType, ValueType, check_axes
 from graphengine.ops.broadcast import Reduction
-from graphengine.ops.form_calls import maximum_into, minimum_into
-from graphengine.ops.sums import add_exactly, add_rest
+from graphengine.ops.support.form_calls import maximum_into, minimum_into
+from graphengine.ops.support.sums import add_exactly, add_rest
 
 BLOCK_BYTES = 2**19
 """What a block touches, with operands, results and registers: half of a small second cache.

@@ -15,8 +15,7 @@ import numpy as np
 
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Reciprocal, Sqrt, Square, Subtract
-from graphengine.ops.power import Power
+from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Power, Reciprocal, Sqrt, Square, Subtract
 from graphengine.transform.rewrite.numbers import as_type, both_ways, combined, magnitudes, number, times
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 

@@ -17,9 +17,10 @@ from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.broadcast import BroadcastTo, Reduction, Reshape
 from graphengine.ops.compare import LogicalNot, Mask, Where
 from graphengine.ops.custom import CustomVJP
-from graphengine.ops.elementwise import Elementwise, StopGradient
-from graphengine.ops.linalg import MatMul, Transpose
-from graphengine.ops.shape import ExpandDims, Squeeze
+from graphengine.ops.elementwise import StopGradient
+from graphengine.ops.matmul import MatMul
+from graphengine.ops.shape import ExpandDims, Squeeze, Transpose
+from graphengine.ops.support.pointwise import Elementwise
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 
 

@@ -19,7 +19,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array
-from graphengine.ops.linalg import MatMul
+from graphengine.ops.matmul import MatMul
 from graphengine.transform.rewrite.constant_folding import FOLDED_ELEMENTS
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 

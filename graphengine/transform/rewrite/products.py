@@ -5,9 +5,8 @@ from __future__ import annotations
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
 from graphengine.ir.node import Node
-from graphengine.ops.add_product import AddProduct
 from graphengine.ops.elementwise import Add, Multiply, Subtract
-from graphengine.ops.linalg import MatMul
+from graphengine.ops.matmul import AddProduct, MatMul
 from graphengine.transform.rewrite.numbers import both_ways
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 

@@ -12,9 +12,8 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import check_axes
 from graphengine.ops.broadcast import BroadcastTo, DimSize, Reduction, Reshape, Sum, reduced
 from graphengine.ops.elementwise import Multiply, Negative
-from graphengine.ops.linalg import Transpose
 from graphengine.ops.reduce import Max, Mean, Min
-from graphengine.ops.shape import ExpandDims, Squeeze
+from graphengine.ops.shape import ExpandDims, Squeeze, Transpose
 from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
 
 

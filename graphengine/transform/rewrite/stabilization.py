@@ -31,19 +31,18 @@ from graphengine.ops.elementwise import (
     Log1p,
     Multiply,
     Negative,
+    Power,
     Reciprocal,
     Square,
     StopGradient,
     Subtract,
 )
 from graphengine.ops.index import Gather, OneHot, Slice
-from graphengine.ops.keys import read_key
-from graphengine.ops.linalg import Transpose
 from graphengine.ops.loss import CrossEntropy
-from graphengine.ops.power import Power
 from graphengine.ops.reduce import LogSumExp, Max, Mean
 from graphengine.ops.scan import Scan
-from graphengine.ops.shape import ExpandDims, Squeeze, Stack
+from graphengine.ops.shape import ExpandDims, Squeeze, Stack, Transpose
+from graphengine.ops.support.keys import read_key
 from graphengine.transform.rewrite.arrangement import axis_order
 from graphengine.transform.rewrite.cse import merge_common_subexpressions
 from graphengine.transform.rewrite.numbers import both_ways, number

@@ -118,7 +118,7 @@ def test_an_op_with_an_attribute_that_has_no_hash_is_only_equal_to_itself() -> N
     from typing import Any, Literal
 
     from graphengine.ir.node import apply
-    from graphengine.ops.elementwise import UnaryOp
+    from graphengine.ops.support.pointwise import UnaryOp
 
     class Scaled(UnaryOp):
         kind: Literal["scaled_by_list"] = "scaled_by_list"

@@ -8,7 +8,8 @@ import pytest
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ops.activation import Tanh
-from graphengine.ops.elementwise import Add, Cos, Elementwise, Exp, Multiply, Sin, UnaryOp
+from graphengine.ops.elementwise import Add, Cos, Exp, Multiply, Sin
+from graphengine.ops.support.pointwise import Elementwise, UnaryOp
 from graphengine.transform.rewrite.check import check_rewrite
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
 from tests.transform.rewrite.rewriting import of, text

@@ -19,7 +19,7 @@ from graphengine.backends.native.vocabulary import exp, log, maximum, plus, shar
 from graphengine.ir.types import Array
 from graphengine.ops.attention import Attention, AttentionAdjoint
 from graphengine.ops.elementwise import Add
-from graphengine.ops.scores import Block, Scores, turned
+from graphengine.ops.support.scores import Block, Scores, turned
 
 
 @register_lowering(Attention)

@@ -16,7 +16,7 @@ from graphengine.backends.native.vocabulary import share
 from graphengine.ir import dims
 from graphengine.ir.types import Array, TensorType
 from graphengine.ops.support.layout import ascending
-from graphengine.ops.window import Sweeps
+from graphengine.ops.support.window import Sweeps
 
 LINE = 64
 """The bytes of a vector: those of AVX-512, which narrower vectors divide."""

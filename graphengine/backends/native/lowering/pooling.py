@@ -25,9 +25,9 @@ from graphengine.ops.pool import (
     MaxPool2DScatter,
     Pool,
 )
-from graphengine.ops.sums import BLOCK
 from graphengine.ops.support.layout import ascending
-from graphengine.ops.window import Sweep, Sweeps
+from graphengine.ops.support.sums import BLOCK
+from graphengine.ops.support.window import Sweep, Sweeps
 
 MOST = 25
 """The most elements of a window that are written out."""

@@ -13,8 +13,7 @@ from graphengine.backends.native.lowering.copies import copies
 from graphengine.backends.native.lowering.reductions import joined
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.types import Array
-from graphengine.ops.add_product import AddProduct
-from graphengine.ops.linalg import MatMul
+from graphengine.ops.matmul import AddProduct, MatMul
 from graphengine.ops.support.layout import merged
 
 

@@ -12,12 +12,11 @@ from graphengine.backends.native.kernel import LoopCall
 from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, DType, check_axes, check_dtype
-from graphengine.ops.batch_norm import Variance
 from graphengine.ops.broadcast import Reduction, Sum
 from graphengine.ops.compare import maximum, minimum
 from graphengine.ops.elementwise import exp, log
 from graphengine.ops.fusion.region import Region, Result, operands_of
-from graphengine.ops.reduce import LogSumExp, Max, Mean, Min
+from graphengine.ops.reduce import LogSumExp, Max, Mean, Min, Variance
 
 Calls = list[LoopCall] | None
 """Calls one after the other; None if NumPy has to make them."""

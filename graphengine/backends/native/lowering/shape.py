@@ -15,8 +15,7 @@ from graphengine.ir import dims
 from graphengine.ir.types import Array
 from graphengine.ops.broadcast import DimSize, Reshape
 from graphengine.ops.elementwise import Add, Copy
-from graphengine.ops.index import AddSlice, SliceAdjoint, part_of
-from graphengine.ops.position import Fixed
+from graphengine.ops.index import AddSlice, Fixed, SliceAdjoint, part_of
 from graphengine.ops.shape import Concat, Pad, Stack, block_of
 
 

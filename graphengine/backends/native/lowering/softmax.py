@@ -15,7 +15,7 @@ from graphengine.backends.native.lowering.in_place import call_over
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir.types import Array
 from graphengine.ops.activation import LogSoftmax, Softmax
-from graphengine.ops.softmax_error import SoftmaxError
+from graphengine.ops.loss import SoftmaxError
 
 BLOCK = 1024
 """How many elements rows are taken together up to."""

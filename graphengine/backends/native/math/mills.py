@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphengine.backends.native.llvm.formula import Value, polynomial
-from graphengine.ops.erf import MILLS
+from graphengine.ops.support.special import MILLS
 
 
 def mills(x: Value) -> Value:

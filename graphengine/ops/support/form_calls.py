@@ -17,7 +17,7 @@ import numpy as np
 from graphengine.ir.dims import Shape
 from graphengine.ir.op import Call
 from graphengine.ir.types import DTYPES, Array, DType, TensorType, broadcast_shapes, check_dtype
-from graphengine.ops.form import Exact, Form, Step, recorded
+from graphengine.ops.support.form import Exact, Form, Step, recorded
 
 _BITS: dict[int, DType] = {1: "uint8", 4: "int32", 8: "int64"}
 """By the size of a value, the integers that are as wide."""

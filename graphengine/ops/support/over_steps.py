@@ -12,7 +12,8 @@ from graphengine.ir import dims
 from graphengine.ir.node import Node
 from graphengine.ops.broadcast import Reshape, Sum, reshape, sum
 from graphengine.ops.elementwise import Add
-from graphengine.ops.linalg import MatMul, Transpose, transpose
+from graphengine.ops.matmul import MatMul
+from graphengine.ops.shape import Transpose, transpose
 
 
 def terms(node: Node) -> list[Node]:

@@ -22,8 +22,8 @@ from graphengine.ir.op import GetItem
 from graphengine.ir.pullback import accumulate, active_nodes, pullback
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.broadcast import BroadcastTo, full
-from graphengine.ops.over_steps import factors, terms, total
-from graphengine.ops.scan_body import cut_body
+from graphengine.ops.support.over_steps import factors, terms, total
+from graphengine.ops.support.scan_body import cut_body
 
 if TYPE_CHECKING:
     from graphengine.ops.scan import Scan

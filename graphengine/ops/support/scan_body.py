@@ -12,7 +12,8 @@ from graphengine.ir.leaf import Constant, Input
 from graphengine.ir.node import Node, apply
 from graphengine.ir.subgraph import cut, needed_nodes
 from graphengine.ops.elementwise import Copy
-from graphengine.ops.linalg import MatMul, Transpose
+from graphengine.ops.matmul import MatMul
+from graphengine.ops.shape import Transpose
 
 COPIED_ELEMENTS = 2**18
 """The size up to which a transposed matrix that each step multiplies by is copied once.

@@ -1,18 +1,11 @@
-"""The error function and the Mills ratio of the normal law, which NumPy lacks."""
+"""What forms take for the error function and the Mills ratio of the normal law, which NumPy lacks."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Literal
 
-from graphengine.ir.node import Node
-from graphengine.ops import form
-from graphengine.ops.compare import clip
-from graphengine.ops.elementwise import UnaryOp, exp, square, unary
-from graphengine.ops.form import Scalar, expansion, polynomial
-
-__all__ = ["erf"]
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar, expansion, polynomial
 
 # W. J. Cody, "Rational Chebyshev approximations for the error function", Math. Comp. 23 (1969), 631-637; the digits are
 # those of his CALERF, highest power first. Near 0, erf x = x P(x^2)/Q(x^2); beyond, erf x = 1 - exp(-x^2) R(x)/S(x).
@@ -57,18 +50,6 @@ _FLAT = 6.0
 # For float32 one form does everywhere, in a third of the passes: erf x = tanh(x P(x^2)). tanh is quick, and flattens as
 # erf does. P is fitted for the least relative error of erf, which is 1e-7; rounding adds 2e-7. Highest power first.
 _SINGLE = (1.4189783e-07, -5.6691046e-06, 8.7640371e-05, -0.00061979101, -0.00019182512, 0.10276905, 1.1283793)
-
-
-class Erf(UnaryOp):
-    """y = 2 / sqrt(pi) times the integral of exp(-t^2) over t from 0 to x.
-
-    In float64 it is right to about 1e-16 (Cody 1969), in float32 to 4e-7.
-    """
-
-    kind: Literal["erf"] = "erf"
-
-    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
-        return (y_bar * (2 / math.sqrt(math.pi) * exp(-square(clip(x, -FAR, FAR)))),)
 
 
 @expansion("erf")
@@ -127,6 +108,3 @@ MILLS: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 def _mills(x: Scalar, is_single: bool) -> Scalar:
     above, below = MILLS["float32" if is_single else "float64"]
     return polynomial(above[::-1], x) / polynomial(below[::-1], x)
-
-
-erf = unary(Erf)

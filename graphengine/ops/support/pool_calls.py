@@ -8,7 +8,7 @@ import numpy as np
 
 from graphengine.ir.op import Call
 from graphengine.ir.types import Array
-from graphengine.ops.window import Part, Sweep, Sweeps
+from graphengine.ops.support.window import Part, Sweep, Sweeps
 
 
 def reduce_calls(

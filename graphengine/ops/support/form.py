@@ -5,7 +5,7 @@ steps that it takes; the same step of the same values is recorded once. A form m
 branch on them, but not on a `Scalar`: that is what `where` is for. Numbers in it have the dtype of what they meet.
 
 `Form.text` is the expression that compiling backends put into a kernel, `evaluate` computes the form on arrays, `flops`
-counts its operators, and ops/form_calls.py makes NumPy calls of it.
+counts its operators, and ops/support/form_calls.py makes NumPy calls of it.
 """
 
 from __future__ import annotations

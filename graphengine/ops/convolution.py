@@ -19,8 +19,8 @@ from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, common_dtype
 from graphengine.ops.broadcast import full
 from graphengine.ops.shape import expand_dims, squeeze
-from graphengine.ops.unfold import Unfolding, pixels, product_calls, total_calls, unfolding
-from graphengine.ops.window import (
+from graphengine.ops.support.unfold import Unfolding, pixels, product_calls, total_calls, unfolding
+from graphengine.ops.support.window import (
     NO_PADS,
     FixedPads,
     Padding,

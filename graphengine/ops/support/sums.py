@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphengine.ir.op import Call
 from graphengine.ir.types import Array, TensorType
-from graphengine.ops.run_all import run_all
 from graphengine.ops.support.layout import Axis, nest
+from graphengine.ops.support.run_all import run_all
 
 BLOCK = 128
 """How many numbers a pool or `scatter_add` adds up one after the other."""

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphengine.ir import dims
 from graphengine.ir.op import Call
 from graphengine.ir.types import Array
-from graphengine.ops.window import Sweep, Sweeps
+from graphengine.ops.support.window import Sweep, Sweeps
 
 Size = tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""Matrix products and transposition."""
+"""Matrix products, and a product added to what is there, as BLAS does it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.node import Node, apply
+from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Call, Op
-from graphengine.ir.types import Array, TensorType, broadcast_shapes, check_axis, common_dtype
-from graphengine.ops.broadcast import reshape, sum_to
-from graphengine.ops.elementwise import binary
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, common_dtype
+from graphengine.ops.broadcast import reshape, sum, sum_to
+from graphengine.ops.shape import transpose
+from graphengine.ops.support.pointwise import binary
 
-__all__ = ["matmul", "transpose"]
+__all__ = [
+    "add_product",
+    "matmul",
+]
 
 
 class MatMul(Op):
@@ -75,47 +79,54 @@ class MatMul(Op):
         return y.size * (2 * inner - 1 if inner else 0)
 
 
-class Transpose(Op):
-    """The operand's axes in another order: y's axis i is x's axis `axes[i]`; reversed for None. A view."""
+class AddProduct(Op):
+    """y = c + factor * scale * (a @ b), for matrices c, a and b and a scalar `scale`.
 
-    is_view: ClassVar[bool] = True
-    kind: Literal["transpose"] = "transpose"
-    axes: tuple[int, ...] | None = None
+    A step of gradient descent on a weight is one: w - alpha * (x^T @ y_bar), where w stands. It is the GEMM of the
+    Basic Linear Algebra Subprograms (Dongarra et al. 1990) with beta = 1.
+    """
 
-    def infer(self, x: TensorType) -> TensorType:
-        return TensorType(tuple(x.shape[axis] for axis in self._order(x.ndim)), x.dtype)
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    kind: Literal["add_product"] = "add_product"
+    factor: float = 1.0
 
-    def eval(self, xp: Any, x: Any) -> Any:
-        return xp.transpose(x, self.axes)
+    def infer(self, c: TensorType, a: TensorType, b: TensorType, scale: TensorType) -> TensorType:
+        product = MatMul().infer(a, b)
+        if a.ndim != 2 or b.ndim != 2 or c.shape != product.shape:
+            raise ShapeError(f"add_product takes matrices c + a @ b, not {c} + {a} @ {b}")
+        if scale.ndim != 0:
+            raise ShapeError(f"the scale of a product is a scalar, not {scale}")
+        if c.dtype != product.dtype or scale.dtype != product.dtype:
+            raise DTypeError(f"add_product takes one dtype, not {c} + {scale} * {a} @ {b}")
+        return c
 
-    def view(self, x: Array) -> Array:
-        return x.transpose(self.axes)
+    def eval(self, xp: Any, c: Any, a: Any, b: Any, scale: Any) -> Any:
+        return c + self.factor * scale * xp.matmul(a, b)
 
-    def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        if self.axes is None:
-            return (transpose(y_bar),)
-        order = self._order(x.ndim)
-        return (transpose(y_bar, sorted(range(x.ndim), key=order.__getitem__)),)
+    def scratch(self, y: TensorType, *types: Any) -> tuple[TensorType, ...]:
+        return (y,)
 
-    def _order(self, ndim: int) -> tuple[int, ...]:
-        if self.axes is None:
-            return tuple(reversed(range(ndim)))
-        order = tuple(check_axis(axis, ndim) for axis in self.axes)
-        if sorted(order) != list(range(ndim)):
-            raise ShapeError(f"axes {self.axes} are not an order of the {ndim} axes")
-        return order
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        c, a, b, scale = operands
+        (work,) = scratch
+
+        def run() -> None:
+            np.dot(a, b, work)
+            np.multiply(work, self.factor * scale, work)
+            np.add(c, work, out)
+
+        return run, ()
+
+    def vjp(self, y: Node, y_bar: Node, c: Node, a: Node, b: Node, scale: Node) -> tuple[Node | None, ...]:
+        share = self.factor * scale * y_bar
+        scale_bar = self.factor * sum(y_bar * matmul(a, b))
+        return y_bar, share @ transpose(b), transpose(a) @ share, scale_bar
+
+    def flops(self, y: TensorType, c: TensorType, a: TensorType, b: TensorType, scale: TensorType) -> int:
+        return MatMul().flops(y, a, b) + 2 * y.size + 1
 
 
 matmul = binary(MatMul)
-
-
-def transpose(x: Node, axes: Sequence[int] | None = None, *, name: str | None = None) -> Node:
-    """`x` with its axes in the order `axes`, or reversed for None.
-
-    x: any dtype; returns the same dtype. A view.
-    Raises ShapeError if `axes` is not a permutation of the axes of x.
-    """
-    return apply(Transpose(axes=None if axes is None else tuple(axes)), x, name=name)
 
 
 def _as_matrix(x: Node) -> Node:
@@ -127,3 +138,14 @@ def _swap(x: Node) -> Node:
     if x.ndim == 2:
         return x.T
     return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def add_product(
+    c: Node, a: Node, b: Node, scale: Operand = 1.0, *, factor: float = 1.0, name: str | None = None
+) -> Node:
+    """c + factor * scale * (a @ b), in one pass over the product.
+
+    c, a, b: floats of one dtype, a @ b of the shape of c; scale: a scalar node or number; returns the type of c.
+    Raises DTypeError for other dtypes, ShapeError for shapes that do not fit.
+    """
+    return apply(AddProduct(factor=factor), c, a, b, scale, name=name)

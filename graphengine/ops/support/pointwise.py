@@ -1,0 +1,141 @@
+"""What pointwise ops are made from: their base classes, and the public functions of ops without attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from graphengine.errors import DTypeError
+from graphengine.ir.node import Node, Operand, apply
+from graphengine.ir.op import Call, Op
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, common_dtype
+from graphengine.ops.support import form, form_calls
+from graphengine.ops.support.form import evaluate, recorded
+from graphengine.ops.support.run_all import as_one
+
+_Function = TypeVar("_Function", bound=Callable[..., Node])
+
+
+class Unary(Protocol):
+    """A function of one node."""
+
+    def __call__(self, x: Operand, *, name: str | None = None) -> Node: ...
+
+
+class Binary(Protocol):
+    """A function of two nodes, or of a node and a number on either side."""
+
+    def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Node: ...
+
+
+def unary(op: type[Op]) -> Unary:
+    """The public function of an op with one operand and no attributes."""
+
+    def function(x: Operand, *, name: str | None = None) -> Node:
+        return apply(_bare(op), x, name=name)
+
+    return _as_public(function, op)
+
+
+def binary(op: type[Op]) -> Binary:
+    """The public function of an op with two operands and no attributes."""
+
+    def function(a: Operand, b: Operand, *, name: str | None = None) -> Node:
+        return apply(_bare(op), a, b, name=name)
+
+    return _as_public(function, op)
+
+
+@cache  # by classes
+def _bare(op: type[Op]) -> Op:
+    return op(kind=_kind(op))
+
+
+def _kind(op: type[Op]) -> str:
+    return str(op.model_fields["kind"].default)
+
+
+def _as_public(function: _Function, op: type[Op]) -> _Function:
+    function.__name__ = function.__qualname__ = _kind(op)
+    function.__doc__ = (
+        op.__doc__ if not issubclass(op, Elementwise) else f"{(op.__doc__ or '').rstrip()}\n\n{op.takes()}"
+    )
+    function.__module__ = op.__module__
+    return function
+
+
+class Pointwise(Op):
+    """An op on each element, computed as `form` says; operands of any shapes broadcast as NumPy does."""
+
+    is_elementwise: ClassVar[bool] = True
+    alike: ClassVar[tuple[int, ...]] = ()
+    """For each operand the first one that has its shape in any case, or -1 for the result's; empty if none is known."""
+    kind: str
+
+    def form(self, *operands: Any) -> Any:
+        """The value at one element, of the operands' values there; by itself, the function that has the op's kind."""
+        return form.step(self.kind, *operands)
+
+    def eval(self, xp: Any, *values: Any) -> Any:
+        return evaluate(recorded(self, len(values)), xp, values)
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        return form_calls.scratch(self, y, types)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return as_one(self.calls(out, *operands, scratch=scratch))
+
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        return form_calls.calls(self, out, operands, scratch)
+
+    def scalar(self, *operands: str) -> str:
+        return recorded(self, len(operands)).text(operands)
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return recorded(self, len(types)).flops(types)
+
+
+class Elementwise(Pointwise):
+    """A pointwise op whose operands are of one dtype, which the value has too, and of what `operands` says."""
+
+    overwrites: ClassVar[tuple[int, ...]] = (0, 1, 2)
+    operands: ClassVar[str] = "floats"
+    """What it takes: "floats", "numbers" or "bools"."""
+    result: ClassVar[str] = "the same dtype"
+    """What the docstring of the public function says of dtypes."""
+    kinks: ClassVar[tuple[float, ...]] = ()
+    """Operands at which it has no derivative, and takes one that its docstring names."""
+
+    @classmethod
+    def takes(cls) -> str:
+        """The lines of a docstring on operands, result and errors."""
+        if cls.arity() == (1, 1):
+            return f"    x: {cls.operands}; returns {cls.result} in the shape of x. Raises DTypeError for other dtypes."
+        return (
+            f"    a, b: {cls.operands} of one dtype, of shapes that broadcast; returns {cls.result} in the broadcast "
+            "shape.\n"
+            "    Raises DTypeError for other dtypes, ShapeError for shapes that do not broadcast."
+        )
+
+    def infer(self, *types: Any, **_: Any) -> TensorType:
+        dtype = common_dtype(types)
+        if dtype == "bool" or (self.operands == "floats" and not types[0].is_float):
+            raise DTypeError(f"{self.kind} takes {self.operands}, not {' and '.join(map(str, types))}")
+        if types.count(types[0]) == len(types):
+            return types[0]  # type: ignore[no-any-return]  # a type, as they all are
+        return TensorType(broadcast_shapes(*[type.shape for type in types]), dtype)
+
+
+class UnaryOp(Elementwise):
+    """An elementwise op with one operand."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        return super().infer(x)
+
+
+class BinaryOp(Elementwise):
+    """An elementwise op with two operands, which broadcast."""
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        return super().infer(a, b)
