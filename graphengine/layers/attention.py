@@ -14,7 +14,7 @@ from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
 from graphengine.layers.dense import dense
 from graphengine.layers.norm import layer_norm
-from graphengine.layers.usual import Activation
+from graphengine.layers.usual import Activation, check_size
 from graphengine.ops.activation import gelu
 from graphengine.ops.attention import Attention, attention, rows_in
 from graphengine.ops.broadcast import reshape
@@ -103,8 +103,7 @@ def transformer_block(
 
 def _check(x: Node, heads: int, context: Node | None, mask: Node | None, op: Attention) -> int:
     """The units of x; raises before anything is declared if the heads cannot attend as asked."""
-    if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1:
-        raise AttributeValueError(f"the heads of an attention are an int of at least 1, not {heads!r}")
+    check_size("the heads of an attention are", heads)
     source = x if context is None else context
     for node in (x, source):
         if node.ndim < 2 or not isinstance(node.shape[-1], int):

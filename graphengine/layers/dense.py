@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphengine.errors import AttributeValueError, DTypeError, ShapeError
+from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import Initializer, Zeros
 from graphengine.ir.node import Node
-from graphengine.layers.usual import Activation, parameter, usual_init
+from graphengine.layers.usual import Activation, check_size, parameter, usual_init
 from graphengine.ops.elementwise import add
 from graphengine.ops.matmul import matmul
 
@@ -36,20 +36,14 @@ def dense(
     """
     name = name or layer_name(x.graph, "dense")
     with declaring("dense", x, name=name):
-        features = _features(x, units)
-        weight = parameter(x, f"{name}.weight", (features, units), init or usual_init(activation))
+        check_size("the units of a dense layer are", units)
+        if not x.type.is_float:
+            raise DTypeError(f"a dense layer takes floats, not {x.type}; cast it")
+        if not x.ndim or not isinstance(x.shape[-1], int):
+            raise ShapeError(f"a dense layer of {x.type}: the last axis, of the features, needs a number for its size")
+        weight = parameter(x, f"{name}.weight", (x.shape[-1], units), init or usual_init(activation))
         if bias:
             y = add(matmul(x, weight), parameter(x, f"{name}.bias", (units,), Zeros()), name=name)
         else:
             y = matmul(x, weight, name=name)
         return y if activation is None else activation(y)
-
-
-def _features(x: Node, units: int) -> int:
-    if isinstance(units, bool) or not isinstance(units, int) or units < 1:
-        raise AttributeValueError(f"the units of a dense layer are an int of at least 1, not {units!r}")
-    if not x.type.is_float:
-        raise DTypeError(f"a dense layer takes floats, not {x.type}; cast it")
-    if not x.ndim or not isinstance(x.shape[-1], int):
-        raise ShapeError(f"a dense layer of {x.type}: the last axis, that of the features, needs a number for its size")
-    return x.shape[-1]

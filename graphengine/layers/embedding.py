@@ -5,12 +5,12 @@ Tables start from the standard normal law, about as wide as sinusoids are, so th
 
 from __future__ import annotations
 
-from graphengine.errors import AttributeValueError, DTypeError, ShapeError
+from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import Initializer, Normal
 from graphengine.ir.node import Node
 from graphengine.ir.types import FLOATS, INTEGERS
-from graphengine.layers.usual import parameter
+from graphengine.layers.usual import check_size, parameter
 from graphengine.ops.index import SinusoidalPositions, arange, gather
 from graphengine.ops.index import slice as part
 
@@ -24,7 +24,8 @@ def embedding(ids: Node, count: int, units: int, *, name: str | None = None, ini
     """
     name = name or layer_name(ids.graph, "embedding")
     with declaring("embedding", ids, name=name):
-        _check_sizes(count=count, units=units)
+        check_size("count is", count)
+        check_size("units is", units)
         if ids.dtype not in INTEGERS:
             raise DTypeError(f"an embedding takes integers, the numbers of its rows, not {ids.type}")
         home = ids.graph.root
@@ -44,7 +45,7 @@ def learned_positions(x: Node, max_length: int, *, name: str | None = None, init
     name = name or layer_name(x.graph, "learned_positions")
     with declaring("learned_positions", x, name=name):
         units = _units(x)
-        _check_sizes(max_length=max_length)
+        check_size("max_length is", max_length)
         time = x.shape[-2]
         if isinstance(time, int) and time > max_length:
             raise ShapeError(f"there are {max_length} positions, and {x.type} has {time}")
@@ -72,9 +73,3 @@ def _units(x: Node) -> int:
     if not x.type.is_float:
         raise DTypeError(f"positions are added to floats, not to {x.type}")
     return x.shape[-1]
-
-
-def _check_sizes(**sizes: int) -> None:
-    for what, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise AttributeValueError(f"{what} is an int of at least 1, not {size!r}")

@@ -25,37 +25,28 @@ from graphengine.ir.composite import declaring, layer_name
 from graphengine.ir.init import GlorotUniform, Initializer, LSTMBias, Orthogonal, Zeros
 from graphengine.ir.node import Node
 from graphengine.ir.types import TensorType
-from graphengine.layers.usual import Activation, parameter
+from graphengine.layers.usual import Activation, check_size, parameter
 from graphengine.ops import compare
 from graphengine.ops.activation import identity, sigmoid, tanh
 from graphengine.ops.broadcast import full, reshape
-from graphengine.ops.scan import scan
+from graphengine.ops.scan import as_tuple, scan
 from graphengine.ops.shape import concat, expand_dims, split, transpose
 
 State = Node | Sequence[Node]
 """What a pass starts from, [batch, units]: h, or the pair (h, c) of an lstm."""
 
-
-_DIRECTIONS = ((".forward", False), (".backward", True))
-"""The two passes of a bidirectional layer: what stands in the names of their parameters, and whether they go back."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    """The parameters that a step reads."""
-
-    recurrent: Node
-    recurrent_bias: Node | None
+Step = Callable[[tuple[Node, ...], Node, Sequence[Node]], tuple[Node, ...]]
+"""The states after a step, from those before it, x W + b, and U (of gru also b_hn)."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """A kind of unit: how many gates and states it has, and what a step makes of the states before it."""
+    """A kind of unit."""
 
     kind: str
     gates: int
     states: int
-    step: Callable[[tuple[Node, ...], Node, _Weights], tuple[Node, ...]]
+    step: Step
     bias: Initializer
     has_recurrent_bias: bool = False
 
@@ -102,7 +93,7 @@ def rnn(
     units or layers below 1, GraphError for a wrong number of initial states.
     Source: Elman 1990.
     """
-    cell = _Cell("rnn", 1, 1, lambda state, z, weights: (activation(z + state[0] @ weights.recurrent),), Zeros())
+    cell = _Cell("rnn", 1, 1, lambda state, z, weights: (activation(z + state[0] @ weights[0]),), Zeros())
     options = _Options(return_sequences, return_state, reverse, bidirectional, num_layers, mask, initial)
     return _layer(cell, x, units, name, options)
 
@@ -164,21 +155,20 @@ def gru(
     return _layer(cell, x, units, name, options)
 
 
-def _lstm_step(state: tuple[Node, ...], z: Node, weights: _Weights) -> tuple[Node, ...]:
+def _lstm_step(state: tuple[Node, ...], z: Node, weights: Sequence[Node]) -> tuple[Node, ...]:
     h, c = state
-    i, f, g, o = split(z + h @ weights.recurrent, 4, axis=1)
+    i, f, g, o = split(z + h @ weights[0], 4, axis=1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
 
 
-def _gru_step(state: tuple[Node, ...], z: Node, weights: _Weights) -> tuple[Node, ...]:
-    (h,) = state
-    units = h.shape[1]
-    from_input, n_from_input = split(z, (dims.multiply(2, units), units), axis=1)
-    from_state, n_from_state = split(h @ weights.recurrent, (dims.multiply(2, units), units), axis=1)
+def _gru_step(state: tuple[Node, ...], z: Node, weights: Sequence[Node]) -> tuple[Node, ...]:
+    (h,), (recurrent, recurrent_bias) = state, weights
+    sizes = dims.multiply(2, h.shape[1]), h.shape[1]
+    from_input, n_from_input = split(z, sizes, axis=1)
+    from_state, n_from_state = split(h @ recurrent, sizes, axis=1)
     reset, update = split(sigmoid(from_input + from_state), 2, axis=1)
-    # a gru has this bias
-    n = tanh(n_from_input + reset * (n_from_state + weights.recurrent_bias))  # type: ignore[arg-type, operator]
+    n = tanh(n_from_input + reset * (n_from_state + recurrent_bias))
     return (n + update * (h - n),)
 
 
@@ -188,17 +178,17 @@ def _layer(cell: _Cell, x: Node, units: int, name: str | None, options: _Options
     with declaring(cell.kind, x, name=name):
         _check(cell, x, units, options)
         mask = None if options.mask is None else expand_dims(transpose(options.mask), 2)
-        initial = _initial(cell, x, units, options)
+        directions = [(".forward", False), (".backward", True)] if options.bidirectional else [("", options.reverse)]
+        firsts = iter(_initial(cell, x, units, options.num_layers * len(directions), options.initial))
         sequence, ends = transpose(x, (1, 0, 2)), list[tuple[Node, ...]]()
         if mask is not None:
-            sequence = compare.mask(sequence, mask)  # ahead of all products, as 0 times what stands there may be NaN
+            sequence = compare.mask(sequence, mask)  # ahead of all products, as 0 times what is there may be NaN
         for layer in range(options.num_layers):
             head = name if options.num_layers == 1 else f"{name}.layer_{layer}"
             stacked = options.return_sequences or layer < options.num_layers - 1
             results = []
-            for tail, reverse in _DIRECTIONS if options.bidirectional else [("", options.reverse)]:
-                first = initial[len(ends)]
-                y, end = _pass(cell, sequence, first, mask, f"{head}{tail}", reverse, stacked)
+            for tail, reverse in directions:
+                y, end = _pass(cell, sequence, next(firsts), mask, f"{head}{tail}", reverse, stacked)
                 results.append(y)
                 ends.append(end)
             sequence = concat(results, axis=-1) if options.bidirectional else results[0]
@@ -211,9 +201,14 @@ def _pass(
     cell: _Cell, x: Node, first: tuple[Node, ...], mask: Node | None, name: str, reverse: bool, stacked: bool
 ) -> tuple[Node, tuple[Node, ...]]:
     """One way over the sequence: h of all steps if they are to be `stacked`, else the last; and the last states."""
-    units = int(first[0].shape[1])
-    z = _projected(cell, x, units, name)
-    weights = _recurrent_weights(cell, x, units, name)
+    (time, batch, features), units = x.shape, int(first[0].shape[1])
+    width = cell.gates * units
+    weight = parameter(x, f"{name}.input_weight", (int(features), width), GlorotUniform())
+    bias = parameter(x, f"{name}.bias", (width,), cell.bias)
+    z = reshape(reshape(x, (dims.multiply(time, batch), features)) @ weight + bias, (time, batch, width))
+    weights = [parameter(x, f"{name}.recurrent_weight", (units, width), Orthogonal())]
+    if cell.has_recurrent_bias:
+        weights.append(parameter(x, f"{name}.recurrent_bias", (units,), Zeros()))
 
     def body(state: tuple[Node, ...], step: tuple[Node, ...]) -> tuple[tuple[Node, ...], Node | None]:
         after = cell.step(state, step[0], weights)
@@ -227,62 +222,36 @@ def _pass(
     return (h if mask is None else compare.mask(h, mask)), end
 
 
-def _projected(cell: _Cell, x: Node, units: int, name: str) -> Node:
-    """x W + b for all steps at once."""
-    time, batch, features = x.shape
-    weight = parameter(x, f"{name}.input_weight", (int(features), cell.gates * units), GlorotUniform())
-    bias = parameter(x, f"{name}.bias", (cell.gates * units,), cell.bias)
-    rows = reshape(x, (dims.multiply(time, batch), features))
-    return reshape(rows @ weight + bias, (time, batch, cell.gates * units))
-
-
-def _recurrent_weights(cell: _Cell, x: Node, units: int, name: str) -> _Weights:
-    weight = parameter(x, f"{name}.recurrent_weight", (units, cell.gates * units), Orthogonal())
-    if not cell.has_recurrent_bias:
-        return _Weights(weight, None)
-    return _Weights(weight, parameter(x, f"{name}.recurrent_bias", (units,), Zeros()))
-
-
-def _initial(cell: _Cell, x: Node, units: int, options: _Options) -> list[tuple[Node, ...]]:
-    """What every pass starts from."""
-    count = options.num_layers * (2 if options.bidirectional else 1)
-    shape = (x.shape[0], units)
-    if options.initial is None:
-        return [(full(x.graph, 0.0, shape, x.dtype),) * cell.states] * count
-    given: Sequence[Any] = [options.initial] if count == 1 else _as_tuple(options.initial)
+def _initial(cell: _Cell, x: Node, units: int, count: int, initial: Any) -> list[tuple[Node, ...]]:
+    """What each of `count` passes starts from."""
+    wanted = TensorType((x.shape[0], units), x.dtype)
+    if initial is None:
+        return [(full(x.graph, 0.0, wanted.shape, x.dtype),) * cell.states] * count
+    given = [initial] if count == 1 else as_tuple(initial)
     if len(given) != count:
         raise GraphError(f"{cell.kind} makes {count} passes, and {len(given)} initial states are given")
-    states = [_as_tuple(state) for state in given]
-    wanted = TensorType(shape, x.dtype)
+    states = [as_tuple(state) for state in given]
     for state in states:
         if len(state) != cell.states:
-            raise GraphError(
-                f"a state of {cell.kind} is {' and '.join('hc'[: cell.states])}, and {len(state)} are given"
-            )
+            names = " and ".join("hc"[: cell.states])
+            raise GraphError(f"a state of {cell.kind} is {names}, and {len(state)} are given")
         for node in state:
             if node.type != wanted:
                 raise ShapeError(f"{cell.kind} starts from {wanted}, and {node.name} is {node.type}")
     return states
 
 
-def _as_tuple(nodes: Any) -> tuple[Any, ...]:
-    return (nodes,) if isinstance(nodes, Node) else tuple(nodes)
-
-
 def _check(cell: _Cell, x: Node, units: int, options: _Options) -> None:
-    for what, count in (("units", units), ("num_layers", options.num_layers)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise AttributeValueError(f"{what} of {cell.kind} is an int of at least 1, not {count!r}")
+    check_size(f"units of {cell.kind} is", units)
+    check_size(f"num_layers of {cell.kind} is", options.num_layers)
     if options.reverse and options.bidirectional:
         raise AttributeValueError(f"a bidirectional {cell.kind} runs in both directions; leave reverse out")
     if not x.type.is_float:
         raise DTypeError(f"{cell.kind} takes floats, not {x.type}; cast it")
     if x.ndim != 3 or not isinstance(x.shape[2], int):
         raise ShapeError(f"{cell.kind} takes [batch, time, features], with a number of features, not {x.type}")
-    if options.mask is None:
-        return
-    if options.mask.dtype != "bool":
-        raise DTypeError(f"the mask of {cell.kind} is of bools, not {options.mask.type}")
-    if options.mask.shape != x.shape[:2]:
-        wanted = TensorType(x.shape[:2], "bool")
-        raise ShapeError(f"the mask of {cell.kind} over {x.type} is {wanted}, not {options.mask.type}")
+    mask, wanted = options.mask, TensorType(x.shape[:2], "bool")
+    if mask is not None and mask.dtype != "bool":
+        raise DTypeError(f"the mask of {cell.kind} is of bools, not {mask.type}")
+    if mask is not None and mask.type != wanted:
+        raise ShapeError(f"the mask of {cell.kind} over {x.type} is {wanted}, not {mask.type}")

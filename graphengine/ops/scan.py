@@ -205,7 +205,7 @@ def scan(
     Raises ShapeError if a step changes the type of a carry or sequences differ in length, GraphError for a body that
     declares leaves, outputs or updates of its own.
     """
-    carries, sequences = _as_tuple(carry), _as_tuple(xs)
+    carries, sequences = as_tuple(carry), as_tuple(xs)
     _check_length(carries, sequences, length)
     inner, outer, stepped = _declared(carries, sequences)
     start = len(outer)
@@ -250,7 +250,7 @@ def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph
 
 
 def _owned(inner: Graph, nodes: Nodes | None) -> list[Node]:
-    return [inner.own(node) for node in _as_tuple(nodes)]
+    return [inner.own(node) for node in as_tuple(nodes)]
 
 
 def _check(inner: Graph, stepped: Sequence[Node], carries: Sequence[Node], nexts: Sequence[Node]) -> None:
@@ -301,7 +301,8 @@ def _with_items(body: Graph) -> Graph:
     return graph
 
 
-def _as_tuple(nodes: Nodes | None) -> tuple[Node, ...]:
+def as_tuple(nodes: Nodes | None) -> tuple[Any, ...]:
+    """A node, or several, or None for no node, as a tuple."""
     return () if nodes is None else (nodes,) if isinstance(nodes, Node) else tuple(nodes)
 
 
