@@ -6,8 +6,9 @@ flipped: this is cross-correlation, as in ONNX and PyTorch. Elements outside of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, common_dtype
 from graphengine.ops.broadcast import full
 from graphengine.ops.shape import expand_dims, squeeze
-from graphengine.ops.support.unfold import Unfolding, pixels, product_calls, total_calls, unfolding
+from graphengine.ops.support.run_all import as_one
+from graphengine.ops.support.unfold import Role, Size, Unfolding, matrices, pixels
 from graphengine.ops.support.window import (
     NO_PADS,
     FixedPads,
@@ -29,7 +31,6 @@ from graphengine.ops.support.window import (
     Sweeps,
     along_width,
     check_least,
-    in_turn,
     naming,
     spread,
     sweeps,
@@ -39,12 +40,15 @@ from graphengine.ops.support.window import (
 __all__ = ["conv1d", "conv2d", "conv2d_transpose"]
 
 Ints = int | Sequence[int]
+T = TypeVar("T")
 
 
 class Convolution(Op):
     """How a kernel moves over images: what a convolution has in common with its adjoints.
 
-    Each of the three takes two of (images, kernel, values at the places of the kernel) and gives the third.
+    There are images x, a kernel w, and values v, one for each filter and position of the window. Each op takes two of
+    them and gives the derivative by the third of the sum, over all n, f, c, p and k, of
+    v[n, f, p] * w[f, c, k] * x[n, c, element k of the window at p]. So the derivatives of an op are the two other ops.
     """
 
     kind: str
@@ -53,6 +57,8 @@ class Convolution(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
 
+    roles: ClassVar[tuple[Role, Role, Role]]
+    """What the value and both operands are."""
     operands: ClassVar[str]
     """What the operands are, in words."""
 
@@ -74,11 +80,6 @@ class Convolution(Op):
         """How a kernel of this window moves over the images."""
         return sweeps(images, window, self.stride, self.dilation, self.padding)
 
-    def plan(self, images: Shape, kernel: Shape) -> Unfolding:
-        """How the images are unfolded for the kernel; both shapes are bound."""
-        sizes, kernel_sizes = ([dims.bind(size, {}) for size in shape] for shape in (images, kernel))
-        return unfolding(sizes[0], kernel_sizes, self.groups, self.moves(images, kernel[2:]))
-
     def per_group(self, channels: Dim, what: str) -> Dim:
         """The channels of one group; raises ShapeError unless the groups divide them."""
         size = dims.divide(channels, self.groups)
@@ -87,31 +88,79 @@ class Convolution(Op):
         return size
 
     def is_pointwise(self, window: Shape) -> bool:
-        """Whether every place is one element of the image, so that images are matrices as they are."""
+        """Whether each window is one element of the image, so that images are matrices as they are."""
         return tuple(window) == self.stride == (1, 1) and self.padding in ("same", NO_PADS)
 
-    def values_from(self, moves: Sweeps, images: Node, kernel: Node) -> Node:
-        """The node of the values at places."""
-        return apply(Conv2D(**self._fixed(moves)), images, kernel)
+    def scratch(self, y: TensorType, *operands: TensorType) -> tuple[TensorType, ...]:
+        images, kernel, _ = (type_.static_shape for type_ in self._sorted(y, *operands))
+        plan = self._plan(images, kernel)
+        is_direct = self.is_pointwise(kernel[2:])
+        shapes = [*(() if is_direct else plan.shapes), *self._work(plan, is_direct)]
+        return tuple(TensorType(shape, y.dtype) for shape in shapes)
 
-    def images_from(self, moves: Sweeps, values: Node, kernel: Node) -> Node:
-        """The node of the images; where they have no elements, there is only padding, and nothing to compute."""
-        if 0 in (moves[0].size, moves[1].size):
-            rows = moves[0].size, moves[1].size
-            channels = dims.multiply(kernel.shape[1], self.groups)
-            return full(values.graph, 0.0, (values.shape[0], channels, *rows), values.dtype)
-        rest = moves[0].rest, moves[1].rest
-        return apply(Conv2DTranspose(output_padding=rest, **self._fixed(moves)), values, kernel)
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        images, kernel, values = self._sorted(out, *operands)
+        if self.is_pointwise(kernel.shape[2:]):
+            images, values = pixels(self.groups, images, values)
+            return as_one(self._product(images, matrices(kernel, self.groups), values, *scratch))
+        plan = self._plan(images.shape, kernel.shape)
+        unfolded, kernels, rows, *work = scratch
+        packed: dict[Role, Array] = {"images": unfolded, "kernel": kernels, "values": rows}
+        calls: list[Call] = [(unfolded.fill, (0,))] if self.roles[0] == "images" else []  # products are added to it
+        for role, operand in zip(self.roles[1:], operands, strict=True):
+            calls += plan.pack(role, packed[role], operand)
+        calls += self._product(plan.matrices(unfolded), kernels, rows, *work)
+        return as_one([*calls, *plan.unpack(self.roles[0], out, packed[self.roles[0]])])
 
-    def kernel_from(self, moves: Sweeps, images: Node, values: Node) -> Node:
-        """The node of the kernel."""
-        window = moves[0].window, moves[1].window
-        return apply(Conv2DWeightGrad(window=window, **self._fixed(moves)), images, values)
+    def vjp(self, y: Node, y_bar: Node, *operands: Node) -> tuple[Node | None, ...]:
+        images, kernel, values = self._sorted(y_bar, *operands)
+        moves = self.moves(images.shape, kernel.shape[2:])
+        return tuple(self._node(role, moves, images, kernel, values) for role in self.roles[1:])
 
-    def _fixed(self, moves: Sweeps) -> dict[str, Any]:
-        """The attributes that an adjoint has in common with this op, padding as numbers."""
-        pads = tuple((sweep.before, sweep.after) for sweep in moves)
-        return {"stride": self.stride, "padding": pads, "dilation": self.dilation, "groups": self.groups}
+    def flops(self, y: TensorType, *operands: TensorType) -> int:
+        _, kernel, values = self._sorted(y, *operands)
+        products = values.size * math.prod(kernel.static_shape[1:])
+        return max(0, 2 * products - (0 if self.roles[0] == "images" else y.size))
+
+    def _sorted(self, y: T, *operands: T) -> tuple[T, T, T]:
+        """Images, kernel and values."""
+        found = dict(zip(self.roles, (y, *operands), strict=True))
+        return found["images"], found["kernel"], found["values"]
+
+    def _plan(self, images: Size, kernel: Size) -> Unfolding:
+        """How the images are unfolded for the kernel."""
+        filters, channels, *window = kernel
+        moves = self.moves(images, tuple(window))
+        return Unfolding(images[0], self.groups, channels, filters // self.groups, *moves)
+
+    def _work(self, plan: Unfolding, is_direct: bool) -> tuple[Size, ...]:
+        """The shapes of the work arrays of `_product`."""
+        return ()
+
+    def _product(self, images: Array, kernel: Array, values: Array, *work: Array) -> list[Call]:
+        """The calls that compute the value as matrices: images [..., G, inner, n], kernel [G, filters, inner], values
+        [..., G, filters, n].
+        """
+        raise NotImplementedError
+
+    def _node(self, role: Role, moves: Sweeps, images: Node, kernel: Node, values: Node) -> Node:
+        """The node of what has this role, from the two others."""
+        rows, columns = moves
+        fixed: dict[str, Any] = {"stride": self.stride, "dilation": self.dilation, "groups": self.groups}
+        fixed["padding"] = (rows.before, rows.after), (columns.before, columns.after)
+        if role == "values":
+            return apply(Conv2D(**fixed), images, kernel)
+        if role == "kernel":
+            return apply(Conv2DWeightGrad(window=(rows.window, columns.window), **fixed), images, values)
+        if 0 in (rows.size, columns.size):  # there is only padding, and nothing to compute
+            return full(values.graph, 0.0, images.shape, values.dtype)
+        return apply(Conv2DTranspose(output_padding=(rows.rest, columns.rest), **fixed), values, kernel)
+
+    def _patches(self, xp: Any, images: Any, window: Shape) -> Any:
+        """What windows hold, [batch, groups, channels of a group * elements of a window, positions]."""
+        found = xp.stack(windows(xp, images, self.moves(images.shape, window), 0.0), axis=2)
+        batch, channels, count, height, width = found.shape
+        return found.reshape(batch, self.groups, channels // self.groups * count, height * width)
 
 
 class Conv2D(Convolution):
@@ -122,6 +171,7 @@ class Conv2D(Convolution):
     """
 
     kind: Literal["conv2d"] = "conv2d"
+    roles: ClassVar[tuple[Role, Role, Role]] = ("values", "images", "kernel")
     operands: ClassVar[str] = "images and a kernel"
 
     def shape(self, x: Shape, weight: Shape) -> Shape:
@@ -133,47 +183,18 @@ class Conv2D(Convolution):
         return x[0], weight[0], rows.count, columns.count
 
     def eval(self, xp: Any, x: Any, weight: Any) -> Any:
-        moves = self.moves(x.shape, weight.shape[2:])
-        kernel = weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
-        total: Any = 0.0
-        for k, part in enumerate(windows(xp, x, moves, 0.0)):
-            i, j = divmod(k, weight.shape[3])
-            total = total + xp.matmul(kernel[..., i, j], _grouped(part, self.groups))
-        return total.reshape(self.shape(x.shape, weight.shape))
+        y = xp.matmul(matrices(weight, self.groups), self._patches(xp, x, weight.shape[2:]))
+        return y.reshape(self.shape(x.shape, weight.shape))
 
-    def scratch(self, y: TensorType, x: TensorType, weight: TensorType) -> tuple[TensorType, ...]:
-        if self.is_pointwise(weight.shape[2:]):
-            return ()
-        return _types(y, *self.plan(x.shape, weight.shape).shapes[:3])
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        x, weight = operands
-        if self.is_pointwise(weight.shape[2:]):
-            images, values = pixels(self.groups, x, out)
-            return np.matmul, (matrices(weight, self.groups), images, values)
-        plan = self.plan(x.shape, weight.shape)
-        unfolded, kernel, values = scratch
-        return in_turn(
-            [
-                *plan.unfold(unfolded, x),
-                (np.copyto, (plan.kernel_parts(kernel), plan.kernel(weight))),
-                (np.matmul, (kernel[:, None], plan.matrices(unfolded), values)),
-                (np.copyto, (plan.values(out), plan.values_parts(values))),
-            ]
-        )
-
-    def vjp(self, y: Node, y_bar: Node, x: Node, weight: Node) -> tuple[Node | None, ...]:
-        moves = self.moves(x.shape, weight.shape[2:])
-        return self.images_from(moves, y_bar, weight), self.kernel_from(moves, x, y_bar)
-
-    def flops(self, y: TensorType, x: TensorType, weight: TensorType) -> int:
-        return _flops_of_sums(y, dims.product(weight.shape[1:]))
+    def _product(self, images: Array, kernel: Array, values: Array, *work: Array) -> list[Call]:
+        return [(np.matmul, (kernel, images, values))]
 
 
 class Conv2DTranspose(Convolution):
     """The adjoint of `conv2d` by its images: every x[n, o, i, j] adds x * weight[o] to the window at (i, j) of y."""
 
     kind: Literal["conv2d_transpose"] = "conv2d_transpose"
+    roles: ClassVar[tuple[Role, Role, Role]] = ("images", "values", "kernel")
     operands: ClassVar[str] = "images and a kernel"
     padding: FixedPads = NO_PADS
     output_padding: Pair = (0, 0)
@@ -186,70 +207,47 @@ class Conv2DTranspose(Convolution):
         if x[1] != weight[0]:
             raise ShapeError(f"the images have {x[1]} channels, and the kernel takes {weight[0]}")
         self.per_group(x[1], "channels")
-        sizes = self._sizes(x, weight)
+        sizes = tuple(self._size(axis, x[2 + axis], weight[2 + axis]) for axis in range(2))
         if any(isinstance(size, int) and size < 1 for size in sizes):
             raise ShapeError(f"padding {self.padding} leaves nothing of the images, but sizes {sizes}")
         images = (x[0], dims.multiply(weight[1], self.groups), *sizes)
         self.moves(images, weight[2:])
         return images
 
+    def _size(self, axis: int, size: Dim, window: Dim) -> Dim:
+        """The height (axis 0) or the width of the value."""
+        last = dims.multiply(dims.subtract(size, 1), self.stride[axis])
+        reach = dims.multiply(self.dilation[axis], dims.subtract(window, 1))
+        return dims.add(dims.add(last, reach), 1 + self.output_padding[axis] - sum(self.padding[axis]))
+
     def eval(self, xp: Any, x: Any, weight: Any) -> Any:
         images = self.shape(x.shape, weight.shape)
-        kernel = weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:]).swapaxes(1, 2)
-        parts = [
-            xp.matmul(kernel[..., i, j], _grouped(x, self.groups)).reshape(*images[:2], *x.shape[2:])
-            for i in range(weight.shape[2])
-            for j in range(weight.shape[3])
-        ]
-        return spread(xp, parts, self.moves(images, weight.shape[2:]))
+        values = x.reshape(x.shape[0], self.groups, x.shape[1] // self.groups, math.prod(x.shape[2:]))
+        patches = xp.matmul(xp.swapaxes(matrices(weight, self.groups), -1, -2), values)
+        parts = patches.reshape(*images[:2], math.prod(weight.shape[2:]), *x.shape[2:])
+        return spread(xp, [parts[:, :, k] for k in range(parts.shape[2])], self.moves(images, weight.shape[2:]))
 
-    def scratch(self, y: TensorType, x: TensorType, weight: TensorType) -> tuple[TensorType, ...]:
-        if self.is_pointwise(weight.shape[2:]):
-            return ()
-        return _types(y, *self.plan(y.shape, weight.shape).shapes)
+    def _work(self, plan: Unfolding, is_direct: bool) -> tuple[Size, ...]:
+        return () if is_direct else (plan.matrix_shape,)
 
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        x, weight = operands
-        if self.is_pointwise(weight.shape[2:]):
-            values, images = pixels(self.groups, x, out)
-            return np.matmul, (matrices(weight, self.groups).swapaxes(-1, -2), values, images)
-        plan = self.plan(out.shape, weight.shape)
-        unfolded, kernel, values, work = scratch
-        return in_turn(
-            [
-                (np.copyto, (plan.kernel_parts(kernel), plan.kernel(weight))),
-                (np.copyto, (plan.values_parts(values), plan.values(x))),
-                (unfolded.fill, (0,)),
-                *product_calls(plan.matrices(unfolded), kernel.swapaxes(-1, -2), values, work),
-                *plan.fold(out, unfolded),
-            ]
-        )
-
-    def vjp(self, y: Node, y_bar: Node, x: Node, weight: Node) -> tuple[Node | None, ...]:
-        moves = self.moves(y.shape, weight.shape[2:])
-        return self.values_from(moves, y_bar, weight), self.kernel_from(moves, y_bar, x)
-
-    def flops(self, y: TensorType, x: TensorType, weight: TensorType) -> int:
-        return 2 * x.size * dims.bind(dims.product(weight.shape[1:]), {})
-
-    def _sizes(self, x: Shape, weight: Shape) -> Shape:
-        """The height and the width of the value."""
-        sizes = []
-        for axis, (ahead, behind) in enumerate(self.padding):
-            last = dims.multiply(dims.subtract(x[2 + axis], 1), self.stride[axis])
-            reach = dims.multiply(self.dilation[axis], dims.subtract(weight[2 + axis], 1))
-            more = 1 + self.output_padding[axis] - ahead - behind
-            sizes.append(dims.add(dims.add(last, reach), more))
-        return tuple(sizes)
+    def _product(self, images: Array, kernel: Array, values: Array, *work: Array) -> list[Call]:
+        turned = kernel.swapaxes(-1, -2)
+        if not work:
+            return [(np.matmul, (turned, values, images))]
+        calls: list[Call] = []
+        for target, part in zip(images, values, strict=True):  # one after another, as windows may overlap
+            calls += [(np.matmul, (turned, part, work[0])), (np.add, (target, work[0], target))]
+        return calls
 
 
 class Conv2DWeightGrad(Convolution):
-    """The adjoint of `conv2d` by its kernel, of images x and values v at the places of a kernel.
+    """The adjoint of `conv2d` by its kernel, of images x and values v, one for each position of a window.
 
     y[o, c, k, l] = sum over n, i, j of x[n, c, i * stride + k * dilation - top, ...] * v[n, o, i, j].
     """
 
     kind: Literal["conv2d_weight_grad"] = "conv2d_weight_grad"
+    roles: ClassVar[tuple[Role, Role, Role]] = ("kernel", "images", "values")
     operands: ClassVar[str] = "images and values at the places of a kernel"
     padding: FixedPads = NO_PADS
     window: Pair
@@ -262,41 +260,22 @@ class Conv2DWeightGrad(Convolution):
         return values[1], self.per_group(x[1], "channels"), *self.window
 
     def eval(self, xp: Any, x: Any, values: Any) -> Any:
-        left = _grouped(values, self.groups)
-        parts = [
-            xp.sum(xp.matmul(left, _grouped(part, self.groups).swapaxes(-1, -2)), axis=0)
-            for part in windows(xp, x, self.moves(x.shape, self.window), 0.0)
-        ]
-        return xp.stack(parts, axis=-1).reshape(self.shape(x.shape, values.shape))
+        batch, filters, height, width = values.shape
+        left = values.reshape(batch, self.groups, filters // self.groups, height * width)
+        products = xp.matmul(left, xp.swapaxes(self._patches(xp, x, self.window), -1, -2))
+        return xp.sum(products, axis=0).reshape(self.shape(x.shape, values.shape))
 
-    def scratch(self, y: TensorType, x: TensorType, values: TensorType) -> tuple[TensorType, ...]:
-        if self.is_pointwise(self.window):
-            filters, channels = y.static_shape[:2]
-            return _types(y, (self.groups, filters // self.groups, channels))
-        return _types(y, *_of_totals(self.plan(x.shape, y.shape)))
+    def _work(self, plan: Unfolding, is_direct: bool) -> tuple[Size, ...]:
+        return (plan.kernel_shape,)
 
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        x, v = operands
-        if self.is_pointwise(self.window):
-            images, rows = ([part for image in view for part in image] for view in pixels(self.groups, x, v))
-            return in_turn(total_calls(matrices(out, self.groups), rows, images, scratch[0]))
-        plan = self.plan(x.shape, out.shape)
-        unfolded, values, total, work = scratch
-        return in_turn(
-            [
-                *plan.unfold(unfolded, x),
-                (np.copyto, (plan.values_parts(values), plan.values(v))),
-                *total_calls(total, [*values.swapaxes(0, 1)], [*plan.matrices(unfolded).swapaxes(0, 1)], work),
-                (np.copyto, (plan.kernel(out), plan.kernel_parts(total))),
-            ]
-        )
-
-    def vjp(self, y: Node, y_bar: Node, x: Node, values: Node) -> tuple[Node | None, ...]:
-        moves = self.moves(x.shape, self.window)
-        return self.images_from(moves, values, y_bar), self.values_from(moves, x, y_bar)
-
-    def flops(self, y: TensorType, x: TensorType, values: TensorType) -> int:
-        return _flops_of_sums(y, dims.multiply(values.shape[0], dims.product(values.shape[2:])))
+    def _product(self, images: Array, kernel: Array, values: Array, *work: Array) -> list[Call]:
+        calls: list[Call] = []
+        for index in np.ndindex(values.shape[:-3]):
+            pair = values[index], images[index].swapaxes(-1, -2)
+            calls.append((np.matmul, (*pair, work[0] if calls else kernel)))
+            if len(calls) > 1:
+                calls.append((np.add, (kernel, work[0], kernel)))
+        return calls or [(kernel.fill, (0,))]
 
 
 def conv2d(
@@ -370,29 +349,3 @@ def conv2d_transpose(
         stride=stride, padding=padding, output_padding=output_padding, dilation=dilation, groups=groups
     )
     return apply(op, x, weight, name=name)
-
-
-def _types(like: TensorType, *shapes: tuple[int, ...]) -> tuple[TensorType, ...]:
-    return tuple(TensorType(shape, like.dtype) for shape in shapes)
-
-
-def _of_totals(plan: Unfolding) -> list[tuple[int, ...]]:
-    """The work arrays of a sum of products: what is unfolded, values, the sum, and one of its terms."""
-    return [plan.shape, plan.values_shape, plan.kernel_shape, plan.kernel_shape]
-
-
-def _grouped(images: Any, groups: int) -> Any:
-    """Images as matrices [batch, groups, channels of a group, pixels]."""
-    batch, channels, height, width = images.shape
-    return images.reshape(batch, groups, channels // groups, height * width)
-
-
-def matrices(weight: Array, groups: int) -> Array:
-    """A kernel of one element, as a matrix for every group; a view."""
-    filters, channels = weight.shape[:2]
-    return weight[..., 0, 0].reshape(groups, filters // groups, channels)
-
-
-def _flops_of_sums(y: TensorType, terms: Dim) -> int:
-    """Of products summed up, so many for each element of y."""
-    return y.size * max(0, 2 * dims.bind(terms, {}) - 1)

@@ -9,8 +9,9 @@ height has its rows apart; there they are copied as well.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -18,9 +19,11 @@ from numpy.lib.stride_tricks import as_strided
 from graphengine.ir import dims
 from graphengine.ir.op import Call
 from graphengine.ir.types import Array
-from graphengine.ops.support.window import Sweep, Sweeps
+from graphengine.ops.support.window import Sweep
 
 Size = tuple[int, ...]
+Role = Literal["images", "kernel", "values"]
+"""What an array is to a convolution: see `Convolution`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,67 +40,43 @@ class Unfolding:
     columns: Sweep
 
     @property
-    def shape(self) -> Size:
-        """Of the unfolded images: [G, rows, kernel width, channels, N, width]."""
-        return self.groups, self._height, self.columns.window, self.channels, self.images, self.columns.places
+    def shapes(self) -> tuple[Size, Size, Size]:
+        """Of what is packed: images [G, rows, kernel width, channels, N, width], kernel, and values, a matrix for each
+        row of positions: [height, G, filters, N * width].
+        """
+        width = self.columns.places
+        images = self.groups, self._height, self.columns.window, self.channels, self.images, width
+        return images, self.kernel_shape, (self.rows.places, self.groups, self.filters, self.images * width)
 
     @property
     def kernel_shape(self) -> Size:
-        """Of the kernel whose rows are what a matrix multiplies: [G, filters, inner]."""
+        """Of the kernel as matrices: [G, filters, inner]."""
         return self.groups, self.filters, self.rows.window * self._inner
 
     @property
-    def values_shape(self) -> Size:
-        """Of the values at all places, a matrix for each row of places: [G, height, filters, N * width]."""
-        return self.groups, self.rows.places, self.filters, self.images * self.columns.places
-
-    @property
     def matrix_shape(self) -> Size:
-        """Of the patches of one row of places: [G, inner, N * width]."""
-        return self.groups, self.kernel_shape[-1], self.values_shape[-1]
+        """Of the patches of one row of positions: [G, inner, N * width]."""
+        return self.groups, self.kernel_shape[-1], self.images * self.columns.places
 
-    @property
-    def shapes(self) -> tuple[Size, Size, Size, Size]:
-        """Of the unfolded images, of the kernel, of the values, and of the patches of a row."""
-        return self.shape, self.kernel_shape, self.values_shape, self.matrix_shape
+    def pack(self, role: Role, packed: Array, array: Array) -> list[Call]:
+        """The calls that copy `array` into the array of `shapes` that it has."""
+        is_padded = role == "images" and (self.rows.is_padded or self.columns.is_padded)
+        calls: list[Call] = [(packed.fill, (0,))] if is_padded else []
+        return calls + [(np.copyto, pair) for pair in self._pairs(role, packed, array)]
 
-    def unfold(self, unfolded: Array, image: Array) -> list[Call]:
-        """The calls that unfold `image`."""
-        calls: list[Call] = [(unfolded.fill, (0,))] if self.rows.is_padded or self.columns.is_padded else []
-        return calls + [(np.copyto, pair) for pair in self._pairs(unfolded, image)]
-
-    def fold(self, image: Array, unfolded: Array) -> list[Call]:
-        """The calls that do the adjoint: make every element of `image` the sum of what was unfolded from it."""
-        pairs = self._pairs(unfolded, image)
-        return [(image.fill, (0,)), *((np.add, (met, part, met)) for part, met in pairs)]
+    def unpack(self, role: Role, array: Array, packed: Array) -> list[Call]:
+        """The calls that do the adjoint: make every element of `array` the sum of what would be packed from it."""
+        pairs = self._pairs(role, packed, array)
+        if role != "images":
+            return [(np.copyto, (part, from_)) for from_, part in pairs]
+        return [(array.fill, (0,)), *((np.add, (met, part, met)) for part, met in pairs)]
 
     def matrices(self, unfolded: Array) -> Array:
-        """The patches, [G, height, inner, N * width], as a view: matrices that overlap unless they are disjoint."""
+        """The patches, [height, G, inner, N * width], as a view: matrices that overlap unless they are disjoint."""
         row = self.images * self.columns.places
         flat = unfolded.reshape(self.groups, self._height * self._inner, row)
         step = self._step * self._inner * flat.strides[1]
-        shape = self.groups, self.rows.places, self.rows.window * self._inner, row
-        return as_strided(flat, shape, (flat.strides[0], step, *flat.strides[1:]))
-
-    def kernel(self, weight: Array) -> Array:
-        """The weight, [G * filters, channels, kernel height, kernel width], as the matrices need it; a view."""
-        split = weight.reshape(self.groups, self.filters, self.channels, self.rows.window, self.columns.window)
-        return split.transpose(0, 1, 3, 4, 2)
-
-    def kernel_parts(self, kernel: Array) -> Array:
-        """An array of `kernel_shape`, of the shape that `kernel` has."""
-        window = self.rows.window, self.columns.window
-        return kernel.reshape(self.groups, self.filters, *window, self.channels)
-
-    def values(self, values: Array) -> Array:
-        """Values at places, [N, G * filters, height, width], with the axes in the order of `values_shape`; a view."""
-        height, width = self.rows.places, self.columns.places
-        split = values.reshape(self.images, self.groups, self.filters, height, width)
-        return split.transpose(1, 3, 2, 0, 4)
-
-    def values_parts(self, values: Array) -> Array:
-        """An array of `values_shape`, of the shape that `values` has."""
-        return values.reshape(*values.shape[:3], self.images, self.columns.places)
+        return as_strided(flat, (self.rows.places, *self.matrix_shape), (step, *flat.strides))
 
     @property
     def _inner(self) -> int:
@@ -105,22 +84,29 @@ class Unfolding:
 
     @property
     def _height(self) -> int:
-        """How many rows are unfolded: those that windows meet once each, or for every place its own."""
+        """How many rows are unfolded: those that windows meet once each, or for every position its own."""
         if self.rows.dilation > 1:
             return self.rows.places * self.rows.window
         return (self.rows.places - 1) * self.rows.stride + self.rows.window
 
     @property
     def _step(self) -> int:
-        """How many rows lie between the matrices of two places."""
+        """How many rows lie between the matrices of two positions."""
         return self.rows.window if self.rows.dilation > 1 else self.rows.stride
 
-    def _pairs(self, unfolded: Array, image: Array) -> list[tuple[Array, Array]]:
-        """Parts of the unfolded images and of the images, as views of one shape, that together are all."""
-        height, width = image.shape[2:]
-        split = image.reshape(self.images, self.groups, self.channels, height, width).transpose(1, 3, 2, 0, 4)
+    def _pairs(self, role: Role, packed: Array, array: Array) -> list[tuple[Array, Array]]:
+        """Parts of what is packed and of the array, as views of one shape, that together are all."""
+        groups, filters, channels, images = self.groups, self.filters, self.channels, self.images
+        height, width = array.shape[2:]
+        if role == "values":
+            part = array.reshape(images, groups, filters, height, width).transpose(3, 1, 2, 0, 4)
+            return [(packed.reshape(part.shape), part)]
+        if role == "kernel":
+            part = array.reshape(groups, filters, channels, height, width).transpose(0, 1, 3, 4, 2)
+            return [(packed.reshape(part.shape), part)]
+        split = array.reshape(images, groups, channels, height, width).transpose(1, 3, 2, 0, 4)
         pairs = []
-        for rows, (high, met_high) in self._bands(unfolded):
+        for rows, (high, met_high) in self._bands(packed):
             for j in range(self.columns.window):
                 wide, met_wide = self.columns.meets(j)
                 pairs.append((rows[:, high, j, ..., wide], split[:, met_high, ..., met_wide]))
@@ -134,30 +120,6 @@ class Unfolding:
             return [(unfolded, Sweep(rows.size, 1, before=rows.before, after=behind).meets(0))]
         apart = unfolded.reshape(self.groups, rows.places, rows.window, *unfolded.shape[2:])
         return [(apart[:, :, i], rows.meets(i)) for i in range(rows.window)]
-
-
-def unfolding(images: int, kernel: Sequence[int], groups: int, sweeps: Sweeps) -> Unfolding:
-    """The unfolding of so many images for a kernel of shape [groups * filters, channels, height, width]."""
-    return Unfolding(images, groups, kernel[1], kernel[0] // groups, *sweeps)
-
-
-def product_calls(matrices: Array, kernel: Array, values: Array, work: Array) -> list[Call]:
-    """The calls that add kernel[g] @ values[g, i] to matrices[g, i], one i after another, as these may overlap."""
-    calls: list[Call] = []
-    for i in range(values.shape[1]):
-        target = matrices[:, i]
-        calls += [(np.matmul, (kernel, values[:, i], work)), (np.add, (target, work, target))]
-    return calls
-
-
-def total_calls(total: Array, values: Sequence[Array], matrices: Sequence[Array], work: Array) -> list[Call]:
-    """The calls that make `total` the sum over i of values[i] @ matrices[i].T."""
-    calls: list[Call] = []
-    for left, right in zip(values, matrices, strict=True):
-        calls.append((np.matmul, (left, right.swapaxes(-1, -2), work if calls else total)))
-        if len(calls) > 1:
-            calls.append((np.add, (total, work, total)))
-    return calls or [(total.fill, (0,))]
 
 
 def pixels(groups: int, *images: Array) -> list[Array]:
@@ -179,3 +141,8 @@ def _is_flat(image: Array) -> bool:
     """Whether an image's pixels lie at equal distances, row after row."""
     height, width = image.shape[2:]
     return bool(height == 1 or width == 1 or image.strides[2] == width * image.strides[3])
+
+
+def matrices(weight: Any, groups: int) -> Any:
+    """A kernel as a matrix [filters, channels * elements] of each group; of one element it is a view."""
+    return weight.reshape(groups, weight.shape[0] // groups, math.prod(weight.shape[1:]))

@@ -15,9 +15,9 @@ from graphengine.backends.native.lowering.registry import Calls, register_loweri
 from graphengine.backends.native.lowering.tiles import POSITIONS, Tiled, Typed, scratch_of, slots_of, tile_of, tile_sums
 from graphengine.backends.native.vocabulary import share
 from graphengine.ir.types import Array
-from graphengine.ops.convolution import Conv2D, Conv2DTranspose, matrices
+from graphengine.ops.convolution import Conv2D, Conv2DTranspose
 from graphengine.ops.support.layout import ascending
-from graphengine.ops.support.unfold import pixels
+from graphengine.ops.support.unfold import matrices, pixels
 from graphengine.ops.support.window import Sweep
 
 Taps = list[tuple[int, int]]

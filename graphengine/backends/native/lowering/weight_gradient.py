@@ -14,8 +14,8 @@ from graphengine.backends.native.lowering.products import total_products
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.lowering.tiles import Tiled, Typed, scratch_of, slots_of, tile_dots
 from graphengine.ir.types import Array
-from graphengine.ops.convolution import Conv2DWeightGrad, matrices
-from graphengine.ops.support.unfold import pixels
+from graphengine.ops.convolution import Conv2DWeightGrad
+from graphengine.ops.support.unfold import matrices, pixels
 
 STRETCH = 2048
 """How many products are added up in each lane of a register before they are added to the result."""
