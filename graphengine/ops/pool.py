@@ -1,4 +1,4 @@
-"""Pooling: the greatest, or the mean, of the elements in a window that slides over images; and the adjoints.
+"""Pooling: the maximum, or the mean, of the elements in a window that slides over images; and the adjoints.
 
 Images are [batch, channels, height, width], sequences [batch, channels, length]. Elements of a window that lie in the
 padding count for nothing. The padding is smaller than the window, so that every window holds some element.
@@ -6,10 +6,11 @@ padding count for nothing. The padding is smaller than the window, so that every
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
@@ -21,15 +22,16 @@ from graphengine.ops.compare import Mask
 from graphengine.ops.reduce import max as maximum
 from graphengine.ops.reduce import mean
 from graphengine.ops.shape import expand_dims, squeeze
-from graphengine.ops.support.pool_calls import reduce_calls, spread_calls
+from graphengine.ops.support.run_all import as_one
 from graphengine.ops.support.window import (
     NO_PADS,
     Padding,
     Pads,
     Pair,
+    Part,
+    Sweep,
     Sweeps,
     along_width,
-    in_turn,
     meetings,
     naming,
     spread,
@@ -66,9 +68,20 @@ class Pool(Op):
         """The shape of one number for every window."""
         return (*images[:2], *(sweep.count for sweep in self.moves(images)))
 
+    def images(self, x: TensorType, size: Shape) -> TensorType:
+        """The type of images of this size, given that of x, one number for every window; raises ShapeError."""
+        shape = (*x.shape[:2], *size)
+        if x.shape != self.pooled(shape):
+            raise ShapeError(f"images of size {size} have not these windows")
+        return TensorType(shape, x.dtype)
+
+    def places(self, pooled: Shape) -> TensorType:
+        """The type of an element's number for every window."""
+        return TensorType(pooled, "uint8" if self.window[0] * self.window[1] <= np.iinfo(np.uint8).max else "int32")
+
     def fixed(self) -> dict[str, Any]:
         """The attributes that adjoints have in common with this op."""
-        return {"window": self.window, "stride": self.stride, "padding": self.padding}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in ("kind", "size")}
 
     def check(self, *types: TensorType) -> DType:
         """The dtype that all of `types` share; raises DTypeError unless it is a float's."""
@@ -99,7 +112,8 @@ class MaxPool2D(PoolOfImages):
         return xp.max(xp.stack(windows(xp, x, self.moves(x.shape), -xp.inf)), axis=0)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return in_turn(reduce_calls(_maximum, out, scratch[0], operands[0], self.moves(operands[0].shape), -np.inf))
+        (x,), (between,) = operands, scratch
+        return as_one(_reduce_calls(_maximum, out, between, x, self.moves(x.shape), -np.inf))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         place = apply(MaxPool2DPlace(**self.fixed()), x, y)
@@ -110,82 +124,78 @@ class MaxPool2D(PoolOfImages):
 
 
 class MaxPool2DPlace(Pool):
-    """Which element of a window of x is `greatest`, its maximum: how many of them are ahead of it, row by row.
+    """Which element of a window of x is `maxima`, its maximum: how many of them are ahead of it, row by row.
 
     Of equal ones it is the first; of a window that holds NaN it is the first NaN.
     """
 
     kind: Literal["max_pool2d_place"] = "max_pool2d_place"
 
-    def infer(self, x: TensorType, greatest: TensorType) -> TensorType:
-        self.check(x, greatest)
-        with naming(self, x, greatest):
-            if greatest.shape != self.pooled(x.shape):
+    def infer(self, x: TensorType, maxima: TensorType) -> TensorType:
+        self.check(x, maxima)
+        with naming(self, x, maxima):
+            if maxima.shape != self.pooled(x.shape):
                 raise ShapeError("the maxima are not one for every window")
-        return TensorType(greatest.shape, _counting(self.window))
+        return self.places(maxima.shape)
 
-    def eval(self, xp: Any, x: Any, greatest: Any) -> Any:
+    def eval(self, xp: Any, x: Any, maxima: Any) -> Any:
         moves = self.moves(x.shape)
         parts = zip(windows(xp, x, moves, xp.nan), windows(xp, x, moves, 0.0), strict=True)
-        others = xp.stack([(part != greatest) & (inside == inside) for part, inside in parts])
-        return xp.sum(xp.cumprod(others, axis=0), axis=0).astype(_counting(self.window))
+        others = xp.stack([(part != maxima) & (inside == inside) for part, inside in parts])
+        return xp.sum(xp.cumprod(others, axis=0), axis=0).astype(self.places(maxima.shape).dtype)
 
-    def scratch(self, y: TensorType, x: TensorType, greatest: TensorType) -> tuple[TensorType, ...]:
-        return TensorType(y.shape, "bool"), TensorType(y.shape, "bool")
+    def scratch(self, y: TensorType, x: TensorType, maxima: TensorType) -> tuple[TensorType, ...]:
+        return (TensorType(y.shape, "bool"),) * 2
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, greatest), (ahead, other) = operands, scratch
+        (x, maxima), (ahead, other) = operands, scratch
         moves = self.moves(x.shape)
         calls: list[Call] = [(out.fill, (0,)), (ahead.fill, (True,))]
         for _, places, met in meetings(moves):
             if any(sweep.is_padded for sweep in moves):
                 calls.append((other.fill, (True,)))
-            calls.append((np.not_equal, (x[met], greatest[places], other[places])))
+            calls.append((np.not_equal, (x[met], maxima[places], other[places])))
             calls.append((np.logical_and, (ahead, other, ahead)))
             calls.append((np.add, (out, ahead.view(np.uint8), out)))
         parts = [(k, x[met], out[places]) for k, places, met in meetings(moves)]
-        calls.append((_first_nans, (out, self.window[0] * self.window[1], parts)))
-        return in_turn(calls)
+        return as_one([*calls, (_first_nans, (out, self.window[0] * self.window[1], parts))])
 
-    def flops(self, y: TensorType, x: TensorType, greatest: TensorType) -> int:
+    def flops(self, y: TensorType, x: TensorType, maxima: TensorType) -> int:
         return _met(y, self.moves(x.shape))
 
 
-class MaxPool2DScatter(Pool):
+class PoolByPlace(Pool):
+    """An op of x and `place`, both with one number for every window, or x of images and `place` with one."""
+
+    def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
+        here, part = TensorType(place.shape, "bool"), TensorType(place.shape, x.dtype)
+        return here, part, *Mask().scratch(part, part, here)
+
+
+class MaxPool2DScatter(PoolByPlace):
     """The adjoint of `max_pool2d`: images of `size`, every x added to that element of its window."""
 
     kind: Literal["max_pool2d_scatter"] = "max_pool2d_scatter"
     size: Dims
 
     def infer(self, x: TensorType, place: TensorType) -> TensorType:
-        dtype = self.check(x)
+        self.check(x)
         with naming(self, x, place):
-            images = (*x.shape[:2], *self.size)
-            if place != TensorType(self.pooled(images), _counting(self.window)) or x.shape != place.shape:
-                raise ShapeError(f"images of size {self.size} have not these windows")
-        return TensorType(images, dtype)
+            images = self.images(x, self.size)
+            if place != self.places(x.shape):
+                raise ShapeError("the places are not one for every window")
+        return images
 
     def eval(self, xp: Any, x: Any, place: Any) -> Any:
         zero = xp.zeros((), x.dtype)
-        shares = [xp.where(place == k, x, zero) for k in range(self.window[0] * self.window[1])]
-        return spread(xp, shares, self.moves((*x.shape[:2], *self.size)))
-
-    def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
-        here = TensorType(place.shape, "bool")
-        return here, x, *_bits(x, here)
+        contributions = [xp.where(place == k, x, zero) for k in range(self.window[0] * self.window[1])]
+        return spread(xp, contributions, self.moves((*x.shape[:2], *self.size)))
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, place), (here, share, bits) = operands, scratch
-        moves = self.moves(out.shape)
-        calls: list[Call] = [(out.fill, (0,))]
-        for k, places, met in meetings(moves):
-            calls.append((np.equal, (place, np.asarray(k, place.dtype), here)))
-            if all(sweep.is_disjoint for sweep in moves):
-                calls.append(Mask().bind(out[met], x[places], here[places], scratch=(bits[places],)))
-            else:
-                calls.append(Mask().bind(share, x, here, scratch=(bits,)))
-                calls.append((np.add, (out[met], share[places], out[met])))
-        return in_turn(calls)
+        (x, place), moves = operands, self.moves(out.shape)
+        parts = [(k, places, x[places], out[met]) for k, places, met in meetings(moves)]
+        disjoint = all(sweep.is_disjoint for sweep in moves)
+        return as_one([(out.fill, (0,)), *_masked_calls(place, parts, scratch, disjoint)])
 
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DGather(**self.fixed()), y_bar, place), None
@@ -194,7 +204,7 @@ class MaxPool2DScatter(Pool):
         return x.size
 
 
-class MaxPool2DGather(Pool):
+class MaxPool2DGather(PoolByPlace):
     """The element of every window of x that `place` says, 0 where it says none: the adjoint of the scatter."""
 
     kind: Literal["max_pool2d_gather"] = "max_pool2d_gather"
@@ -202,7 +212,7 @@ class MaxPool2DGather(Pool):
     def infer(self, x: TensorType, place: TensorType) -> TensorType:
         dtype = self.check(x)
         with naming(self, x, place):
-            if place != TensorType(self.pooled(x.shape), _counting(self.window)):
+            if place != self.places(self.pooled(x.shape)):
                 raise ShapeError("the places are not one for every window")
         return TensorType(place.shape, dtype)
 
@@ -210,18 +220,10 @@ class MaxPool2DGather(Pool):
         parts, zero = windows(xp, x, self.moves(x.shape), 0.0), xp.zeros((), x.dtype)
         return sum(xp.where(place == k, part, zero) for k, part in enumerate(parts))
 
-    def scratch(self, y: TensorType, x: TensorType, place: TensorType) -> tuple[TensorType, ...]:
-        here = TensorType(place.shape, "bool")
-        return here, y, *_bits(y, here)
-
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, place), (here, part, bits) = operands, scratch
-        calls: list[Call] = [(out.fill, (0,))]
-        for k, places, met in meetings(self.moves(x.shape)):
-            calls.append((np.equal, (place, np.asarray(k, place.dtype), here)))
-            calls.append(Mask().bind(part[places], x[met], here[places], scratch=(bits[places],)))
-            calls.append((np.add, (out[places], part[places], out[places])))
-        return in_turn(calls)
+        x, place = operands
+        parts = [(k, places, x[met], out[places]) for k, places, met in meetings(self.moves(x.shape))]
+        return as_one([(out.fill, (0,)), *_masked_calls(place, parts, scratch, disjoint=False)])
 
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place), None
@@ -235,18 +237,15 @@ class AvgPool2D(PoolOfImages):
 
     def eval(self, xp: Any, x: Any) -> Any:
         moves = self.moves(x.shape)
-        total = sum(windows(xp, x, moves, 0.0))
-        return total / xp.asarray(_counts(moves, self.count_include_pad), dtype=x.dtype)
+        return sum(windows(xp, x, moves, 0.0)) / xp.asarray(_counts(self, moves, x.dtype))
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        moves = self.moves(operands[0].shape)
-        counts = _counts(moves, self.count_include_pad).astype(out.dtype)
-        sums = reduce_calls(np.add, out, scratch[0], operands[0], moves, 0)
-        return in_turn([*sums, (np.divide, (out, counts, out))])
+        (x,), (between,), moves = operands, scratch, self.moves(operands[0].shape)
+        counts = _counts(self, moves, out.dtype)
+        return as_one([*_reduce_calls(np.add, out, between, x, moves, 0), (np.divide, (out, counts, out))])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        op = AvgPool2DAdjoint(size=x.shape[2:], count_include_pad=self.count_include_pad, **self.fixed())
-        return (apply(op, y_bar),)
+        return (apply(AvgPool2DAdjoint(size=x.shape[2:], **self.fixed()), y_bar),)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return _met(y, self.moves(x.shape))
@@ -260,29 +259,25 @@ class AvgPool2DAdjoint(Pool):
     size: Dims
 
     def infer(self, x: TensorType) -> TensorType:
-        dtype = self.check(x)
+        self.check(x)
         with naming(self, x):
-            images = (*x.shape[:2], *self.size)
-            if x.shape != self.pooled(images):
-                raise ShapeError(f"images of size {self.size} have not these windows")
-        return TensorType(images, dtype)
+            return self.images(x, self.size)
 
     def eval(self, xp: Any, x: Any) -> Any:
         moves = self.moves((*x.shape[:2], *self.size))
-        share = x / xp.asarray(_counts(moves, self.count_include_pad), dtype=x.dtype)
-        return spread(xp, [share] * (self.window[0] * self.window[1]), moves)
+        contribution = x / xp.asarray(_counts(self, moves, x.dtype))
+        return spread(xp, [contribution] * (self.window[0] * self.window[1]), moves)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
         return x, _between(x, y)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,), (share, between) = operands, scratch
-        moves = self.moves(out.shape)
-        counts = _counts(moves, self.count_include_pad).astype(out.dtype)
-        return in_turn([(np.divide, (x, counts, share)), *spread_calls(out, between, share, moves)])
+        (x,), (quotient, between), moves = operands, scratch, self.moves(out.shape)
+        counts = _counts(self, moves, out.dtype)
+        return as_one([(np.divide, (x, counts, quotient)), *_spread_calls(out, between, quotient, moves)])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        return (apply(AvgPool2D(count_include_pad=self.count_include_pad, **self.fixed()), y_bar),)
+        return (apply(AvgPool2D(**self.fixed()), y_bar),)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return x.size + _met(x, self.moves(y.shape))
@@ -294,13 +289,12 @@ def max_pool2d(
     """Maximum of every window of images [batch, channels, height, width].
 
     `window` and `stride` (the window if left out) are ints or pairs for rows and columns. `padding`, less than the
-    window, is an int, a pair, ((top, bottom), (left, right)), "same" or "valid"; it is never the maximum. x: numbers;
+    window, is an int, a pair, ((top, bottom), (left, right)), "same" or "valid"; it is never the maximum. x: floats;
     returns the same dtype. Of equal maxima, or of NaNs, the first gets the gradient.
-    Raises DTypeError for bools, ShapeError for axes and windows that do not fit, AttributeValueError for other
+    Raises DTypeError for other dtypes, ShapeError for axes and windows that do not fit, AttributeValueError for other
     arguments.
     """
-    op = MaxPool2D(window=window, stride=window if stride is None else stride, padding=padding)
-    return apply(op, x, name=name)
+    return apply(MaxPool2D(window=window, stride=window if stride is None else stride, padding=padding), x, name=name)
 
 
 def avg_pool2d(
@@ -333,12 +327,11 @@ def max_pool1d(
 ) -> Node:
     """Maximum of every window of sequences [batch, channels, length]; `padding` may be a pair (before, after).
 
-    x: numbers; returns the same dtype.
-    Raises DTypeError for bools, ShapeError for axes and windows that do not fit, AttributeValueError for other
+    x: floats; returns the same dtype.
+    Raises DTypeError for other dtypes, ShapeError for axes and windows that do not fit, AttributeValueError for other
     arguments.
     """
-    y = max_pool2d(_as_images(x, "max_pool1d"), (1, window), _along(window, stride), along_width(padding))
-    return squeeze(y, 2, name=name)
+    return _of_sequences("max_pool1d", MaxPool2D, x, window, stride, name, padding=along_width(padding))
 
 
 def avg_pool1d(
@@ -356,9 +349,8 @@ def avg_pool1d(
     Raises DTypeError for other dtypes, ShapeError for axes and windows that do not fit, AttributeValueError for other
     arguments.
     """
-    images = _as_images(x, "avg_pool1d")
-    y = avg_pool2d(images, (1, window), _along(window, stride), along_width(padding), count_include_pad)
-    return squeeze(y, 2, name=name)
+    attributes = {"padding": along_width(padding), "count_include_pad": count_include_pad}
+    return _of_sequences("avg_pool1d", AvgPool2D, x, window, stride, name, **attributes)
 
 
 def global_max_pool(x: Node, keepdims: bool = False, *, name: str | None = None) -> Node:
@@ -379,14 +371,14 @@ def global_avg_pool(x: Node, keepdims: bool = False, *, name: str | None = None)
     return mean(x, _behind_channels(x), keepdims, name=name)
 
 
-def _as_images(x: Node, what: str) -> Node:
+def _of_sequences(
+    what: str, op: type[Pool], x: Node, window: int, stride: int | None, name: str | None, **attributes: Any
+) -> Node:
+    """A pool of sequences, as one of images that are 1 high."""
     if x.ndim != 3:
         raise ShapeError(f"{what} of {x.type}: sequences have 3 axes, [batch, channels, length]")
-    return expand_dims(x, 2)
-
-
-def _along(window: int, stride: int | None) -> tuple[int, int]:
-    return 1, window if stride is None else stride
+    step = window if stride is None else stride
+    return squeeze(apply(op(window=(1, window), stride=(1, step), **attributes), expand_dims(x, 2)), 2, name=name)
 
 
 def _behind_channels(x: Node) -> tuple[int, ...]:
@@ -395,15 +387,10 @@ def _behind_channels(x: Node) -> tuple[int, ...]:
     return tuple(range(2, x.ndim))
 
 
-def _counting(window: tuple[int, int]) -> DType:
-    """The dtype that counts the elements of a window."""
-    return "uint8" if window[0] * window[1] <= np.iinfo(np.uint8).max else "int32"
-
-
-def _counts(moves: Sweeps, include_pad: bool) -> Array:
-    """By how much the sum over the window at every place is divided."""
-    rows, columns = ([sweep.window] * sweep.places if include_pad else sweep.met() for sweep in moves)
-    return np.outer(rows, columns)
+def _counts(op: AvgPool2D | AvgPool2DAdjoint, moves: Sweeps, dtype: npt.DTypeLike) -> Array:
+    """By how much the sum over each window is divided."""
+    rows, columns = ([sweep.window] * sweep.places if op.count_include_pad else sweep.met() for sweep in moves)
+    return np.outer(rows, columns).astype(dtype)
 
 
 def _met(y: TensorType, moves: Sweeps) -> int:
@@ -412,19 +399,13 @@ def _met(y: TensorType, moves: Sweeps) -> int:
     return dims.bind(dims.product(y.shape[:2]), {}) * rows * columns
 
 
-def _bits(like: TensorType, here: TensorType) -> tuple[TensorType, ...]:
-    """The work memory of a mask by `here` on elements of the dtype of `like`."""
-    x = TensorType(here.shape, like.dtype)
-    return Mask().scratch(x, x, here)
-
-
 def _between(pooled: TensorType, images: TensorType) -> TensorType:
     """The type of what is pooled along the height alone."""
     return TensorType((*pooled.shape[:3], images.shape[3]), images.dtype)
 
 
 def _first_nans(out: Array, size: int, parts: Sequence[tuple[int, Array, Array]]) -> None:
-    """Where no element was the greatest, as one is NaN, write the number of the first of these into `out`."""
+    """Where no element was the maximum, as one is NaN, write the number of the first of these into `out`."""
     if out.size and np.maximum.reduce(out, None) == size:
         for k, elements, places in reversed(parts):
             np.copyto(places, k, "unsafe", np.isnan(elements))
@@ -432,3 +413,53 @@ def _first_nans(out: Array, size: int, parts: Sequence[tuple[int, Array, Array]]
 
 def _maximum(a: Array, b: Array, out: Array) -> None:
     np.maximum(a, b, out=out)
+
+
+def _masked_calls(
+    place: Array, parts: Iterable[tuple[int, Part, Array, Array]], scratch: Sequence[Array], disjoint: bool
+) -> Iterable[Call]:
+    """The calls that, for each part k, add to its target its source where `place`, at these windows, is k."""
+    here, work, bits = scratch
+    for k, places, source, target in parts:
+        yield np.equal, (place, np.asarray(k, place.dtype), here)
+        yield Mask().bind(target if disjoint else work[places], source, here[places], scratch=(bits[places],))
+        if not disjoint:
+            yield np.add, (target, work[places], target)
+
+
+def _reduce_calls(
+    function: Callable[..., object], out: Array, between: Array, x: Array, moves: Sweeps, start: float
+) -> list[Call]:
+    """The calls that reduce every window by `function`: along the height, where memory is contiguous, then the width.
+
+    So a window of h * w elements takes h + w calls and not h * w.
+    """
+    calls: list[Call] = []
+    for axis, sweep, source, target in ((-2, moves[0], x, between), (-1, moves[1], between, out)):
+        parts = [_parts(axis, sweep, k, target, source) for k in range(sweep.window)]
+        if sweep.is_padded or len(parts) == 1:
+            calls.append((target.fill, (start,)))
+        else:
+            (_, first), (_, second), *parts = parts
+            calls.append((function, (first, second, target)))
+        calls += [(function, (to, part, to)) for to, part in parts]
+    return calls
+
+
+def _spread_calls(out: Array, between: Array, x: Array, moves: Sweeps) -> list[Call]:
+    """The calls that do the adjoint of summing over windows: along the width, then the height."""
+    calls: list[Call] = []
+    for axis, sweep, source, target in ((-1, moves[1], x, between), (-2, moves[0], between, out)):
+        calls.append((target.fill, (0,)))
+        for k in range(sweep.window):
+            part, to = _parts(axis, sweep, k, source, target)
+            calls.append((np.copyto, (to, part)) if sweep.is_disjoint else (np.add, (to, part, to)))
+    return calls
+
+
+def _parts(axis: int, sweep: Sweep, k: int, pooled: Array, images: Array) -> tuple[Array, Array]:
+    """Views of the windows that have their element `k` inside of the images, and of these elements."""
+    places, met = sweep.meets(k)
+    of_pooled: Part = (..., places) if axis == -1 else (..., places, slice(None))
+    of_images: Part = (..., met) if axis == -1 else (..., met, slice(None))
+    return pooled[of_pooled], images[of_images]

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from graphengine.errors import AttributeValueError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.op import Call, Op
+from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType
 
 Padding = int | str | Sequence[int | Sequence[int]]
@@ -260,13 +260,3 @@ def _spread(xp: Any, value: Any, sweep: Sweep, k: int) -> Any:
     ahead, size = k * sweep.dilation, dims.bind(sweep.padded, {})
     gaps[-1] = (ahead, max(0, size - ahead - spaced.shape[-1]))
     return xp.pad(spaced, gaps)[..., sweep.before : size - sweep.after]
-
-
-def in_turn(calls: Sequence[Call]) -> Call:
-    """One call that makes all `calls`, in order."""
-    return _in_turn, (tuple(calls),)
-
-
-def _in_turn(calls: Sequence[Call]) -> None:
-    for function, arguments in calls:
-        function(*arguments)
