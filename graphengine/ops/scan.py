@@ -3,7 +3,7 @@
 The body is declared once, by a Python function over nodes; what it reads of the graph around it is captured as an
 operand. A scan yields a tuple. Its items are, in this order: the carries after the last step; the results of all
 steps, stacked; and, stacked likewise, every value inside the body, which is how the backward pass reads its residuals.
-Items that nobody reads are neither kept nor computed. How a scan is differentiated stands in `scan_adjoint`.
+Items that nobody reads are neither saved nor computed. `scan_adjoint` says how a scan is differentiated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Nodes = Node | Sequence[Node]
 Body = Callable[[Any, Any], tuple[Any, Any]]
 
 MAX_NESTING = 16
-"""How many scans may stand inside each other."""
+"""How many scans may be inside each other."""
 
 MAX_ITEMS = 2**16
 """How many values a scan can yield: all nodes of its body, and all that the scans in it can yield."""
@@ -65,17 +65,14 @@ class Scan(Op):
         stepped = self.carries + self.sequences
         carries, sequences, shared = values[: self.carries], values[self.carries : stepped], values[stepped:]
         count = sequences[0].shape[0] if sequences else dims.bind(self.length, {})
-        rows = []
+        if count == 0:
+            return (*carries, *(xp.zeros((0, *x.type.static_shape), x.dtype) for x in self.items[self.carries :]))
+        rows: list[Any] = [None] * count
         for t in reversed(range(count)) if self.reverse else range(count):
             inside = evaluate(self.opened, xp, [*carries, *(sequence[t] for sequence in sequences), *shared])
             found = [inside[node] for node in self.items]
-            carries = tuple(found[: self.carries])
-            rows.append(found[self.carries :])
-        ordered = rows[::-1] if self.reverse else rows
-        kept = self.items[self.carries :]
-        if not ordered:
-            return (*carries, *(xp.zeros((0, *node.type.static_shape), node.dtype) for node in kept))
-        return (*carries, *(xp.stack([row[i] for row in ordered]) for i in range(len(kept))))
+            carries, rows[t] = tuple(found[: self.carries]), found[self.carries :]
+        return (*carries, *map(xp.stack, zip(*rows, strict=True)))
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
         return self.contributions(y, y_bar, parents)
@@ -117,13 +114,7 @@ class Scan(Op):
 
     def __copy__(self) -> Scan:
         """A copy to be changed, so without what is remembered of this body."""
-        return Scan(
-            body=self.body,
-            carries=self.carries,
-            sequences=self.sequences,
-            length=self.length,
-            reverse=self.reverse,
-        )
+        return Scan(**{name: getattr(self, name) for name in Scan.model_fields})
 
     def steps(self, types: Sequence[ValueType]) -> Dim:
         """The number of steps, for operands of these types."""
@@ -133,15 +124,15 @@ class Scan(Op):
         return next(iter(lengths), self.length)
 
     def nesting(self) -> int:
-        """How many scans stand inside each other, this one included."""
+        """How many scans are inside each other, this one included."""
         return 1 + max((node.op.nesting() for node in self.body.nodes if isinstance(node.op, Scan)), default=0)
 
     def _check_body(self) -> None:
-        """Raise GraphError unless the body is one: whatever may stand in a document is caught here."""
+        """Raise GraphError unless the body is one: whatever may be in a document is caught here."""
         if self.nesting() > MAX_NESTING:
             raise GraphError(f"scans stand inside each other {self.nesting()} deep, and may {MAX_NESTING}")
-        inside = [node.type for node in self.body.nodes if isinstance(node.type, TupleType)]
-        count = len(self.body) + sum(len(tuple_.items) for tuple_ in inside)
+        types = [node.type for node in self.body.nodes]
+        count = sum(1 + (len(type_.items) if isinstance(type_, TupleType) else 0) for type_ in types)
         if count > MAX_ITEMS:
             raise GraphError(f"the body of the scan has {count:,} values in it, and may have {MAX_ITEMS:,}")
         for node in self.body.nodes:
@@ -154,10 +145,10 @@ class Scan(Op):
         for name, node in self.body.outputs.items():
             if isinstance(node.type, TupleType):
                 raise GraphError(f"a body yields arrays, and its output {name} is {node.type}")
-        outputs, inputs = list(self.body.outputs.values()), self.body.inputs
+        outputs, inputs = self.body.outputs.values(), self.body.inputs
         if self.carries > len(outputs) or self.carries + self.sequences > len(inputs):
-            wanted = f"{self.carries} carries and {self.sequences} sequences"
             given = f"{len(inputs)} inputs and {len(outputs)} outputs"
+            wanted = f"{self.carries} carries and {self.sequences} sequences"
             raise GraphError(f"a body of {given} does not do for {wanted}")
         for before, after in zip(inputs[: self.carries], outputs, strict=False):
             if after.type != before.type:
@@ -196,7 +187,7 @@ def scan(
 
     `carry`, `xs` and what the body returns are a node or a sequence of nodes (`xs` and y may be None: then `length`
     says how many steps there are, and nothing is stacked). Steps lie along the first axis of `xs`; `reverse` goes from
-    the last to the first, and y still stands in the order of `xs`.
+    the last to the first, and y is still in the order of `xs`.
 
     The body may read any node of the graph around it. What it computes from such nodes alone, the same in every step,
     is computed once, outside.
@@ -206,12 +197,20 @@ def scan(
     declares leaves, outputs or updates of its own.
     """
     carries, sequences = as_tuple(carry), as_tuple(xs)
-    _check_length(carries, sequences, length)
-    inner, outer, stepped = _declared(carries, sequences)
-    start = len(outer)
+    if not sequences and length is None:
+        raise GraphError("a scan needs sequences, or a length")
+    if sequences and length is not None:
+        raise GraphError("a scan over sequences takes their length; leave length out")
+    if not carries and not sequences:
+        raise GraphError("a scan needs a carry or a sequence")
+    outer = innermost((*carries, *sequences))
+    inner, start = Graph("body", outer.dtype, outer=outer), len(outer)
+    types = {f"carry_{i}": node.type for i, node in enumerate(carries)}
+    types |= {f"x_{i}": step_type(node.type) for i, node in enumerate(sequences)}
+    stepped = [inner.add(Input(shape=t.shape, dtype=t.dtype), name=name_) for name_, t in types.items()]
     try:
         after, results = body(_like(carry, stepped[: len(carries)]), _like(xs, stepped[len(carries) :]))
-        nexts, stacked = _owned(inner, after), _owned(inner, results)
+        nexts, stacked = ([inner.own(node) for node in as_tuple(nodes)] for nodes in (after, results))
         _check(inner, stepped, carries, nexts)
         if inner.outer is not outer and inner.outer is not None:
             outer, start = inner.outer, len(inner.outer)
@@ -231,29 +230,8 @@ def scan(
     return _like(carry, items[: len(carries)]), _like(results, items[len(carries) :])
 
 
-def _check_length(carries: Sequence[Node], sequences: Sequence[Node], length: Dim | None) -> None:
-    if not sequences and length is None:
-        raise GraphError("a scan needs sequences, or a length")
-    if sequences and length is not None:
-        raise GraphError("a scan over sequences takes their length; leave length out")
-    if not carries and not sequences:
-        raise GraphError("a scan needs a carry or a sequence")
-
-
-def _declared(carries: Sequence[Node], sequences: Sequence[Node]) -> tuple[Graph, Graph, list[Node]]:
-    """The graph in which the body is declared, the one around it, and its inputs: carries, and steps of sequences."""
-    outer = innermost((*carries, *sequences))
-    inner = Graph("body", outer.dtype, outer=outer)
-    types = {f"carry_{i}": node.type for i, node in enumerate(carries)}
-    types |= {f"x_{i}": step_type(node.type) for i, node in enumerate(sequences)}
-    return inner, outer, [inner.add(Input(shape=t.shape, dtype=t.dtype), name=name) for name, t in types.items()]
-
-
-def _owned(inner: Graph, nodes: Nodes | None) -> list[Node]:
-    return [inner.own(node) for node in as_tuple(nodes)]
-
-
 def _check(inner: Graph, stepped: Sequence[Node], carries: Sequence[Node], nexts: Sequence[Node]) -> None:
+    """Raise GraphError unless a body may have been declared like this."""
     own = {*stepped, *inner.captures.values()}
     for node in inner.nodes:
         if isinstance(node.op, Leaf) and not isinstance(node.op, Constant) and node not in own:

@@ -1,7 +1,7 @@
 """Sums over all steps of a scan of what one step computes, taken at once outside of the scan.
 
-In every step the adjoint of a weight gets a share such as a_t^T b_t. Their sum over t is one matrix product of all a
-below each other and all b below each other, which costs a fraction of many small ones with an addition after each.
+In every step the adjoint of a weight gets a contribution such as a_t^T b_t. Their sum over t is one matrix product of
+all a below each other and all b below each other: a fraction of the cost of many small ones with an addition each.
 """
 
 from __future__ import annotations
@@ -59,17 +59,12 @@ def total(term: Node, stacked: Mapping[Node, Node]) -> Node:
 
 def _product(core: Node) -> Node | None:
     """The matrix product that `core` is, or that it sums over all axes ahead of the matrices'."""
-    node = core.parents[0] if isinstance(core.op, Sum) else core
+    node, summed = (core.parents[0], core.op.axis) if isinstance(core.op, Sum) else (core, ())
     if not isinstance(node.op, MatMul):
         return None
     left, right = node.parents
-    ahead = left.ndim - 2
-    if ahead < 0 or left.shape[:-2] != right.shape[:-2] or left.ndim != right.ndim:
-        return None
-    summed = tuple(range(ahead))
-    if node is core:
-        return node if ahead == 0 else None
-    return node if core.op.axis == summed and ahead else None  # type: ignore[attr-defined]  # it is a Sum
+    is_plain = left.ndim == right.ndim >= 2 and left.shape[:-2] == right.shape[:-2]
+    return node if is_plain and summed == tuple(range(left.ndim - 2)) else None
 
 
 def _as_rows(x: Node) -> Node:
@@ -105,14 +100,9 @@ def _source(node: Node) -> Node:
 
 def _restacked(node: Node, stacked: Mapping[Node, Node]) -> Node:
     """The stack of `node`, from that of its source."""
-    arrangements = []
-    while isinstance(node.op, Reshape | Transpose):
-        arrangements.append(node)
-        (node,) = node.parents
-    stack = stacked[node]
-    for arranged in reversed(arrangements):
-        if isinstance(arranged.op, Transpose):
-            stack = transpose(stack, (0, *(axis + 1 for axis in _order(arranged))))
-        else:
-            stack = reshape(stack, (stack.shape[0], *arranged.shape))
-    return stack
+    if not isinstance(node.op, Reshape | Transpose):
+        return stacked[node]
+    stack = _restacked(node.parents[0], stacked)
+    if isinstance(node.op, Transpose):
+        return transpose(stack, (0, *(axis + 1 for axis in _order(node))))
+    return reshape(stack, (stack.shape[0], *node.shape))

@@ -2,15 +2,17 @@
 
 One step, c_t+1, y_t = body(c_t, x_t, k), is differentiated as any graph is, given the adjoints of what it yields. That
 of c_t+1 is carried here from step to step; those of y_t, and of residuals that somebody else has read, are sequences.
-The step gives the adjoint of c_t, which is carried on; that of x_t, which is stacked; and a share in the adjoint of k,
-which is summed over all steps: inside, as one more carry, or, where the share is itself a sum, as that of a weight in a
-matrix product is, after the scan, over all steps at once.
+The step gives the adjoint of c_t, which is carried on; that of x_t, which is stacked; and a contribution to that of k,
+which is summed over all steps: inside, as one more carry, or, where the contribution is itself a sum, as that of a
+weight in a matrix product is, after the scan, over all steps at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 from graphengine.ir import dims
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 class Step:
     """One step of a scan, differentiated: a copy of its body with the adjoints of its inputs in it.
 
-    An input is known by its place among the scan's operands, a value by the number of the item that it is.
+    An input is known by its index among the scan's operands, a value by the number of the item that it is.
     """
 
     def __init__(self, op: Scan, given: Collection[int], wanted: Collection[int]) -> None:
@@ -41,34 +43,34 @@ class Step:
         self.inputs = self.graph.inputs
         self.items = [self.graph.nodes[node.index] for node in op.items]
         active = self._active(op.carries, given, wanted)
-        carried = [place for place in active if place < op.carries]
-        stacked = [place for place in given if place >= op.carries]
-        self.bars = {place: self.new_input(self.items[place]) for place in (*carried, *stacked)}
+        carried = [index for index in active if index < op.carries]
+        stacked = [index for index in given if index >= op.carries]
+        self.bars = {index: self.new_input(self.items[index]) for index in (*carried, *stacked)}
         """The inputs that give the step the adjoints of its items."""
         self.adjoints = self._differentiate(active)
         """The adjoints of the active inputs; one that no path leads to has none."""
 
     def _active(self, carries: int, given: Collection[int], wanted: Collection[int]) -> list[int]:
-        """The places of inputs with an adjoint: on a path, over any number of steps, from `wanted` to `given`."""
+        """The indices of inputs with an adjoint: on a path, over any number of steps, from `wanted` to `given`."""
         before, after = self.inputs[:carries], self.items[:carries]
 
-        def carried_on(places: set[int]) -> Iterable[int]:
-            reached = active_nodes(after, [self.inputs[place] for place in places]) if after else {}
-            return (place for place in range(carries) if after[place] in reached)
+        def carried_on(indices: set[int]) -> Iterable[int]:
+            reached = active_nodes(after, [self.inputs[index] for index in indices]) if after else {}
+            return (index for index in range(carries) if after[index] in reached)
 
-        def needed_before(places: set[int]) -> Iterable[int]:
-            reached = active_nodes([self.items[place] for place in places], before) if places else {}
-            return (place for place in range(carries) if before[place] in reached)
+        def needed_before(indices: set[int]) -> Iterable[int]:
+            reached = active_nodes([self.items[index] for index in indices], before) if indices else {}
+            return (index for index in range(carries) if before[index] in reached)
 
         depending, needed = _closed(wanted, carried_on), _closed(given, needed_before)
-        return sorted(place for place in depending if place >= carries or place in needed)
+        return sorted(index for index in depending if index >= carries or index in needed)
 
     def _differentiate(self, active: Sequence[int]) -> dict[int, Node]:
         seeds: dict[Node, Node] = {}
-        for place, bar in self.bars.items():
-            accumulate(seeds, self.items[place], bar)
-        adjoints = pullback(seeds, [self.inputs[place] for place in active], Phase.BACKWARD).adjoints
-        return {place: adjoints[self.inputs[place]] for place in active if self.inputs[place] in adjoints}
+        for index, bar in self.bars.items():
+            accumulate(seeds, self.items[index], bar)
+        adjoints = pullback(seeds, [self.inputs[index] for index in active], Phase.BACKWARD).adjoints
+        return {index: adjoints[self.inputs[index]] for index in active if self.inputs[index] in adjoints}
 
     def new_input(self, like: Node) -> Node:
         """An input for the adjoint of `like`."""
@@ -92,60 +94,52 @@ class AdjointScan:
 
     def __init__(self, op: Scan, y: Node, y_bars: Sequence[Node | None], wanted: Collection[Node]) -> None:
         self.op, self.y, self.parents = op, y, y.parents
-        self.y_bars = {place: bar for place, bar in enumerate(y_bars) if bar is not None}
-        floats = [place for place, parent in enumerate(self.parents) if parent in wanted and parent.type.is_float]
-        self.step = Step(op, self.y_bars, floats)
-        if not dims.is_positive(op.steps([parent.type for parent in self.parents])):
-            self._let_carries_stay()
+        self.y_bars = {index: bar for index, bar in enumerate(y_bars) if bar is not None}
+        floats = [index for index, parent in enumerate(self.parents) if parent in wanted and parent.type.is_float]
+        step = self.step = Step(op, self.y_bars, floats)
         stepped = op.carries + op.sequences
         self.sequences = range(op.carries, stepped)
-        self.shared = dict(zip(self.step.inputs[stepped:], self.parents[stepped:], strict=True))
+        self.shared = dict(zip(step.inputs[stepped:], self.parents[stepped:], strict=True))
         """The inputs of the step that are the same for all steps, with the operands that they are."""
-        self.per_step: dict[Node, Node | int] = {}
+        self.per_step: dict[Node, Node | int] = {
+            bar: self.y_bars[index] for index, bar in step.bars.items() if index >= op.carries
+        }
         """The values of a step that are there to be read, with the node that has them stacked, or the item's number."""
-        self._find_sequences()
+        self.per_step |= {step.inputs[index]: self.parents[index] for index in self.sequences}
         self._find_residuals()
 
     def adjoints(self) -> list[Node | None]:
         """The adjoint of every operand; None for what is not wanted, or no path leads to."""
         adjoints = self.step.adjoints
+        if not dims.is_positive(self.op.steps([parent.type for parent in self.parents])):
+            for index in self.step.bars:  # without any step the last carries are the first ones
+                if index < self.op.carries and index not in adjoints:
+                    adjoints[index] = _zeros(self.step.graph, self.step.inputs[index])
         if not adjoints:
             return [None] * len(self.parents)
-        carries = {place: self._carried(place) for place in self.step.bars if place < self.op.carries}
-        results = [adjoints[place] for place in self.sequences if place in adjoints]
+        carries = {index: self._carried(index) for index in self.step.bars if index < self.op.carries}
+        results = [adjoints[index] for index in self.sequences if index in adjoints]
         later: dict[int, list[Node]] = {}
-        for place in (place for place in adjoints if place >= self.sequences.stop):
-            now, later[place] = self._divided(adjoints[place])
-            results.extend(factor for term in later[place] for factor in factors(term) or ())
-            if now:
-                carries[place] = self._summed(place, now)
+        for index in (index for index in adjoints if index >= self.sequences.stop):
+            now, later[index] = self._divided(adjoints[index])
+            results.extend(factor for term in later[index] for factor in factors(term) or ())
+            if now:  # summed over the steps so far, in the adjoint of what all steps read
+                before = self.step.new_input(self.step.inputs[index])
+                first = _zeros(self.y.graph, self.parents[index])
+                carries[index] = _Carry(before, reduce(add, now, before), first)
         ends, stacks = self._scan(carries, dict.fromkeys(results))
-        return [self._share(place, ends, stacks, later.get(place, ())) for place in range(len(self.parents))]
+        return [self._contribution(index, ends, stacks, later.get(index, ())) for index in range(len(self.parents))]
 
-    def _share(
-        self, place: int, ends: Mapping[int, Node], stacks: Mapping[Node, Node], later: Sequence[Node]
+    def _contribution(
+        self, index: int, ends: Mapping[int, Node], stacks: Mapping[Node, Node], later: Sequence[Node]
     ) -> Node | None:
         """The adjoint of one operand, from what the adjoint scan gives."""
-        if place not in self.step.adjoints:
+        if index not in self.step.adjoints:
             return None
-        if place in self.sequences:
-            return stacks[self.step.adjoints[place]]
-        parts = [ends[place]] if place in ends else []
-        return _sum([*parts, *(total(term, stacks) for term in later)])
-
-    def _let_carries_stay(self) -> None:
-        """Give each carry an adjoint, be it 0 after a step: without any step the last value is the first one."""
-        for place in self.step.bars:
-            if place < self.op.carries and place not in self.step.adjoints:
-                node = self.step.inputs[place]
-                self.step.adjoints[place] = full(self.step.graph, 0.0, node.shape, node.dtype)
-
-    def _find_sequences(self) -> None:
-        for place, bar in self.step.bars.items():
-            if place >= self.op.carries:
-                self.per_step[bar] = self.y_bars[place]
-        for place in self.sequences:
-            self.per_step[self.step.inputs[place]] = self.parents[place]
+        if index in self.sequences:
+            return stacks[self.step.adjoints[index]]
+        parts = [ends[index]] if index in ends else []
+        return reduce(add, [*parts, *(total(term, stacks) for term in later)])
 
     def _find_residuals(self) -> None:
         """Let the values of the body be items of the scan, except for those that are cheaper made again."""
@@ -162,32 +156,25 @@ class AdjointScan:
             if isinstance(node.op, GetItem) and (node.parents[0], node.op.index) in known:
                 self.per_step[node] = self.per_step[known[node.parents[0], node.op.index]]
 
-    def _carried(self, place: int) -> _Carry:
+    def _carried(self, index: int) -> _Carry:
         """The adjoint of a carry."""
-        node, inside, outside = self.step.inputs[place], self.step.graph, self.y.graph
+        after, first = self.step.adjoints.get(index), self.y_bars.get(index)
         return _Carry(
-            before=self.step.bars[place],
-            after=_or_zeros(self.step.adjoints.get(place), node, inside),
-            first=_or_zeros(self.y_bars.get(place), self.parents[place], outside),
+            self.step.bars[index],
+            _zeros(self.step.graph, self.step.inputs[index]) if after is None else after,
+            _zeros(self.y.graph, self.parents[index]) if first is None else first,
         )
-
-    def _summed(self, place: int, shares: Sequence[Node]) -> _Carry:
-        """The sum of `shares` over the steps so far, in the adjoint of what all steps read."""
-        before = self.step.new_input(self.step.inputs[place])
-        first = _or_zeros(None, self.parents[place], self.y.graph)
-        return _Carry(before, _sum([before, *shares]), first)
 
     def _divided(self, adjoint: Node) -> tuple[list[Node], list[Node]]:
         """The terms of an adjoint that are summed step by step, and those summed after the scan, over all steps."""
-        found = terms(adjoint)
-        later = [term for term in found if self._is_summed_later(term)]
-        now = [term for term in found if term not in later]
-        return ([adjoint] if not later else now), later
-
-    def _is_summed_later(self, term: Node) -> bool:
         varying = {*self.per_step, *self.step.bars.values()}
-        found = factors(term)
-        return found is not None and all(node in varying or node.parents for node in found)
+        now: list[Node] = []
+        later: list[Node] = []
+        for term in terms(adjoint):
+            found = factors(term)
+            is_later = found is not None and all(node in varying or node.parents for node in found)
+            (later if is_later else now).append(term)
+        return (now if later else [adjoint]), later
 
     def _scan(self, carries: Mapping[int, _Carry], results: Iterable[Node]) -> tuple[dict[int, Node], dict[Node, Node]]:
         """Emit the adjoint scan: the ends of `carries`, and each of `results` stacked, where it is not so already."""
@@ -221,23 +208,16 @@ class AdjointScan:
         return value if isinstance(value, Node) else apply(GetItem(index=value), self.y)
 
 
-def _closed(places: Collection[int], more: Callable[[set[int]], Iterable[int]]) -> set[int]:
-    """`places` with all that `more` adds to them, and to what it has added."""
-    found = set(places)
+def _closed(indices: Collection[int], more: Callable[[set[int]], Iterable[int]]) -> set[int]:
+    """`indices` with all that `more` adds to them, and to what it has added."""
+    found = set(indices)
     while not found.issuperset(added := set(more(found))):
         found |= added
     return found
 
 
-def _sum(nodes: Sequence[Node]) -> Node:
-    first, *others = nodes
-    for node in others:
-        first = first + node
-    return first
-
-
-def _or_zeros(node: Node | None, like: Node, graph: Graph) -> Node:
-    return full(graph, 0.0, like.shape, like.dtype) if node is None else node
+def _zeros(graph: Graph, like: Node) -> Node:
+    return full(graph, 0.0, like.shape, like.dtype)
 
 
 def _is_arrangement(node: Node) -> bool:
