@@ -16,10 +16,15 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.baselines.differences import Differences
-from graphengine.baselines.elements import Element, elements_of, sample_of
-from graphengine.baselines.forward_mode import ForwardMode
-from graphengine.baselines.one_by_one import OneByOne
+from graphengine.baselines.one_by_one import (
+    Differences,
+    Element,
+    ForwardMode,
+    OneByOne,
+    every_element,
+    loss_alone,
+    sample_elements,
+)
 from graphengine.baselines.unshared import Unshared
 from graphengine.compile import compile
 from graphengine.errors import ExecutionError
@@ -90,22 +95,35 @@ def compare(
     in all ways in turn, so that what slows down the machine slows down all of them; after `seconds` no more are begun,
     once there are a few.
     """
-    alone = graph.copy()
-    alone.outputs, alone.updates = {loss: alone.outputs[loss]}, {}
-    race = _Race(alone, loss, feeds, seed, ways)
+    race = _Race(loss_alone(graph, loss), loss, feeds, seed, ways)
     if not race.count:
         raise ExecutionError(f"graph {graph.name!r} has no parameter with an element to differentiate by")
-    elements = race.run(sample_of(elements_of(race.gradients), samples, seed), seconds)
+    elements = race.run(sample_elements(every_element(race.gradients), samples, seed), seconds)
+    forward, backprop = (exe.cost(**race.binding).total_flops for exe in (race.forward, race.trainer))
     rank = {name: index for index, name in enumerate(race.gradients)}
     return Comparison(
         parameters=race.count,
         forward_seconds=race.median("forward"),
-        forward_flops=race.forward.cost(**race.binding).total_flops,
-        backprop=Way(race.median("backprop"), race.trainer.cost(**race.binding).total_flops, race.count, scaled=False),
+        forward_flops=forward,
+        backprop=Way(race.median("backprop"), backprop, race.count, scaled=False),
         others={name: race.way(name, elements) for name in ways},
         elements=tuple(sorted(elements, key=lambda element: (rank[element.parameter], element.place))),
-        largest=max(abs(float(race.gradients[name].flat[index])) for name, index in elements),
+        largest=max(abs(race.gradient(element)) for element in elements),
     )
+
+
+def random_feeds(graph: Graph, sizes: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
+    """An array for every input, with `sizes` of the named dims: floats uniform in [0, 1), all others 0 or 1.
+
+    So integers are valid as classes and as indices wherever there are two or more of these.
+    """
+    draw = np.random.default_rng(seed)
+    feeds: dict[str, Array] = {}
+    for node in graph.inputs:
+        shape = node.type.bind(sizes).static_shape
+        values = draw.random(shape) if node.type.is_float else draw.integers(0, 2, shape)
+        feeds[node.name] = values.astype(node.dtype)
+    return feeds
 
 
 class _Race:
@@ -129,6 +147,10 @@ class _Race:
         self.trainer.forward(self.feeds)
         return self.trainer.backward()
 
+    def gradient(self, element: Element) -> float:
+        """The derivative by one element, by backpropagation."""
+        return float(self.gradients[element.parameter].flat[element.place])
+
     def run(self, elements: Sequence[Element], seconds: float) -> list[Element]:
         """Let every way differentiate by each of `elements`, and take the time; those that there was time for."""
         end = time.perf_counter() + seconds
@@ -146,25 +168,6 @@ class _Race:
                 self._time((name, element), partial(way.derivative, self.feeds, element))
         return list(dict.fromkeys(done))
 
-    def median(self, key: Hashable) -> float:
-        """The seconds of one run, which the first or one that was interrupted does not move."""
-        return statistics.median(self._seconds[key])
-
-    def way(self, name: str, elements: Sequence[Element]) -> Way:
-        """What came out of one way."""
-        way = self.others[name]
-        whole = [element for element in elements if _part(way, element) == 1]
-        of_one = way.flops(self.binding)
-        return Way(
-            seconds=self.count * statistics.fmean(self._all_paths(name, element) for element in elements),
-            flops=sum(
-                of_one[parameter] * gradient.size for parameter, gradient in self.gradients.items() if gradient.size
-            ),
-            sample=len(elements),
-            scaled=len(elements) < self.count or len(whole) < len(elements),
-            **self._apart(name, whole),
-        )
-
     def _time(self, key: Hashable, run: Callable[[], object]) -> None:
         """A few runs in a row: the first finds in the caches what the way before has left there."""
         for _ in range(_RUNS):
@@ -172,27 +175,43 @@ class _Race:
             run()
             self._seconds[key].append(time.perf_counter() - start)
 
-    def _all_paths(self, name: str, element: Element) -> float:
-        """The seconds of one element, scaled from the paths that were followed to all."""
-        part, forward = _part(self.others[name], element), self.median("forward")
-        measured = self.median((name, element))
+    def median(self, key: Hashable) -> float:
+        """The seconds of one run, which the first or one that was interrupted does not move."""
+        return statistics.median(self._seconds[key])
+
+    def way(self, name: str, elements: Sequence[Element]) -> Way:
+        """What came out of one way."""
+        followed = {element: _part_followed(self.others[name], element) for element in elements}
+        whole = [element for element, part in followed.items() if part == 1]
+        flops = self.others[name].flops(self.binding)
+        return Way(
+            seconds=self.count * statistics.fmean(self._all_paths(name, *pair) for pair in followed.items()),
+            flops=sum(flops[weight] * gradient.size for weight, gradient in self.gradients.items() if gradient.size),
+            sample=len(elements),
+            scaled=len(elements) < self.count or len(whole) < len(elements),
+            **self._apart(name, whole),
+        )
+
+    def _all_paths(self, name: str, element: Element, part: Fraction) -> float:
+        """The seconds of one element, scaled from the `part` of the paths that was followed to all."""
+        forward, measured = self.median("forward"), self.median((name, element))
         if part == 1:
             return measured
         along = max(measured - forward, 0.0)
-        return forward + (along / float(part) if float(part) else math.inf)  # more paths than the largest float
+        return forward + (along / float(part) if float(part) else math.inf)  # more paths than the maximum float
 
     def _apart(self, name: str, elements: Sequence[Element]) -> dict[str, float]:
         """How far the derivatives by `elements` are from those of backpropagation."""
         if not elements:
             return {}
-        expected = np.array([self.gradients[element.parameter].flat[element.place] for element in elements])
+        expected = np.array([self.gradient(element) for element in elements])
         given = np.array([self.derivatives[name, element] for element in elements])
         with np.errstate(invalid="ignore"):  # of infinities
             apart, largest = float(np.abs(given - expected).max()), float(np.abs(expected).max())
         return {"difference": apart, "disagreement": apart / max(largest, float(np.finfo(np.float64).tiny))}
 
 
-def _part(way: OneByOne, element: Element) -> Fraction:
+def _part_followed(way: OneByOne, element: Element) -> Fraction:
     """Which part of the paths is followed; all of them where there is none."""
     paths = way.paths(element.parameter)
     return Fraction(way.followed(element.parameter), paths) if paths else Fraction(1)

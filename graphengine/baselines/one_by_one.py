@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
-from graphengine.baselines.elements import Element, check_element
 from graphengine.compile import compile
+from graphengine.errors import ExecutionError
 from graphengine.executable import Executable
 from graphengine.ir.composite import layer_name
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
+from graphengine.ir.types import Array
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.index import one_hot
+from graphengine.transform.tangent import jvp
 
-Along = Callable[[Node, Node, Node], Node]
-"""What emits the derivative of a loss along a direction of one parameter: (loss, parameter, direction) -> scalar."""
+
+class Element(NamedTuple):
+    """One number among the parameters: a parameter's name, and the index of the element in C order."""
+
+    parameter: str
+    place: int
+
+
+def every_element(arrays: Mapping[str, Array]) -> list[Element]:
+    """All elements of these arrays, which have the names of parameters, in their order."""
+    return [Element(name, place) for name, value in arrays.items() for place in range(value.size)]
+
+
+def sample_elements(elements: Sequence[Element], count: int, seed: int = 0) -> list[Element]:
+    """`count` of `elements`, each as likely as any other, in order; all if there are fewer."""
+    chosen = np.random.default_rng(seed).permutation(len(elements))[:count]
+    return [elements[index] for index in sorted(chosen)]
+
+
+def loss_alone(graph: Graph, loss: str) -> Graph:
+    """A copy of `graph` whose one output is `loss`, and which updates nothing."""
+    alone = graph.copy()
+    alone.outputs, alone.updates = {loss: alone.outputs[loss]}, {}
+    return alone
 
 
 class OneByOne(ABC):
     """The derivative of a loss by one element of one parameter in each run."""
 
-    def __init__(self, graph: Graph, loss: str) -> None:
-        """`loss` is the name of a scalar output; nothing else of `graph` is computed."""
-        self._graph = graph.copy()
-        self._graph.outputs, self._graph.updates = {loss: self._graph.outputs[loss]}, {}
+    def __init__(self, graph: Graph, loss: str, seed: int = 0) -> None:
+        """`loss` is the name of a scalar output; parameters have their first values under `seed`."""
+        self._graph = loss_alone(graph, loss)
         self._loss = loss
+        self._seed = seed
 
     @abstractmethod
     def derivative(self, feeds: Mapping[str, npt.ArrayLike], element: Element) -> float:
@@ -46,30 +72,77 @@ class OneByOne(ABC):
         return 1
 
 
+class Differences(OneByOne):
+    """Central differences: two runs of one program for every element, which computes the loss alone."""
+
+    def __init__(self, graph: Graph, loss: str, seed: int = 0) -> None:
+        """`loss` is the name of a scalar output; parameters have their first values under `seed`."""
+        super().__init__(graph, loss, seed)
+        self._executable = compile(self._graph, seed=seed)
+
+    def derivative(self, feeds: Mapping[str, npt.ArrayLike], element: Element) -> float:
+        """dL/dw for the w at `element`, up to the error of differences."""
+        return float(central_differences(self._executable, feeds, self._loss, [element])[0])
+
+    def flops(self, binding: Mapping[str, int]) -> dict[str, int]:
+        """Two forward passes, and beside them w + h, w - h, a difference and a quotient."""
+        one = 2 * self._executable.cost(**binding).total_flops + 4
+        return dict.fromkeys(self._executable.parameters, one)
+
+
+def central_differences(
+    executable: Executable,
+    feeds: Mapping[str, npt.ArrayLike],
+    loss: str,
+    elements: Sequence[Element],
+    step: float = 1e-5,
+) -> Array:
+    """dL/dw for every w of `elements`, each as (L(w + step) - L(w - step)) / (2 step), in float64.
+
+    `loss` is the name of a scalar output. The executable's parameters are what they were when this returns. The error
+    is of order step^2, and that of rounding of order eps |L| / step, so this is for graphs in float64.
+    """
+    derivatives = np.empty(len(elements))
+    for index, (name, place) in enumerate(elements):
+        present = executable.parameters[name]
+        _check_place(name, place, present)
+        moved = present.copy()
+        losses = []
+        try:
+            for change in (step, -step):
+                moved.flat[place] = present.flat[place] + change
+                executable.parameters[name] = moved
+                losses.append(float(executable.forward(feeds, outputs=[loss])[loss]))
+        finally:
+            executable.parameters[name] = present
+        derivatives[index] = (losses[0] - losses[1]) / (2 * step)
+    return derivatives
+
+
 class AlongOne(OneByOne):
     """Each run gives the derivative along the direction that is 1 at one element and 0 elsewhere.
 
-    There is a program for every parameter, made on first use, which computes the loss too. Parameters have their first
-    values under `seed`.
+    There is a program for every parameter, made on first use, which computes the loss too.
     """
 
-    def __init__(
-        self, graph: Graph, loss: str, along: Along, seed: int = 0, rewrites: Sequence[str] | None = None
-    ) -> None:
-        """`along` emits the derivative; `rewrites` are those of compile."""
-        super().__init__(graph, loss)
-        self._along = along
-        self._seed = seed
-        self._rewrites = rewrites
+    rewrites: ClassVar[Sequence[str] | None] = None
+    """Those that `compile` makes in the programs; None for all."""
+
+    def __init__(self, graph: Graph, loss: str, seed: int = 0) -> None:
+        """`loss` is the name of a scalar output; parameters have their first values under `seed`."""
+        super().__init__(graph, loss, seed)
         self._place = layer_name(graph, "place")
         self._programs: dict[str, Executable] = {}
+
+    @abstractmethod
+    def along(self, loss: Node, parameter: Node, direction: Node) -> Node:
+        """Emit the derivative of `loss` along `direction` of `parameter`, a scalar."""
 
     def derivative(self, feeds: Mapping[str, npt.ArrayLike], element: Element) -> float:
         """The derivative that the program of that parameter gives."""
         executable = self.executable(element.parameter)
-        check_element(element, executable.parameters)
-        results = executable.forward({**feeds, self._place: element.place})
-        return float(results["derivative"])
+        _check_place(*element, executable.parameters[element.parameter])
+        return float(executable.forward({**feeds, self._place: element.place})["derivative"])
 
     def flops(self, binding: Mapping[str, int]) -> dict[str, int]:
         """What the programs cost, by parameter."""
@@ -79,13 +152,27 @@ class AlongOne(OneByOne):
     def executable(self, parameter: str) -> Executable:
         """What is run for the elements of `parameter`."""
         if parameter not in self._programs:
-            self._programs[parameter] = compile(self._emit(parameter), seed=self._seed, rewrites=self._rewrites)
+            graph = self._graph.copy()
+            loss, w = graph.outputs[self._loss], graph[parameter]
+            place = graph.input(self._place, (), dtype="int64")
+            direction = reshape(one_hot(place, w.type.size, w.dtype), w.shape)
+            graph.outputs = {"loss": loss, "derivative": self.along(loss, w, direction)}
+            self._programs[parameter] = compile(graph, seed=self._seed, rewrites=self.rewrites)
         return self._programs[parameter]
 
-    def _emit(self, parameter: str) -> Graph:
-        graph = self._graph.copy()
-        loss, w = graph.outputs[self._loss], graph[parameter]
-        place = graph.input(self._place, (), dtype="int64")
-        direction = reshape(one_hot(place, w.type.size, w.dtype), w.shape)
-        graph.outputs = {"loss": loss, "derivative": self._along(loss, w, direction)}
-        return graph
+
+class ForwardMode(AlongOne):
+    """dL/dw as the tangent of L that w_dot = 1 gives (Wengert 1964).
+
+    Only what depends on the parameter has a tangent, so that a pass costs a forward pass, and about as much again for
+    what comes after the parameter. Its error is that of rounding alone.
+    """
+
+    def along(self, loss: Node, parameter: Node, direction: Node) -> Node:
+        """The tangent of the loss."""
+        return jvp([loss], [parameter], [direction])[0]
+
+
+def _check_place(parameter: str, place: int, value: Array) -> None:
+    if not 0 <= place < value.size:
+        raise ExecutionError(f"parameter {parameter!r} has elements 0 to {value.size - 1}, and not {place}")

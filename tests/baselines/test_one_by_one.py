@@ -15,7 +15,7 @@ import graphengine as ge
 from benchmarks.networks import ladder
 from graphengine import zoo
 from graphengine.baselines import Differences, Element, ForwardMode, Unshared, every_element
-from graphengine.baselines.paths import Paths
+from graphengine.baselines.unshared import Paths
 from graphengine.errors import ExecutionError, NamingError
 from graphengine.testing import in_float64
 from tests.arrays import f64
@@ -182,4 +182,4 @@ def test_a_network_declared_number_by_number_has_a_path_for_every_way() -> None:
     one_by_one = Unshared(graph, "loss")
     assert [one_by_one.paths(name) for name in ("w0.0.0", "w1.0.0", "w2.0.0")] == [3, 1, 1]
     exe = ge.compile(graph)
-    assert sum(one_by_one.paths(element.parameter) for element in every_element(exe)) == 3 * 3 + 9 + 3
+    assert sum(one_by_one.paths(element.parameter) for element in every_element(exe.parameters)) == 3 * 3 + 9 + 3
