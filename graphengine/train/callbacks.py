@@ -61,7 +61,7 @@ class EarlyStopping(Callback):
         self.best = math.inf if self.mode == "min" else -math.inf
         self.best_epoch: int | None = None
         self._waited = 0
-        self._held: dict[str, Array] = {}
+        self._best_weights: tuple[dict[str, Array], dict[str, Array]] = {}, {}
 
     def on_start(self, exe: Executable, history: History) -> None:
         """Forget an earlier training."""
@@ -71,10 +71,10 @@ class EarlyStopping(Callback):
         """Keep the best weights; return the reason to stop after `patience` epochs without an improvement."""
         epoch = history.epochs[-1]
         value = self._value(epoch)
-        if self._is_better(value):
+        if (self.best - value if self.mode == "min" else value - self.best) > self.min_delta:
             self.best, self.best_epoch, self._waited = value, epoch.number, 0
             if self.restore_best:
-                self._held = {**exe.parameters, **exe.state}
+                self._best_weights = dict(exe.parameters), dict(exe.state)
             return None
         self._waited += 1
         if self._waited < self.patience:
@@ -83,10 +83,10 @@ class EarlyStopping(Callback):
 
     def on_end(self, exe: Executable, history: History) -> None:
         """Go back to the best epoch."""
-        for name, array in self._held.items():
-            held = exe.state if name in exe.state else exe.parameters
-            held[name] = array
-        self._held = {}
+        parameters, state = self._best_weights
+        exe.parameters.update(parameters)
+        exe.state.update(state)
+        self._best_weights = {}, {}
 
     def _value(self, epoch: Epoch) -> float:
         if self.monitor not in epoch.values:
@@ -94,9 +94,6 @@ class EarlyStopping(Callback):
             known = did_you_mean(self.monitor, epoch.values)
             raise TrainingError(f"EarlyStopping monitors {self.monitor!r}, which is not measured{remedy}{known}")
         return epoch.values[self.monitor]
-
-    def _is_better(self, value: float) -> bool:
-        return self.best - value > self.min_delta if self.mode == "min" else value - self.best > self.min_delta
 
 
 class Checkpoint(Callback):

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from graphengine.ir.types import Array
 
 StrPath = str | os.PathLike[str]
 
-VERSION = 1
+_VERSION = 1
 
 
 def save_parameters(exe: Executable, path: StrPath) -> None:
@@ -56,11 +57,9 @@ def load_parameters(exe: Executable, path: StrPath, *, strict: bool = True) -> l
     """
     arrays, about = _read(Path(path))
     leaves = [*exe.graph.parameters, *_states_read(exe)]
-    carried = set(json.loads(about.get("state", "[]"))) - {node.name for node in leaves}
-    given = {name: array for name, array in arrays.items() if name not in carried}
-    names = _fitting(leaves, given, path, strict)
-    _set(exe, {name: given[name] for name in names})
-    return names
+    others = set(json.loads(about.get("state", "[]"))) - {node.name for node in leaves}
+    given = {name: array for name, array in arrays.items() if name not in others}
+    return set_weights(exe, leaves, given, _misfit(path), strict)
 
 
 def load_checkpoint(exe: Executable, path: StrPath) -> int:
@@ -73,9 +72,41 @@ def load_checkpoint(exe: Executable, path: StrPath) -> int:
     arrays, about = _read(Path(path))
     if "epochs_done" not in about:
         raise TrainingError(f"{os.fspath(path)!r} is no checkpoint: it holds no state; ge.load_parameters reads it")
-    leaves = [*exe.graph.parameters, *exe.graph.states]
-    _set(exe, {name: arrays[name] for name in _fitting(leaves, arrays, path, strict=True)})
+    set_weights(exe, [*exe.graph.parameters, *exe.graph.states], arrays, _misfit(path), strict=True)
     return int(about["epochs_done"])
+
+
+def set_weights(
+    exe: Executable,
+    leaves: Sequence[Node],
+    arrays: Mapping[str, Array],
+    message: str,
+    strict: bool,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Set those of `leaves` that `arrays` has, and return their names; with `strict`, both must have the same names.
+
+    Raises TrainingError `message` with all that does not fit and the `notes` on it by name, and sets nothing.
+    """
+    wanted = {node.name: str(node.type) for node in leaves}
+    given = {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+    said = {name: type_ + notes.get(name, "") for name, type_ in given.items()}
+    names = [name for name in wanted if name in given]
+    faults = []
+    if strict:
+        faults += [f"missing: {name}, {type_}" for name, type_ in wanted.items() if name not in given]
+        faults += [f"unexpected: {name}, {text}" for name, text in said.items() if name not in wanted]
+    for name in names:
+        if wanted[name] != given[name]:
+            faults.append(f"of another type: {name} is {wanted[name]}, and {said[name]} is given")
+    if faults:
+        error = TrainingError(message)
+        error.quote(*faults)
+        raise error
+    for name in names:
+        weights = exe.state if name in exe.state else exe.parameters
+        weights[name] = arrays[name]
+    return names
 
 
 def _states_read(exe: Executable) -> list[Node]:
@@ -84,14 +115,12 @@ def _states_read(exe: Executable) -> list[Node]:
     return [node for node in nodes if isinstance(node.op, State)]
 
 
-def _set(exe: Executable, arrays: Mapping[str, Array]) -> None:
-    for name, array in arrays.items():
-        held = exe.state if name in exe.state else exe.parameters
-        held[name] = array
+def _misfit(path: StrPath) -> str:
+    return f"{os.fspath(path)!r} does not fit the graph; nothing was set"
 
 
 def _about(exe: Executable) -> dict[str, str]:
-    return {"writer": "graphengine", "version": str(VERSION), "graph": exe.graph.name}
+    return {"writer": "graphengine", "version": str(_VERSION), "graph": exe.graph.name}
 
 
 def _write(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> None:
@@ -127,28 +156,6 @@ def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     except SafetensorError as error:
         raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
-    if about.get("writer") == "graphengine" and int(about["version"]) > VERSION:
-        raise TrainingError(f"{str(path)!r} is of version {about['version']}; this graphengine reads up to {VERSION}")
+    if about.get("writer") == "graphengine" and int(about["version"]) > _VERSION:
+        raise TrainingError(f"{str(path)!r} is of version {about['version']}; this graphengine reads up to {_VERSION}")
     return arrays, about
-
-
-def _fitting(leaves: Sequence[Node], arrays: Mapping[str, Array], path: StrPath, strict: bool) -> list[str]:
-    """The names that both have; raises TrainingError with all that does not fit."""
-    types = {node.name: node.type for node in leaves}
-    faults = []
-    if strict:
-        faults += [f"missing: {name}, {type_}" for name, type_ in types.items() if name not in arrays]
-        faults += [f"unexpected: {name}, {_said(array)}" for name, array in arrays.items() if name not in types]
-    names = [name for name in types if name in arrays]
-    for name in names:
-        if (arrays[name].shape, arrays[name].dtype) != (types[name].shape, np.dtype(types[name].dtype)):
-            faults.append(f"of another type: {name} is {types[name]}, and {_said(arrays[name])} in the file")
-    if faults:
-        error = TrainingError(f"{os.fspath(path)!r} does not fit the graph; nothing was set")
-        error.quote(*faults)
-        raise error
-    return names
-
-
-def _said(array: Array) -> str:
-    return f"{array.dtype}{list(array.shape)}"

@@ -90,11 +90,11 @@ def test_all_that_does_not_fit_is_listed_and_nothing_is_set(tmp_path: Path):
     assert caught.value.context == (
         "missing: b, float64[1]",
         "unexpected: bias, float32[1]",
-        "of another type: w is float64[3, 1], and float64[3, 2] in the file",
+        "of another type: w is float64[3, 1], and float64[3, 2] is given",
     )
     assert weights(exe) == before
     save_file({"w": np.zeros((3, 1), np.float32), "b": np.zeros(1)}, tmp_path / "w")
-    with pytest.raises(TrainingError, match=r"of another type: w is float64\[3, 1\], and float32\[3, 1\] in the file"):
+    with pytest.raises(TrainingError, match=r"of another type: w is float64\[3, 1\], and float32\[3, 1\] is given"):
         ge.load_parameters(exe, tmp_path / "w", strict=False)
     assert weights(exe) == before
 
