@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from graphengine.errors import TrainingError
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Input
 from graphengine.ir.types import Array, TensorType, ValueType
 
 Feeds = Mapping[str, npt.ArrayLike]
@@ -48,11 +47,14 @@ class Arrays:
         split = {name: array for name, array in self.split.items() if name in names}
         total = self.examples
         if total is None or not split:
-            return iter([(whole, 1 if total is None else total)])
-        size = total if size is None else min(size, total)
-        if order is None:
-            return _slices(split, whole, size, total)
-        return _gathered(split, whole, size, order)
+            yield whole, total or 1
+        elif order is None:
+            size = size or total
+            for start in range(0, total, size):
+                rows = {name: array[start : start + size] for name, array in split.items()}
+                yield {**rows, **whole}, min(size, total - start)
+        else:
+            yield from _gathered(split, whole, min(size or total, total), order)
 
     def take(self, rows: Array) -> Arrays:
         """The examples of these row numbers, copied."""
@@ -64,18 +66,19 @@ class Stream:
     """Batches that come from elsewhere, in the sizes and in the order in which they come."""
 
     feeds: Iterable[Feeds]
-    read: Callable[[Feeds], Arrays]
-    names: Collection[str]
+    graph: Graph
+    examples: None = None
+    """Not known before they have all come."""
 
     @property
-    def examples(self) -> None:
-        """Not known before they have all come."""
-        return None
+    def names(self) -> Collection[str]:
+        """The names of the arrays that a batch may have."""
+        return [node.name for node in self.graph.inputs]
 
     def batches(self, names: Collection[str], size: int | None = None, order: Array | None = None) -> Iterator[Batch]:
         """The arrays of `names`, batch by batch."""
         for feeds in self.feeds:
-            yield from self.read(feeds).batches(names)
+            yield from _as_arrays(self.graph, feeds).batches(names)
 
     @property
     def once(self) -> bool:
@@ -92,7 +95,7 @@ def as_source(graph: Graph, data: Data) -> Source:
         return _as_arrays(graph, data)
     if not isinstance(data, Iterable) or isinstance(data, str | np.ndarray):
         raise TrainingError(f"data is a mapping of arrays by name, or an iterable of such mappings, not {type(data)}")
-    return Stream(data, lambda feeds: _as_arrays(graph, feeds), [node.name for node in graph.inputs])
+    return Stream(data, graph)
 
 
 def batch_axis(graph: Graph) -> str | None:
@@ -109,49 +112,36 @@ def has_examples(type_: ValueType, axis: str | None) -> bool:
 def _as_arrays(graph: Graph, data: Feeds) -> Arrays:
     """Inputs are split if their first axis is the axis of examples; what is no input, such as targets, is split too."""
     axis = batch_axis(graph)
+    fed_whole = {node.name for node in graph.inputs if node.shape[:1] != (axis,)}
     arrays = Arrays({}, {})
     for name, value in data.items():
         array = np.asarray(value)
-        if axis is None or (_is_input(graph, name) and graph[name].shape[:1] != (axis,)):
+        if axis is None or name in fed_whole:
             arrays.whole[name] = array
         elif array.ndim == 0:
             raise TrainingError(f"array {name!r} needs a first axis with one row an example, and is a single number")
         else:
             arrays.split[name] = np.ascontiguousarray(array)  # np.take copies any other array whole, at every call
-    _check_lengths(arrays.split)
-    return arrays
-
-
-def _check_lengths(arrays: Mapping[str, Array]) -> None:
-    lengths = {len(array) for array in arrays.values()}
+    lengths = {len(array) for array in arrays.split.values()}
     if len(lengths) > 1:
-        said = ", ".join(f"{name!r} has {len(array)}" for name, array in arrays.items())
+        said = ", ".join(f"{name!r} has {len(array)}" for name, array in arrays.split.items())
         raise TrainingError(f"arrays differ in their number of examples (the first axis): {said}")
     if lengths == {0}:
-        raise TrainingError(f"there are no examples: the first axis of {', '.join(map(repr, arrays))} has size 0")
-
-
-def _is_input(graph: Graph, name: str) -> bool:
-    return name in graph and isinstance(graph[name].op, Input)
-
-
-def _slices(split: dict[str, Array], whole: dict[str, Array], size: int, total: int) -> Iterator[Batch]:
-    for start in range(0, total, size):
-        rows = {name: array[start : start + size] for name, array in split.items()}
-        yield {**rows, **whole}, min(size, total - start)
+        raise TrainingError(f"there are no examples: the first axis of {', '.join(map(repr, arrays.split))} has size 0")
+    return arrays
 
 
 def _gathered(split: dict[str, Array], whole: dict[str, Array], size: int, order: Array) -> Iterator[Batch]:
     buffers = {name: np.empty((size, *array.shape[1:]), array.dtype) for name, array in split.items()}
     feeds = {**buffers, **whole}
-    pairs = [(array, buffers[name]) for name, array in split.items()]
     for start in range(0, len(order), size):
         rows = order[start : start + size]
         if len(rows) < size:
-            feeds = {**{name: buffer[: len(rows)] for name, buffer in buffers.items()}, **whole}
-            pairs = [(array, buffers[name][: len(rows)]) for name, array in split.items()]
-        for array, out in pairs:
-            np.take(array, rows, axis=0, out=out, mode="clip")  # the mode "raise" would gather into a second array
+            buffers = {name: buffer[: len(rows)] for name, buffer in buffers.items()}
+            feeds = {**buffers, **whole}
+        for name, array in split.items():
+            # The mode "raise" would gather into a second array.
+            np.take(array, rows, axis=0, out=buffers[name], mode="clip")
         yield feeds, len(rows)
 
 

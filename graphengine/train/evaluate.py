@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -64,11 +64,8 @@ def predict(
     source, _ = prepare(exe, feeds, ())
     check_size("batch_size", batch_size)
     names = _predicted(exe, [outputs] if isinstance(outputs, str) else outputs)
-    parts: dict[str, list[Array]] = {name: [] for name in names}
-    for batch, _ in source.batches(exe.inference.needs(names), batch_size):
-        for name, value in exe.inference.forward(batch, names).items():
-            parts[name].append(value)
-    return {name: _joined(arrays) for name, arrays in parts.items()}
+    batches = source.batches(exe.inference.needs(names), batch_size)
+    return _joined([exe.inference.forward(batch, names) for batch, _ in batches], names)
 
 
 def prepare(
@@ -90,24 +87,33 @@ def measure(
     """The loss, under "loss", unless it is None, and the metrics, over all batches of `source`, by `exe.inference`."""
     exe = exe.inference
     outputs = list(dict.fromkeys([*([loss] if loss else []), *(metric.output for metric in metrics)]))
-    needs = exe.needs(outputs)
-    predictions: dict[str, list[Array]] = {metric.output: [] for metric in metrics}
-    targets: dict[str, list[Array]] = {metric.target: [] for metric in metrics}
+    needs, targets = exe.needs(outputs), [metric.target for metric in metrics]
+    adds_up = loss is not None and _is_sum(exe.graph.outputs[loss])
     total = 0.0
     examples = 0
-    adds_up = loss is not None and is_sum(exe.graph.outputs[loss])
+    predicted: list[Mapping[str, Array]] = []
+    true: list[Mapping[str, Array]] = []
     for batch, count in source.batches({*needs, *targets}, batch_size):
         values = exe.forward({name: batch[name] for name in needs if name in batch}, outputs)
         total += (1 if adds_up else count) * float(values[loss]) if loss else 0.0
         examples += count
-        _keep(predictions, values)
-        _keep(targets, batch)
+        for name in targets:
+            if name not in batch:
+                raise TrainingError(f"a batch has no array {name!r}, which a metric has as target")
+        predicted.append(values)
+        true.append({name: batch[name] for name in targets})
     if not examples:
         raise TrainingError("there are no examples: the data has no batches")
     measured = {"loss": total / (1 if adds_up else examples)} if loss else {}
-    whole = {name: _joined(arrays) for name, arrays in predictions.items()}
-    true = {name: _joined(arrays) for name, arrays in targets.items()}
-    return measured | {metric.name: metric(whole[metric.output], true[metric.target]) for metric in metrics}
+    predictions, truth = _joined(predicted, {metric.output for metric in metrics}), _joined(true, targets)
+    return measured | {metric.name: metric(predictions[metric.output], truth[metric.target]) for metric in metrics}
+
+
+def _joined(batches: Sequence[Mapping[str, Array]], names: Iterable[str]) -> dict[str, Array]:
+    """The arrays of `names` of all batches."""
+    if len(batches) == 1:
+        return {name: batches[0][name] for name in names}
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
 
 
 def loss_of(exe: Executable) -> str | None:
@@ -117,7 +123,7 @@ def loss_of(exe: Executable) -> str | None:
     return next((name for name in candidates if name in exe.graph.outputs), None)
 
 
-def is_sum(loss: Node) -> bool:
+def _is_sum(loss: Node) -> bool:
     """Whether a loss is a sum over the examples, or linear in such sums, and so the sum of the losses of batches."""
     axis = batch_axis(loss.graph)
     varying: set[Node] = set()
@@ -135,7 +141,7 @@ def _adds_up(node: Node, axis: str | None, varying: Collection[Node], sums: Coll
     op, parents = node.op, node.parents
     if isinstance(op, Sum | Mean):
         (summed,) = parents
-        over_examples = axis in [summed.shape[place] for place in check_axes(op.axis, summed.ndim)]
+        over_examples = axis in [summed.shape[summed_axis] for summed_axis in check_axes(op.axis, summed.ndim)]
         return isinstance(op, Sum) if over_examples else summed in sums
     if isinstance(op, MatMul) and parents[0].shape[-1] == axis:
         return True
@@ -176,14 +182,3 @@ def _predicted(exe: Executable, asked: Sequence[str] | None) -> list[str]:
                 "ge.evaluate gives the loss of all examples, exe.forward any output of one batch"
             )
     return list(fit if asked is None else asked)
-
-
-def _keep(parts: dict[str, list[Array]], arrays: Mapping[str, Array]) -> None:
-    for name, part in parts.items():
-        if name not in arrays:
-            raise TrainingError(f"a batch has no array {name!r}, which a metric has as target")
-        part.append(arrays[name])
-
-
-def _joined(arrays: list[Array]) -> Array:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -14,7 +14,7 @@ from graphengine.train.data import Arrays, Data, Source, Stream, generator, spli
 from graphengine.train.evaluate import BATCH, check_measures, check_size, loss_of, measure, prepare
 from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import BoundMetric, MetricLike
-from graphengine.train.progress import Reporter, reporting
+from graphengine.train.progress import Bar, drawing
 
 
 def fit(
@@ -58,13 +58,14 @@ def fit(
     _check_passes(plan, epochs)
     history = History()
     first = epochs_done + 1
-    with reporting(progress, epochs, first, plan.data.examples) as report:
+    with drawing(progress, epochs, first, plan.data.examples) as bar:
         for callback in callbacks:
             callback.on_start(exe, history)
         try:
             for number in range(first, first + epochs):
-                history.epochs.append(_epoch(exe, plan, number, history, report))
-                report.epoch(history.epochs[-1])
+                history.epochs.append(_epoch(exe, plan, number, history, bar))
+                if bar:
+                    bar.epoch(history.epochs[-1])
                 reasons = [callback.on_epoch_end(exe, history) for callback in callbacks]
                 history.stopped = next(filter(None, reasons), None)
                 if history.stopped:
@@ -132,9 +133,9 @@ def _check_passes(plan: _Plan, epochs: int) -> None:
             )
 
 
-def _epoch(exe: Executable, plan: _Plan, number: int, history: History, report: Reporter) -> Epoch:
+def _epoch(exe: Executable, plan: _Plan, number: int, history: History, bar: Bar | None) -> Epoch:
     started = time.perf_counter()
-    loss, steps = _steps(exe, plan, number, history, report)
+    loss, steps = _steps(exe, plan, number, history, bar)
     values = {"loss": loss}
     if plan.metrics:
         values |= measure(exe, plan.data, None, plan.metrics, BATCH)
@@ -144,7 +145,7 @@ def _epoch(exe: Executable, plan: _Plan, number: int, history: History, report: 
     return Epoch(number, steps, time.perf_counter() - started, values)
 
 
-def _steps(exe: Executable, plan: _Plan, number: int, history: History, report: Reporter) -> tuple[float, int]:
+def _steps(exe: Executable, plan: _Plan, number: int, history: History, bar: Bar | None) -> tuple[float, int]:
     """Train one epoch; returns the mean of the losses by examples, and how many steps there were."""
     order = None
     if plan.shuffle and plan.batch_size is not None and plan.data.examples is not None:
@@ -158,7 +159,8 @@ def _steps(exe: Executable, plan: _Plan, number: int, history: History, report: 
             raise _diverged(loss, number, steps, history)
         total += count * loss
         examples += count
-        report.step(count, total / examples)
+        if bar:
+            bar.step(count, total / examples)
     if not steps:
         raise TrainingError("there are no examples: the data has no batches")
     return total / examples, steps

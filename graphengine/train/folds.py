@@ -19,7 +19,7 @@ from graphengine.train.callbacks import Callback
 from graphengine.train.data import Arrays, Feeds, as_source, generator
 from graphengine.train.evaluate import evaluate
 from graphengine.train.fit import fit
-from graphengine.train.history import History
+from graphengine.train.history import History, table
 from graphengine.train.metrics import MetricLike
 from graphengine.transform.training_graph import trains_itself
 
@@ -64,11 +64,8 @@ class CrossValidation:
         return len(self.folds)
 
     def __str__(self) -> str:
-        rows = [[str(number), *map(_text, fold.scores.values())] for number, fold in enumerate(self.folds, 1)]
-        rows += [[name, *map(_text, of.values())] for name, of in (("mean", self.mean), ("std", self.std))]
-        header = ["fold", *self.scores]
-        widths = [max(map(len, texts)) for texts in zip(header, *rows, strict=True)]
-        return "\n".join(" ".join(map(str.rjust, row, widths)) for row in (header, *rows))
+        rows = [[number, *fold.scores.values()] for number, fold in enumerate(self.folds, 1)]
+        return table([["fold", *self.scores], *rows, ["mean", *self.mean.values()], ["std", *self.std.values()]])
 
 
 def cross_validate(
@@ -90,7 +87,7 @@ def cross_validate(
 
     The examples are permuted by `seed` and dealt out to the folds in turn, so that each is held out once, and the sizes
     of folds differ by one at most. `stratify` names an array of class numbers, "label" say: then each class is dealt
-    out in turn, and every fold has its share of it.
+    out in turn, and every fold has its part of it.
 
     `network` is a graph, compiled for every fold with the same `seed`, and so with the same first weights: scores
     differ by the examples alone. `loss` and `optimizer` are those of its training section if left out. Or `network` is
@@ -102,13 +99,17 @@ def cross_validate(
     """
     build = _builder(network, loss, optimizer, seed)
     exe = build(0)
-    arrays = _arrays(exe.graph, data)
-    parts = _deal(arrays, folds, stratify, seed)
+    arrays = as_source(exe.graph, data)
+    if not isinstance(arrays, Arrays) or arrays.examples is None:
+        raise TrainingError("folds are dealt from arrays by name, whose first axis, that of the examples, has a name")
+    parts = _deal(arrays, arrays.examples, folds, stratify, seed)
     results = []
     for number, rows in enumerate(parts):
-        exe = _fresh(build, number, exe) if number else exe
+        before, exe = exe, build(number) if number else exe
+        if number and exe is before:
+            raise TrainingError(f"fold {number} is given the executable of the fold before, which is trained already")
         others = np.sort(np.concatenate([part for part in parts if part is not rows]))
-        train, held_out = _feeds(arrays.take(others)), _feeds(arrays.take(rows))
+        train, held_out = ({**part.split, **part.whole} for part in (arrays.take(others), arrays.take(rows)))
         history = fit(
             exe,
             train,
@@ -140,23 +141,8 @@ def _builder(
     return lambda _: compile(network, loss=name, optimizer=rule, seed=seed)
 
 
-def _fresh(build: Callable[[int], Executable], number: int, before: Executable) -> Executable:
-    exe = build(number)
-    if exe is before:
-        raise TrainingError(f"fold {number} is given the executable of the fold before, which is trained already")
-    return exe
-
-
-def _arrays(graph: Graph, data: Feeds) -> Arrays:
-    source = as_source(graph, data)
-    if not isinstance(source, Arrays) or source.examples is None:
-        raise TrainingError("folds are dealt from arrays by name, whose first axis, that of the examples, has a name")
-    return source
-
-
-def _deal(arrays: Arrays, folds: int, stratify: str | None, seed: int) -> list[Array]:
+def _deal(arrays: Arrays, examples: int, folds: int, stratify: str | None, seed: int) -> list[Array]:
     """For every fold the numbers of its examples, ascending."""
-    examples = len(next(iter(arrays.split.values())))
     if not isinstance(folds, int) or not 2 <= folds <= examples:
         raise TrainingError(f"{examples} examples can be dealt out to 2 to {examples} folds, not to {folds!r}")
     order = generator(seed, 0).permutation(examples)
@@ -173,11 +159,3 @@ def _classes(arrays: Arrays, name: str) -> Array:
         shape = list(labels.shape)
         raise TrainingError(f"stratify: class numbers are ints along one axis, and {name!r} is {labels.dtype}{shape}")
     return labels
-
-
-def _feeds(arrays: Arrays) -> dict[str, Array]:
-    return {**arrays.split, **arrays.whole}
-
-
-def _text(value: float) -> str:
-    return f"{value:.4g}"

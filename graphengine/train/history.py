@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,14 +71,14 @@ class History:
 
     def __str__(self) -> str:
         columns = self.to_dict()
-        skipped = range(_ROWS_SHOWN // 2, len(self) - _ROWS_SHOWN // 2) if len(self) > _ROWS_SHOWN else range(0)
-        rows = [[_text(column[i]) for column in columns.values()] for i in range(len(self)) if i not in skipped]
-        if skipped:
-            rows.insert(skipped.start, ["..."] * len(columns))
-        widths = [max(map(len, texts)) for texts in zip(columns, *rows, strict=True)]
-        lines = [" ".join(map(str.rjust, row, widths)) for row in ([*columns], *rows)]
-        return "\n".join([*lines, *([self.stopped] if self.stopped else [])])
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        if len(rows) > _ROWS_SHOWN:
+            rows[_ROWS_SHOWN // 2 : -_ROWS_SHOWN // 2] = [["..."] * len(columns)]
+        return "\n".join([table([[*columns], *rows]), *([self.stopped] if self.stopped else [])])
 
 
-def _text(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+def table(rows: Iterable[Iterable[str | float]]) -> str:
+    """Lines with the cells of each row, in columns that are aligned to the right."""
+    texts = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return "\n".join(" ".join(map(str.rjust, row, widths)) for row in texts)

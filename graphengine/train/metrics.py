@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -123,10 +124,10 @@ def confusion_matrix(
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-NAMED: dict[str, Measure] = {
+_NAMED: dict[str, Measure] = {
     function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error)
 }
-RESERVED = frozenset({"epoch", "loss", "seconds", "steps"})
+_RESERVED = frozenset({"epoch", "loss", "seconds", "steps"})
 
 
 def bind_metrics(
@@ -137,22 +138,20 @@ def bind_metrics(
         return []
     listed = [metrics] if isinstance(metrics, str | Metric) or callable(metrics) else metrics
     bound = [_bind(exe, names, _as_metric(metric)) for metric in listed]
-    for i, metric in enumerate(bound):
-        if any(metric.name == other.name for other in bound[:i]):
-            raise TrainingError(
-                f"two metrics are named {metric.name!r}; name one otherwise by ge.Metric(name, function)"
-            )
+    for name, count in Counter(metric.name for metric in bound).items():
+        if count > 1:
+            raise TrainingError(f"two metrics are named {name!r}; name one otherwise by ge.Metric(name, function)")
     return bound
 
 
 def _as_metric(metric: MetricLike) -> Metric:
     if isinstance(metric, str):
-        if metric not in NAMED:
-            raise TrainingError(f"no metric {metric!r}{did_you_mean(metric, NAMED)}")
-        return Metric(metric, NAMED[metric])
+        if metric not in _NAMED:
+            raise TrainingError(f"no metric {metric!r}{did_you_mean(metric, _NAMED)}")
+        return Metric(metric, _NAMED[metric])
     if not isinstance(metric, Metric):
         metric = Metric(getattr(metric, "__name__", type(metric).__name__), metric)
-    if metric.name in RESERVED or metric.name.startswith("validation_"):
+    if metric.name in _RESERVED or metric.name.startswith("validation_"):
         raise TrainingError(f"a metric cannot be named {metric.name!r}: the history uses that name")
     return metric
 
@@ -165,7 +164,9 @@ def _bind(exe: Executable, names: Collection[str], metric: Metric) -> BoundMetri
         raise TrainingError(
             f"metric {metric.name!r}: output {output!r} is {type_}, which is not one row an example (axis {axis!r})"
         )
-    target = metric.target or _only_target(metric, output, [name for name in names if name not in needs])
+    others = [name for name in names if name not in needs]
+    of = f"arrays of the data that output {output!r} does not need"
+    target = metric.target or _only(others, metric, "a target: say ge.Metric(..., target=...)", of)
     if target not in names:
         raise TrainingError(
             f"metric {metric.name!r}: the data has no array {target!r}{did_you_mean(target, list(names))}"
@@ -174,6 +175,21 @@ def _bind(exe: Executable, names: Collection[str], metric: Metric) -> BoundMetri
     if function is accuracy and threshold is not None:
         function = partial(accuracy, threshold=threshold)
     return BoundMetric(metric.name, function, output, target)
+
+
+def _only_output(exe: Executable, metric: Metric) -> str:
+    outputs, axis = exe.graph.outputs, batch_axis(exe.graph)
+    for usual in ("prediction", "logits"):
+        if usual in outputs:
+            return usual
+    candidates = [name for name, node in outputs.items() if has_examples(node.type, axis)]
+    return _only(candidates, metric, "an output: say ge.Metric(..., output=...)", "outputs with a row an example")
+
+
+def _only(candidates: Sequence[str], metric: Metric, needed: str, of: str) -> str:
+    if len(candidates) != 1:
+        raise TrainingError(f"metric {metric.name!r} needs {needed}; {of}: {', '.join(candidates) or 'none'}")
+    return candidates[0]
 
 
 def _threshold(output: Node) -> float | None:
@@ -193,30 +209,6 @@ def _shown(node: Node) -> Node:
     while isinstance(node.op, Reshape | ExpandDims | Squeeze | Identity):
         node = node.parents[0]
     return node
-
-
-def _only_output(exe: Executable, metric: Metric) -> str:
-    axis = batch_axis(exe.graph)
-    outputs = exe.graph.outputs
-    usual: list[str] = [name for name in ("prediction", "logits") if name in outputs]
-    candidates = usual or [name for name, node in outputs.items() if has_examples(node.type, axis)]
-    if not usual and len(candidates) != 1:
-        said = ", ".join(candidates) or "none"
-        raise TrainingError(
-            f"metric {metric.name!r} needs an output: say ge.Metric(..., output=...); "
-            f"outputs with a row an example: {said}"
-        )
-    return candidates[0]
-
-
-def _only_target(metric: Metric, output: str, candidates: Sequence[str]) -> str:
-    if len(candidates) != 1:
-        said = ", ".join(candidates) or "none"
-        raise TrainingError(
-            f"metric {metric.name!r} needs a target: say ge.Metric(..., target=...); "
-            f"arrays of the data that output {output!r} does not need: {said}"
-        )
-    return candidates[0]
 
 
 def _flat(array: Array) -> Array:
@@ -239,17 +231,17 @@ def _classes(predictions: Array, targets: Array, threshold: float | None) -> tup
         if scores.ndim == 1:
             return _two_classes(scores, labels, threshold)
         if np.all((labels == 0) | (labels == 1)) and np.all(labels.sum(-1) == 1):
-            return _greatest(scores), labels.argmax(-1)
+            return _class_of_maximum(scores), labels.argmax(-1)
     elif scores.shape[:-1] == labels.shape:
         _check_labels(labels)
-        return _greatest(scores), labels
+        return _class_of_maximum(scores), labels
     raise TrainingError(
         f"predictions of shape {list(predictions.shape)} and targets of shape {list(targets.shape)} are not classes: "
         "scores with one more axis than integer labels are, or one-hot targets, or one number an example"
     )
 
 
-def _greatest(scores: Array) -> Array:
+def _class_of_maximum(scores: Array) -> Array:
     """The index of the maximum score of every example; NaN, which is no class, where a score is NaN."""
     return np.where(np.isnan(scores).any(-1), np.nan, scores.argmax(-1))
 

@@ -17,17 +17,7 @@ _PAUSE = 0.1
 """Seconds between two drawings of the bar: to draw takes longer than a step of a small network."""
 
 
-class Reporter:
-    """Is told of steps and epochs, and says nothing."""
-
-    def step(self, count: int, loss: float) -> None:
-        """A step is done, on `count` examples; `loss` is the mean of the epoch so far."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """An epoch is done."""
-
-
-class Bar(Reporter):
+class Bar:
     """Draws a bar with the loss, what the last epoch measured, and examples per second."""
 
     def __init__(self, progress: Progress, epochs: int, first: int, examples: int | None) -> None:
@@ -41,14 +31,14 @@ class Bar(Reporter):
         self._task = progress.add_task("", total=total, said="", rate="")
 
     def step(self, count: int, loss: float) -> None:
-        """Count, and draw if the last drawing is old."""
+        """A step is done, on `count` examples; `loss` is the mean of the epoch so far."""
         self._seen += count
         now = time.perf_counter()
         if now - self._drawn >= _PAUSE:
             self._draw(now, f"loss {loss:.4f}{self._measured}")
 
     def epoch(self, epoch: Epoch) -> None:
-        """Draw what the epoch measured."""
+        """An epoch is done: draws what it measured."""
         self._measured = "".join(f"  {name} {value:.4f}" for name, value in epoch.values.items() if name != "loss")
         self._draw(time.perf_counter(), f"loss {epoch.values['loss']:.4f}{self._measured}")
         self._epoch = min(epoch.number + 1, self._last_epoch)
@@ -66,28 +56,21 @@ class Bar(Reporter):
 
 
 @contextmanager
-def reporting(wanted: bool, epochs: int, first: int, examples: int | None) -> Iterator[Reporter]:
-    """A reporter for so many epochs, the first of them of number `first`: quiet unless stderr is a terminal."""
+def drawing(wanted: bool, epochs: int, first: int, examples: int | None) -> Iterator[Bar | None]:
+    """A bar for so many epochs, the first of them of number `first`; None unless it is wanted and stderr a terminal."""
     if not wanted or not sys.stderr.isatty():
-        yield Reporter()
+        yield None
         return
-    with _progress() as progress:
-        yield Bar(progress, epochs, first, examples)
-
-
-def _progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
 
-    return Progress(
+    columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(10, table_column=Column(no_wrap=True)),
         TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[rate]}", markup=False),
-        TextColumn(
-            "{task.fields[said]}", markup=False, table_column=Column()
-        ),  # the one to break where lines are short
-        console=Console(file=sys.stderr),
-        auto_refresh=False,
+        TextColumn("{task.fields[said]}", markup=False, table_column=Column()),  # the one to break in short lines
     )
+    with Progress(*columns, console=Console(file=sys.stderr), auto_refresh=False) as progress:
+        yield Bar(progress, epochs, first, examples)
