@@ -8,31 +8,20 @@ is planned beside the order of declaration where less seems to live at one time,
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
 
 from graphengine.ir.node import Node, Phase
+from graphengine.schedule.arena import fullest
+from graphengine.schedule.program import Slot
 
 _WORTH_IT = 0.95
 """How much must live in the other order, of what lives in the declared one, for it to be taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What the nodes of a program take."""
-
-    nbytes: Mapping[Node, int]
-    """Bytes of values; none of views."""
-    views: Collection[Node]
-    """The nodes that show what their first parent holds."""
-    held: Collection[Node] = ()
-    """The nodes whose values are read after the last step."""
-
-
-def by_branch(nodes: Sequence[Node], memory: Memory) -> list[Node] | None:
+def by_branch(nodes: Sequence[Node], nbytes: Mapping[Node, int], held: Collection[Node] = ()) -> list[Node] | None:
     """The nodes, those of each phase branch by branch; None unless much less lives at one time than in the order given.
 
-    That is judged without UPDATE nodes, and as if no value were written over another.
+    `nbytes` gives the bytes of each value; a node without any is a view of its first parent. `held` are read after the
+    last node. It is judged without UPDATE nodes, and as if no value were written over another.
     """
     leaves: list[Node] = []
     phases: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
@@ -40,35 +29,35 @@ def by_branch(nodes: Sequence[Node], memory: Memory) -> list[Node] | None:
         (leaves if node.op.is_leaf else phases[node.phase]).append(node)
     forward, backward, update = phases.values()
     declared = [*forward, *backward]
-    alive = _alive(declared, memory)
-    most = max(alive, default=0)
-    if backward and alive[len(forward)] - memory.nbytes[backward[0]] > _WORTH_IT * most:
+    lifetimes = _lifetimes(declared, nbytes, held)
+    most, _ = fullest(lifetimes)
+    retained = sum(slot.nbytes for slot in lifetimes if slot.first < len(forward) <= slot.last)
+    if backward and retained > _WORTH_IT * most:
         return None  # what FORWARD leaves to BACKWARD lives in any order
-    order = [*_depth_first(forward, memory), *_depth_first(backward, memory)]
-    if order == declared or max(_alive(order, memory)) > _WORTH_IT * most:
+    order = [*_depth_first(forward, nbytes), *_depth_first(backward, nbytes)]
+    if order == declared or fullest(_lifetimes(order, nbytes, held))[0] > _WORTH_IT * most:
         return None
     return [*leaves, *order, *update]
 
 
-def _depth_first(nodes: Sequence[Node], memory: Memory) -> list[Node]:
-    """The nodes, each right after what it is computed from; what nobody here reads comes in the order given."""
-    parents = _hungriest_first(nodes, memory)
+def _depth_first(nodes: Sequence[Node], nbytes: Mapping[Node, int]) -> list[Node]:
+    """The nodes, each right after what it is computed from; what none of them reads comes in the order given."""
+    parents = _hungriest_first(nodes, nbytes)
     read = {parent for found in parents.values() for parent in found}
     order: dict[Node, None] = {}
-    for root in nodes:
-        pending = [] if root in read else [(root, iter(parents[root]))]
-        while pending:
-            node, rest = pending[-1]
-            before = next((parent for parent in rest if parent not in order), None)
-            if before is None:
-                order[node] = None
-                pending.pop()
-            else:
-                pending.append((before, iter(parents[before])))
+    pending = [(node, iter(parents[node])) for node in reversed(nodes) if node not in read]
+    while pending:
+        node, rest = pending[-1]
+        before = next((parent for parent in rest if parent not in order), None)
+        if before is None:
+            order[node] = None
+            pending.pop()
+        else:
+            pending.append((before, iter(parents[before])))
     return list(order)
 
 
-def _hungriest_first(nodes: Sequence[Node], memory: Memory) -> dict[Node, list[Node]]:
+def _hungriest_first(nodes: Sequence[Node], nbytes: Mapping[Node, int]) -> dict[Node, list[Node]]:
     """For every node those of its parents that are among `nodes`, the one first that needs most beyond its own size."""
     parents: dict[Node, list[Node]] = {}
     size: dict[Node, int] = {}
@@ -80,27 +69,21 @@ def _hungriest_first(nodes: Sequence[Node], memory: Memory) -> dict[Node, list[N
         for parent in parents[node]:
             most = max(most, held + need[parent])
             held += size[parent]
-        is_view = node in memory.views
-        size[node] = size.get(node.parents[0], 0) if is_view else memory.nbytes[node]
-        need[node] = max(most, held if is_view else held + size[node])
+        size[node] = nbytes[node] if node in nbytes else size.get(node.parents[0], 0)
+        need[node] = max(most, held + nbytes.get(node, 0))
     return parents
 
 
-def _alive(order: Sequence[Node], memory: Memory) -> list[int]:
-    """The bytes that live while each node is computed; every value up to its last reader."""
-    owner: dict[Node, Node] = {}
-    last: dict[Node, int] = {}
-    for place, node in enumerate(order):
-        own = owner[node] = owner.get(node.parents[0], node) if node in memory.views else node
-        last[own] = place
-        for parent in node.parents:
-            if parent in owner:
-                last[owner[parent]] = place
-    last.update({owner[node]: len(order) for node in memory.held if node in owner})
-    nbytes = memory.nbytes
-    change = [nbytes[node] for node in order]
-    change.append(0)
-    for node, place in last.items():
-        if place < len(order):
-            change[place + 1] -= nbytes[node]
-    return list(accumulate(change[:-1]))
+def _lifetimes(order: Sequence[Node], nbytes: Mapping[Node, int], held: Collection[Node]) -> list[Slot]:
+    """The memory of each node in this order, which lives up to the last reader of it or of a view of it."""
+    slots: dict[Node, Slot] = {}
+    for number, node in enumerate(order):
+        seen = None if node in nbytes else slots.get(node.parents[0])
+        slots[node] = seen or Slot(nbytes.get(node, 0), number, number)
+        for read in (node, *node.parents):
+            if read in slots:
+                slots[read].last = number
+    for node in held:
+        if node in slots:
+            slots[node].last = len(order)
+    return list(dict.fromkeys(slots.values()))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, takewhile
 
 from graphengine.ir.node import Phase, Where
 from graphengine.ir.op import Op
@@ -32,9 +33,14 @@ class Buffer:
     source: Buffer | None = None
     contiguous: bool = True
     parts: dict[int, Buffer] = field(default_factory=dict)
-    """Of a tuple: the buffers of the items that are read, by number."""
+    """Of a tuple: the buffers of the items that are read, by index."""
     last_read: int = -1
-    """The number of the last instruction that reads the memory, in the plan; -1 if none does."""
+    """The index of the last instruction that reads the memory, in the plan; -1 if none does."""
+
+    @property
+    def components(self) -> dict[int, Buffer]:
+        """By index the items of a tuple that are read; of anything else itself, as 0."""
+        return self.parts or {0: self}
 
     @property
     def root(self) -> Buffer:
@@ -58,7 +64,7 @@ class Buffer:
 
 @dataclass(slots=True, eq=False)  # it takes four times as long to make a frozen one
 class Instruction:
-    """One line of a program: an op run on buffers. It does not change."""
+    """One line of a program: an op run on buffers. Once planned, it does not change."""
 
     phase: Phase
     name: str
@@ -66,10 +72,10 @@ class Instruction:
     op: Op
     out: Buffer
     operands: tuple[Buffer, ...]
-    scratch: tuple[Buffer, ...]
     where: Where
-    flops: int
-    bytes_moved: int
+    scratch: tuple[Buffer, ...] = ()
+    flops: int = 0
+    bytes_moved: int = 0
     loop: Loop | None = None
     """Of a scan: how it is run."""
 
@@ -84,7 +90,7 @@ class Instruction:
     @property
     def in_place(self) -> bool:
         """Whether the value is written over an operand."""
-        places = {part.root.place for part in self.out.parts.values()} or {self.out.place}
+        places = {part.root.place for part in self.out.components.values()}
         return not self.is_view and any(operand.root.place in places for operand in self.operands)
 
 
@@ -173,10 +179,7 @@ class Program:
     @property
     def forward_length(self) -> int:
         """How many instructions go before the first of BACKWARD."""
-        return next(
-            (place for place, step in enumerate(self.instructions) if step.phase is not Phase.FORWARD),
-            len(self.instructions),
-        )
+        return len(list(takewhile(lambda step: step.phase is Phase.FORWARD, self.instructions)))
 
     def flops(self) -> Counter[Phase]:
         """Floating-point operations by phase."""
@@ -187,14 +190,11 @@ class Program:
 
     def __str__(self) -> str:
         """The listing: phase, instruction, type, slot, bytes; under a scan, indented, the program of one step."""
+        head = f"program {headline(self.name, self.binding)}: {len(self.instructions)} instructions, "
         rows = [("phase", "instruction", "type", "slot", "bytes"), *self._rows()]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
-        sizes = ", ".join(f"{name}={size}" for name, size in self.binding.items())
-        head = f"program {self.name}{f' ({sizes})' if sizes else ''}: {len(self.instructions)} instructions, "
-        return "\n".join([head + f"{self.peak_bytes:,} bytes", *lines])
+        return "\n".join([head + f"{self.peak_bytes:,} bytes", *aligned(rows, right_from=5)])
 
-    def _rows(self) -> Iterator[tuple[str, str, str, str, str]]:
+    def _rows(self) -> Iterator[tuple[str, ...]]:
         for step in self.instructions:
             place = step.out.place + (" in place" if step.in_place else "")
             parts = tuple(part.type for _, part in sorted(step.out.parts.items()))
@@ -202,5 +202,17 @@ class Program:
             yield step.phase.name, str(step), str(type_), place, "0" if step.is_view else f"{type_.nbytes:,}"
             if step.loop:
                 yield "", f"  {len(step.loop.order)} times:", "", f"in {step.loop.memory.place}", ""
-                for _, text, *others in step.loop.body._rows():
-                    yield ("", f"    {text}", *others)  # type: ignore[misc]  # three others
+                yield from (("", f"    {text}", *others) for _, text, *others in step.loop.body._rows())
+
+
+def headline(name: str, sizes: Mapping[str, int]) -> str:
+    """The name of what is listed, with the sizes of named dims for which it is."""
+    return f"{name} ({', '.join(f'{dim}={size}' for dim, size in sizes.items())})" if sizes else name
+
+
+def aligned(rows: Sequence[Sequence[str]], right_from: int) -> Iterator[str]:
+    """The lines of a table, whose columns are aligned to the right from one of them on."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = map(str.ljust, row[:right_from], widths), map(str.rjust, row[right_from:], widths[right_from:])
+        yield "  ".join(chain(*cells)).rstrip()

@@ -9,7 +9,8 @@ import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.schedule.branches import Memory, _alive, _depth_first, by_branch
+from graphengine.schedule.arena import fullest
+from graphengine.schedule.branches import _depth_first, _lifetimes, by_branch
 from graphengine.schedule.memory import _Planner
 from graphengine.schedule.order import schedule
 from tests.schedule.replay import named, prove
@@ -33,23 +34,25 @@ def fan(branches: int) -> Graph:
 
 
 @pytest.mark.parametrize("branches", [4, 32])
-def test_branches_declared_level_by_level_take_the_memory_of_one(branches: int) -> None:
+def test_branches_declared_level_by_level_take_the_bytes_of_one(branches: int) -> None:
     program = ge.compile(fan(branches), rewrites=()).plan()
     assert program.peak_bytes <= BIG + 64 * (branches + 2) + BIG // 16  # and what one sum needs
 
 
 def test_in_the_order_of_declaration_they_would_take_that_of_all() -> None:
     graph = fan(8)
-    memory = memory_of(graph.nodes)
-    order = by_branch(graph.nodes, memory)
-    assert max(_alive([node for node in graph.nodes if not node.is_leaf], memory)) >= 8 * BIG
+    order = by_branch(graph.nodes, bytes_of(graph.nodes))
+    assert most_alive([node for node in graph.nodes if not node.is_leaf]) >= 8 * BIG
     assert order is not None
-    assert max(_alive([node for node in order if not node.is_leaf], memory)) <= 2 * BIG + 4 * 16
+    assert most_alive([node for node in order if not node.is_leaf]) <= 2 * BIG + 4 * 16
 
 
-def memory_of(nodes: list[Node], held: tuple[Node, ...] = ()) -> Memory:
-    views = {node for node in nodes if node.op.is_view}
-    return Memory({node: 0 if node in views else node.type.nbytes for node in nodes}, views, held)
+def bytes_of(nodes: list[Node]) -> dict[Node, int]:
+    return {node: node.type.nbytes for node in nodes if not node.op.is_view}
+
+
+def most_alive(order: list[Node], held: tuple[Node, ...] = ()) -> int:
+    return fullest(_lifetimes(order, bytes_of(order), held))[0]
 
 
 def test_the_hungrier_operand_goes_first() -> None:
@@ -60,14 +63,14 @@ def test_the_hungrier_operand_goes_first() -> None:
     hungry = ge.sum(ge.exp(wide, name="wide"), axis=0, name="hungry")
     last = ge.add(modest, hungry, name="last")
     nodes = [node for node in graph.nodes if not node.is_leaf]
-    order = [node.name for node in _depth_first(nodes, memory_of(graph.nodes)) if not node.op.is_view]
+    order = [node.name for node in _depth_first(nodes, bytes_of(graph.nodes)) if not node.op.is_view]
     assert order == ["sine", "wide", "hungry", "modest", "last"]
     assert last.name == order[-1]
 
 
 def test_a_declared_order_that_takes_no_more_stands() -> None:
     graph = ge.zoo.digits_network().bind({"batch": 8})
-    assert by_branch(graph.nodes, memory_of(graph.nodes)) is None
+    assert by_branch(graph.nodes, bytes_of(graph.nodes)) is None
 
 
 def test_what_is_held_counts_to_the_end() -> None:
@@ -77,8 +80,8 @@ def test_what_is_held_counts_to_the_end() -> None:
     second = ge.sum(first)
     third = ge.exp(x)
     nodes = [first, second, third]
-    assert max(_alive(nodes, memory_of(graph.nodes))) == BIG + 4
-    assert max(_alive(nodes, memory_of(graph.nodes, held=(first,)))) == 2 * BIG
+    assert most_alive(nodes) == BIG + 4
+    assert most_alive(nodes, held=(first,)) == 2 * BIG
 
 
 def test_a_value_lives_as_long_as_its_views() -> None:
@@ -88,7 +91,7 @@ def test_a_value_lives_as_long_as_its_views() -> None:
     view = first.T
     other = ge.exp(x)
     last = ge.sum(view)
-    assert max(_alive([first, view, other, last], memory_of(graph.nodes))) == 2 * BIG
+    assert most_alive([first, view, other, last]) == 2 * BIG
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -101,7 +104,7 @@ def test_branch_by_branch_everything_is_computed_once_after_its_parents(
     computed = [node for node in nodes if not node.is_leaf]
     for phase in (Phase.FORWARD, Phase.BACKWARD):
         given = [node for node in computed if node.phase is phase]
-        found = _depth_first(given, memory_of(nodes))
+        found = _depth_first(given, bytes_of(nodes))
         assert sorted(found, key=lambda node: node.index) == given
         place = {node: number for number, node in enumerate(found)}
         assert all(place.get(parent, -1) < place[node] for node in found for parent in node.parents)
@@ -116,7 +119,7 @@ def test_programs_in_the_order_of_branches_find_their_operands(
     nodes = needed_nodes([*results, *updates.values()])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("graphengine.schedule.branches._WORTH_IT", float("inf"))
-        nodes = by_branch(nodes, memory_of(nodes)) or nodes
+        nodes = by_branch(nodes, bytes_of(nodes)) or nodes
     program = _Planner(schedule(nodes, updates), named(results), updates, {}, ()).program("tangle")
     prove(program, graph, results, updates)
 
@@ -137,4 +140,4 @@ def test_long_chains_and_wide_sums_are_ordered_without_recursion() -> None:
     total = ge.concat([ge.reshape(value * float(i), (1,)) for i in range(5_000)], axis=0)
     nodes = needed_nodes([total])
     computed = [node for node in nodes if not node.is_leaf]
-    assert len(_depth_first(computed, memory_of(nodes))) == len(computed)
+    assert len(_depth_first(computed, bytes_of(nodes))) == len(computed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.memory import plan
-from graphengine.schedule.program import Buffer, Instruction, Program
+from graphengine.schedule.program import Buffer, Program
 from graphengine.transform.adjoint import differentiate
 from tests.random_graphs import evaluate
 from tests.schedule.replay import Replay, named, prove
@@ -218,9 +220,7 @@ def test_scratch_memory_is_checked_by_the_replay() -> None:
     total = a @ b
     program = plan("sabotaged", named([total]), {}, {})
     (step,) = program.instructions
-    clash = Instruction(
-        step.phase, step.name, step.of, step.op, step.out, step.operands, (_like(step.out),), step.where, 0, 0
-    )
+    clash = replace(step, scratch=(_like(step.out),))
     sabotaged = Program("sabotaged", (clash,), program.slots, 0, program.leaves, program.results, ())
     with pytest.raises(AssertionError, match="work memory"):
         Replay(sabotaged, graph).run()
