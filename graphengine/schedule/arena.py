@@ -24,6 +24,9 @@ _MOST_ONE_BY_ONE = 1024
 _NEAR = 1.01
 """An arena this much above the least is not tried to be made smaller."""
 
+_ENDLESS = 1 << 62
+"""The bytes of an arena whose size is not known yet."""
+
 
 def rounded(nbytes: int) -> int:
     """`nbytes`, up to a whole number of cache lines, so that every slot starts at one."""
@@ -57,16 +60,17 @@ def pack(slots: Sequence[Slot]) -> int:
 
 
 def _by_time(slots: Sequence[Slot]) -> int:
-    """Place each slot, the first to live first, in the smallest gap that is free then, at the top if none will do."""
-    gaps = _Gaps()
+    """Place each slot, the first to live first, in the smallest gap that is free then."""
+    gaps, peak = _Gaps(), 0
     ends: list[tuple[int, int, Slot]] = []
-    for place, slot in sorted(enumerate(slots), key=lambda pair: pair[1].first):
+    for number, slot in sorted(enumerate(slots), key=lambda pair: pair[1].first):
         while ends and ends[0][0] < slot.first:
             gone = heapq.heappop(ends)[2]
             gaps.free(gone.offset, gone.nbytes)
         slot.offset = gaps.take(slot.nbytes)
-        heapq.heappush(ends, (slot.last, place, slot))
-    return gaps.peak
+        peak = max(peak, slot.offset + slot.nbytes)
+        heapq.heappush(ends, (slot.last, number, slot))
+    return peak
 
 
 def _by_size(slots: Sequence[Slot]) -> int:
@@ -99,45 +103,32 @@ def _narrowest(slot: Slot, placed: Sequence[tuple[int, int, Slot]]) -> int:
 
 
 class _Gaps:
-    """The free memory below the top of an arena; gaps that touch are one."""
+    """The free memory of an arena without end; gaps that touch are one."""
 
     def __init__(self) -> None:
-        self.peak = 0
-        self._top = 0
         self._by_size: list[tuple[int, int]] = []
         self._size_at: dict[int, int] = {}
         self._start_of: dict[int, int] = {}
         """By where a gap ends."""
+        self.free(0, _ENDLESS)
 
     def take(self, size: int) -> int:
-        """Where `size` bytes may stand."""
-        place = bisect_left(self._by_size, (size, 0))
-        if place == len(self._by_size):
-            offset, self._top = self._top, self._top + size
-            self.peak = max(self.peak, self._top)
-            return offset
-        width, offset = self._by_size[place]
+        """The offset of `size` bytes in the smallest gap that has as many."""
+        width, offset = self._by_size[bisect_left(self._by_size, (size, 0))]
         self._remove(offset)
-        if width > size:
-            self._add(offset + size, width - size)
+        self.free(offset + size, width - size)
         return offset
 
     def free(self, offset: int, size: int) -> None:
         """Let `size` bytes at `offset` be taken again."""
         if offset in self._start_of:
             before = self._start_of[offset]
-            size += self._remove(before)
-            offset = before
+            offset, size = before, size + self._remove(before)
         if offset + size in self._size_at:
             size += self._remove(offset + size)
-        if offset + size == self._top:
-            self._top = offset
-        elif size:
-            self._add(offset, size)
-
-    def _add(self, offset: int, size: int) -> None:
-        self._size_at[offset], self._start_of[offset + size] = size, offset
-        insort(self._by_size, (size, offset))
+        if size:
+            self._size_at[offset], self._start_of[offset + size] = size, offset
+            insort(self._by_size, (size, offset))
 
     def _remove(self, offset: int) -> int:
         size = self._size_at.pop(offset)
