@@ -8,7 +8,7 @@ has one place, where each step writes it over.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from graphengine.ir import dims
 from graphengine.ir.leaf import Input
@@ -23,27 +23,27 @@ class Layout:
     """The memory of a scan whose items `out.parts` are read; all dims are bound."""
 
     def __init__(self, scan: Scan, out: Buffer, operands: Sequence[Buffer]) -> None:
-        self._scan, self._out, self._operands = scan, out, operands
+        self._scan, self._out = scan, out
         self._body, self._items = scan.opened, scan.items
         self._inputs = self._body.inputs
+        self._given = dict(zip(self._inputs, operands, strict=True))
         self._count = dims.bind(scan.steps([operand.type for operand in operands]), {})
-        self._kept = dict.fromkeys(self._items[item] for item in sorted(out.parts) if item >= scan.carries)
+        self._retained = dict.fromkeys(self._items[item] for item in sorted(out.parts) if item >= scan.carries)
         self._stack_of: dict[Node, Rows] = {}
         self.updates: dict[Node, Node] = {}
         """The leaves that a step writes, each with the node whose value it gets."""
-        self.held: dict[str, Buffer] = {}
-        self.rows: dict[str, Rows] = {}
+        stepped = scan.carries + scan.sequences
+        self.rows = {node.name: Rows(self._given[node], 0) for node in self._inputs[scan.carries : stepped]}
+        self.held = {node.name: self._given[node] for node in self._inputs[stepped:]}
         self.firsts: dict[str, Buffer] = {}
         self._ends: dict[int, Rows] = {}
-        self._place_operands()
         self._place_carries()
         self._place_results()
 
     @property
     def strided(self) -> set[str]:
         """The leaves of the body that are not contiguous, or may not be."""
-        pairs = zip(self._inputs, self._operands, strict=True)
-        return {node.name for node, operand in pairs if not operand.contiguous} - set(self.firsts)
+        return {node.name for node, operand in self._given.items() if not operand.contiguous} - set(self.firsts)
 
     def loop(self, body: Program) -> Loop:
         """The scan, to be run by the program of one step."""
@@ -55,47 +55,38 @@ class Layout:
             rows=self.rows,
             firsts=self.firsts,
             ends=self._ends,
-            stacked={i: self._stack_of[self._items[i]] for i in self._out.parts if i >= self._scan.carries},
+            stacked=self._stacked,
             memory=Buffer(f"{self._out.name}.body", TensorType((body.peak_bytes,), "uint8")),
         )
-
-    def _place_operands(self) -> None:
-        stepped = self._scan.carries + self._scan.sequences
-        for place in range(self._scan.carries, len(self._inputs)):
-            node, operand = self._inputs[place], self._operands[place]
-            if place < stepped:
-                self.rows[node.name] = Rows(operand, 0)
-            else:
-                self.held[node.name] = operand
 
     def _place_carries(self) -> None:
         read, written = (1, 0) if self._scan.reverse else (0, 1)
         stacks: dict[int, Buffer] = {}
-        stacked = self._kept.keys() & self._inputs[: self._scan.carries]
-        for place in self._live_carries():
-            before, after = self._inputs[place], self._items[place]
-            self.firsts[before.name] = self._operands[place]
-            if before in self._kept or (after in self._kept and after not in stacked):
+        stacked = self._retained.keys() & self._inputs[: self._scan.carries]
+        for index in self._live_carries():
+            before, after = self._inputs[index], self._items[index]
+            self.firsts[before.name] = self._given[before]
+            if before in self._retained or (after in self._retained and after not in stacked):
                 stacked.add(after)
-                stack = stacks[place] = self._stack(before, self._count + 1)
-                self.rows[before.name] = self._stack_of[before] = self._ends[place] = Rows(stack, read)
+                stack = stacks[index] = self._stack(before, self._count + 1)
+                self.rows[before.name] = self._stack_of[before] = self._ends[index] = Rows(stack, read)
             else:
-                self.held[before.name] = self._out.parts.get(place) or Buffer(before.name, before.type)
-        for place, stack in stacks.items():
-            self._write(Rows(stack, written), self._items[place])
-        for place, before in enumerate(self._inputs[: self._scan.carries]):
-            if before.name in self.held and self._items[place] is not before:
-                self.updates[before] = self._items[place]
+                self.held[before.name] = self._out.parts.get(index) or Buffer(before.name, before.type)
+        for index, stack in stacks.items():
+            self._write(Rows(stack, written), self._items[index])
+        for before, after in zip(self._inputs[: self._scan.carries], self._items, strict=False):
+            if before.name in self.held and after is not before:
+                self.updates[before] = after
 
     def _place_results(self) -> None:
-        for node in self._kept:
+        for node in self._retained:
             if node not in self._stack_of:
                 self._write(Rows(self._stack(node, self._count), 0), node)
-        for item, part in self._out.parts.items():
-            if item >= self._scan.carries:
-                part.source = self._stack_of[self._items[item]].stack
-            elif item in self._ends:
-                part.source = self._ends[item].stack
+        parts = self._out.parts
+        self._stacked = {item: self._stack_of[self._items[item]] for item in parts if item >= self._scan.carries}
+        for item, rows in (self._stacked | self._ends).items():
+            if item in parts:
+                parts[item].source = rows.stack
 
     def _write(self, rows: Rows, node: Node) -> None:
         """Let every step write the value of `node` to its row."""
@@ -112,11 +103,11 @@ class Layout:
 
     def _live_carries(self) -> list[int]:
         """The carries that are asked for, or that others depend on which are."""
-        carries = self._scan.carries
-        live: Collection[int] = {item for item in self._out.parts if item < carries}
+        carries = range(self._scan.carries)
+        live = self._out.parts.keys() & carries
         while True:
-            needed = set(needed_nodes([*self._kept, *(self._items[place] for place in live)]))
-            more = {place for place in range(carries) if self._inputs[place] in needed or place in live}
+            needed = set(needed_nodes([*self._retained, *(self._items[index] for index in live)]))
+            more = live | {index for index in carries if self._inputs[index] in needed}
             if more == live:
                 return sorted(live)
             live = more
