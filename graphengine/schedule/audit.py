@@ -20,8 +20,9 @@ class Audit:
     """FORWARD nodes; an instruction computes the value of one, or of all that are fused in it."""
     adjoints: int
     """Active nodes that a gradient reaches; each has one adjoint, however many children it has."""
-    shares: int
-    """How often a VJP rule's share was added to an adjoint. The work grows with these; a scan counts as one node."""
+    contributions: int
+    """How many contributions of VJP rules the adjoints are the sums of. The work grows with these; a scan is one node.
+    """
     paths: int
     """Paths from the leaves to the loss, from node to child: what the chain rule written out sums over.
 
@@ -43,7 +44,7 @@ class Audit:
         again = f", and {self.recomputed:,} again to keep to the memory budget" if self.recomputed else ""
         verdict = f"each computed exactly once{again}" if self.ok else "faults:\n  " + "\n  ".join(self.faults)
         return (
-            f"{self.values:,} values and {self.adjoints:,} adjoints (of {self.shares:,} shares, "
+            f"{self.values:,} values and {self.adjoints:,} adjoints (of {self.contributions:,} contributions, "
             f"for {self.paths:,} paths to the loss): {verdict}"
         )
 
@@ -54,13 +55,12 @@ def audit(program: Program, derivative: Derivative | None) -> Audit:
     visited = derivative.flow.visited if derivative else {}
     return Audit(
         values=sum(
-            phase is Phase.FORWARD
+            list(values.values()).count(Phase.FORWARD)
             for step, values in _computed(program)
-            for phase in values.values()
             if step.name not in program.recomputed
         ),
         adjoints=len(adjoints),
-        shares=sum(parent in visited for node in visited for parent in node.parents),
+        contributions=sum(parent in visited for node in visited for parent in node.parents),
         paths=_paths(derivative) if derivative else 0,
         faults=tuple(_faults(program)),
         recomputed=sum(not step.is_view for step in program.instructions if step.name in program.recomputed),

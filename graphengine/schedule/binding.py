@@ -18,11 +18,11 @@ class Binding:
         self._sized: dict[Node, ValueType] = {}
         """The types that have names, by node, with sizes in their place."""
         self._types: dict[ValueType, ValueType] = {}
-        self._borne_out: set[tuple[int, ...]] = set()
+        self._checked: set[tuple[int, ...]] = set()
         """The ops and types of nodes, by identity, that fit each other: many nodes have the same."""
 
     def of(self, node: Node) -> tuple[Op, ValueType]:
-        """The op and the type of `node`; raises FeedError where the sizes do not bear out what was declared.
+        """The op and the type of `node`; raises FeedError where the sizes contradict what was declared.
 
         A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
         """
@@ -30,16 +30,14 @@ class Binding:
         if type_ is not node.type:
             type_ = self._sized[node] = self._types.setdefault(type_, type_)
         stays = op is node.op and type_ is node.type and self._sized.keys().isdisjoint(node.parents)
-        if not stays and not op.is_leaf:
-            self._check_once(node, op, type_)
-        return op, type_
-
-    def _check_once(self, node: Node, op: Op, type_: ValueType) -> None:
+        if stays or op.is_leaf:
+            return op, type_
         types = [self._sized.get(parent, parent.type) for parent in node.parents]
         key = (id(op), id(type_), *map(id, types))
-        if op is not node.op or key not in self._borne_out:
+        if op is not node.op or key not in self._checked:
             self._check(node, op, type_, types)
-            self._borne_out.add(key)
+            self._checked.add(key)
+        return op, type_
 
     def _check(self, node: Node, op: Op, type_: ValueType, types: list[ValueType]) -> None:
         sizes = ", ".join(f"{name} = {size}" for name, size in self._sizes.items())

@@ -52,12 +52,13 @@ class _Search:
     def __init__(self, whole: Program, graph: Graph, budget: int, scratch: Scratch) -> None:
         """`whole` is the program of `graph` without a budget; all dims are bound in both."""
         self._whole, self._graph, self._budget, self._scratch = whole, graph, budget, scratch
-        own = [step for step in whole.instructions if _is_of(step, graph)]
+        nodes = {node.name: node for node in graph.nodes if not node.is_leaf}
+        copied = [step.operands[0] for step in whole.instructions if step.name not in nodes]
+        own = [step for step in whole.instructions if step.name in nodes]
         steps = [step for step in own if not step.is_view]
-        self._nodes = [graph[step.name] for step in steps]
-        self._views = [graph[step.name] for step in own if step.is_view]
-        copied = [step.operands[0] for step in whole.instructions if not _is_of(step, graph)]
-        self._works, self._kept = _works(steps, {buffer.root for buffer in (*whole.results.values(), *copied)})
+        self._nodes = [nodes[step.name] for step in steps]
+        self._views = [nodes[step.name] for step in own if step.is_view]
+        self._works, self._held = _works(steps, {buffer.root for buffer in (*whole.results.values(), *copied)})
         self._most_again = _MOST_AGAIN * sum(work.effort for work in self._works)
 
     def best(self) -> Program:
@@ -98,7 +99,7 @@ class _Search:
         return self._planned(least) if least else self._whole
 
     def _evicting(self, limit: int) -> list[int] | None:
-        return evicting(self._works, self._kept, limit, self._most_again)
+        return evicting(self._works, self._held, limit, self._most_again)
 
     def _planned(self, order: Sequence[int]) -> Program:
         again = repeated(self._graph, (self._nodes[number] for number in order), self._views)
@@ -106,47 +107,41 @@ class _Search:
         return replace(program, recomputed=frozenset(again.again))
 
 
-def _is_of(step: Instruction, graph: Graph) -> bool:
-    """Whether an instruction computes a node, and is not a copy that brings a value to where it belongs."""
-    return step.name in graph and not graph[step.name].is_leaf
-
-
-def _works(steps: Sequence[Instruction], kept: Collection[Buffer]) -> tuple[list[Work], list[int]]:
-    """The instructions as far as memory and work go, and the values of them that stand in `kept`."""
+def _works(steps: Sequence[Instruction], held: Collection[Buffer]) -> tuple[list[Work], list[int]]:
+    """The instructions as far as memory and work go, and the values of them that are in `held`."""
     number: dict[Buffer, int] = {}
     works = []
     for step in steps:
         reads = [number.get(operand.root) for operand in step.operands]
         results = _results(step)
-        number.update({result: len(number) + place for place, result in enumerate(results)})
+        number.update({result: index for index, result in enumerate(results, len(number))})
         works.append(
             Work(
                 reads=tuple(read for read in reads if read is not None),
                 results=tuple(rounded(result.type.nbytes) if result.slot else 0 for result in results),
                 scratch=sum(rounded(buffer.type.nbytes) for buffer in step.scratch),
                 effort=float(step.flops + step.bytes_moved),
-                may_drop=step.phase is Phase.FORWARD and not any(result in kept for result in results),
+                may_drop=step.phase is Phase.FORWARD and not any(result in held for result in results),
                 overwrites=_overwritten(step, reads),
             )
         )
-    return works, [value for result, value in number.items() if result in kept]
+    return works, [value for result, value in number.items() if result in held]
 
 
 def _results(step: Instruction) -> list[Buffer]:
     """The buffers that an instruction writes."""
-    return list(dict.fromkeys(part.root for part in step.out.parts.values())) or [step.out]
+    return list(dict.fromkeys(part.root for part in step.out.components.values()))
 
 
 def _overwritten(step: Instruction, reads: Sequence[int | None]) -> tuple[int, ...]:
-    """The reads that a result may be written over, at all places at which they are read."""
-    results = step.out.parts or {0: step.out}
+    """The reads that a result may be written over, at all positions at which they are read."""
     allowed = {
-        place
-        for item, result in results.items()
-        for place in step.op.may_overwrite(item)
-        if place < len(reads) and step.operands[place].root.type == result.type
+        position
+        for item, result in step.out.components.items()
+        for position in step.op.may_overwrite(item)
+        if position < len(reads) and step.operands[position].root.type == result.type
     }
-    spared = {read for place, read in enumerate(reads) if place not in allowed}
+    spared = {read for position, read in enumerate(reads) if position not in allowed}
     return tuple(sorted({read for read in reads if read is not None} - spared))
 
 
