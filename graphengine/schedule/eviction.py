@@ -19,8 +19,7 @@ _TOLERANCE = 1.1
 """How much dearer than the best a value may be that is dropped: what is found without asking all others again."""
 
 _NEAR = 32
-"""How many values that nobody reads any more are looked through for lost neighbours."""
-
+"""How many values that nothing reads any more are looked through for lost neighbours."""
 
 _ROW = 4
 """How many values in a row may be only read to compute others before one of them may stay in memory."""
@@ -44,24 +43,24 @@ class Work:
     """The values that it reads which its results may be written over."""
 
 
-def evicting(works: Sequence[Work], kept: Collection[int], limit: int, most_again: float) -> list[int] | None:
+def evicting(works: Sequence[Work], held: Collection[int], limit: int, most_again: float) -> list[int] | None:
     """The order in which a machine with `limit` bytes computes the steps, some of them more than once.
 
-    The values `kept` are there at the end. None if it cannot be done, or only if more than `most_again` of effort goes
+    The values `held` are there at the end. None if it cannot be done, or only if more than `most_again` of effort goes
     into computing things again.
     """
     values = _Values(works)
-    order = _Machine(values, set(kept), set(), limit, most_again).run()
+    order = _Machine(values, set(held), set(), limit, most_again).run()
     if order is not None and len(order) == len(works):
         return order
-    other = _Machine(values, set(kept), values.trunk(), limit, most_again).run()
-    found = [_read(done, values, kept) for done in (order, other) if done is not None]
+    other = _Machine(values, set(held), values.trunk(), limit, most_again).run()
+    found = [_read(done, values, held) for done in (order, other) if done is not None]
     return min(found, key=lambda done: sum(works[step].effort for step in done), default=None)
 
 
-def _read(order: Sequence[int], values: _Values, kept: Collection[int]) -> list[int]:
+def _read(order: Sequence[int], values: _Values, held: Collection[int]) -> list[int]:
     """`order` without the steps whose results nobody reads before they are computed again."""
-    wanted, following, read = set(kept), set[int](), []
+    wanted, following, read = set(held), set[int](), []
     for step in reversed(order):
         results = values.of_step[step]
         if step not in following or not wanted.isdisjoint(results):
@@ -78,6 +77,7 @@ class _Values:
     def __init__(self, works: Sequence[Work]) -> None:
         self.works = works
         self.step_of = [step for step, work in enumerate(works) for _ in work.results]
+        self.work_of = [works[step] for step in self.step_of]
         self.nbytes = [nbytes for work in works for nbytes in work.results]
         ends = list(accumulate(len(work.results) for work in works))
         self.of_step = [range(end - len(work.results), end) for end, work in zip(ends, works, strict=True)]
@@ -85,10 +85,6 @@ class _Values:
         for step, work in enumerate(works):
             for value in dict.fromkeys(work.reads):
                 self.readers[value].append(step)
-
-    def work(self, value: int) -> Work:
-        """The step that computes a value."""
-        return self.works[self.step_of[value]]
 
     def trunk(self) -> set[int]:
         """Of long rows of values that are only read to compute others that may be dropped, some on the way.
@@ -99,7 +95,7 @@ class _Values:
         found: set[int] = set()
         length = [0] * len(self.nbytes)
         for value in range(len(self.nbytes)):
-            work = self.work(value)
+            work = self.work_of[value]
             if work.may_drop and all(self.works[reader].may_drop for reader in self.readers[value]):
                 length[value] = 1 + max((length[read] for read in work.reads), default=0)
             if length[value] > _ROW:
@@ -111,16 +107,12 @@ class _Values:
 class _Machine:
     """The steps done so far, and what is in memory; of what no step reads any more, the values of `trunk` stay."""
 
-    def __init__(self, values: _Values, kept: set[int], trunk: set[int], limit: int, most_again: float) -> None:
+    def __init__(self, values: _Values, held: set[int], trunk: set[int], limit: int, most_again: float) -> None:
+        self._values, self._works = values, values.works
+        self._to_the_end, self._trunk = held | trunk, trunk
+        self._limit, self._may_repeat = limit, most_again
         self._order: list[int] = []
-        self._works = values.works
-        self._to_the_end = kept | trunk
-        self._trunk = trunk
-        self._limit = limit
-        self._may_repeat = most_again
-        self._now = 0
-        self._used = 0
-        self._values = values
+        self._now = self._used = 0
         count = len(values.nbytes)
         self._in_memory = [False] * count
         self._lost = _Lost(values, self._in_memory)
@@ -163,7 +155,7 @@ class _Machine:
         self._computed[step] = True
         results = [value for value in self._values.of_step[step] if not self._in_memory[value]]
         for value in results:
-            self._lost.found(value)
+            self._lost.take_out(value)
             self._in_memory[value] = True
             self._used += self._values.nbytes[value]
         for value in work.reads:
@@ -184,7 +176,7 @@ class _Machine:
     def _rest(self, value: int) -> None:
         """What becomes of a value that nothing in hand reads: it goes if nothing else will, or it may be dropped."""
         following = self._next_read(value)
-        work = self._values.work(value)
+        work = self._values.work_of[value]
         if following is None:
             self._leave(value)
         elif work.may_drop and self._values.nbytes[value]:
@@ -242,7 +234,7 @@ class _Lost:
     def __init__(self, values: _Values, in_memory: Sequence[bool]) -> None:
         self._values = values
         self._in_memory = in_memory
-        self._most = list(accumulate(work.effort for work in values.works))
+        self._up_to = list(accumulate(work.effort for work in values.works))
         self._alone = [0.0] * len(values.nbytes)
         """What it takes to have a value again, by itself: with what it is computed from and was gone when it went."""
         self._member: list[int | None] = [None] * len(values.nbytes)
@@ -251,9 +243,9 @@ class _Lost:
 
     def leave(self, value: int) -> None:
         """Note what it takes to have again a value that goes."""
-        work = self._values.work(value)
+        work = self._values.work_of[value]
         above = sum(self._alone[read] for read in self._gone(work.reads))
-        self._alone[value] = min(self._most[self._values.step_of[value]], work.effort + above)
+        self._alone[value] = min(self._up_to[self._values.step_of[value]], work.effort + above)
 
     def drop(self, value: int) -> None:
         """Put a value that goes, though it is still to be read, into one set with its lost neighbours."""
@@ -266,27 +258,27 @@ class _Lost:
             member = self._member[lost]
             if member is None:
                 self._member[lost] = own
-                self._efforts[self._root(own)] += self._share(lost)
-                pending += self._gone(self._values.work(lost).reads)
+                self._efforts[self._root(own)] += self._effort_of(lost)
+                pending += self._gone(self._values.work_of[lost].reads)
             else:
                 self._unite(own, member)
         for member in self._below(value):
             self._unite(own, member)
 
-    def found(self, value: int) -> None:
+    def take_out(self, value: int) -> None:
         """Take a value that is computed again out of its set."""
         member = self._member[value]
         if member is not None:
-            self._efforts[self._root(member)] -= self._share(value)
+            self._efforts[self._root(member)] -= self._effort_of(value)
             self._member[value] = None
 
     def effort(self, value: int) -> float:
         """What it takes to have a value again, and the lost ones next to it, above and below."""
-        total = self._values.work(value).effort
+        total = self._values.work_of[value].effort
         members = self._below(value)
         seen, pending = {value}, [value]
         while pending:
-            for read in self._gone(self._values.work(pending.pop()).reads):
+            for read in self._gone(self._values.work_of[pending.pop()].reads):
                 if read in seen:
                     continue
                 seen.add(read)
@@ -294,7 +286,7 @@ class _Lost:
                 if member is not None:
                     members.append(member)
                 elif len(seen) < _NEAR:
-                    total += self._share(read)
+                    total += self._effort_of(read)
                     pending.append(read)
                 else:
                     total += self._alone[read]
@@ -308,9 +300,9 @@ class _Lost:
         results = (result for reader in self._values.readers[value] for result in self._values.of_step[reader])
         return [member for result in results if (member := self._member[result]) is not None]
 
-    def _share(self, value: int) -> float:
-        """The work of a value, where those of one step share it."""
-        work = self._values.work(value)
+    def _effort_of(self, value: int) -> float:
+        """The work of a value by itself: an equal part of that of its step."""
+        work = self._values.work_of[value]
         return work.effort / len(work.results)
 
     def _unite(self, a: int, b: int) -> None:
