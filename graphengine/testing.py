@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -43,7 +43,7 @@ class GradientError(GraphEngineError):
 
 @dataclass(frozen=True, slots=True)
 class GradCheck:
-    """The greatest difference found, by leaf: |gradient - central difference|, relative to the greatest of the leaf."""
+    """The maximum difference found, by leaf: |gradient - central difference|, relative to the maximum of the leaf."""
 
     errors: dict[str, float]
     checked: int
@@ -69,8 +69,9 @@ def gradcheck(
     Raises GradientError where they differ by more than `tolerance`, relative; FeedError for feeds that do not fit.
     """
     twin = in_float64(graph)
-    twin.outputs = {"loss": _find(twin, loss)}
-    names = None if wrt is None else [leaf if isinstance(leaf, str) else leaf.name for leaf in wrt]
+    name = _name(loss)
+    twin.outputs = {"loss": twin.outputs[name] if name in twin.outputs else twin[name]}
+    names = None if wrt is None else [_name(leaf) for leaf in wrt]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnreachedParameterWarning)  # that zeros are right is what is checked
         exe = compile(twin, loss="loss", wrt=names, seed=seed)
@@ -78,23 +79,26 @@ def gradcheck(
     value = float(exe.forward(held)["loss"])
     gradients = exe.backward()
     generator = np.random.default_rng(seed)
-    errors = {}
-    checked = 0
+    errors, checked = {}, 0
     for name, analytic in gradients.items():
         chosen = generator.permutation(analytic.size)[:samples]
         numeric = np.array([_difference(exe, held, name, int(index)) for index in chosen])
         given = analytic.reshape(-1)[chosen]
         scale = max(float(np.abs(numeric).max(initial=0.0)), 1e-3 * max(1.0, abs(value)))
         apart = np.abs(given - numeric) / scale
-        worst = int(np.argmax(apart)) if apart.size else 0
-        if apart.size and not apart[worst] <= tolerance:
-            place = [int(i) for i in np.unravel_index(chosen[worst], analytic.shape)]
-            raise GradientError(
-                f"d loss / d {name}{place} is {given[worst]!r} by backpropagation, {numeric[worst]!r} by differences"
-            )
-        errors[name] = float(apart[worst]) if apart.size else 0.0
+        errors[name] = float(apart.max(initial=0.0))
         checked += len(chosen)
+        if not errors[name] <= tolerance:
+            worst = int(np.argmax(apart))
+            index = [int(i) for i in np.unravel_index(chosen[worst], analytic.shape)]
+            raise GradientError(
+                f"d loss / d {name}{index} is {given[worst]!r} by backpropagation, {numeric[worst]!r} by differences"
+            )
     return GradCheck(errors, checked)
+
+
+def _name(what: str | Node) -> str:
+    return what if isinstance(what, str) else what.name
 
 
 def in_float64(graph: Graph) -> Graph:
@@ -108,11 +112,11 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def _op_in_float64(op: Op) -> Op:
-    fields = {name: getattr(op, name) for name in type(op).model_fields}
-    changes: dict[str, Any] = {name: in_float64(value) for name, value in fields.items() if isinstance(value, Graph)}
+    fields: dict[str, Any] = {name: getattr(op, name) for name in type(op).model_fields}
+    changes = {name: in_float64(value) for name, value in fields.items() if isinstance(value, Graph)}
     if fields.get("dtype") == "float32":
         changes["dtype"] = "float64"
-    return type(op)(**{**fields, **changes}) if changes else op
+    return type(op)(**(fields | changes)) if changes else op
 
 
 def check_op(
@@ -122,15 +126,18 @@ def check_op(
 
     Checked: the type that `infer` gives is that of what `eval` returns; the kernel gives what `eval` gives, into memory
     full of garbage, over each operand that it may overwrite, from operands of other layouts, and in float32; an op that
-    is elementwise sees no places; attributes survive JSON; FLOPs are a count; named dims give types that agree with the
-    sizes; every backend agrees with `eval`; the vjp agrees with central differences, and its own vjp does too.
+    is elementwise sees no positions; attributes survive JSON; FLOPs are a count; named dims give types that agree with
+    the sizes; every backend agrees with `eval`; the vjp agrees with central differences, and its own vjp does too.
     `differentiable=False` is for ops without a path.
     """
     check_operands(op, operands)
-    _check_json(op)
+    again = type(op)(**json.loads(json.dumps(op.attributes(), allow_nan=False)))
+    assert again == op, f"{op!r} comes back from JSON as {again!r}"
     _check_types(op, operands)
-    if op.is_elementwise:
-        _check_elementwise(op, operands)
+    if op.is_elementwise:  # elements in another order, along one axis, give the same values in that order
+        expected = np.asarray(_evaluate(op, operands))
+        turned = [np.broadcast_to(operand, expected.shape).reshape(-1)[::-1] for operand in operands]
+        _same(_evaluate(op, turned), expected.reshape(-1)[::-1], f"{op.kind}, which is no elementwise op,")
     for dtype in ("float64", "float32"):
         cast = [operand.astype(dtype) if _is_float(operand) else operand for operand in operands]
         _check_kernel(op, cast)
@@ -156,12 +163,6 @@ def _evaluate(op: Op, operands: Sequence[Array]) -> Value:
     return tuple(map(np.asarray, value)) if isinstance(value, tuple) else np.asarray(value)
 
 
-def _check_json(op: Op) -> None:
-    text = json.dumps(op.attributes(), allow_nan=False)
-    again = type(op)(**json.loads(text))
-    assert again == op, f"{op!r} comes back from JSON as {again!r}"
-
-
 def _check_types(op: Op, operands: Sequence[Array]) -> None:
     types = [_type_of(operand) for operand in operands]
     inferred = op.infer(*types)
@@ -172,13 +173,6 @@ def _check_types(op: Op, operands: Sequence[Array]) -> None:
     assert flops >= 0, f"FLOPs are a count, not {flops}"
     for axis in range(max((type.ndim for type in types), default=0)):
         _check_named(op, types, inferred, axis)
-
-
-def _check_elementwise(op: Op, operands: Sequence[Array]) -> None:
-    """Elements in another order, along one axis, give the same values in that order."""
-    expected = np.asarray(_evaluate(op, operands))
-    turned = [np.broadcast_to(operand, expected.shape).reshape(-1)[::-1] for operand in operands]
-    _same(_evaluate(op, turned), expected.reshape(-1)[::-1], f"{op.kind}, which is no elementwise op,")
 
 
 def _check_named(op: Op, types: Sequence[TensorType], inferred: ValueType, axis: int) -> None:
@@ -228,13 +222,7 @@ def _run_kernel(op: Op, out: Any, operands: Sequence[Array], expected: Value) ->
 def _layouts(operands: Sequence[Array]) -> Iterator[list[Array]]:
     for order in ("C", "F"):
         yield [np.array(operand, order=order) for operand in operands]
-    strided = []
-    for operand in operands:
-        wide = np.empty((*operand.shape[:-1], 2 * operand.shape[-1]), operand.dtype) if operand.ndim else operand
-        if operand.ndim:
-            wide[..., ::2] = operand
-        strided.append(wide[..., ::2] if operand.ndim else operand)
-    yield strided
+    yield [np.repeat(operand, 2, axis=-1)[..., ::2] if operand.ndim else operand for operand in operands]
 
 
 def _garbage(like: Any) -> Any:
@@ -302,32 +290,16 @@ def _weighted(nodes: Sequence[Node], generator: np.random.Generator) -> Node:
     return reduce(add, [sum(node * node.graph.constant(None, w)) for node, w in zip(nodes, weights, strict=True)])
 
 
-def _find(graph: Graph, what: str | Node) -> Node:
-    name = what if isinstance(what, str) else what.name
-    return graph.outputs[name] if name in graph.outputs else graph[name]
-
-
 def _difference(exe: Executable, feeds: dict[str, Array], name: str, index: int) -> float:
-    """The central difference of the loss by one element of a leaf, which stands as it stood afterwards."""
-    held = np.array(
-        feeds[name] if name in feeds else exe.parameters[name] if name in exe.parameters else exe.state[name]
-    )
-    kept = held.reshape(-1)[index]
-    step = STEP * max(1.0, abs(float(kept)))
+    """The central difference of the loss by one element of a leaf, which has its own value again afterwards."""
+    held: MutableMapping[str, Array] = next(values for values in (feeds, exe.parameters, exe.state) if name in values)
+    original = np.array(held[name])
+    step = STEP * max(1.0, abs(float(original.flat[index])))
     losses = []
     for shift in (step, -step):
-        held.reshape(-1)[index] = kept + shift
-        losses.append(_loss_at(exe, feeds, name, held))
-    held.reshape(-1)[index] = kept
-    _loss_at(exe, feeds, name, held)
+        moved = original.copy()
+        moved.flat[index] += shift
+        held[name] = moved
+        losses.append(float(exe.forward(feeds)["loss"]))
+    held[name] = original
     return (losses[0] - losses[1]) / (2 * step)
-
-
-def _loss_at(exe: Executable, feeds: dict[str, Array], name: str, value: Array) -> float:
-    if name in feeds:
-        feeds = {**feeds, name: value}
-    elif name in exe.parameters:
-        exe.parameters[name] = value
-    else:
-        exe.state[name] = value
-    return float(exe.forward(feeds)["loss"])
