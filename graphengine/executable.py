@@ -168,7 +168,7 @@ class Executable:
         The gradients may as well be sums or averages of those of several batches.
 
         Raises NamingError for a gradient that is missing or not known, ShapeError or DTypeError for one that does not
-        fit; then nothing has changed.
+        fit, and ExecutionError for what is no mapping; then nothing has changed.
         """
         self._need_optimizer("update")
         self.programs.gradients.assign(gradients)
@@ -212,8 +212,7 @@ class Executable:
         """
         if sizes:
             self._check_sizes(sizes)
-        prepared = self._prepared(which, sizes)
-        return explained(self._training, prepared, self.programs.bound(prepared), self.programs.settings, source)
+        return explained(self.programs, self._prepared(which, sizes), source)
 
     def _check_sizes(self, sizes: dict[str, int]) -> None:
         names = dim_names(self.graph)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 from graphengine.backends.backend import KernelUse
 from graphengine.ir.graph import Graph
-from graphengine.programs import Bound, Prepared, Settings
+from graphengine.programs import Prepared, Programs
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.cost import Cost, cost_of
-from graphengine.schedule.program import Program
+from graphengine.schedule.program import Program, aligned, headline
 from graphengine.transform.rewrite.changes import Change, changes
-from graphengine.transform.training_graph import TrainingGraph
 
 SHOWN = 6
 """How many changes of one rewrite, and how many names, the text gives."""
@@ -63,14 +62,13 @@ class Explanation:
         return "\n".join(self._lines())
 
     def _lines(self) -> Iterator[str]:
-        sizes = ", ".join(f"{name}={size}" for name, size in self.binding.items())
         figures = ", ".join(f"{figure:,} {name}" for name, figure in _figures(self.cost).items())
-        yield f"program {self.program}{f' ({sizes})' if sizes else ''}: {figures}"
+        yield f"program {headline(self.program, self.binding)}: {figures}"
         if self.left_out:
             names = ", ".join(self.left_out[:SHOWN]) + (", ..." if len(self.left_out) > SHOWN else "")
             yield f"left out, as nothing here needs them, {len(self.left_out)} nodes: {names}"
         yield ""
-        yield from _table(
+        yield from aligned(
             [
                 ("rewrite", "changes", *(f"{name} spared" for name in _figures(self.cost))),
                 *(
@@ -87,16 +85,15 @@ class Explanation:
                 yield from ("", rewrite.name, *_told(rewrite.changes))
         yield ""
         rows = [("backend", "kernel", "instruction")]
-        yield from _table([*rows, *((use.backend, use.kernel, use.instruction) for use in self.kernels)], right_from=3)
+        yield from aligned([*rows, *((use.backend, use.kernel, use.instruction) for use in self.kernels)], right_from=3)
         if self.shows_source:
             for source in self.sources:
                 yield from ("", source.rstrip("\n"))
 
 
-def explained(
-    training: TrainingGraph, prepared: Prepared, bound: Bound, settings: Settings, shows_source: bool
-) -> Explanation:
-    """What was kept of the way to a program, and what runs it. Only the plans between the rewrites are made anew."""
+def explained(programs: Programs, prepared: Prepared, shows_source: bool) -> Explanation:
+    """What each rewrite made of a program, and what runs it. The plans between the rewrites are made anew."""
+    training, settings = programs.training, programs.settings
     program, stages = prepared.program, prepared.part.stages()
 
     def plan(graph: Graph) -> Program:
@@ -109,7 +106,7 @@ def explained(
         left_out=tuple(node.name for node in training.graph.nodes if not node.is_leaf and node.name not in stages[0]),
         declared=training.stabilized,
         rewrites=tuple(_rewritten(stages, settings.rewrites, plan)),
-        kernels=bound.runnable.kernels,
+        kernels=programs.bound(prepared).runnable.kernels,
         shows_source=shows_source,
     )
 
@@ -134,14 +131,3 @@ def _told(found: Sequence[Change]) -> Iterator[str]:
     yield from (f"  {change}" for change in found[:SHOWN])
     if len(found) > SHOWN:
         yield f"  and {len(found) - SHOWN} more"
-
-
-def _table(rows: Sequence[tuple[str, ...]], right_from: int) -> Iterator[str]:
-    """Rows in columns, which are aligned to the right from one of them on."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if place >= right_from else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()

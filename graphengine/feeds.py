@@ -19,6 +19,9 @@ Feeds = Mapping[str, npt.ArrayLike]
 
 def checked_feeds(graph: Graph, needs: Mapping[str, ValueType], feeds: Feeds) -> dict[str, Array]:
     """The feeds as arrays of the types in `needs`, in their order; raises FeedError for what does not fit."""
+    if not isinstance(feeds, Mapping):
+        inputs = ", ".join(needs) or "none"
+        raise FeedError(f"feeds are arrays by the names of inputs ({inputs}), not a {type(feeds).__name__}")
     for name in feeds:
         if name not in needs and not (name in graph and isinstance(graph[name].op, leaf.Input)):
             raise FeedError(f"no input {name!r}{did_you_mean(name, [node.name for node in graph.inputs])}")
@@ -26,7 +29,10 @@ def checked_feeds(graph: Graph, needs: Mapping[str, ValueType], feeds: Feeds) ->
     for name, type_ in needs.items():
         if name not in feeds:
             raise FeedError(f"input {name!r} is not fed; it is {type_}, declared at {graph[name].where}")
-        array = _as_array(name, feeds[name])
+        try:
+            array = as_array(feeds[name])
+        except ValueError as error:
+            raise FeedError(f"input {name!r} is fed with {error}") from None
         if array.dtype != type_.dtype and not np.can_cast(array.dtype, type_.dtype, "same_kind"):
             raise FeedError(
                 f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence; "
@@ -59,10 +65,3 @@ def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, ValueType]) -> dic
             else:
                 seen.setdefault(dim, name)
     return sizes
-
-
-def _as_array(name: str, value: npt.ArrayLike) -> Array:
-    try:
-        return as_array(value)
-    except ValueError as error:
-        raise FeedError(f"input {name!r} is fed with {error}") from None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.errors import NamingError
+from graphengine.errors import ExecutionError, NamingError
 from graphengine.ir.array import assignable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array, ValueType
@@ -49,6 +49,10 @@ class Gradients(Mapping[str, Array]):
         """Write these values into the block; raises before anything is written where one does not fit."""
         if values is self:
             return
+        if not isinstance(values, Mapping):
+            names = ", ".join(self.types) or "none"
+            given = type(values).__name__
+            raise ExecutionError(f"gradients are arrays by the names of parameters ({names}), not a {given}")
         for name in values:
             if name not in self.types:
                 raise NamingError(f"no gradient {name!r}{did_you_mean(name, self.types)}")
@@ -57,8 +61,8 @@ class Gradients(Mapping[str, Array]):
             if name not in values:
                 raise NamingError(f"the gradient of {name!r} is not given; it is {type_}")
             array = assignable(values[name], type_, f"the gradient of {name!r}")
-            stands = array is not self._views[name] and np.may_share_memory(array, self.block)
-            arrays[name] = array.copy() if stands else array
+            overlaps = array is not self._views[name] and np.may_share_memory(array, self.block)
+            arrays[name] = array.copy() if overlaps else array
         for name, array in arrays.items():
             self._views[name][...] = array
 

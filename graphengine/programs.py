@@ -75,7 +75,7 @@ class Bound:
 
     def takes(self, feeds: Feeds) -> bool:
         """Whether these are arrays of just the types that the program has been bound to; if so, they are copied in."""
-        if len(feeds) != self._count:
+        if (type(feeds) is not dict and not isinstance(feeds, Mapping)) or len(feeds) != self._count:
             return False
         for name, held in self.feeds.items():
             array = feeds.get(name)
@@ -134,7 +134,9 @@ class Programs:
             (which, _), graph, settings = part.asked, part.graph, self.settings
             program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
             prepared = self.kept[key] = Prepared(part, program)
-            self._forget_the_oldest()
+            if len(self.kept) > KEPT:  # the one that was fed last may be needed again at once
+                bounds = {old: kept.bound for old, kept in self.kept.items()}
+                del self.kept[next(old for old, bound in bounds.items() if bound is None or bound is not self.latest)]
         self.kept.move_to_end(key)
         return prepared
 
@@ -164,7 +166,7 @@ class Programs:
     def _turn_to(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
         for key, prepared in reversed(self.kept.items()):
             bound = prepared.bound
-            if bound is not None and bound.asked == (which, outputs) and bound.takes(feeds):
+            if bound and bound.asked == (which, outputs) and bound.takes(feeds):
                 self.kept.move_to_end(key)
                 return bound
         part = self.part(which, outputs)
@@ -173,9 +175,3 @@ class Programs:
         for name, held in bound.feeds.items():
             held[...] = arrays[name]
         return bound
-
-    def _forget_the_oldest(self) -> None:
-        """Keep to the number of programs that are kept; the one that was fed last may be needed again at once."""
-        if len(self.kept) > KEPT:
-            latest = self.latest
-            del self.kept[next(key for key, old in self.kept.items() if old.bound is None or old.bound is not latest)]

@@ -11,6 +11,8 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +55,21 @@ def trained(dtype: str = "float64", rate: float = 0.01, seed: int = 0) -> Execut
 def test_a_missing_feed_is_named_with_its_type_and_place() -> None:
     with pytest.raises(FeedError, match=r"input 'y' is not fed; it is float64\[batch, 1\], declared at .*\.py:\d+"):
         trained().forward({"x": np.ones((2, FEATURES))})
+
+
+@pytest.mark.parametrize("run", ["step", "forward", "gradients"])
+@pytest.mark.parametrize("given", [None, 3, [1.0, 2.0], np.ones((2, FEATURES))])
+def test_feeds_that_are_no_mapping_are_refused(run: str, given: Any) -> None:
+    exe = trained()
+    for _ in range(2):
+        with pytest.raises(FeedError, match=f"by the names of inputs .x, y., not a {type(given).__name__}"):
+            getattr(exe, run)(given)
+        exe.step(feeds())  # from now on there is a program that feeds are compared with
+
+
+def test_feeds_may_be_any_mapping() -> None:
+    one, two = trained(), trained()
+    assert [one.step(MappingProxyType(feeds())) for _ in range(2)] == [two.step(feeds()) for _ in range(2)]
 
 
 def test_an_unknown_feed_is_told_the_nearest_input() -> None:

@@ -6,6 +6,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -236,6 +237,15 @@ def test_gradients_that_do_not_fit_are_refused(change: Callable, error: type[Exc
         exe.update(given)
     assert held(exe) == before
     np.testing.assert_array_equal(gradients.block, block)
+
+
+@pytest.mark.parametrize("given", [None, 0.1, [np.ones(3)]])
+def test_gradients_that_are_no_mapping_are_refused(given: Any) -> None:
+    exe = trained()
+    before = held(exe)
+    with pytest.raises(ExecutionError, match=rf"by the names of parameters .*one.bias.*, not a {type(given).__name__}"):
+        exe.update(given)
+    assert held(exe) == before
 
 
 def test_lists_and_other_dtypes_are_given_where_they_fit() -> None:
