@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from inspect import Parameter, Signature
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
@@ -97,7 +98,8 @@ class _SettingsType(type(BaseModel)):  # type: ignore[misc]  # the metaclass is 
 
     @property
     def __signature__(cls) -> Signature:
-        hints, fields = get_type_hints(cls), cls.model_fields
+        fields = cls.model_fields  # which know types that a function has defined; get_type_hints strips Annotated
+        hints = get_type_hints(SimpleNamespace(__annotations__={name: fields[name].annotation for name in fields}))
         return Signature(
             [
                 Parameter(

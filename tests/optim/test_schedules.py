@@ -1,10 +1,15 @@
 """Every schedule as nodes, as plain numbers, and as a formula written out here."""
 
+from __future__ import annotations
+
+import inspect
 import math
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
+from pydantic import Field
 
 import graphengine as ge
 from graphengine.errors import AttributeValueError
@@ -131,3 +136,14 @@ def test_wave_that_rises_begins_at_a_rate_that_the_last_one_swallows() -> None:
     schedule = ge.CosineDecay(1e-20, steps=10, final=1.0)
     assert schedule.value(0) == emitted(schedule)(0) == 1e-20
     assert schedule.value(10) == emitted(schedule)(10) == 1.0
+
+
+def test_a_schedule_of_a_users_own_may_have_types_that_a_function_defines() -> None:
+    Rate = Annotated[float, Field(gt=0)]
+
+    class Halving(Schedule):
+        kind: Literal["halving"]  # without a default it is not registered
+        rate: Rate
+
+    assert str(inspect.signature(Halving)) == "(rate: float)"
+    assert inspect.signature(ge.StepDecay).parameters["every"].annotation is int
