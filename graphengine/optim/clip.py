@@ -60,7 +60,7 @@ class ClipByGlobalNorm(Clip):
 
     def emit(self, gradients: dict[Node, Node], emission: Emission) -> dict[Node, Node]:
         given = {w: w_bar for w, w_bar in gradients.items() if w.type.size}
-        top = self._greatest(given, emission) if any(w.dtype == "float64" for w in given) else None
+        top = self._maximum(given, emission) if any(w.dtype == "float64" for w in given) else None
         squares, clipped = [], dict(gradients)
         for w, w_bar in given.items():
             with emission.graph.emitting(Phase.UPDATE, w):
@@ -72,14 +72,13 @@ class ClipByGlobalNorm(Clip):
                 clipped[w] = w_bar * factor
         return clipped
 
-    def _greatest(self, gradients: dict[Node, Node], emission: Emission) -> Node:
+    def _maximum(self, gradients: dict[Node, Node], emission: Emission) -> Node:
         """The maximum absolute element, in float64; 1 if that is 0 or not finite."""
         sizes = []
         for w, w_bar in gradients.items():
             with emission.graph.emitting(Phase.UPDATE, w):
                 sizes.append(as_dtype(max(abs(w_bar)), "float64"))
-        w = next(iter(gradients))
-        with emission.graph.emitting(Phase.UPDATE, w):
+        with emission.graph.emitting(Phase.UPDATE, next(iter(gradients))):
             top = reduce(maximum, sizes)
             return where(logical_and(top > 0.0, top < math.inf), top, 1.0)
 

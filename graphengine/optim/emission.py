@@ -20,13 +20,13 @@ class Emission:
     """The UPDATE nodes of one optimizer in one graph, under way."""
 
     graph: Graph
+    rate: float | Schedule
     _counter: Node | None = None
     _scalars: dict[tuple[str, DType], Node] = field(default_factory=dict)
 
     def slot(self, w: Node, what: str, init: Initializer | None = None) -> Node:
         """A state of the type of `w`, named after it, as `w.velocity` is; zeros at first unless `init` is given."""
-        shape = w.type.static_shape
-        return self.graph.state(_slot_name(w, what), shape, init=init, dtype=w.dtype)
+        return self.graph.state(_slot_name(w, what), w.type.static_shape, init=init, dtype=w.dtype)
 
     def step(self) -> Node:
         """t = 0, 1, 2, ..., the number of steps taken, as a float64: exact to 2^53, where a float32 ends at 2^24."""
@@ -35,14 +35,15 @@ class Emission:
         counter = self._counter
         return self.once("step", "float64", lambda: cast(counter, "float64"))
 
-    def alpha(self, rate: float | Schedule, dtype: DType) -> Node:
+    def alpha(self, dtype: DType) -> Node:
         """The learning rate of this step."""
+        rate = self.rate
         if isinstance(rate, Schedule):
             return self.once("alpha", dtype, lambda: rate.at(self.step()))
         return self.graph.scalar(rate, dtype)
 
     def once(self, what: str, dtype: DType, make: Callable[[], Node]) -> Node:
-        """The scalar `what`, which `make` emits in float64, rounded to `dtype`: emitted by the first who asks."""
+        """The scalar `what`, which `make` emits in float64, rounded to `dtype`: emitted when first asked for."""
         if (what, "float64") not in self._scalars:
             self._scalars[what, "float64"] = make()
         if (what, dtype) not in self._scalars:
@@ -50,7 +51,7 @@ class Emission:
         return self._scalars[what, dtype]
 
     def finish(self) -> None:
-        """Count the step, where anybody asked for it; last, so that the counter is written where it stands."""
+        """Count the step, if its number is used; last, so that the counter is updated in place."""
         if self._counter is not None:
             with self.graph.emitting(Phase.UPDATE, self._counter):
                 self.graph.update(self._counter, self._counter + 1)

@@ -30,13 +30,13 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Rule(Optimizer):
-    """What the optimizers share: the learning rate, the clipping, and the walk over the parameters."""
+    """What the optimizers have in common: the learning rate, the clipping, and the walk over the parameters."""
 
     learning_rate: LearningRate
     clip: AnyClip | None = Field(default=None, kw_only=True)
 
     def emit(self, graph: Graph, gradients: dict[Node, Node]) -> None:
-        emission = Emission(graph)
+        emission = Emission(graph, self.learning_rate)
         if self.clip is not None:
             gradients = self.clip.emit(gradients, emission)
         for w, g in gradients.items():
@@ -60,7 +60,7 @@ class GD(Rule):
     kind: Literal["gd"] = Field(default="gd", init=False)
 
     def next(self, w: Node, g: Node, emission: Emission) -> Node:
-        return w - g * emission.alpha(self.learning_rate, w.dtype)
+        return w - g * emission.alpha(w.dtype)
 
 
 class SGD(Rule):
@@ -94,11 +94,11 @@ class SGD(Rule):
         if self.momentum:
             v = accumulate(emission.slot(w, "velocity"), g, self.momentum)
             g = g + v * self.momentum if self.nesterov else v
-        return w - g * emission.alpha(self.learning_rate, w.dtype)
+        return w - g * emission.alpha(w.dtype)
 
 
 class AdamRule(Rule):
-    """What Adam and AdamW share, written as w - a m / (sqrt(v) + e) with two scalars that are emitted once for all w.
+    """The step of Adam and AdamW, w - a m / (sqrt(v) + e), with two scalars that are emitted once for all w.
 
     a = alpha_t sqrt(1 - beta2^n) / (1 - beta1^n) and e = epsilon sqrt(1 - beta2^n).
     """
@@ -120,7 +120,7 @@ class AdamRule(Rule):
 
     def _rate(self, dtype: DType, emission: Emission) -> Node:
         def make() -> Node:
-            alpha = emission.alpha(self.learning_rate, "float64")
+            alpha = emission.alpha("float64")
             return alpha * self._correction(emission) / (1.0 - self.beta1 ** self._number(emission))
 
         return emission.once("adam.rate", dtype, make)
@@ -165,10 +165,7 @@ class AdamW(AdamRule):
     weight_decay: NonNegative = 0.01
 
     def decayed(self, w: Node, emission: Emission) -> Node:
-        def make() -> Node:
-            return 1.0 - emission.alpha(self.learning_rate, "float64") * self.weight_decay
-
-        return w * emission.once("adamw.kept", w.dtype, make)
+        return w * emission.once("adamw.decay", w.dtype, lambda: 1.0 - emission.alpha("float64") * self.weight_decay)
 
 
 class RMSProp(Rule):
@@ -198,7 +195,7 @@ class RMSProp(Rule):
         direction = g / (sqrt(v) + self.epsilon)
         if self.momentum:
             direction = accumulate(emission.slot(w, "velocity"), direction, self.momentum)
-        return w - direction * emission.alpha(self.learning_rate, w.dtype)
+        return w - direction * emission.alpha(w.dtype)
 
 
 class Adagrad(Rule):
@@ -219,7 +216,7 @@ class Adagrad(Rule):
     def next(self, w: Node, g: Node, emission: Emission) -> Node:
         start = Constant(value=self.initial_accumulator)
         s = accumulate(emission.slot(w, "sum_square", init=start), square(g))
-        return w - g / (sqrt(s) + self.epsilon) * emission.alpha(self.learning_rate, w.dtype)
+        return w - g / (sqrt(s) + self.epsilon) * emission.alpha(w.dtype)
 
 
 def accumulate(slot: Node, new: Node, decay: float = 1.0) -> Node:

@@ -43,14 +43,8 @@ class Summary:
     @property
     def total(self) -> Row:
         """The columns added up."""
-        return Row(
-            "total",
-            "",
-            "",
-            sum(row.parameters for row in self.rows),
-            sum(row.flops for row in self.rows),
-            sum(row.bytes for row in self.rows),
-        )
+        columns = ("parameters", "flops", "bytes")
+        return Row("total", "", "", *(sum(getattr(row, name) for row in self.rows) for name in columns))
 
     def to_dict(self) -> dict[str, Any]:
         """The whole as JSON values."""
