@@ -1,6 +1,6 @@
 """A static, typed computation graph: declared once, differentiated, planned, and run fast.
 
-The op files list their public functions in `__all__`, and all of them stand here: a new op needs no line of its own.
+The op files list their public functions in `__all__`, and all of them are here: a new op needs no line of its own.
 """
 
 import typing as _typing

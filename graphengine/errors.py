@@ -14,7 +14,7 @@
     │   └── ValueRangeError     a value met while running lies outside what an op admits, as a label can
     └── TrainingError           data, a metric, or saved weights do not fit the network
 
-What went wrong stands in the first line; the lines under it name the node, its operands and where each was declared.
+What went wrong is in the first line; the lines under it name the node, its operands and where each was declared.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class GraphEngineError(Exception):
         self.context: tuple[str, ...] = ()
 
     def quote(self, *lines: str) -> None:
-        """Add lines of context, unless a place nearer to the fault has done so already."""
+        """Add lines of context, unless code nearer to the fault has done so already."""
         self.context = self.context or lines
 
     def __str__(self) -> str:

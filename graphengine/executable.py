@@ -32,13 +32,13 @@ class Executable:
 
     `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run;
     `gradients` and `update` the same in two. A program is planned on its first run, for the outputs and the sizes of
-    named dims; the last 16 are kept. An executable may be used by one thread at a time.
+    named dims; the last 16 are cached. An executable may be used by one thread at a time.
     """
 
     def __init__(self, training: TrainingGraph, settings: Settings, weights: Weights) -> None:
         """`weights` may be shared with other executables; what the graph holds and is not there yet is added."""
         weights.add(training.graph)
-        # Nothing here leads back to the executable, so that its memory is free as soon as nobody holds it.
+        # Nothing here leads back to the executable, so that its memory is free as soon as nothing holds it.
         self.programs = Programs(training, settings, weights.arrays)
         """What was made of the graph so far."""
         self.parameters = Held(weights, training.graph.parameters, "parameter")
@@ -48,11 +48,11 @@ class Executable:
         self._weights = weights
         self._last_forward: Bound | None = None
         self._assigned_before = 0
-        self._residuals_stand = False
+        self._activations_saved = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has run nothing yet; its weights are its own, as they are now."""
-        return vars(self) | {"_last_forward": None, "_residuals_stand": False}
+        return vars(self) | {"_last_forward": None, "_activations_saved": False}
 
     @property
     def graph(self) -> Graph:
@@ -105,13 +105,13 @@ class Executable:
         names = tuple(self.graph.outputs) if outputs is None else tuple(outputs)
         nodes = {name: self._output(name) for name in names}
         loss = self._training.loss
-        keeps = loss is not None and (outputs is None or loss in nodes.values())
-        bound = self.programs.fed("gradient" if keeps else "forward", names, feeds)
+        saves = loss is not None and (outputs is None or loss in nodes.values())
+        bound = self.programs.fed("gradient" if saves else "forward", names, feeds)
         self._last_forward = None
         bound.runnable.run(0, bound.forward_length)
-        self._last_forward = bound if keeps else None
+        self._last_forward = bound if saves else None
         self._assigned_before = self._weights.assignments
-        self._residuals_stand = keeps
+        self._activations_saved = saves
         return {name: bound.runnable.results[node.name].copy() for name, node in nodes.items()}
 
     def backward(self) -> dict[str, Array]:
@@ -125,9 +125,9 @@ class Executable:
                 "backward needs a forward that computed the loss, with nothing run or set since; call forward first"
             )
         bound = self._last_forward
-        if self._residuals_stand:  # BACKWARD writes over them, and the gradients stay until the next run
+        if self._activations_saved:  # BACKWARD writes over them, and the gradients stay until the next run
             bound.runnable.run(bound.forward_length, bound.length)
-            self._residuals_stand = False
+            self._activations_saved = False
         return {name: bound.runnable.results[node.name].copy() for name, node in self._training.gradients.items()}
 
     def step(self, feeds: Feeds) -> float:
@@ -145,8 +145,8 @@ class Executable:
         """The first half of a step: the gradient of every parameter that it trains and that a gradient reaches.
 
         It advances what FORWARD advances, each time: running statistics, and the count of random draws. The gradients
-        stand in one block of memory, and `loss` is beside them. They are the caller's own; with `copy=False` they are
-        those that `update` reads, and stand until `gradients` or `update` is called again.
+        are in one block of memory, and `loss` is beside them. They are the caller's own; with `copy=False` they are
+        those that `update` reads, and stay until `gradients` or `update` is called again.
 
         Raises FeedError as `step` does, and ExecutionError without an optimizer, or if an update reads anything of the
         forward or backward pass but the gradients.

@@ -1,4 +1,4 @@
-"""The gradients of one batch: arrays that stand in one block of memory."""
+"""The gradients of one batch: arrays in one block of memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphengine.ir.types import Array, ValueType
 class Gradients(Mapping[str, Array]):
     """Gradients by the names of their parameters. The arrays are views of `block`, and may be written to.
 
-    `block` is one flat array in which they stand one behind the other: of their dtype, or of bytes if they have several
+    `block` is one flat array in which they are one behind the other: of their dtype, or of bytes if they have several
     dtypes. `loss` is the loss that they are the gradients of. They can be pickled, for another process.
     """
 

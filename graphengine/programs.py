@@ -21,8 +21,8 @@ from graphengine.schedule.program import Program
 from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph
 
-KEPT = 16
-"""How many programs are kept, those used last; each may be bound, and then has an arena of its own."""
+CACHED = 16
+"""How many programs are cached, those used last; each may be bound, and then has an arena of its own."""
 
 Asked = tuple[ProgramName, tuple[str, ...]]
 """The kind of a program, and the outputs that it computes."""
@@ -101,7 +101,7 @@ class Programs:
     def __init__(self, training: TrainingGraph, settings: Settings, weights: Mapping[str, Array]) -> None:
         self.training = training
         self.settings = settings
-        self.kept: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
+        self.cached: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
         """By what was asked for, and the sizes."""
         self.latest: Bound | None = None
         """The one that was fed last."""
@@ -111,8 +111,8 @@ class Programs:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no programs yet: their arrays are views of one another, which copying would tear apart."""
-        kept = {name: value for name, value in vars(self).items() if name != "gradients"}
-        return kept | {"kept": OrderedDict(), "latest": None}
+        state = {name: value for name, value in vars(self).items() if name != "gradients"}
+        return state | {"cached": OrderedDict(), "latest": None}
 
     @cached_property
     def gradients(self) -> Gradients:
@@ -120,24 +120,24 @@ class Programs:
         return Gradients({name: state.type for name, state in self.training.halves.states.items()})
 
     def part(self, which: ProgramName, outputs: tuple[str, ...]) -> Part:
-        """What a program computes: as it is known of one that is kept, or anew."""
-        parts = (prepared.part for prepared in self.kept.values())
-        kept = next((part for part in parts if part.asked == (which, outputs)), None)
-        return kept or Part(self.training, (which, outputs), self.settings.rewrites)
+        """What a program computes: of one that is cached, or anew."""
+        parts = (prepared.part for prepared in self.cached.values())
+        cached = next((part for part in parts if part.asked == (which, outputs)), None)
+        return cached or Part(self.training, (which, outputs), self.settings.rewrites)
 
     def prepared(self, part: Part, sizes: Mapping[str, int]) -> Prepared:
         """The program of a part, planned for these sizes of the named dims, among which are its own."""
         binding = {name: sizes[name] for name in part.dims}
         key = (*part.asked, *binding.items())
-        prepared = self.kept.get(key)
+        prepared = self.cached.get(key)
         if prepared is None:
             (which, _), graph, settings = part.asked, part.graph, self.settings
             program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
-            prepared = self.kept[key] = Prepared(part, program)
-            if len(self.kept) > KEPT:  # the one that was fed last may be needed again at once
-                bounds = {old: kept.bound for old, kept in self.kept.items()}
-                del self.kept[next(old for old, bound in bounds.items() if bound is None or bound is not self.latest)]
-        self.kept.move_to_end(key)
+            prepared = self.cached[key] = Prepared(part, program)
+            if len(self.cached) > CACHED:  # the one that was fed last may be needed again at once
+                bounds = {old: cached.bound for old, cached in self.cached.items()}
+                del self.cached[next(old for old, bound in bounds.items() if bound is None or bound is not self.latest)]
+        self.cached.move_to_end(key)
         return prepared
 
     def bound(self, prepared: Prepared) -> Bound:
@@ -164,10 +164,10 @@ class Programs:
         return latest
 
     def _turn_to(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
-        for key, prepared in reversed(self.kept.items()):
+        for key, prepared in reversed(self.cached.items()):
             bound = prepared.bound
             if bound and bound.asked == (which, outputs) and bound.takes(feeds):
-                self.kept.move_to_end(key)
+                self.cached.move_to_end(key)
                 return bound
         part = self.part(which, outputs)
         arrays = checked_feeds(self.training.graph, part.needs, feeds)

@@ -102,7 +102,7 @@ def _name(what: str | Node) -> str:
 
 
 def in_float64(graph: Graph) -> Graph:
-    """The same graph with float64 in the place of float32, in the bodies of its scans too."""
+    """The same graph with float64 instead of float32, in the bodies of its scans too."""
     twin = Graph(graph.name, "float64" if graph.dtype == "float32" else graph.dtype)
     copies = copy_nodes(
         graph.nodes, twin, replace=lambda node: (_op_in_float64(node.op), node.parents), keep_phase=False

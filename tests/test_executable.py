@@ -458,27 +458,27 @@ def test_plans_are_kept_for_16_sizes_and_no_more() -> None:
     exe = trained()
     for batch in range(1, 21):
         exe.step(feeds(batch))
-    assert len(exe.programs.kept) == 16
-    kept = dict(exe.programs.kept)
+    assert len(exe.programs.cached) == 16
+    kept = dict(exe.programs.cached)
     exe.step(feeds(20))
-    assert dict(exe.programs.kept) == kept
+    assert dict(exe.programs.cached) == kept
     exe.step(feeds(1))
-    assert len(exe.programs.kept) == 16
+    assert len(exe.programs.cached) == 16
 
 
 def test_a_plan_is_made_once_for_a_size() -> None:
     exe = trained()
     exe.step(feeds(3))
-    (prepared,) = exe.programs.kept.values()
+    (prepared,) = exe.programs.cached.values()
     exe.step(feeds(3, seed=1))
-    assert list(exe.programs.kept.values()) == [prepared]
+    assert list(exe.programs.cached.values()) == [prepared]
 
 
 def test_programs_are_planned_and_costed_before_anything_runs() -> None:
     exe = trained()
     assert exe.program.name == "step"
     assert exe.cost(batch=128).flops["FORWARD"] > 0
-    assert not any(prepared.bound for prepared in exe.programs.kept.values())
+    assert not any(prepared.bound for prepared in exe.programs.cached.values())
     assert exe.plan("forward", batch=2).name == "forward"
     assert exe.plan("gradient", batch=2).binding == {"batch": 2}
 
@@ -659,17 +659,17 @@ def test_whatever_outputs_and_sizes_are_asked_for_few_programs_are_kept(backend:
         exe.cost(batch=size)
         exe.plan("forward", batch=size)
     assert sum(alive(name) - count for name, count in before.items()) <= 16 + 1
-    assert len(exe.programs.kept) == 16
+    assert len(exe.programs.cached) == 16
 
 
 def test_a_program_that_runs_time_and_again_is_not_forgotten_for_others() -> None:
     exe = trained()
     exe.step(feeds(1))
-    (often,) = exe.programs.kept.values()
+    (often,) = exe.programs.cached.values()
     for batch in range(2, 30):
         exe.step(feeds(batch))
         exe.step(feeds(1))
-    assert often in exe.programs.kept.values()
+    assert often in exe.programs.cached.values()
     assert exe.plan("step", batch=1) is exe.plan(batch=1)
 
 

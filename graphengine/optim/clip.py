@@ -1,4 +1,4 @@
-"""Clipping: gradients kept from growing too long, before an optimizer uses them."""
+"""Clipping: gradients are bounded before an optimizer uses them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Optimizers: rules that emit, for every parameter, the UPDATE nodes of its next value and of its slots.
 
 In the formulas w is a parameter, g its gradient dL/dw (clipped, where `clip` says so), alpha_t the learning rate at
-step t = 0, 1, 2, ..., and what stands to the left of <- is the value after the step. All is by element.
+step t = 0, 1, 2, ..., and what is to the left of <- is the value after the step. All is by element.
 """
 
 from __future__ import annotations

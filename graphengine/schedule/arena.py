@@ -1,9 +1,9 @@
-"""Where slots stand in the arena: those whose lifetimes meet stand apart, and the arena is as small as can be had.
+"""Offsets of slots in the arena: those whose lifetimes meet do not overlap, and the arena is as small as can be had.
 
-To find the smallest arena is NP-hard. Best fit in order of time takes O(n log n), and needs the least that is possible
-where all slots are of one size. Otherwise the largest are placed first, or those that live longest, each in the
-narrowest gap that those before it leave (Pisarchyk and Lee 2020, arXiv:2001.03288). That takes O(n^2), so it is tried
-for up to some 1,000 slots; next to always it needs hardly more than what lives at one time, which is the least.
+To find the smallest arena is NP-hard. Best fit in order of time takes O(n log n), and needs the minimum where all slots
+are of one size. Otherwise the largest are placed first, or those that live longest, each in the narrowest gap that is
+left (Pisarchyk and Lee 2020, arXiv:2001.03288). That takes O(n^2), so it is tried for up to some 1,000 slots; next to
+always it needs hardly more than what lives at one time, which is the minimum.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_ONE_BY_ONE = 1024
 """How many slots are at most placed in another order than that of time: as many take some 40 ms."""
 
 _NEAR = 1.01
-"""An arena this much above the least is not tried to be made smaller."""
+"""An arena this much above the minimum is not tried to be made smaller."""
 
 _ENDLESS = 1 << 62
 """The bytes of an arena whose size is not known yet."""

@@ -23,11 +23,8 @@ def by_branch(nodes: Sequence[Node], nbytes: Mapping[Node, int], held: Collectio
     `nbytes` gives the bytes of each value; a node without any is a view of its first parent. `held` are read after the
     last node. It is judged without UPDATE nodes, and as if no value were written over another.
     """
-    leaves: list[Node] = []
-    phases: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
-    for node in nodes:
-        (leaves if node.op.is_leaf else phases[node.phase]).append(node)
-    forward, backward, update = phases.values()
+    leaves, computed = [node for node in nodes if node.op.is_leaf], [node for node in nodes if not node.op.is_leaf]
+    forward, backward, update = ([node for node in computed if node.phase is phase] for phase in Phase)
     declared = [*forward, *backward]
     lifetimes = _lifetimes(declared, nbytes, held)
     most, _ = fullest(lifetimes)

@@ -49,17 +49,14 @@ class Cost:
 
 def cost_of(program: Program) -> Cost:
     """The cost of one run of `program`."""
-    flops = program.flops()
-    moved = {phase.name: 0 for phase in Phase}
-    for step in program.instructions:
-        moved[step.phase.name] += step.bytes_moved
+    flops, steps = program.flops(), program.instructions
     return Cost(
         flops={phase.name: flops[phase] for phase in Phase},
-        bytes_moved=moved,
+        bytes_moved={phase.name: sum(step.bytes_moved for step in steps if step.phase is phase) for phase in Phase},
         retained_bytes=program.retained_bytes,
         peak_bytes=program.peak_bytes,
         leaf_bytes=program.leaf_bytes,
-        instructions=len(program.instructions),
+        instructions=len(steps),
         recomputed_flops=program.recomputed_flops,
         memory_budget=program.budget,
     )

@@ -3,9 +3,9 @@
 The machine computes the steps in order. Where memory is short it drops the value that is the least loss: the one that
 takes the least work to have again, for its bytes and for the time until it is read (the heuristic of dynamic tensor
 rematerialization, Kirisame et al. 2021, arXiv:2006.09616; here that time is known and need not be guessed). The work
-counts what was dropped next to a value, above it and below, so that what is dropped lies scattered between what is
-kept: a chain of n equal values is trained in O(sqrt n) memory for O(n) work (Chen et al. 2016, arXiv:1604.06174). What
-is computed again may be dropped again, so that less will do for more work, down to what one step needs by itself.
+counts what was dropped next to a value, above it and below, so that what is dropped is scattered between what stays: a
+chain of n equal values is trained in O(sqrt n) memory for O(n) work (Chen et al. 2016, arXiv:1604.06174). What is
+computed again may be dropped again, so that less will do for more work, down to what one step needs by itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def evicting(works: Sequence[Work], held: Collection[int], limit: int, most_agai
 
 
 def _read(order: Sequence[int], values: _Values, held: Collection[int]) -> list[int]:
-    """`order` without the steps whose results nobody reads before they are computed again."""
+    """`order` without the steps whose results nothing reads before they are computed again."""
     wanted, following, read = set(held), set[int](), []
     for step in reversed(order):
         results = values.of_step[step]
@@ -90,7 +90,7 @@ class _Values:
         """Of long rows of values that are only read to compute others that may be dropped, some on the way.
 
         The running sum of a network's branches is such a row. To compute one of its last values again takes all of it,
-        unless some of it is kept, though no step reads that any more.
+        unless some of it is retained, though no step reads that any more.
         """
         found: set[int] = set()
         length = [0] * len(self.nbytes)

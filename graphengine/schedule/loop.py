@@ -1,9 +1,9 @@
-"""Where the values of a scan stand while it runs: which of them are kept for each step, and which are written over.
+"""The memory of the values of a scan: which of them are retained for each step, and which are written over.
 
 Whatever somebody reads of all steps has a stack, a row a step, which the step's kernel writes directly. A carry that is
 read of all steps has a stack of one row more: each step reads a row and writes the next, so nothing is copied from one
 step to the next, and the values before and after the steps are the same memory. A carry of which only the end is read
-has one place, where each step writes it over.
+has one buffer, which each step writes over.
 """
 
 from __future__ import annotations

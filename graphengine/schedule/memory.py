@@ -1,7 +1,7 @@
 """Which buffer lives when: lifetimes to slots, views to no memory at all, results over operands where ops allow it.
 
 The order is walked once. A buffer lives from the instruction that writes it to the last that reads it or a view of
-it, and has a slot for that time. Where the slots stand in the arena is found once all of them are known.
+it, and has a slot for that time. The offsets of the slots in the arena are found once all of them are known.
 """
 
 from __future__ import annotations

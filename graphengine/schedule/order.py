@@ -14,22 +14,18 @@ def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
 
     Within a phase they are in the order given. An UPDATE node may go once FORWARD is done, its operands are there and,
     when it gives a leaf its next value, the last other reader of that leaf is past: so gradients are retired one by
-    one, and weights are overwritten where they stand. One that reads leaves alone, the decayed velocity of momentum
+    one, and weights are overwritten in place. One that reads leaves alone, the decayed velocity of momentum
     say, goes with its first reader: before, it would only take memory.
     """
-    phases: dict[Phase, list[Node]] = {phase: [] for phase in Phase}
-    for node in nodes:
-        if not node.op.is_leaf:
-            phases[node.phase].append(node)
-    computed = [node for found in phases.values() for node in found]
+    computed = sorted([node for node in nodes if not node.op.is_leaf], key=lambda node: node.phase)
+    last_value = sum(node.phase is Phase.FORWARD for node in computed)
     turn = dict.fromkeys(nodes, 0)  # leaves are there from the start
-    turn |= {node: place for place, node in enumerate(computed, start=1)}
+    turn |= {node: number for number, node in enumerate(computed, start=1)}
     last_reader = _last_readers(nodes, turn)
     targets: dict[Node, list[Node]] = {}
     for leaf, node in updates.items():
         writer = node.parents[0] if isinstance(node.op, GetItem) else node
         targets.setdefault(writer, []).append(leaf)
-    last_value = len(phases[Phase.FORWARD])
     for node in nodes:
         if node.phase is Phase.UPDATE:
             waits_for = [turn[parent] for parent in node.parents if not parent.op.is_leaf]

@@ -54,7 +54,7 @@ class Buffer:
 
     @property
     def place(self) -> str:
-        """Where it stands, for people: a leaf's name, the place of a slot in the arena, or a view of one of these."""
+        """Its memory, for people: a leaf's name, the offset of a slot in the arena, or a view of one of these."""
         if self.source is not None:
             return f"view of {self.root.place}"
         if self.parts:
@@ -104,7 +104,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Loop:
-    """How a scan is run: the program of one step, and where each leaf of that stands."""
+    """How a scan is run: the program of one step, and the memory of each leaf of that."""
 
     body: Program
     order: range
@@ -112,9 +112,9 @@ class Loop:
     held: dict[str, Buffer]
     """Leaves that stay where they are: what all steps read, and carries of which only the last is wanted."""
     rows: dict[str, Rows]
-    """Leaves that move on: steps of sequences, results of steps, and carries that are kept.
+    """Leaves that move on: steps of sequences, results of steps, and carries that are retained.
 
-    A carry that is kept has one row more than there are steps; a step reads one and writes the next.
+    A carry that is retained has one row more than there are steps; a step reads one and writes the next.
     """
     firsts: dict[str, Buffer]
     """The carries' leaves, with what is copied there before the first step."""
@@ -138,13 +138,13 @@ class Loop:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Program:
-    """Instructions in order, the slots that they use, and where results stand. Sizes are in bytes."""
+    """Instructions in order, the slots that they use, and the buffers of results. Sizes are in bytes."""
 
     name: str
     instructions: tuple[Instruction, ...]
     slots: tuple[Slot, ...]
     peak_bytes: int
-    """The size of the arena, in which all slots stand."""
+    """The size of the arena, in which all slots are."""
     leaves: dict[str, Buffer]
     """The leaves read or written, by name."""
     results: dict[str, Buffer]

@@ -35,7 +35,7 @@ class Finding:
 def lint(graph: Graph) -> list[Finding]:
     """What is provably odd in `graph`, in order of the nodes.
 
-    - linear-chain: two or more matrices in a row are one linear map, of a rank that the least size on the way bounds.
+    - linear-chain: two or more matrices in a row are one linear map, of a rank that the minimum size on the way bounds.
     - no-gradient: a trainable parameter that no gradient of the loss reaches. The loss is that of the training section,
       or else the output of this name.
     - unused: an input, a parameter, a state or a result that no output and no update depends on.

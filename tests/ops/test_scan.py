@@ -317,7 +317,7 @@ def test_time_and_batch_may_be_names_and_every_size_is_planned_once() -> None:
         np.testing.assert_allclose(value, reference.forward(feeds)["loss"], rtol=1e-12)
         for name, expected in reference.backward().items():
             np.testing.assert_allclose(gradients[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
-    assert len(exe.programs.kept) == 3
+    assert len(exe.programs.cached) == 3
 
 
 def scans(exe: ge.Executable, which: str | None = None, **sizes: int) -> list[Any]:
@@ -435,7 +435,7 @@ def test_the_memory_that_is_allocated_is_the_peak_that_was_predicted(time: int) 
     exe = ge.compile(named(), loss="loss", optimizer=ge.SGD(learning_rate=0.5))
     predicted = exe.cost(time=time, batch=2).peak_bytes
     exe.step({"x": f64(time, 2, 3), "h": f64(2, 3)})
-    ((part, bound),) = [(kept.part, kept.bound) for kept in exe.programs.kept.values() if kept.bound]
+    ((part, bound),) = [(kept.part, kept.bound) for kept in exe.programs.cached.values() if kept.bound]
     arena = bound.runnable.arena.base
     assert arena.nbytes == predicted + 64
     graph = part.graph
