@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
@@ -58,8 +59,8 @@ class _Search:
         steps = [step for step in own if not step.is_view]
         self._nodes = [nodes[step.name] for step in steps]
         self._views = [nodes[step.name] for step in own if step.is_view]
-        self._works, self._held = _works(steps, {buffer.root for buffer in (*whole.results.values(), *copied)})
-        self._most_again = _MOST_AGAIN * sum(work.effort for work in self._works)
+        works, held = _works(steps, {buffer.root for buffer in (*whole.results.values(), *copied)})
+        self._evicting = partial(evicting, works, held, most_again=_MOST_AGAIN * sum(work.effort for work in works))
 
     def best(self) -> Program:
         """The program that fits and computes least again; raises CompileError if none is found."""
@@ -97,9 +98,6 @@ class _Search:
             low, high = (limit, high) if order is None else (low, limit)
             least = order or least
         return self._planned(least) if least else self._whole
-
-    def _evicting(self, limit: int) -> list[int] | None:
-        return evicting(self._works, self._held, limit, self._most_again)
 
     def _planned(self, order: Sequence[int]) -> Program:
         again = repeated(self._graph, (self._nodes[number] for number in order), self._views)

@@ -14,7 +14,7 @@ from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.schedule.cost import Cost
 from graphengine.schedule.program import Instruction
-from graphengine.transform.training_graph import trains_itself
+from graphengine.transform.training_graph import dim_names, trains_itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _row(node: Node, computed: Instruction | None, sizes: dict[str, int]) -> Row
 
 def all_sizes(graph: Graph, given: Mapping[str, int]) -> dict[str, int]:
     """The size of every named dim: as `given`, and 1 where it is left out. Raises FeedError."""
-    names = sorted({name for node in graph.inputs for name in node.type.names()})
+    names = sorted(dim_names(graph))
     for name, size in given.items():
         if name not in names:
             raise FeedError(f"graph {graph.name!r} has no named dim {name!r}{did_you_mean(name, names)}")
