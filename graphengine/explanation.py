@@ -12,7 +12,7 @@ from graphengine.ir.graph import Graph
 from graphengine.programs import Prepared, Programs
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.cost import Cost, cost_of
-from graphengine.schedule.program import Program, aligned, headline
+from graphengine.schedule.program import Program, columns, headline
 from graphengine.transform.rewrite.changes import Change, changes
 
 SHOWN = 6
@@ -68,7 +68,7 @@ class Explanation:
             names = ", ".join(self.left_out[:SHOWN]) + (", ..." if len(self.left_out) > SHOWN else "")
             yield f"left out, as nothing here needs them, {len(self.left_out)} nodes: {names}"
         yield ""
-        yield from aligned(
+        yield from columns(
             [
                 ("rewrite", "changes", *(f"{name} spared" for name in _figures(self.cost))),
                 *(
@@ -85,7 +85,7 @@ class Explanation:
                 yield from ("", rewrite.name, *_told(rewrite.changes))
         yield ""
         rows = [("backend", "kernel", "instruction")]
-        yield from aligned([*rows, *((use.backend, use.kernel, use.instruction) for use in self.kernels)], right_from=3)
+        yield from columns([*rows, *((use.backend, use.kernel, use.instruction) for use in self.kernels)], right_from=3)
         if self.shows_source:
             for source in self.sources:
                 yield from ("", source.rstrip("\n"))

@@ -192,7 +192,7 @@ class Program:
         """The listing: phase, instruction, type, slot, bytes; under a scan, indented, the program of one step."""
         head = f"program {headline(self.name, self.binding)}: {len(self.instructions)} instructions, "
         rows = [("phase", "instruction", "type", "slot", "bytes"), *self._rows()]
-        return "\n".join([head + f"{self.peak_bytes:,} bytes", *aligned(rows, right_from=5)])
+        return "\n".join([head + f"{self.peak_bytes:,} bytes", *columns(rows, right_from=5)])
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for step in self.instructions:
@@ -210,7 +210,7 @@ def headline(name: str, sizes: Mapping[str, int]) -> str:
     return f"{name} ({', '.join(f'{dim}={size}' for dim, size in sizes.items())})" if sizes else name
 
 
-def aligned(rows: Sequence[Sequence[str]], right_from: int) -> Iterator[str]:
+def columns(rows: Sequence[Sequence[str]], right_from: int) -> Iterator[str]:
     """The lines of a table, whose columns are aligned to the right from one of them on."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
