@@ -67,28 +67,18 @@ class Explanation:
         if self.left_out:
             names = ", ".join(self.left_out[:SHOWN]) + (", ..." if len(self.left_out) > SHOWN else "")
             yield f"left out, as nothing here needs them, {len(self.left_out)} nodes: {names}"
-        yield ""
-        yield from columns(
-            [
-                ("rewrite", "changes", *(f"{name} spared" for name in _figures(self.cost))),
-                *(
-                    (r.name, str(len(r.changes)), *(f"{spared:,}" for spared in r.spared.values()))
-                    for r in self.rewrites
-                ),
-            ],
-            right_from=1,
-        )
+        rows = [(r.name, str(len(r.changes)), *map("{:,}".format, r.spared.values())) for r in self.rewrites]
+        head = "rewrite", "changes", *(f"{name} spared" for name in _figures(self.cost))
+        yield from ("", *columns([head, *rows], right_from=1))
         if self.declared:
             yield from ("", "stabilization, before differentiating", *_told(self.declared))
         for rewrite in self.rewrites:
             if rewrite.changes:
                 yield from ("", rewrite.name, *_told(rewrite.changes))
-        yield ""
-        rows = [("backend", "kernel", "instruction")]
-        yield from columns([*rows, *((use.backend, use.kernel, use.instruction) for use in self.kernels)], right_from=3)
-        if self.shows_source:
-            for source in self.sources:
-                yield from ("", source.rstrip("\n"))
+        uses = [(use.backend, use.kernel, use.instruction) for use in self.kernels]
+        yield from ("", *columns([("backend", "kernel", "instruction"), *uses], right_from=3))
+        for source in self.sources if self.shows_source else ():
+            yield from ("", source.rstrip("\n"))
 
 
 def explained(programs: Programs, prepared: Prepared, shows_source: bool) -> Explanation:
