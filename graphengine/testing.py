@@ -112,8 +112,8 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def _op_in_float64(op: Op) -> Op:
-    fields: dict[str, Any] = {name: getattr(op, name) for name in type(op).model_fields}
-    changes = {name: in_float64(value) for name, value in fields.items() if isinstance(value, Graph)}
+    fields = {name: getattr(op, name) for name in type(op).model_fields}
+    changes: dict[str, Any] = {name: in_float64(value) for name, value in fields.items() if isinstance(value, Graph)}
     if fields.get("dtype") == "float32":
         changes["dtype"] = "float64"
     return type(op)(**(fields | changes)) if changes else op

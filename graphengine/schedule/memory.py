@@ -211,24 +211,21 @@ class _Planner:
         for result, item in {part.root: item for item, part in components}.items():
             if result in self.written_over:
                 result.leaf = self.written_over[result].name
-            elif operand := self._dying(number, result, item, overwritten):
+            elif operand := self._dying(number, item, overwritten):
                 result.slot = operand.slot
                 overwritten.add(operand)
             else:
                 result.slot = self._take(result.type)
         return overwritten
 
-    def _dying(self, number: int, result: Buffer, item: int, taken: Collection[Buffer]) -> Buffer | None:
+    def _dying(self, number: int, item: int, taken: Collection[Buffer]) -> Buffer | None:
         """The operand over which a result is written, if there is one that nothing needs afterwards."""
         step = self.steps[number]
         allowed = step.op.may_overwrite(item)
         operands = self._memories(step) if allowed else ()
-        for operand in [operands[position] for position in allowed if position < len(operands)]:
-            if operand.slot is None or operand.type != result.type or operand in taken:
-                continue
-            if self._may_write(operand, number, item):
-                return operand
-        return None
+        fitting = (operands[position] for position in allowed if position < len(operands))
+        fitting = (operand for operand in fitting if operand.slot and operand not in taken)
+        return next((operand for operand in fitting if self._may_write(operand, number, item)), None)
 
     def _memories(self, step: Instruction) -> Sequence[Buffer]:
         """What an instruction reads; where that is an item of a tuple, the memory which that shows all of."""

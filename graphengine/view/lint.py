@@ -56,9 +56,8 @@ def _linear_chains(graph: Graph, _: set[Node]) -> Found:
     collapsible = set(linear_chains(graph))
     for chain in linear_chains(graph, shared=True):
         if len(chain.matrices) > 1:
-            kept = "ge.collapse keeps a value between them, which is read elsewhere too"
-            cost = _cost_text(chain) if chain in collapsible else kept
-            yield chain.last, f"{_chain_text(chain)}; {cost}"
+            read = "ge.collapse keeps a value between them, which is read elsewhere too"
+            yield chain.last, f"{_chain_text(chain)}; {_cost_text(chain) if chain in collapsible else read}"
 
 
 def _chain_text(chain: Chain) -> str:
@@ -87,8 +86,8 @@ def _no_gradient(graph: Graph, needed: set[Node]) -> Found:
     if loss is None or not loss.type.is_float or loss.shape != ():
         return
     twin = graph.copy()  # the adjoints are emitted, and thrown away
-    derivative = differentiate(twin.nodes[loss.index], [twin.nodes[node.index] for node in trained])
-    reasons = unreached(derivative, [twin.nodes[node.index] for node in trained])
+    leaves = [twin.nodes[node.index] for node in trained]
+    reasons = unreached(differentiate(twin.nodes[loss.index], leaves), leaves)
     for node in trained:
         if node.name in reasons and node in needed:
             yield node, f"no gradient of {name!r} reaches {node.name}: {reasons[node.name]}"
