@@ -76,10 +76,11 @@ def _lifetimes(order: Sequence[Node], nbytes: Mapping[Node, int], held: Collecti
     slots: dict[Node, Slot] = {}
     for number, node in enumerate(order):
         seen = None if node in nbytes else slots.get(node.parents[0])
-        slots[node] = seen or Slot(nbytes.get(node, 0), number, number)
-        for read in (node, *node.parents):
-            if read in slots:
-                slots[read].last = number
+        slot = slots[node] = seen or Slot(nbytes.get(node, 0), number, number)
+        slot.last = number
+        for parent in node.parents:
+            if parent in slots:
+                slots[parent].last = number
     for node in held:
         if node in slots:
             slots[node].last = len(order)

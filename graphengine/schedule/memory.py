@@ -79,6 +79,8 @@ class _Planner:
     """The steps that have been gone through, and then the copies."""
     makers: dict[Buffer, tuple[int, int]] = field(default_factory=dict)
     """The values that a kernel writes: the index of its step, and which result of it. Not leaves, views or scans."""
+    parts: dict[Buffer, Buffer] = field(default_factory=dict)
+    """Of what shows all of an item that a kernel writes: that item."""
     written_over: dict[Buffer, Node] = field(default_factory=dict)
     """The leaf over which a value is written: its next value, when nothing is left to read the present one."""
 
@@ -126,9 +128,9 @@ class _Planner:
                     _part(out, index)
             operands = tuple([buffers[parent] for parent in node.parents])
             if isinstance(op, GetItem):
-                if operands[0] in makers:
-                    makers[out] = makers[operands[0]][0], op.index
-                operands = (_part(operands[0], op.index),)
+                whole, operands = operands[0], (_part(operands[0], op.index),)
+                if whole in makers:
+                    makers[out], self.parts[out] = (makers[whole][0], op.index), operands[0]
             if op.is_view and op.can_view((source := operands[0]).contiguous):
                 out.source = source.root  # so that a chain of views is walked once, not once for each
                 out.contiguous = source.contiguous and op.keeps_layout()
@@ -180,7 +182,8 @@ class _Planner:
         if not step.is_view:
             overwritten = self._place(number)
             step.scratch = self._scratch(step)
-        for root in [operand.root for operand in step.operands]:
+        for operand in step.operands:
+            root = operand.root
             if root.last_read == number and root not in overwritten:
                 self._release(root)
         for part in step.out.parts.values():  # results that nothing reads
@@ -207,8 +210,9 @@ class _Planner:
         Returns the operands that are overwritten.
         """
         overwritten = set[Buffer]()
-        components = sorted(self.steps[number].out.components.items())
-        for result, item in {part.root: item for item, part in components}.items():
+        out = self.steps[number].out
+        results = {part.root: item for item, part in sorted(out.parts.items())} if out.parts else {out: 0}
+        for result, item in results.items():
             if result in self.written_over:
                 result.leaf = self.written_over[result].name
             elif operand := self._dying(number, item, overwritten):
@@ -223,13 +227,14 @@ class _Planner:
         step = self.steps[number]
         allowed = step.op.may_overwrite(item)
         operands = self._memories(step) if allowed else ()
-        fitting = (operands[position] for position in allowed if position < len(operands))
-        fitting = (operand for operand in fitting if operand.slot and operand not in taken)
-        return next((operand for operand in fitting if self._may_write(operand, number, item)), None)
+        for operand in [operands[position] for position in allowed if position < len(operands)]:
+            if operand.slot and operand not in taken and self._may_write(operand, number, item):
+                return operand
+        return None
 
     def _memories(self, step: Instruction) -> Sequence[Buffer]:
-        """What an instruction reads; where that is an item of a tuple, the memory which that shows all of."""
-        return [operand.root if operand in self.makers else operand for operand in step.operands]
+        """What an instruction reads; the item itself, instead of what shows all of it."""
+        return [self.parts.get(operand, operand) for operand in step.operands] if self.parts else step.operands
 
     def _may_write(self, target: Buffer, number: int, item: int) -> bool:
         """Whether nothing reads `target` after this instruction, and this one's result may be written over it."""
@@ -237,11 +242,10 @@ class _Planner:
             return target.last_read < number
         step = self.steps[number]
         allowed, type_ = step.op.may_overwrite(item), step.out.components[item].type
-        return all(
-            operand is target and position in allowed and operand.type == type_
-            for position, operand in enumerate(self._memories(step))
-            if operand.root is target
-        )
+        for position, operand in enumerate(self._memories(step)):
+            if operand.root is target and (operand is not target or position not in allowed or operand.type != type_):
+                return False
+        return True
 
     def _take(self, type_: ValueType) -> Slot:
         """A slot from the coming instruction on."""
