@@ -135,8 +135,8 @@ class Programs:
             program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
             prepared = self.cached[key] = Prepared(part, program)
             if len(self.cached) > CACHED:  # the one that was fed last may be needed again at once
-                bounds = {old: cached.bound for old, cached in self.cached.items()}
-                del self.cached[next(old for old, bound in bounds.items() if bound is None or bound is not self.latest)]
+                bounds = ((old, cached.bound) for old, cached in self.cached.items())
+                del self.cached[next(old for old, bound in bounds if bound is None or bound is not self.latest)]
         self.cached.move_to_end(key)
         return prepared
 
