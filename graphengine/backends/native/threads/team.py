@@ -10,7 +10,7 @@ import ctypes
 import os
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from graphengine.backends.native.compile.loader import addresses
-from graphengine.backends.native.kernel import Kernel, kernel_of
+from graphengine.backends.native.kernel import kernel_of
 from graphengine.backends.native.threads import runtime
 from graphengine.backends.native.threads.pace import Pace
 from graphengine.backends.native.threads.runtime import LINE, STATE
@@ -42,12 +42,10 @@ _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Arguments of the runtime's `lead`, without help and with it, where they stand, and which of both takes less."""
+    """References to the arguments of the runtime's `lead`, without help and with it, and which of both takes less."""
 
-    alone: Array
-    together: Array
-    alone_at: ctypes.c_void_p
-    together_at: ctypes.c_void_p
+    alone: Any
+    together: Any
     pace: Pace = field(default_factory=Pace)
 
 
@@ -59,33 +57,31 @@ class Team:
         self._wake: list[threading.Semaphore] = []
         self._ids: list[int] = []
         self._taken = threading.Lock()
-        self._serve = _CALL(runtime_address("serve"))
-        self._lead = _CALL(runtime_address("lead"))
+        self._lead, self._serve = _runtime()
 
     def job(self, table: Array, fault: Array) -> Job:
         """What `run` takes: the calls that `table` says, whose faults are noted in the 16 words of `fault`."""
         where = table.ctypes.data, len(table), fault.ctypes.data, self.board.ctypes.data
-        alone, together = (np.array([*where, shared, _GIVE_WAY], np.int64) for shared in (0, 1))
-        return Job(alone, together, ctypes.c_void_p(alone.ctypes.data), ctypes.c_void_p(together.ctypes.data))
+        return Job(*(ctypes.byref((ctypes.c_int64 * 6)(*where, shared, _GIVE_WAY)) for shared in (0, 1)))
 
     def run(self, job: Job, shared: bool) -> None:
         """Do a job: with the workers if `shared`, nobody else has them, and their help pays."""
         if not shared or get_threads() == 1:
-            self._lead(job.alone_at)
+            self._lead(job.alone)
         elif not job.pace.together:
             begin = perf_counter()
-            self._lead(job.alone_at)
+            self._lead(job.alone)
             job.pace.note(perf_counter() - begin)
         elif self._taken.acquire(blocking=False):
             try:
                 begin = perf_counter()
                 self._call_in()
-                self._lead(job.together_at)
+                self._lead(job.together)
                 job.pace.note(perf_counter() - begin)
             finally:
                 self._taken.release()
         else:
-            self._lead(job.alone_at)
+            self._lead(job.alone)
 
     def _call_in(self) -> None:
         """Wake the workers that sleep. There are as many as there are to be threads, but for the one that leads."""
@@ -109,18 +105,18 @@ class Team:
 
     def _work(self, rank: int, started: threading.Event) -> None:
         """What a worker does: it serves, and waits for the next time."""
-        arguments = np.array([self.board.ctypes.data, rank, _LOOKS, _GIVE_WAY], np.int64)
+        arguments = (ctypes.c_int64 * 4)(self.board.ctypes.data, rank, _LOOKS, _GIVE_WAY)
         state = LINE * (rank + 1) + STATE
         self.board[state] = runtime.AWAKE
         begin = perf_counter()
-        self._serve(arguments.ctypes.data)
+        self._serve(arguments)
         looks_a_second = _LOOKS / (perf_counter() - begin)
         arguments[2] = max(_LOOKS, int(_PATIENCE * looks_a_second))
         self._ids.append(threading.get_native_id())
         started.set()
         while True:
             self._wake[rank - 1].acquire()
-            self._serve(arguments.ctypes.data)
+            self._serve(arguments)
 
     def disband(self) -> None:
         """In a process forked off, which has none of the threads and may have been forked in the middle of a run."""
@@ -146,19 +142,14 @@ def team() -> Team:
     return Team()
 
 
-def runtime_address(name: str) -> int:
-    """Where the machine code of a function of runtime.py is; all are compiled together."""
-    requests = {
-        each: (Kernel(each, kernel_of(function).source, may_overlap=True), signature)
-        for each, (function, signature) in _RUNTIME.items()
+def _runtime() -> list[Any]:
+    """`lead` and `serve` of runtime.py as machine code."""
+    signatures = {
+        runtime.lead: ("int64*", "int", "int64*", "int64*", "int", "int"),
+        runtime.serve: ("int64*", "int", "int", "int"),
     }
-    return addresses(requests.values())[requests[name]]
-
-
-_RUNTIME: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "lead": (runtime.lead, ("int64*", "int", "int64*", "int64*", "int", "int")),
-    "serve": (runtime.serve, ("int64*", "int", "int", "int")),
-}
+    requests = [(replace(kernel_of(function), may_overlap=True), kinds) for function, kinds in signatures.items()]
+    return [_CALL(address) for address in addresses(requests).values()]
 
 
 def _disband() -> None:
