@@ -13,35 +13,16 @@ from numba.core import cgutils
 from graphengine.backends.native.llvm import formula
 from graphengine.backends.native.llvm.formula import Value
 from graphengine.backends.native.llvm.intrinsic import Intrinsic, Typed
-from graphengine.backends.native.math import (
-    arithmetic,
-    error_function,
-    exponential,
-    hyperbolic,
-    logarithm,
-    mills,
-    power,
-    trigonometric,
-)
+from graphengine.backends.native.math import arithmetic
+from graphengine.backends.native.math.error_function import erf, mills
+from graphengine.backends.native.math.exponential import exp, expm1, sigmoid, tanh
+from graphengine.backends.native.math.logarithm import log, log1p
+from graphengine.backends.native.math.power import power
+from graphengine.backends.native.math.trigonometric import cos, sin
 
-_OF_A_FLOAT: tuple[Callable[[Value], Value], ...] = (
-    exponential.exp,
-    exponential.expm1,
-    exponential.sigmoid,
-    hyperbolic.tanh,
-    logarithm.log,
-    logarithm.log1p,
-    error_function.erf,
-    mills.mills,
-    trigonometric.sin,
-    trigonometric.cos,
-)
 _OF_FLOATS: dict[str, Callable[..., Value]] = {
-    **{form.__name__: form for form in _OF_A_FLOAT},
-    "sqrt": formula.sqrt,
-    "floor": formula.floor,
-    "copysign": formula.copysign,
-    "power": power.power,
+    **{form.__name__: form for form in (exp, expm1, sigmoid, tanh, log, log1p, erf, mills, sin, cos, power)},
+    **{name: getattr(formula, name) for name in ("sqrt", "floor", "copysign")},
 }
 _OF_NUMBERS = (arithmetic.absolute, arithmetic.sign, arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
 _DTYPES = ("uint32", "uint64", "float32", "float64")

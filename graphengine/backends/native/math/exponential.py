@@ -1,16 +1,17 @@
-"""exp, expm1 and sigmoid.
+"""exp, expm1, sigmoid and tanh.
 
 x is split into n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980), e^r is a polynomial, and n goes into the
-exponent's bits. Coefficients are minimax fits by Remez exchange, each rounded in turn and the rest fitted anew.
+exponent's bits. tanh is near 0 a polynomial, further out 1 - 2 / (1 + e^2x). Coefficients are minimax fits by Remez
+exchange, each rounded in turn and the rest fitted anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphengine.backends.native.llvm.formula import Value, absolute, fma, polynomial, power_of_two, select
+from graphengine.backends.native.llvm.formula import Value, absolute, copysign, fma, polynomial, power_of_two, select
 
-LOG2_E = 1.4426950408889634
+_LOG2_E = 1.4426950408889634
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,18 @@ _DOUBLE = _Form(
 )  # rows of numbers  # fmt: skip
 
 
+# (tanh(x) - x) / x^3 in x^2 on |x| < 0.55, relative to tanh(x) 2^-29.7
+_TANH_NEAR = (
+    -0.33333316445350647, 0.13332544267177582, -0.0538475476205349, 0.02105071023106575, -0.006242832168936729,
+)  # rows of numbers  # fmt: skip
+# e^2r on |r| < 0.1736, relative 2^-28.2
+_EXP_OF_TWICE = (
+    1.0, 2.0, 1.999999761581421, 1.3333218097686768, 0.6666927933692932, 0.2677941620349884, 0.08843455463647842,
+)  # rows of numbers  # fmt: skip
+_HALF_LN2 = 0.34657359027997264
+_SINGLE_ONE, _DOUBLE_ONE = 10.0, 20.0  # from here up tanh rounds to 1
+
+
 def exp(x: Value) -> Value:
     """e^x. Measured: 0.88 ulp in float32, 0.86 in float64.
 
@@ -107,6 +120,25 @@ def sigmoid(x: Value) -> Value:
     return 1.0 / fma(polynomial(r, form.exp) * power_of_two(exponent), 2.0, 1.0)
 
 
+def tanh(x: Value) -> Value:
+    """The hyperbolic tangent. Measured: 1.6 ulp in float32, 2.2 in float64."""
+    magnitude = absolute(x)
+    if x.is_double:
+        e = expm1(select(magnitude > _DOUBLE_ONE, 2 * _DOUBLE_ONE, magnitude + magnitude))
+        return copysign(e / (e + 2.0), x)
+    square = x * x
+    near = fma(square * polynomial(square, _TANH_NEAR), magnitude, magnitude)
+    return copysign(select(magnitude < 0.55, near, _tanh_far(magnitude)), x)
+
+
+def _tanh_far(x: Value) -> Value:
+    """1 - 2 / (1 + e^2x), where an error of ln 2 in its last bit is too small to be seen."""
+    x = select(x > _SINGLE_ONE, _SINGLE_ONE, x)
+    exponent, n = _rounded(x, 2 * _LOG2_E)
+    r = fma(n, -_HALF_LN2, x)
+    return 1.0 - 2.0 / fma(polynomial(r, _EXP_OF_TWICE), power_of_two(exponent), 1.0)
+
+
 def _form(x: Value) -> _Form:
     return _DOUBLE if x.is_double else _SINGLE
 
@@ -118,13 +150,18 @@ def _within(x: Value, low: float, high: float) -> Value:
 
 
 def _split(x: Value, form: _Form, offset: int) -> tuple[Value, Value, Value]:
-    """For x = n ln 2 + r: an integer with the exponent's bits of 2^(n + offset) lowest, r, and what rounding took of r.
-
-    The shifter is so large that a sum with it has no room for a fraction: it rounds x / ln 2 to n.
-    """
-    shifter = 1.5 * 2.0**x.places + x.bias + offset
-    shifted = fma(x, LOG2_E, shifter)
-    n = shifted - shifter
+    """For x = n ln 2 + r: the exponent's bits of 2^(n + offset) as of `_rounded`, r, and what rounding took of r."""
+    exponent, n = _rounded(x, _LOG2_E, offset)
     high = fma(n, -form.ln2_high, x)
     r = fma(n, -form.ln2_low, high)
-    return shifted.bits(), r, fma(n, -form.ln2_low, high - r)
+    return exponent, r, fma(n, -form.ln2_low, high - r)
+
+
+def _rounded(x: Value, factor: float, offset: int = 0) -> tuple[Value, Value]:
+    """An integer with the exponent's bits of 2^(n + offset) lowest, and n, the integer next to x * factor.
+
+    The shifter is so large that a sum with it has no room for a fraction.
+    """
+    shifter = 1.5 * 2.0**x.places + x.bias + offset
+    shifted = fma(x, factor, shifter)
+    return shifted.bits(), shifted - shifter

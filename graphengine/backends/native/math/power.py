@@ -7,17 +7,8 @@ from __future__ import annotations
 
 from math import inf, nan
 
-from graphengine.backends.native.llvm.formula import (
-    Value,
-    absolute,
-    call,
-    copysign,
-    floor,
-    fma,
-    polynomial,
-    select,
-    sqrt,
-)
+from graphengine.backends.native.llvm.formula import Value, absolute, call, copysign, floor, fma, polynomial, select
+from graphengine.backends.native.math.logarithm import split
 
 # log2(1 + f) / f for 1 + f between the roots of 1/2 and 2, relative 2^-37.9
 _LOG2 = (
@@ -50,7 +41,7 @@ def power(x: Value, y: Value) -> Value:
 def _simple(x: Value, exponent: float | None) -> Value | None:
     """x to an exponent that the code itself tells and that takes no logarithm; 1/2 gives the root, as in NumPy."""
     square = x * x
-    simple = {0.5: sqrt(x), 1.0: x, 2.0: square, 3.0: square * x, 4.0: square * square}
+    simple = {0.5: call("llvm.sqrt", x), 1.0: x, 2.0: square, 3.0: square * x, 4.0: square * square}
     return None if exponent is None else simple.get(exponent)
 
 
@@ -71,9 +62,8 @@ def _signed(x: Value, y: Value, magnitude: Value) -> Value:
 
 def _log2(x: Value) -> Value:
     """log2 of what is not below 0."""
-    above = x.bits() - _HALF_ROOT
-    exponent = above >> 52
-    f = (x.bits() - (exponent << 52)).as_float() - 1.0
+    exponent, mantissa = split(x, _HALF_ROOT)
+    f = mantissa - 1.0
     value = fma(f, polynomial(f, _LOG2), exponent.to_float())
     return select(x.equals(0.0), -inf, select(x < inf, value, x))
 
