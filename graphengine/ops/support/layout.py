@@ -69,3 +69,11 @@ def merged(x: Array) -> Array | None:
         return None
     size, step = (axes[0].size, axes[0].steps[0] * x.itemsize) if axes else (1, x.shape[-1] * x.itemsize)
     return np.lib.stride_tricks.as_strided(x, (size, x.shape[-1]), (step, x.strides[-1]))
+
+
+def starts(x: Array) -> Array:
+    """The index in memory of the first element of each matrix of a stack, counted from the first matrix."""
+    found = np.zeros((), np.int64)
+    for size, stride in zip(x.shape[:-2], x.strides[:-2], strict=True):
+        found = np.add.outer(found, np.arange(size) * (stride // x.itemsize))
+    return found.reshape(-1)

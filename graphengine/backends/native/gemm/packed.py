@@ -24,7 +24,8 @@ def packed_product(
     """C = alpha A B + beta C: products dealt out to the threads if there are as many; else their panels, or rows."""
     m, n, k = sizes[0], sizes[1], sizes[2]
     a_row, a_column, b_row, b_column, c_row = sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
-    begin, stop = 0, sizes[8]
+    count, begins = sizes[8], behind(sizes, 9)
+    begin, stop = 0, count
     scaled = alpha * scale[0]
     columns, rows, few = TILE_VECTORS * lanes(c), TILE_ROWS, SHORT_TILE_ROWS
     panels = (n + columns - 1) // columns
@@ -40,12 +41,9 @@ def packed_product(
     packed = behind(work, rank * DEPTH * (WIDTH + SLAB))
     slab = behind(packed, DEPTH * WIDTH)
     at_once = WIDTH // columns
-    for place in range(begin, stop):
-        outer = place // sizes[9]
-        inner = place - outer * sizes[9]
-        c_part = behind(c, outer * sizes[10] + inner * sizes[11])
-        a_part = behind(a, outer * sizes[12] + inner * sizes[13])
-        b_part = behind(b, outer * sizes[14] + inner * sizes[15])
+    for stack in range(begin, stop):
+        c_part, a_part = behind(c, begins[stack]), behind(a, begins[count + stack])
+        b_part = behind(b, begins[2 * count + stack])
         for left in range(first, last, at_once):
             right = left + at_once if left + at_once < last else last
             for p0 in range(0, k, DEPTH):

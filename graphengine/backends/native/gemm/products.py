@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from graphengine.backends.blas import Blas
 from graphengine.backends.native.gemm.packed import packed_product
@@ -14,6 +14,7 @@ from graphengine.backends.native.gemm.tiles import Workspace, pays
 from graphengine.backends.native.kernel import Kernel, Product, Read, kernel_of
 from graphengine.backends.threads import WORTH_SHARING
 from graphengine.ir.types import Array
+from graphengine.ops.support.layout import starts
 
 if TYPE_CHECKING:  # the names that kernels use, which only machine code knows
     from graphengine.backends.native.llvm.intrinsics import behind, gemm
@@ -30,7 +31,8 @@ def blas_product(
     """
     function, narrow, m, n, k = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     trans_a, trans_b, lda, ldb, ldc = sizes[5], sizes[6], sizes[7], sizes[8], sizes[9]
-    begin, end, parts = 0, sizes[10], sizes[18]
+    count, parts, begins = sizes[10], sizes[11], behind(sizes, 12)
+    begin, end = 0, count
     first, last = parts * rank // ranks, parts * (rank + 1) // ranks
     if parts == 1:
         first, last = 0, 1
@@ -45,11 +47,9 @@ def blas_product(
         if m < n:
             rows, columns, a_from, b_from, c_from = m, size, 0, start * (ldb if trans_b != 0 else 1), start
         for i in range(begin, end if size > 0 else begin):
-            outer = i // sizes[11]
-            inner = i - outer * sizes[11]
-            c_i = behind(c, c_from + outer * sizes[12] + inner * sizes[13])
-            a_i = behind(a, a_from + outer * sizes[14] + inner * sizes[15])
-            b_i = behind(b, b_from + outer * sizes[16] + inner * sizes[17])
+            c_i = behind(c, c_from + begins[i])
+            a_i = behind(a, a_from + begins[count + i])
+            b_i = behind(b, b_from + begins[2 * count + i])
             gemm(function, narrow, c_i, a_i, b_i, rows, columns, k, lda, ldb, ldc, trans_a, trans_b, scaled, beta)
 
 
@@ -94,24 +94,20 @@ def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> 
     if _stride(out, -1) != 1:
         out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
     scale = np.ones((), out.dtype) if product.scale is None else product.scale
-    calls = []
-    for c_i, a_i, b_i in _stacks(out, a, b):
-        chosen = _chosen(c_i, a_i, b_i, blas, workspace)
-        if chosen is None:
-            return None
-        kernel, work, sizes = chosen
-        arguments = [c_i, a_i, b_i, scale, *work, np.array(sizes, np.int64), product.alpha, product.beta]
-        calls.append((kernel_of(kernel), arguments))
-    return calls
+    chosen = _chosen(out, a, b, blas, workspace)
+    if chosen is None:
+        return None
+    kernel, work, sizes = chosen
+    return [(kernel_of(kernel), [out, a, b, scale, *work, np.array(sizes, np.int64), product.alpha, product.beta])]
 
 
 def _chosen(
     c: Array, a: Array, b: Array, blas: Blas | None, workspace: Workspace
 ) -> tuple[Callable[..., None], list[Array], list[int]] | None:
-    """The kernel for matrices [outer, inner, rows, columns], its work memory and its sizes."""
-    outer, inner, m, n = c.shape
-    k = a.shape[-1]
-    if outer * inner == 1 and m * n * k <= _FEW:
+    """The kernel for stacks of matrices, its work memory and its sizes."""
+    (m, n), k = c.shape[-2:], a.shape[-1]
+    count = math.prod(c.shape[:-2])
+    if count == 1 and m * n * k <= _FEW:
         if _stride(b, -1) == 1:
             return small_product, [], [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
         if _stride(b, -2) == 1 and _stride(a, -1) == 1:
@@ -120,17 +116,16 @@ def _chosen(
     if len(leading) < 3 or leading[0][1]:
         return None
     (ldc, _), (lda, trans_a), (ldb, trans_b) = leading
-    count = outer * inner
-    stacked = [count, inner, *(_stride(array, axis) for array in (c, a, b) for axis in (0, 1))]
+    begins = [begin for array in (c, a, b) for begin in starts(array)]
     if pays(m, n, k, c.itemsize):
         strides = [*((1, lda) if trans_a else (lda, 1)), *((1, ldb) if trans_b else (ldb, 1)), ldc]
-        return packed_product, [workspace.array(c.dtype.name)], [m, n, k, *strides, *stacked]
+        return packed_product, [workspace.array(c.dtype.name)], [m, n, k, *strides, count, *begins]
     if blas is None:
         return None
     work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
     parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
     function, is_narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
-    return blas_product, [], [function, is_narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, *stacked, parts]
+    return blas_product, [], [function, is_narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, count, parts, *begins]
 
 
 _FEW = 4096
@@ -145,32 +140,6 @@ def _leading(array: Array) -> tuple[int, bool] | None:
         if steps[columns] == 1 and (sizes[rows] == 1 or steps[rows] >= least):
             return max(steps[rows], least), columns == 0
     return None
-
-
-def _stacks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """The arrays as stacks with two axes ahead of their matrices: merged where they can be, and else cut apart."""
-    ahead = arrays[0].ndim - 2
-    if ahead < 2:
-        yield tuple([array[(None,) * (2 - ahead)] for array in arrays])
-    elif ahead == 2:
-        yield arrays
-    elif merged := _merged(arrays):
-        yield from _stacks(*merged)
-    else:
-        for parts in zip(*arrays, strict=True):
-            yield from _stacks(*parts)
-
-
-def _merged(arrays: tuple[Array, ...]) -> tuple[Array, ...] | None:
-    """The arrays with their first two axes as one, if all of them can be seen so."""
-    merged = []
-    for array in arrays:
-        outer, inner, *rest = array.shape
-        if outer != 1 and inner != 1 and array.strides[0] != inner * array.strides[1]:
-            return None
-        step = array.strides[1] if inner != 1 else array.strides[0]
-        merged.append(as_strided(array, (outer * inner, *rest), (step, *array.strides[2:]), writeable=True))
-    return tuple(merged)
 
 
 def _stride(array: Array, axis: int) -> int:

@@ -19,6 +19,7 @@ from graphengine.backends.native.vocabulary import exp, log, maximum, plus, shar
 from graphengine.ir.types import Array
 from graphengine.ops.attention import Attention, AttentionAdjoint
 from graphengine.ops.elementwise import Add
+from graphengine.ops.support.layout import starts
 from graphengine.ops.support.scores import Block, Scores, turned
 
 
@@ -79,15 +80,7 @@ def _rows(op: Scores, block: Block, q: Array, k: Array, *mask: Array) -> tuple[A
     whole = np.broadcast_to(mask[0] if mask else np.False_, (*ahead, queries, k.shape[-2]))
     seen = block.queries(whole).view(np.uint8)
     sizes = math.prod(ahead), block.count, block.seen, block.start, queries, op.causal, bool(mask), *seen.strides[-2:]
-    return seen, _starts(seen), np.array(sizes, np.int64)
-
-
-def _starts(x: Array) -> Array:
-    """Where each matrix of a stack begins in memory, in elements behind the first."""
-    starts = np.zeros((), np.int64)
-    for size, stride in zip(x.shape[:-2], x.strides[:-2], strict=True):
-        starts = np.add.outer(starts, np.arange(size) * (stride // x.itemsize))
-    return starts.reshape(-1)
+    return seen, starts(seen), np.array(sizes, np.int64)
 
 
 def _weighted(
@@ -100,12 +93,12 @@ def _weighted(
     if not hides:
         return [Product(out, weights, x, factor, 0.0 if contribution is None else 1.0)]
     result = out if contribution is None else contribution
-    starts = [_starts(array) for array in (result, weights, x)]
+    begins = [starts(array) for array in (result, weights, x)]
     steps = [stride // array.itemsize for array in (result, weights, x) for stride in array.strides[-2:]]
-    sizes = np.array([len(starts[0]), *out.shape[-2:], x.shape[-2], *steps], np.int64)
+    sizes = np.array([len(begins[0]), *out.shape[-2:], x.shape[-2], *steps], np.int64)
     calls: list[LoopCall] = [
         Product(result, weights, x, factor),
-        (kernel_of(mend), (result, weights, x, *starts, sizes, factor)),
+        (kernel_of(mend), (result, weights, x, *begins, sizes, factor)),
     ]
     return calls if contribution is None else joined(calls, pointwise_loops(Add(), out, (out, contribution)))
 
