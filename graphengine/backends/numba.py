@@ -17,7 +17,7 @@ from graphengine.backends.backend import KernelUse
 from graphengine.backends.blas import ONE_THREAD_DOES, find_blas
 from graphengine.backends.bound import BoundProgram
 from graphengine.backends.native.compile.arguments import kind, overlap, word
-from graphengine.backends.native.compile.loader import Request, addresses
+from graphengine.backends.native.compile.store import Request, addresses
 from graphengine.backends.native.gemm.products import blas_product, product_calls
 from graphengine.backends.native.gemm.tiles import Workspace
 from graphengine.backends.native.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written

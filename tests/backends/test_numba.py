@@ -160,11 +160,11 @@ def test_not_a_number_and_infinity_pass_through() -> None:
 
 
 def test_a_short_last_batch_compiles_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphengine.backends.native.compile import loader
+    from graphengine.backends.native.compile import store
 
     executable = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.1), backend="numba")
     executable.step(feeds_of(mlp(), 32))
-    monkeypatch.setattr(loader, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(store, "_compile", lambda *_: pytest.fail("compiled again"))
     executable.step(feeds_of(mlp(), 31))
 
 

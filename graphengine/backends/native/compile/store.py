@@ -1,4 +1,7 @@
-"""Machine code kept on disk, under a name that says all that it depends on."""
+"""Kernels to addresses: what this process has, what is stored on disk, and only then what has to be compiled.
+
+Machine code is stored under a name that says all that it depends on.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,49 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from graphengine.backends.native.kernel import Kernel
-from graphengine.backends.native.llvm.machine import description
+from graphengine.backends.native.llvm.machine import description, load
+
+Request = tuple[Kernel, tuple[str, ...]]
+"""A kernel, and what its parameters are (see `assembly`)."""
+
+_known: dict[Request, int] = {}
+"""Of all that has been loaded: LLVM unloads nothing, and to forget an address would be to load the same code again."""
+_lock = threading.Lock()
+
+
+def addresses(requests: Iterable[Request]) -> dict[Request, int]:
+    """Where the machine code of kernels is."""
+    wanted = dict.fromkeys(requests)
+    with _lock:
+        missing = [request for request in wanted if request not in _known]
+        if missing:
+            _known.update(_load(missing))
+        return {request: _known[request] for request in wanted}
+
+
+def _load(requests: list[Request]) -> dict[Request, int]:
+    symbols = {key(*request): request for request in requests}
+    stored = {symbol: read(symbol) for symbol in symbols}
+    objects = {symbol: code for symbol, code in stored.items() if code is not None}
+    missing = {symbol: request for symbol, request in symbols.items() if symbol not in objects}
+    if missing:
+        objects.update(_compile(missing))
+    found = load(objects)
+    return {request: found[symbol] for symbol, request in symbols.items()}
+
+
+def _compile(requests: dict[str, Request]) -> dict[str, bytes]:
+    """Machine code that no process has stored. Only here is numba imported, which takes a while."""
+    from graphengine.backends.native.compile.build import build_all
+
+    return build_all(requests, write)
 
 
 @cache

@@ -26,7 +26,7 @@ from numba.core.typing.context import BaseContext
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 from numba.cpython import builtins, numbers, rangeobj, tupleobj  # noqa: F401  # what is written for numbers and loops
 
-from graphengine.backends.native.llvm.intrinsic import IntrinsicType
+from graphengine.backends.native.llvm.intrinsics import IntrinsicType
 
 
 def llvm_module(function: Any, kinds: Sequence[types.Type], noalias: bool) -> tuple[ir.Module, str]:

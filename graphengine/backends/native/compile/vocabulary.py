@@ -12,7 +12,7 @@ from numba.core import cgutils
 
 from graphengine.backends.native.llvm import formula
 from graphengine.backends.native.llvm.formula import Value
-from graphengine.backends.native.llvm.intrinsic import Intrinsic, Typed
+from graphengine.backends.native.llvm.intrinsics import Intrinsic, Typed
 from graphengine.backends.native.math import arithmetic
 from graphengine.backends.native.math.error_function import erf, mills
 from graphengine.backends.native.math.exponential import exp, expm1, sigmoid, tanh

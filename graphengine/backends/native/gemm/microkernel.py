@@ -15,7 +15,7 @@ from numba import types
 from graphengine.backends.native.gemm import tiles
 from graphengine.backends.native.gemm.tiles import SHORT_TILE_ROWS, TILE_ROWS, TILE_VECTORS
 from graphengine.backends.native.llvm.formula import declared
-from graphengine.backends.native.llvm.intrinsic import Typed, intrinsic
+from graphengine.backends.native.llvm.intrinsics import Typed, intrinsic
 from graphengine.backends.native.llvm.machine import vector_bytes
 
 _WORD, _INT, _BIT = ir.IntType(64), ir.IntType(32), ir.IntType(1)

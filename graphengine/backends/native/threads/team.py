@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.backends.native.compile.loader import addresses
+from graphengine.backends.native.compile.store import addresses
 from graphengine.backends.native.kernel import kernel_of
 from graphengine.backends.native.threads import runtime
 from graphengine.backends.native.threads.pace import Pace

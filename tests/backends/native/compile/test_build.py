@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="numba compiles the kernels")
 
 from llvmlite import ir
 
-from graphengine.backends.native.compile import build, loader, store
+from graphengine.backends.native.compile import build, store
 from graphengine.backends.native.kernel import Kernel
 from graphengine.errors import CompileError
 
@@ -23,7 +23,7 @@ WRONG = Kernel("wrong", "def wrong(x, n):\n    x[0] = nothing(n)\n"), SIGNATURE
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRAPHENGINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loader, "_known", {})
+    monkeypatch.setattr(store, "_known", {})
 
 
 def requests(what: str) -> dict[str, tuple[Kernel, tuple[str, ...]]]:
@@ -43,8 +43,8 @@ def test_together_in_any_order_kernels_become_the_same_code_as_alone() -> None:
 
 def test_what_no_code_can_be_made_of_is_told_and_the_next_kernel_is_compiled() -> None:
     with pytest.raises(CompileError, match="no machine code can be made of the kernel wrong"):
-        loader.addresses([*requests("before").values(), WRONG])
-    assert all(loader.addresses(requests("before").values()).values())
+        store.addresses([*requests("before").values(), WRONG])
+    assert all(store.addresses(requests("before").values()).values())
 
 
 def test_a_function_that_is_nowhere_is_told() -> None:
@@ -66,24 +66,24 @@ def test_an_error_of_llvm_reaches_the_caller_and_nothing_goes_on(monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(build, "machine_code", fail)
         with pytest.raises(RuntimeError, match="out of order"):
-            loader.addresses(requests("failing").values())
+            store.addresses(requests("failing").values())
     assert threading.active_count() == threads
     assert sys.getswitchinterval() == switching
     assert len(begun) < 3
-    assert all(loader.addresses(requests("failing").values()).values())
+    assert all(store.addresses(requests("failing").values()).values())
 
 
 def test_what_was_made_before_an_error_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     made = [b"the first"]
     monkeypatch.setattr(build, "machine_code", lambda _: made.pop())
     with pytest.raises(IndexError):
-        loader.addresses(requests("kept").values())
+        store.addresses(requests("kept").values())
     assert [path.suffix for path in store.folder().iterdir()] == [".o"]
 
 
 def test_two_threads_compile_at_once() -> None:
     with ThreadPoolExecutor(2) as threads:
-        one, two = threads.map(loader.addresses, [requests("both").values(), [*requests("both").values()][::-1]])
+        one, two = threads.map(store.addresses, [requests("both").values(), [*requests("both").values()][::-1]])
     assert one == two
     assert len(set(one.values())) == 3
 

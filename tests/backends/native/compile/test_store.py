@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
-from graphengine.backends.native.compile import loader, store
+from graphengine.backends.native.compile import store
 from graphengine.backends.native.kernel import Kernel
 
 DOUBLE = Kernel("double", "def double(x, n):\n    for i in range(n):\n        x[i] = x[i] + x[i]\n")
@@ -60,13 +60,13 @@ def test_the_name_changes_with_all_that_the_code_depends_on(monkeypatch: pytest.
 
 def test_a_kernel_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     request = DOUBLE, SIGNATURE
-    loader._known.pop(request, None)
-    (address,) = loader.addresses([request]).values()
+    store._known.pop(request, None)
+    (address,) = store.addresses([request]).values()
     stored = store.read(store.key(*request))
     assert address
     assert stored
-    monkeypatch.setattr(loader, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert loader.addresses([request]) == {request: address}
-    monkeypatch.setattr(loader, "_known", {})
-    monkeypatch.setattr(loader, "load", lambda objects: dict.fromkeys(objects, 1))
-    assert loader.addresses([request]) == {request: 1}
+    monkeypatch.setattr(store, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert store.addresses([request]) == {request: address}
+    monkeypatch.setattr(store, "_known", {})
+    monkeypatch.setattr(store, "load", lambda objects: dict.fromkeys(objects, 1))
+    assert store.addresses([request]) == {request: 1}

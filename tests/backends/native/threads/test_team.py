@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="numba compiles the kernels")
 
 import graphengine as ge
 from graphengine.backends import threads
-from graphengine.backends.native.compile.loader import addresses
+from graphengine.backends.native.compile.store import addresses
 from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.threads import team as module
 from graphengine.backends.native.threads.runtime import ROW
