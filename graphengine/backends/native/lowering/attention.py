@@ -74,13 +74,13 @@ def _scores(work: Array, block: Block, q: Array) -> Array:
     return work.reshape(-1)[: math.prod(shape)].reshape(shape)
 
 
-def _rows(op: Scores, block: Block, q: Array, k: Array, *mask: Array) -> tuple[Array, Array, Array]:
-    """What the kernels need to know of a block's rows: the mask as bytes, where each matrix of it begins, and sizes."""
+def _rows(op: Scores, block: Block, q: Array, k: Array, *mask: Array) -> tuple[Array, Array]:
+    """What kernels are told of a block's rows: the mask as bytes; sizes, and where each matrix of the mask begins."""
     *ahead, queries, _ = q.shape
     whole = np.broadcast_to(mask[0] if mask else np.False_, (*ahead, queries, k.shape[-2]))
     seen = block.queries(whole).view(np.uint8)
     sizes = math.prod(ahead), block.count, block.seen, block.start, queries, op.causal, bool(mask), *seen.strides[-2:]
-    return seen, starts(seen), np.array(sizes, np.int64)
+    return seen, np.array([*sizes, *starts(seen)], np.int64)
 
 
 def _weighted(
@@ -93,19 +93,17 @@ def _weighted(
     if not hides:
         return [Product(out, weights, x, factor, 0.0 if contribution is None else 1.0)]
     result = out if contribution is None else contribution
-    begins = [starts(array) for array in (result, weights, x)]
+    begins = [begin for array in (result, weights, x) for begin in starts(array)]
     steps = [stride // array.itemsize for array in (result, weights, x) for stride in array.strides[-2:]]
-    sizes = np.array([len(begins[0]), *out.shape[-2:], x.shape[-2], *steps], np.int64)
+    sizes = np.array([len(begins) // 3, *out.shape[-2:], x.shape[-2], *steps, *begins], np.int64)
     calls: list[LoopCall] = [
         Product(result, weights, x, factor),
-        (kernel_of(mend), (result, weights, x, *begins, sizes, factor)),
+        (kernel_of(mend), (result, weights, x, sizes, factor)),
     ]
     return calls if contribution is None else joined(calls, pointwise_loops(Add(), out, (out, contribution)))
 
 
-def weigh(
-    p: Array, log_sum: Array, mask: Read, mask_starts: Read, sizes: Read, lowest: float, rank: int, ranks: int
-) -> None:
+def weigh(p: Array, log_sum: Array, mask: Read, sizes: Read, lowest: float, rank: int, ranks: int) -> None:
     """Scores become weights that sum to 1, row by row; keys that are not seen get 0. `lowest` is -inf."""
     stacks, rows, keys, start, queries = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
     is_causal, is_masked, mask_row, mask_key = sizes[5], sizes[6], sizes[7], sizes[8]
@@ -116,7 +114,7 @@ def weigh(
         seen = start + row + 1 if is_causal != 0 and start + row + 1 < keys else keys
         first = line * keys
         if is_masked != 0:
-            begin = mask_starts[stack] + row * mask_row
+            begin = sizes[9 + stack] + row * mask_row
             for j in range(seen):
                 if mask[begin + j * mask_key] == 0:
                     p[first + j] = lowest
@@ -141,7 +139,7 @@ def weigh(
 
 
 def weigh_by_sum(
-    p: Array, s: Array, log_sum: Read, delta: Read, mask: Read, mask_starts: Read, sizes: Read, rank: int, ranks: int
+    p: Array, s: Array, log_sum: Read, delta: Read, mask: Read, sizes: Read, rank: int, ranks: int
 ) -> None:
     """Scores become weights by the logarithm of their sum, and s, y_bar_i . v_j, becomes p_ij (s - delta_i)."""
     stacks, rows, keys, start, queries = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
@@ -156,7 +154,7 @@ def weigh_by_sum(
         for j in range(seen):
             p[first + j] = exp(p[first + j] - shift)
         if is_masked != 0:
-            begin = mask_starts[stack] + row * mask_row
+            begin = sizes[9 + stack] + row * mask_row
             for j in range(seen):
                 if mask[begin + j * mask_key] == 0:
                     p[first + j] = 0.0
@@ -170,34 +168,24 @@ def weigh_by_sum(
                 s[first + j] = p[first + j] * (s[first + j] - less)
 
 
-def mend(
-    out: Array,
-    weights: Read,
-    x: Read,
-    out_starts: Read,
-    weights_starts: Read,
-    x_starts: Read,
-    sizes: Read,
-    factor: float,
-    rank: int,
-    ranks: int,
-) -> None:
+def mend(out: Array, weights: Read, x: Read, sizes: Read, factor: float, rank: int, ranks: int) -> None:
     """The rows of out = factor * weights @ x that are not finite, again: a weight of 0 takes nothing of x."""
     stacks, rows, width, count, out_row, out_column = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     weights_row, weights_column, x_row, x_column = sizes[6], sizes[7], sizes[8], sizes[9]
     for line in share(stacks * rows, rank, ranks):
         stack = line // rows
         row = line - stack * rows
-        begin = out_starts[stack] + row * out_row
+        begin = sizes[10 + stack] + row * out_row
         wrong = 0
         for column in range(width):
             value = out[begin + column * out_column]
             wrong = wrong + (0 if value - value == 0.0 else 1)
-        first = weights_starts[stack] + row * weights_row
+        first = sizes[10 + stacks + stack] + row * weights_row
+        x_first = sizes[10 + 2 * stacks + stack]
         for column in range(width if wrong != 0 else 0):
             total = 0.0
             for j in range(count):
                 weight = weights[first + j * weights_column]
-                term = weight * x[x_starts[stack] + j * x_row + column * x_column]
+                term = weight * x[x_first + j * x_row + column * x_column]
                 total = plus(total, 0.0 if weight == 0.0 else term)
             out[begin + column * out_column] = factor * total

@@ -89,7 +89,7 @@ def _sums(
     of each column of the result, in which neighbours in x are `step` columns apart.
     """
     sizes = sizes_of(weight)
-    window, channels = sizes[2:], x.channels // groups
+    window, channels = sizes[2:], x.shape[1] // groups
     filters = sizes[0] // groups if axes[0] == 0 else sizes[1]
     tile = tile_of(filters, np.dtype(weight.dtype).itemsize)
     parts, part = -(-filters // tile.filters), prod(window) * channels * tile.filters
@@ -107,7 +107,7 @@ def _sums(
         pack += [by[0] * (weight.shape[0] // groups), *(by[axis] for axis in axes), *by[2:]]
         by_tap = channels * tile.filters
         tables = *_row_tables(rows, x.row, window[1] * by_tap), *_column_tables(pieces, columns, x.lanes, by_tap)
-        numbers = len(rows), len(pieces), x.images, x.lanes, groups, filters, channels
+        numbers = len(rows), len(pieces), x.shape[0], x.lanes, groups, filters, channels
         distances = x.block, channels * x.line, x.line, part, *strides(out)[:3], step
         packed_x, packed_weight, buffers = scratch
         return [

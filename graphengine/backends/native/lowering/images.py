@@ -32,11 +32,8 @@ MOST_LANES = 32
 class Packed:
     """Images as [blocks, rows, channels, phases, columns, lanes]; zeros are in the padding and for missing images."""
 
-    images: int
-    channels: int
-    height: int
-    width: int
-    """Of the images as they are."""
+    shape: tuple[int, ...]
+    """Of the images as they are: [batch, channels, height, width]."""
     rows: int
     top: int
     """How many rows there are, and how many of them lie ahead of the images."""
@@ -49,7 +46,7 @@ class Packed:
     @property
     def blocks(self) -> int:
         """How many blocks the images make."""
-        return -(-self.images // self.lanes)
+        return -(-self.shape[0] // self.lanes)
 
     @property
     def line(self) -> int:
@@ -59,7 +56,7 @@ class Packed:
     @property
     def row(self) -> int:
         """The elements of a row of all channels."""
-        return self.channels * self.line
+        return self.shape[1] * self.line
 
     @property
     def block(self) -> int:
@@ -77,10 +74,10 @@ class Packed:
 
     def calls(self, out: Array, images: Array) -> list[LoopCall]:
         """The calls that pack `images`."""
-        shape = (self.images, self.channels, self.height, self.width)
         x, start = ascending(images)
-        sizes = [start, *shape, *strides(images), self.rows, self.top, self.phases, self.columns, self.left, self.lanes]
-        return [(kernel_of(pack_images), (x, out, np.array(sizes, np.int64)))]
+        into = self.rows, self.top, self.phases, self.columns, self.left, self.lanes
+        sizes = np.array([start, *self.shape, *strides(images), *into], np.int64)
+        return [(kernel_of(pack_images), (x, out, sizes))]
 
 
 def sizes_of(x: TensorType | Array) -> tuple[int, ...]:
@@ -90,17 +87,15 @@ def sizes_of(x: TensorType | Array) -> tuple[int, ...]:
 
 def packed(images: tuple[int, ...], lanes: int, columns: int) -> Packed:
     """How images of this shape are packed as they are, but for zeros up to so many columns."""
-    batch, channels, height, width = images
-    return Packed(batch, channels, height, width, height, 0, 1, columns, 0, lanes)
+    return Packed(images, images[2], 0, 1, columns, 0, lanes)
 
 
 def swept(images: tuple[int, ...], moves: Sweeps, lanes: int, places: int) -> Packed:
     """How images of this shape are packed with the padding that windows meet, and zeros for so many places in a row."""
-    batch, channels, height, width = images
     rows, columns = moves
     high = (rows.places - 1) * rows.stride + rows.reach
     wide = places - 1 + -(-columns.reach // columns.stride)
-    return Packed(batch, channels, height, width, high, rows.before, columns.stride, wide, columns.before, lanes)
+    return Packed(images, high, rows.before, columns.stride, wide, columns.before, lanes)
 
 
 def least_lanes(batch: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.lowering.copies import copies_of
@@ -70,19 +70,13 @@ _DIVISORS = {False: ("", "real(count)"), True: ("_of_all", "real(size)")}
 """A suffix of names, and what a mean divides by, by whether the padding counts."""
 
 
-@register_lowering(MaxPool2D)
-def lower_max(op: Pool, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
-    return _reduced(_MAX, out, (x,), op.moves(x.shape))
+def _lower_max(rule: _Rule, op: Pool, out: Array, x: Array, *others: Array, scratch: Sequence[Array]) -> Calls:
+    return _reduced(rule, out, (x, *others), op.moves(x.shape))
 
 
-@register_lowering(MaxPool2DPlace)
-def lower_place(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> Calls:
-    return _reduced(_INDEX_OF_MAX, out, (x, other), op.moves(x.shape))
-
-
-@register_lowering(MaxPool2DGather)
-def lower_gather(op: Pool, out: Array, x: Array, other: Array, *, scratch: Sequence[Array]) -> Calls:
-    return _reduced(_AT_INDEX, out, (x, other), op.moves(x.shape))
+register_lowering(MaxPool2D)(partial(_lower_max, _MAX))
+register_lowering(MaxPool2DPlace)(partial(_lower_max, _INDEX_OF_MAX))
+register_lowering(MaxPool2DGather)(partial(_lower_max, _AT_INDEX))
 
 
 @register_lowering(AvgPool2D)

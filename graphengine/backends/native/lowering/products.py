@@ -43,8 +43,11 @@ def products(out: Array, a: Array, b: Array) -> list[Product] | None:
         out, b = out[..., None], b[:, None]
     if a.ndim == 1:
         out, a = out[..., None, :], a[None]
-    matrices = _as_rows(out, a, b) if b.ndim == 2 < a.ndim else (out, a, b)
-    y, left, right = map(_plain, matrices)
+    if b.ndim == 2 < a.ndim:
+        rows, into = merged(a), merged(out)
+        if rows is not None and into is not None:  # one large product, not many small ones
+            a, out = rows, into
+    y, left, right = map(_plain, (out, a, b))
     if y is None or left is None or right is None:
         return None
     left, right = (np.broadcast_to(matrix, (*y.shape[:-2], *matrix.shape[-2:])) for matrix in (left, right))
@@ -60,12 +63,6 @@ def total_products(out: Array, left: Sequence[Array], right: Sequence[Array]) ->
             return None
         found += [replace(call, beta=1.0) if found else call for call in calls]
     return found
-
-
-def _as_rows(out: Array, a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """The matrices of `a` below each other as one, if they can be seen so: one large product, not many small ones."""
-    rows, into = merged(a), merged(out)
-    return (out, a, b) if rows is None or into is None else (into, rows, b)
 
 
 def _plain(x: Array) -> Array | None:

@@ -12,6 +12,7 @@ from graphengine.backends.native.lowering.copies import copies, copies_of, fills
 from graphengine.backends.native.lowering.reductions import joined
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.ir import dims
+from graphengine.ir.op import Op
 from graphengine.ir.types import Array
 from graphengine.ops.broadcast import DimSize, Reshape
 from graphengine.ops.elementwise import Add, Copy
@@ -19,13 +20,8 @@ from graphengine.ops.index import AddSlice, Fixed, SliceAdjoint, part_of
 from graphengine.ops.shape import Concat, Pad, Stack, block_of
 
 
-@register_lowering(Copy)
-def lower_copy(op: Copy, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
-    return copies(out, x)
-
-
-@register_lowering(Reshape)
-def lower_reshape(op: Reshape, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
+@register_lowering(Copy, Reshape)
+def lower_copy(op: Op, out: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
     return copies(out.reshape(x.shape), x)
 
 

@@ -32,7 +32,7 @@ def _dots(op: Conv2DWeightGrad, y: Typed, x: Typed, values: Typed) -> Tiled | No
     moves = rows, columns = op.moves(x.shape, op.window)
     lanes, positions = whole_vectors(sizes_of(x)[0], sizes_of(values)[3], vector)
     images, found = swept(sizes_of(x), moves, lanes, positions), packed(sizes_of(values), lanes, positions)
-    filters, channels = found.channels // op.groups, images.channels // op.groups
+    filters, channels = found.shape[1] // op.groups, images.shape[1] // op.groups
     count = channels * prod(op.window)
     tile = (4, 5) if filters > 2 else (1, 12)  # of how many filters and taps products are added up at once
     slots = slots_of(op.groups * -(-filters // tile[0]) * -(-count // tile[1]))

@@ -35,7 +35,9 @@ def power(x: Value, y: Value) -> Value:
         return simple
     if x.is_double:
         return call("llvm.pow", x, y)
-    return _signed(x, y, _magnitude(absolute(x).double(), y.double()).single())
+    logarithm, exponent = _log2(absolute(x).double()), y.double()
+    product = select(logarithm.equals(0.0) | exponent.equals(0.0), 0.0, exponent * logarithm)
+    return _signed(x, y, _exp2(product).single())
 
 
 def _simple(x: Value, exponent: float | None) -> Value | None:
@@ -43,12 +45,6 @@ def _simple(x: Value, exponent: float | None) -> Value | None:
     square = x * x
     simple = {0.5: call("llvm.sqrt", x), 1.0: x, 2.0: square, 3.0: square * x, 4.0: square * square}
     return None if exponent is None else simple.get(exponent)
-
-
-def _magnitude(x: Value, y: Value) -> Value:
-    """x to the y, for an x that is not below 0."""
-    logarithm = _log2(x)
-    return _exp2(select(logarithm.equals(0.0) | y.equals(0.0), 0.0, y * logarithm))
 
 
 def _signed(x: Value, y: Value, magnitude: Value) -> Value:
