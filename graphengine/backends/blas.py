@@ -47,7 +47,7 @@ def find_blas() -> Blas | None:
             names = [pattern.format(letter) for letter in "sd"]
             if all(hasattr(library, name) for name in names):
                 single, double = (_address(library, name) for name in names)
-                threads = [_first(library, [name.format(verb) for name in _THREADS]) for verb in ("get", "set")]
+                threads = [_address(library, *(name.format(verb) for name in _THREADS)) for verb in ("get", "set")]
                 return Blas(str(path), {"float32": single, "float64": double}, bits, *threads)
     return None
 
@@ -61,9 +61,7 @@ def _candidates() -> list[Path | None]:
     return [*wheels, *loaded]
 
 
-def _first(library: ctypes.CDLL, names: list[str]) -> int:
-    return next((_address(library, name) for name in names if hasattr(library, name)), 0)
-
-
-def _address(library: ctypes.CDLL, name: str) -> int:
-    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0
+def _address(library: ctypes.CDLL, *names: str) -> int:
+    """Of the first function of these names that there is; 0 if there is none."""
+    found = (getattr(library, name) for name in names if hasattr(library, name))
+    return next((ctypes.cast(function, ctypes.c_void_p).value or 0 for function in found), 0)

@@ -55,14 +55,12 @@ class _Target(CPUContext):  # type: ignore[misc]  # numba has no types
         """None: those of numbers are always there."""
 
     def get_function(self, function: Any, signature: Any, _firstcall: bool = True) -> Any:
-        """What writes the code of a call."""
         if isinstance(function, IntrinsicType):
             return function.writer(self, signature)
         return super().get_function(function, signature, _firstcall)
 
     def get_abi_sizeof(self, kind: ir.Type) -> int:
-        """The bytes of a type, for which LLVM is asked once."""
-        if kind not in self._sizes:
+        if kind not in self._sizes:  # LLVM is asked once
             self._sizes[kind] = super().get_abi_sizeof(kind)
         return self._sizes[kind]
 
@@ -85,7 +83,6 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
         super(CPUCodeLibrary, self).__init__(codegen, name)  # the other would have LLVM make a module to link with
 
     def create_ir_module(self, name: str) -> ir.Module:
-        """An empty module for this machine."""
         module = ir.Module(name)
         module.triple, module.data_layout = llvm.get_process_triple(), str(_target().target_data)
         return module
@@ -150,7 +147,6 @@ class _Compiler(compiler.CompilerBase):  # type: ignore[misc]  # numba has no ty
     """
 
     def define_pipelines(self) -> list[PassManager]:
-        """The passes, in order."""
         passes = PassManager("kernel")
         for made in (
             TranslateByteCode,

@@ -12,7 +12,7 @@ from numba.core import cgutils
 
 from graphengine.backends.native.llvm import formula
 from graphengine.backends.native.llvm.formula import Value
-from graphengine.backends.native.llvm.intrinsics import Intrinsic, Typed
+from graphengine.backends.native.llvm.intrinsics import Intrinsic, Typed, intrinsic
 from graphengine.backends.native.math import arithmetic
 from graphengine.backends.native.math.error_function import erf, mills
 from graphengine.backends.native.math.exponential import exp, expm1, sigmoid, tanh
@@ -41,7 +41,7 @@ def functions(floats: str) -> dict[str, Any]:
         **{name: _function(name, form, as_float) for name, form in _OF_FLOATS.items()},
         **{form.__name__: _function(form.__name__, form, _common) for form in _OF_NUMBERS},
         "multiply_high": _function("multiply_high", arithmetic.multiply_high, lambda a, _: a),
-        **{intrinsic.name: intrinsic for intrinsic in (_lost, _share, _totals)},
+        **{other.name: other for other in (lost, share, totals)},
         "real": real,
         **{dtype: getattr(types, dtype) for dtype in _DTYPES},
         **{dtype: _cast(dtype) for dtype in _CASTS},
@@ -83,7 +83,8 @@ def _cast(dtype: str) -> Intrinsic:
     return Intrinsic(dtype, typed)
 
 
-def _of_lost(a: Any, b: Any) -> Typed:
+@intrinsic
+def lost(a: Any, b: Any) -> Typed:
     """Of a narrower b nothing that counts is lost: the code for that is a constant, and no sum is computed."""
 
     def write(_: Any, code: ir.IRBuilder, *arguments: ir.Value) -> ir.Value:
@@ -93,7 +94,10 @@ def _of_lost(a: Any, b: Any) -> Typed:
     return a(a, b), write
 
 
-def _of_totals() -> Typed:
+@intrinsic
+def totals() -> Typed:
+    """512 numbers as float64 on the stack, not initialized."""
+
     def write(_: Any, code: ir.IRBuilder) -> ir.Value:
         room = cgutils.alloca_once(code, ir.ArrayType(ir.DoubleType(), 512))
         return code.bitcast(room, ir.DoubleType().as_pointer())
@@ -101,7 +105,8 @@ def _of_totals() -> Typed:
     return types.CPointer(types.float64)(), write
 
 
-def _of_share(*_: Any) -> Typed:
+@intrinsic
+def share(*_: Any) -> Typed:
     """range(n * rank // ranks, n * (rank + 1) // ranks), of a large n in steps of a cache line of float32."""
 
     def write(context: Any, code: ir.IRBuilder, *arguments: ir.Value) -> ir.Value:
@@ -122,4 +127,3 @@ def _bound(n: Value, rank: Value, ranks: Value) -> Value:
 
 
 _LINE = 16  # elements
-_lost, _share, _totals = Intrinsic("lost", _of_lost), Intrinsic("share", _of_share), Intrinsic("totals", _of_totals)

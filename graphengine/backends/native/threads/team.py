@@ -62,7 +62,8 @@ class Team:
     def job(self, table: Array, fault: Array) -> Job:
         """What `run` takes: the calls that `table` says, whose faults are noted in the 16 words of `fault`."""
         where = table.ctypes.data, len(table), fault.ctypes.data, self.board.ctypes.data
-        return Job(*(ctypes.byref((ctypes.c_int64 * 6)(*where, shared, _GIVE_WAY)) for shared in (0, 1)))
+        alone, together = (ctypes.byref((ctypes.c_int64 * 6)(*where, shared, _GIVE_WAY)) for shared in (0, 1))
+        return Job(alone, together)
 
     def run(self, job: Job, shared: bool) -> None:
         """Do a job: with the workers if `shared`, nobody else has them, and their help pays."""
