@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,6 @@ from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
-
-Bound = tuple[Any, Instruction]
-"""A call, in the form that the backend runs, and the instruction that it is of."""
 
 Binder = Callable[[Op, Any, Sequence[Array], Sequence[Array]], Iterable[Any]]
 """The calls that compute an op's value: of the op, where it writes, its operands, and its work arrays."""
@@ -43,7 +41,7 @@ class BoundProgram:
     """
 
     def __init__(self, program: Program, leaves: Mapping[str, Array], binder: Binder = numpy_calls) -> None:
-        self.arena = _allocate(program.peak_bytes)
+        self.arena = allocate(program.peak_bytes)
         self.calls: list[Any] = []
         self.owners: list[Instruction] = []
         self._program = program
@@ -77,7 +75,8 @@ class BoundProgram:
                 for function, arguments in calls:
                     function(*arguments)
             except ExecutionError as error:
-                self.quote(error, next(i for i in range(first, last) if _is_same(self.calls[i], (function, arguments))))
+                failed = (function, arguments)
+                self.quote(error, next(i for i in range(first, last) if all(map(is_, self.calls[i], failed))))
                 raise
 
     @property
@@ -150,11 +149,7 @@ def _product(call: Any) -> tuple[int, int, int] | None:
     return (m, n, k) if m * n * k > ONE_THREAD_DOES else None
 
 
-def _is_same(call: Any, other: Any) -> bool:
-    return call[0] is other[0] and call[1] is other[1]
-
-
-def _allocate(nbytes: int) -> Array:
+def allocate(nbytes: int) -> Array:
     """A block of so many bytes, aligned to a cache line."""
     block = np.empty(nbytes + CACHE_LINE, np.uint8)
     start = -block.ctypes.data % CACHE_LINE
@@ -189,7 +184,7 @@ class _Frame:
             self._arrays[buffer] = array
         return array
 
-    def bind(self, step: Instruction) -> list[Bound]:
+    def bind(self, step: Instruction) -> list[tuple[Any, Instruction]]:
         """The calls that compute the value of `step`: none for a view, one for a kernel, many for a scan."""
         if step.loop is not None:
             calls = list(self._unroll(step, step.loop))
@@ -209,7 +204,7 @@ class _Frame:
             return self.array(buffer)
         return tuple([self.array(part) for _, part in sorted(buffer.parts.items())])
 
-    def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[Bound]:
+    def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[tuple[Any, Instruction]]:
         """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once.
 
         To bind a step costs about what it costs to run it once.
@@ -225,7 +220,9 @@ class _Frame:
             target = held[name] if stack is None else stack[loop.order.start + shift, ...]
             for call in self._binder(Copy(), target, [self.array(first)], ()):
                 yield call, scan
-        still = _Frame(self.array(loop.memory), {**_constants(scan.op), **held}, self._binder)
+        assert isinstance(scan.op, Scan)  # nothing else has a loop
+        constants = {node.name: node.op.value for node in scan.op.body.nodes if isinstance(node.op, Constant)}
+        still = _Frame(self.array(loop.memory), {**constants, **held}, self._binder)
         moving = _moving(loop)
         bound_once = {step: still.bind(step) for step in loop.body.instructions if step not in moving}
         for t in loop.order:
@@ -258,8 +255,3 @@ def _moving(loop: Loop) -> set[Instruction]:
             if step.is_view or step.loop is not None:
                 views.update((step.out, *step.out.parts.values()))
     return moving
-
-
-def _constants(scan: object) -> dict[str, Array]:
-    assert isinstance(scan, Scan)  # nothing else has a loop
-    return {node.name: node.op.value for node in scan.body.nodes if isinstance(node.op, Constant)}

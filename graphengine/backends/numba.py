@@ -50,7 +50,6 @@ class _Native:
 
     request: Request
     arguments: tuple[Any, ...]
-    shared: bool
     reference: Callable[[], Sequence[Call]]
     """The calls by which NumPy computes the op, and says what is wrong if the kernel refuses."""
 
@@ -86,7 +85,9 @@ class NativeProgram(BoundProgram):
         self._workspace = Workspace(self._threads)
         super().__init__(program, leaves, self._bind)
         self._shared = [
-            isinstance(call, _Native) and call.shared and owner.flops + owner.bytes_moved >= WORTH_SHARING
+            isinstance(call, _Native)
+            and is_shared(call.request[0])
+            and owner.flops + owner.bytes_moved >= WORTH_SHARING
             for call, owner in zip(self.calls, self.owners, strict=True)
         ]
         self._table = self._tabulate()
@@ -147,7 +148,7 @@ class NativeProgram(BoundProgram):
         if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):
             kernel = replace(kernel, may_overlap=True)
         request = kernel, tuple(map(kind, arguments))
-        return _Native(request, tuple(arguments), is_shared(kernel), reference)
+        return _Native(request, tuple(arguments), reference)
 
     def _tabulate(self) -> Array:
         """A row of the runtime's table for each call; the rows of NumPy's kernels are 0."""

@@ -25,8 +25,6 @@ _OF_FLOATS: dict[str, Callable[..., Value]] = {
     **{name: getattr(formula, name) for name in ("sqrt", "floor", "copysign")},
 }
 _OF_NUMBERS = (arithmetic.absolute, arithmetic.sign, arithmetic.maximum, arithmetic.minimum, arithmetic.plus)
-_DTYPES = ("uint32", "uint64", "float32", "float64")
-_CASTS = ("uint8", "int32", "int64")
 
 
 @cache  # by two dtypes
@@ -43,8 +41,8 @@ def functions(floats: str) -> dict[str, Any]:
         "multiply_high": _function("multiply_high", arithmetic.multiply_high, lambda a, _: a),
         **{other.name: other for other in (lost, share, totals)},
         "real": real,
-        **{dtype: getattr(types, dtype) for dtype in _DTYPES},
-        **{dtype: _cast(dtype) for dtype in _CASTS},
+        **{dtype: getattr(types, dtype) for dtype in ("uint32", "uint64", "float32", "float64")},
+        **{dtype: _cast(dtype) for dtype in ("uint8", "int32", "int64")},
     }
 
 

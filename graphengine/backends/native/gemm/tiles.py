@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from graphengine.backends.bound import allocate
 from graphengine.backends.native.llvm.machine import vector_bytes
 from graphengine.ir.types import Array
 
@@ -28,10 +27,7 @@ class Workspace:
     def array(self, dtype: str) -> Array:
         """All parts, as elements of `dtype`."""
         if self._memory is None:
-            line = vector_bytes()
-            block = np.empty(self.threads * DEPTH * (WIDTH + SLAB) * 8 + line, np.uint8)
-            start = -block.ctypes.data % line
-            self._memory = block[start : block.size - line + start]
+            self._memory = allocate(self.threads * DEPTH * (WIDTH + SLAB) * 8)
         return self._memory.view(dtype)
 
 

@@ -124,8 +124,9 @@ def exchange(builder: ir.IRBuilder, words: ir.Value, index: ir.Value, expected: 
 @_instruction(types.none, types.int64, types.int64)
 def pause(builder: ir.IRBuilder, waited: ir.Value, give_way: ir.Value) -> None:
     """Wait a moment: for a time on this core, and from then on, now and again, by the function at `give_way`."""
-    relax = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), _relax(), "", side_effect=True)
-    builder.call(relax, [])
+    machine = platform.machine().lower()
+    relax = "pause" if machine in ("x86_64", "amd64", "i686") else "yield" if machine in ("arm64", "aarch64") else ""
+    builder.call(ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), relax, "", side_effect=True), [])
     long = builder.icmp_unsigned("==", builder.and_(waited, _WORD(_PATIENCE - 1)), _WORD(_PATIENCE - 1))
     known = builder.icmp_unsigned("!=", give_way, _WORD(0))
     with builder.if_then(builder.and_(long, known), likely=False):
@@ -138,11 +139,6 @@ _PATIENCE = 4096
 
 Whoever needs the core then has it for milliseconds, while most waits are over in microseconds.
 """
-
-
-def _relax() -> str:
-    machine = platform.machine().lower()
-    return "pause" if machine in ("x86_64", "amd64", "i686") else "yield" if machine in ("arm64", "aarch64") else ""
 
 
 @intrinsic
