@@ -19,7 +19,7 @@ def kind(argument: Any) -> str:
 
 
 def word(argument: Any) -> int:
-    """What stands for an argument in a table: an address, a whole number, or the bits of a double."""
+    """The word of an argument in a table: an address, a whole number, or the bits of a double."""
     if isinstance(argument, np.ndarray):
         return int(argument.ctypes.data)
     if isinstance(argument, int | np.integer):
@@ -32,9 +32,9 @@ def overlap(arguments: Sequence[Any], written: Collection[int] | None = None) ->
 
     If it is said which of the arguments are `written`, one of both has to be among these.
     """
-    arrays = [(place, argument) for place, argument in enumerate(arguments) if isinstance(argument, np.ndarray)]
+    arrays = [(index, argument) for index, argument in enumerate(arguments) if isinstance(argument, np.ndarray)]
     end = end_of_written = 0
-    for begin, stop, is_written in sorted((*span(x), written is None or place in written) for place, x in arrays):
+    for begin, stop, is_written in sorted((*span(x), written is None or index in written) for index, x in arrays):
         if begin < (end if is_written else end_of_written):
             return True
         end = max(end, stop)

@@ -1,6 +1,6 @@
 """From a kernel's source to machine code: numba compiles it, LLVM optimizes it behind a wrapper of one form for all.
 
-Every kernel becomes `void name(const int64 *arguments, int64 rank, int64 ranks)`: an array stands among the arguments
+Every kernel becomes `void name(const int64 *arguments, int64 rank, int64 ranks)`: an array is among the arguments
 as its address, a size as itself, a number as the bits of a double.
 """
 
@@ -116,7 +116,7 @@ def _function(kernel: Kernel, floats: str) -> Any:
 
 
 class _Literals(ast.NodeTransformer):
-    """Puts names of typed numbers in the place of literals with a point, which numba would take for doubles."""
+    """Puts names of typed numbers instead of literals with a point, which numba would take for doubles."""
 
     def __init__(self, dtype: Any) -> None:
         self._dtype = dtype

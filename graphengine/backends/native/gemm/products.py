@@ -79,11 +79,11 @@ def small_dots(c: Array, a: Read, b: Read, scale: Read, sizes: Read, alpha: floa
             total = 0.0
             for p in range(k):
                 total = plus(total, a[i * a_row + p] * b[j * b_column + p])
-            place = i * c_row + j * c_column
+            index = i * c_row + j * c_column
             if beta == 0.0:
-                c[place] = alpha * scale[0] * total
+                c[index] = alpha * scale[0] * total
             else:
-                c[place] = alpha * scale[0] * total + beta * c[place]
+                c[index] = alpha * scale[0] * total + beta * c[index]
 
 
 def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> list[tuple[Kernel, list[Any]]] | None:

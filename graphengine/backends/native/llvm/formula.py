@@ -1,6 +1,6 @@
 """Formulas as LLVM code: values of code that is being written, with Python's operators and a few functions.
 
-What is written has no branch, so that a loop around it can be vectorized, and is rounded as it stands there: an fma
+What is written has no branch, so that a loop around it can be vectorized, and is rounded as it is written: an fma
 where the formula says `fma`, nowhere else. So a value has the same bits in a vector as alone.
 """
 
@@ -49,14 +49,14 @@ class Value:
         return bool(self.llvm.type == ir.DoubleType())
 
     @property
-    def places(self) -> int:
+    def mantissa_bits(self) -> int:
         """The bits of the mantissa of a float of this width."""
         return 52 if self.llvm.type in (ir.DoubleType(), ir.IntType(64)) else 23
 
     @property
     def bias(self) -> int:
         """What is added to the exponent of a float of this width."""
-        return 1023 if self.places == 52 else 127
+        return 1023 if self.mantissa_bits == 52 else 127
 
     @property
     def constant(self) -> float | None:
@@ -141,7 +141,7 @@ def polynomial(x: Value, coefficients: Sequence[float]) -> Value:
 
 def power_of_two(exponent: Value) -> Value:
     """The float whose exponent's bits are the lowest of these."""
-    return (exponent << exponent.places).as_float()
+    return (exponent << exponent.mantissa_bits).as_float()
 
 
 def call(name: str, *arguments: Value) -> Value:

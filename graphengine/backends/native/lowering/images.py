@@ -1,7 +1,7 @@
 """Images as convolutions read them: the images of a block side by side, so that vectors hold one pixel of many images.
 
-What a window meets at places of a row is then contiguous for each of its elements: a line. Where windows move on by a
-stride, columns are dealt out to as many phases, each of which is contiguous.
+What a window meets at the positions of a row is then contiguous for each of its elements: a line. Where windows move
+by a stride, columns are dealt out to as many phases, each of which is contiguous.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class Packed:
         """All elements, and some behind them that are only read."""
         return self.blocks * self.block + SLACK
 
-    def column(self, place: int) -> int:
+    def column(self, index: int) -> int:
         """Where a column, counted from the left edge of the padding, is in a line."""
-        return (place % self.phases * self.columns + place // self.phases) * self.lanes
+        return (index % self.phases * self.columns + index // self.phases) * self.lanes
 
     def calls(self, out: Array, images: Array) -> list[LoopCall]:
         """The calls that pack `images`."""
@@ -90,11 +90,11 @@ def packed(images: tuple[int, ...], lanes: int, columns: int) -> Packed:
     return Packed(images, images[2], 0, 1, columns, 0, lanes)
 
 
-def swept(images: tuple[int, ...], moves: Sweeps, lanes: int, places: int) -> Packed:
-    """How images of this shape are packed with the padding that windows meet, and zeros for so many places in a row."""
+def swept(images: tuple[int, ...], moves: Sweeps, lanes: int, positions: int) -> Packed:
+    """How images of this shape are packed with the padding that windows meet, and zeros for rows of `positions`."""
     rows, columns = moves
     high = (rows.places - 1) * rows.stride + rows.reach
-    wide = places - 1 + -(-columns.reach // columns.stride)
+    wide = positions - 1 + -(-columns.reach // columns.stride)
     return Packed(images, high, rows.before, columns.stride, wide, columns.before, lanes)
 
 
@@ -104,11 +104,11 @@ def least_lanes(batch: int) -> int:
     return max(1, -(-batch // blocks))
 
 
-def whole_vectors(batch: int, places: int, vector: int) -> tuple[int, int]:
-    """How many images lie side by side, and how many places make a row, for rows of whole vectors: as few as can be."""
+def whole_vectors(batch: int, positions: int, vector: int) -> tuple[int, int]:
+    """The fewest images side by side, and positions to a row, for which rows are whole vectors."""
     least = least_lanes(batch)
     multiples = [(lanes, vector // gcd(vector, lanes)) for lanes in range(least, least + vector)]
-    return min(((lanes, -(-places // step) * step) for lanes, step in multiples), key=lambda pair: pair[0] * pair[1])
+    return min(((lanes, -(-positions // step) * step) for lanes, step in multiples), key=lambda pair: pair[0] * pair[1])
 
 
 def strides(x: Array) -> list[int]:

@@ -1,7 +1,7 @@
 """Kernels of pooling: their text is made for a window and a stride, from what is done with the elements of a window.
 
 Windows that lie inside of the image are taken some at a time, side by side, with all elements of the window written
-out; others go element by element. Elements are met last to first, so that what the first one says stands.
+out; others go element by element. Elements are met last to first, so that the first one has the last word.
 """
 
 from __future__ import annotations

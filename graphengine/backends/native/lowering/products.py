@@ -27,7 +27,7 @@ def lower_matmul(op: MatMul, out: Array, a: Array, b: Array, *, scratch: Sequenc
 def lower_add_product(
     op: AddProduct, out: Array, c: Array, a: Array, b: Array, scale: Array, *, scratch: Sequence[Array]
 ) -> Calls:
-    """A product that is added to c, which is copied to `out` unless it stands there."""
+    """A product that is added to c, which is copied to `out` unless it is there."""
     moved = [] if c.ctypes.data == out.ctypes.data else copies(out, c)
     calls = products(out, a, b)
     return joined(moved, calls and [replace(call, alpha=op.factor, beta=1.0, scale=scale) for call in calls])

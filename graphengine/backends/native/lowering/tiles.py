@@ -2,7 +2,7 @@
 
 A tile is computed in a buffer at constant distances from its first element. That lets the compiler keep it in registers
 through all loops over what is summed up; it would not know that tiles of the result itself do not overlap. From the
-buffer a thread writes its places, few enough to stay in the nearest cache, to where they belong.
+buffer a thread writes its positions, few enough to stay in the nearest cache, to where they belong.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphengine.ir.op import Op
 from graphengine.ir.types import Array, TensorType
 
 POSITIONS = 512
-"""How many places of a filter a thread computes before it writes them."""
+"""How many positions of a filter a thread computes before it writes them."""
 
 SLOTS = 16
 """How many threads have a buffer: no more of them take part."""
@@ -51,15 +51,15 @@ def slots_of(items: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """How many filters and how many places are summed up at once."""
+    """How many filters and how many positions are summed up at once."""
 
     filters: int
-    places: int
+    positions: int
 
     @property
     def pitch(self) -> int:
-        """The places of a filter in the buffer; not a power of two, whose multiples share few lines of a cache."""
-        return POSITIONS + self.places + 16
+        """The positions of a filter in the buffer; not a power of two, whose multiples share few lines of a cache."""
+        return POSITIONS + self.positions + 16
 
     @property
     def buffer(self) -> int:
@@ -85,13 +85,13 @@ _FILTERS = (8, 10, 12)
 def tile_sums(tile: Tile) -> Kernel:
     """The kernel for tiles of this size.
 
-    Result rows are cut into pieces, and these into segments whose places have the same taps: elements of the window
+    Result rows are cut into pieces, and these into segments whose positions have the same taps: elements of the window
     that meet something there. `rows` and `down` list the taps of each row, `segments` and `across` those along it: each
-    where it stands in x, and where in w, which holds the weights of a part of the filters side by side.
+    where it is in x, and where in w, which holds the weights of a part of the filters side by side.
     """
     cells = [f"buffer[cell + {i * tile.pitch}]" for i in range(tile.filters)]
     sums = [f"{cell} = plus({cell}, w[v + {i}] * a)" for i, cell in enumerate(cells)]
-    name = f"sum_tiles_{tile.filters}x{tile.places}"
+    name = f"sum_tiles_{tile.filters}x{tile.positions}"
     return Kernel(name, _SUMS.format(name=name, tile=tile, sums="; ".join(sums)))
 
 
@@ -113,17 +113,17 @@ def {name}(
         x_start = block * x_block + group * x_group
         w_start = (group * parts + part) * w_part
         for segment in range(pieces[4 * piece + 2], pieces[4 * piece + 3]):
-            for tile in range(segments[4 * segment], segments[4 * segment + 1], {tile.places}):
+            for tile in range(segments[4 * segment], segments[4 * segment + 1], {tile.positions}):
                 to = own + tile
                 for i in range({tile.filters}):
-                    for p in range({tile.places}):
+                    for p in range({tile.positions}):
                         buffer[to + i * {tile.pitch} + p] = 0.0
                 for k in range(rows[2 * row], rows[2 * row + 1]):
                     for l in range(segments[4 * segment + 2], segments[4 * segment + 3]):
                         at = x_start + down[2 * k] + across[2 * l] + tile - segments[4 * segment]
                         v = w_start + down[2 * k + 1] + across[2 * l + 1]
                         for c in range(channels):
-                            for p in range({tile.places}):
+                            for p in range({tile.positions}):
                                 a = x[at + p]
                                 cell = to + p
                                 {sums}
@@ -181,9 +181,9 @@ def {name}(
                 buffer[to + q] = 0.0
             for row in range(begin, begin + stretch if begin + stretch < rows else rows):
                 block = row // height
-                place = row - block * height
-                values = block * v_block + (group * filters + part) * v_line + place * v_row
-                image = block * x_block + group * x_group + place * x_row
+                position = row - block * height
+                values = block * v_block + (group * filters + part) * v_line + position * v_row
+                image = block * x_block + group * x_group + position * x_row
                 {starts}
                 for p in range(0, v_line, {vector}):
                     for q in range({vector}):

@@ -92,8 +92,8 @@ def exp(x: Value) -> Value:
     x = _within(x, form.lowest, form.highest)
     exponent, r, _ = _split(x, form, -1)
     lifted = x < form.small
-    exponent = exponent + select(lifted, exponent.like(x.places * 2), 0)
-    scale = select(lifted, x.like(2.0 ** (1 - x.places * 2)), 2.0)
+    exponent = exponent + select(lifted, exponent.like(x.mantissa_bits * 2), 0)
+    scale = select(lifted, x.like(2.0 ** (1 - x.mantissa_bits * 2)), 2.0)
     return polynomial(r, form.exp) * power_of_two(exponent) * scale
 
 
@@ -162,6 +162,6 @@ def _rounded(x: Value, factor: float, offset: int = 0) -> tuple[Value, Value]:
 
     The shifter is so large that a sum with it has no room for a fraction.
     """
-    shifter = 1.5 * 2.0**x.places + x.bias + offset
+    shifter = 1.5 * 2.0**x.mantissa_bits + x.bias + offset
     shifted = fma(x, factor, shifter)
     return shifted.bits(), shifted - shifter

@@ -54,8 +54,8 @@ def log(x: Value) -> Value:
     """The natural logarithm. Measured: 0.95 ulp in float32, 0.80 in float64."""
     form = _form(x)
     small = x < form.normal
-    exponent, mantissa = split(select(small, x * 2.0**x.places, x), form.least)
-    n = exponent.to_float() - select(small, x.like(x.places), 0.0)
+    exponent, mantissa = split(select(small, x * 2.0**x.mantissa_bits, x), form.least)
+    n = exponent.to_float() - select(small, x.like(x.mantissa_bits), 0.0)
     return _at_the_ends(x, x, _log(n, mantissa - 1.0, form))
 
 
@@ -67,8 +67,8 @@ def log1p(x: Value) -> Value:
     form = _form(x)
     y = x + 1.0
     exponent, mantissa = split(y, form.least)
-    scale = (exponent.like(form.one) - (exponent << x.places)).as_float()
-    f = select(x > 2.0 ** (x.places + 2), mantissa - 1.0, fma(x, scale, scale - 1.0))
+    scale = (exponent.like(form.one) - (exponent << x.mantissa_bits)).as_float()
+    f = select(x > 2.0 ** (x.mantissa_bits + 2), mantissa - 1.0, fma(x, scale, scale - 1.0))
     value = _at_the_ends(x, y, _log(exponent.to_float(), f, form))
     return select(x.equals(0.0), x, value)
 
@@ -80,8 +80,8 @@ def _form(x: Value) -> _Form:
 def split(x: Value, least: int) -> tuple[Value, Value]:
     """n and m of x = 2^n m with m from the float whose bits are `least` to twice that."""
     above = x.bits() - least
-    exponent = above >> x.places
-    return exponent, (x.bits() - (exponent << x.places)).as_float()
+    exponent = above >> x.mantissa_bits
+    return exponent, (x.bits() - (exponent << x.mantissa_bits)).as_float()
 
 
 def _log(n: Value, f: Value, form: _Form) -> Value:

@@ -5,7 +5,7 @@ sin(r), another is cos(r), and n says which of them it is, with which sign. Coef
 exchange, each rounded in turn and the rest fitted anew.
 
 x / (2 pi) is wanted without its whole turns, of which there may be 2^125. A float32 has 24 bits, so its product with
-the first 29 bits of 1 / (2 pi) is a float64 as it stands, and loses its whole turns without an error; what the bits
+the first 29 bits of 1 / (2 pi) is an exact float64, and loses its whole turns without an error; what the bits
 behind them add is small enough for the last three steps. Where x is a multiple of 2^51, a factor that is 1 / (2 pi)
 but for a multiple of 2^-51 gives the same but for whole turns, and its bits go further down.
 """
