@@ -18,9 +18,9 @@ from graphengine.backends.blas import ONE_THREAD_DOES, find_blas
 from graphengine.backends.bound import BoundProgram
 from graphengine.backends.native.compile.arguments import kind, overlap, word
 from graphengine.backends.native.compile.store import Request, addresses
-from graphengine.backends.native.gemm.products import blas_product, product_calls
+from graphengine.backends.native.gemm.products import blas_product, product_call
 from graphengine.backends.native.gemm.tiles import Workspace
-from graphengine.backends.native.kernel import Kernel, LoopCall, Product, is_shared, kernel_of, parameters, written
+from graphengine.backends.native.kernel import Kernel, Product, is_shared, kernel_of, parameters, written
 from graphengine.backends.native.lowering.registry import lower, numpy_scratch, scratch_types
 from graphengine.backends.native.threads.runtime import ROW
 from graphengine.backends.native.threads.team import Job, team
@@ -129,20 +129,16 @@ class NativeProgram(BoundProgram):
             return reference()
         calls: list[_Native] = []
         for call in lowered:
-            kernels = self._kernels(call)
-            if kernels is None:
+            found = product_call(call, find_blas(), self._workspace) if isinstance(call, Product) else call
+            if found is None:
                 return reference()
-            calls += [self._native(kernel, arguments, reference) for kernel, arguments in kernels]
+            calls.append(self._native(*found, reference))
         return calls
 
-    def _kernels(self, call: LoopCall) -> Sequence[tuple[Kernel, Sequence[Any]]] | None:
-        """A call as kernels with their arguments; None if it is a product that has no kernel."""
-        if isinstance(call, Product):
-            return product_calls(call, find_blas(), self._workspace)
-        function, arguments = call
-        return [(function if isinstance(function, Kernel) else kernel_of(function), arguments)]
-
-    def _native(self, kernel: Kernel, arguments: Sequence[Any], reference: Callable[[], Sequence[Call]]) -> _Native:
+    def _native(
+        self, function: Kernel | Callable[..., None], arguments: Sequence[Any], reference: Callable[[], Sequence[Call]]
+    ) -> _Native:
+        kernel = function if isinstance(function, Kernel) else kernel_of(function)
         if "fault" in parameters(kernel):
             arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
         if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,32 +86,25 @@ def small_dots(c: Array, a: Read, b: Read, scale: Read, sizes: Read, alpha: floa
                 c[index] = alpha * scale[0] * total + beta * c[index]
 
 
-def product_calls(product: Product, blas: Blas | None, workspace: Workspace) -> list[tuple[Kernel, list[Any]]] | None:
-    """The calls of kernels that compute `product`; None if there is no BLAS, or no layout that it knows."""
-    out, a, b = product.out, product.a, product.b
-    if out.dtype != a.dtype or out.dtype != b.dtype or out.dtype.name not in ("float32", "float64"):
+def product_call(product: Product, blas: Blas | None, workspace: Workspace) -> tuple[Kernel, list[Any]] | None:
+    """The kernel that computes `product`, and its arguments; None if there is no BLAS, or no layout that it knows."""
+    c, a, b = product.out, product.a, product.b
+    if c.dtype != a.dtype or c.dtype != b.dtype or c.dtype.name not in ("float32", "float64"):
         return None
-    if _stride(out, -1) != 1:
-        out, a, b = out.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
-    scale = np.ones((), out.dtype) if product.scale is None else product.scale
-    chosen = _chosen(out, a, b, blas, workspace)
-    if chosen is None:
-        return None
-    kernel, work, sizes = chosen
-    return [(kernel_of(kernel), [out, a, b, scale, *work, np.array(sizes, np.int64), product.alpha, product.beta])]
+    if _stride(c, -1) != 1:
+        c, a, b = c.swapaxes(-1, -2), b.swapaxes(-1, -2), a.swapaxes(-1, -2)
+    scale = np.ones((), c.dtype) if product.scale is None else product.scale
 
+    def call(kernel: Callable[..., None], *sizes: int, work: Sequence[Array] = ()) -> tuple[Kernel, list[Any]]:
+        numbers = np.array(sizes, np.int64)
+        return kernel_of(kernel), [c, a, b, scale, *work, numbers, product.alpha, product.beta]
 
-def _chosen(
-    c: Array, a: Array, b: Array, blas: Blas | None, workspace: Workspace
-) -> tuple[Callable[..., None], list[Array], list[int]] | None:
-    """The kernel for stacks of matrices, its work memory and its sizes."""
-    (m, n), k = c.shape[-2:], a.shape[-1]
-    count = math.prod(c.shape[:-2])
+    (m, n), k, count = c.shape[-2:], a.shape[-1], math.prod(c.shape[:-2])
     if count == 1 and m * n * k <= _FEW:
         if _stride(b, -1) == 1:
-            return small_product, [], [m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2)]
+            return call(small_product, m, n, k, _stride(a, -2), _stride(a, -1), _stride(b, -2), _stride(c, -2))
         if _stride(b, -2) == 1 and _stride(a, -1) == 1:
-            return small_dots, [], [m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1)]
+            return call(small_dots, m, n, k, _stride(a, -2), _stride(b, -1), _stride(c, -2), _stride(c, -1))
     leading = [found for array in (c, a, b) if (found := _leading(array))]
     if len(leading) < 3 or leading[0][1]:
         return None
@@ -119,13 +112,13 @@ def _chosen(
     begins = [begin for array in (c, a, b) for begin in starts(array)]
     if pays(m, n, k, c.itemsize):
         strides = [*((1, lda) if trans_a else (lda, 1)), *((1, ldb) if trans_b else (ldb, 1)), ldc]
-        return packed_product, [workspace.array(c.dtype.name)], [m, n, k, *strides, count, *begins]
+        return call(packed_product, m, n, k, *strides, count, *begins, work=[workspace.array(c.dtype.name)])
     if blas is None:
         return None
-    work = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
-    parts = workspace.threads if work >= WORTH_SHARING and count < workspace.threads else 1
+    operations = count * (m * n * (2 * k - 1) + (m * n + m * k + k * n) * c.itemsize)
+    parts = workspace.threads if operations >= WORTH_SHARING and count < workspace.threads else 1
     function, is_narrow = blas.gemm[c.dtype.name], blas.integer_bits == 32
-    return blas_product, [], [function, is_narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, count, parts, *begins]
+    return call(blas_product, function, is_narrow, m, n, k, trans_a, trans_b, lda, ldb, ldc, count, parts, *begins)
 
 
 _FEW = 4096

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, groupby, pairwise
 from math import prod
 
 import numpy as np
@@ -106,7 +106,7 @@ def _sums(
         pack = [start, groups, filters, channels, *window, tile.filters]
         pack += [by[0] * (weight.shape[0] // groups), *(by[axis] for axis in axes), *by[2:]]
         by_tap = channels * tile.filters
-        tables = *_row_tables(rows, x.row, window[1] * by_tap), *_column_tables(pieces, columns, x.lanes, by_tap)
+        tables = *_listed(rows, x.row, window[1] * by_tap), *_column_tables(pieces, columns, x.lanes, by_tap)
         numbers = len(rows), len(pieces), x.shape[0], x.lanes, groups, filters, channels
         distances = x.block, channels * x.line, x.line, part, *strides(out)[:3], step
         packed_x, packed_weight, buffers = scratch
@@ -119,36 +119,32 @@ def _sums(
     return Tiled((x.size, groups * parts * part, slots * tile.buffer), calls)
 
 
-def _row_tables(rows: list[Taps], by_row: int, by_tap: int) -> tuple[Array, Array]:
-    """The tables `rows` and `down` of the kernel."""
-    spans: list[tuple[int, ...]] = []
-    down: list[tuple[int, ...]] = []
-    for taps in rows:
-        spans.append((len(down), len(down) + len(taps)))
-        down += [(at * by_row, k * by_tap) for k, at in taps]
-    return _table(spans), _table(down)
+def _listed(lists: Sequence[Taps], by_element: int, by_tap: int) -> tuple[Array, Array]:
+    """Where each list begins and ends in a table of all taps, and this table: where a tap is in x, and where in w."""
+    ends = accumulate(map(len, lists), initial=0)
+    return _table(pairwise(ends)), _table((at * by_element, k * by_tap) for taps in lists for k, at in taps)
 
 
 def _column_tables(pieces: list[range], columns: list[Taps], lanes: int, by_tap: int) -> tuple[Array, Array, Array]:
     """The tables `pieces`, `segments` and `across` of the kernel: columns of a segment have the same taps."""
     spans: list[tuple[int, ...]] = []
-    segments: list[tuple[int, ...]] = []
-    across: list[tuple[int, ...]] = []
+    bounds: list[tuple[int, ...]] = []
+    lists: list[Taps] = []
     for piece in pieces:
-        begin = len(segments)
+        begin = len(lists)
         relative = [[(k, at - i * lanes) for k, at in columns[column]] for i, column in enumerate(piece)]
         for _, run in groupby(range(len(piece)), relative.__getitem__):
             numbers = list(run)
-            first, last = numbers[0], numbers[-1]
-            taps = columns[piece[first]]
-            segments.append((first * lanes, (last + 1) * lanes, len(across), len(across) + len(taps)))
-            across += [(at, k * by_tap) for k, at in taps]
-        spans.append((piece.start, len(piece), begin, len(segments)))
-    return _table(spans), _table(segments), _table(across)
+            bounds.append((numbers[0] * lanes, (numbers[-1] + 1) * lanes))
+            lists.append(columns[piece[numbers[0]]])
+        spans.append((piece.start, len(piece), begin, len(lists)))
+    ends, across = _listed(lists, 1, by_tap)
+    segments = ((*bound, *end) for bound, end in zip(bounds, ends.reshape(-1, 2), strict=True))
+    return _table(spans), _table(segments), across
 
 
-def _table(rows: list[tuple[int, ...]]) -> Array:
-    return np.array(rows, np.int64).reshape(-1)
+def _table(rows: Iterable[tuple[int, ...]]) -> Array:
+    return np.array(list(rows), np.int64).reshape(-1)
 
 
 def pack_weights(weight: Read, out: Array, sizes: Read, rank: int, ranks: int) -> None:

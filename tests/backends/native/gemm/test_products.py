@@ -10,7 +10,7 @@ pytest.importorskip("numba", reason="numba compiles the kernels")
 import graphengine as ge
 from graphengine.backends.blas import find_blas
 from graphengine.backends.native.gemm import products, tiles
-from graphengine.backends.native.gemm.products import product_calls
+from graphengine.backends.native.gemm.products import product_call
 from graphengine.backends.native.gemm.tiles import Workspace, pays
 from graphengine.backends.native.kernel import Product
 from graphengine.backends.native.llvm.machine import vector_bytes
@@ -55,10 +55,10 @@ def test_a_product_is_what_numpy_computes(
     factor, kept = factors
     scale = np.asarray(1.5, dtype)
     expected = factor * 1.5 * (a @ b) + kept * out
-    calls = product_calls(Product(out, a, b, factor, kept, scale), find_blas(), Workspace(3))
-    assert calls is not None
-    for kernel, arguments in calls:
-        run_on(threads, kernel, *arguments)
+    call = product_call(Product(out, a, b, factor, kept, scale), find_blas(), Workspace(3))
+    assert call is not None
+    kernel, arguments = call
+    run_on(threads, kernel, *arguments)
     np.testing.assert_allclose(out, expected, rtol=1e-4 if dtype == "float32" else 1e-11, atol=1e-4)
 
 
@@ -69,11 +69,11 @@ def packed(product: Product, threads: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "pays", lambda *_: True)
         patch.setattr(products, "_FEW", 0)
-        calls = product_calls(product, find_blas(), Workspace(threads))
-    assert calls is not None
-    for kernel, arguments in calls:
-        assert kernel.name == "packed_product"
-        run_on(threads, kernel, *arguments)
+        call = product_call(product, find_blas(), Workspace(threads))
+    assert call is not None
+    kernel, arguments = call
+    assert kernel.name == "packed_product"
+    run_on(threads, kernel, *arguments)
 
 
 LONG = st.sampled_from([1, 5, 8, 31, 64, 100, 130])
@@ -165,23 +165,23 @@ def test_what_was_there_is_not_read_unless_it_is_kept() -> None:
     for size in (3, 40):
         out = np.full((size, size), np.nan)
         a = np.eye(size)
-        calls = product_calls(Product(out, a, a + a), find_blas(), Workspace(3))
-        assert calls is not None
-        for kernel, arguments in calls:
-            run_on(1, kernel, *arguments)
+        call = product_call(Product(out, a, a + a), find_blas(), Workspace(3))
+        assert call is not None
+        kernel, arguments = call
+        run_on(1, kernel, *arguments)
         np.testing.assert_array_equal(out, 2 * a)
 
 
 def test_a_matrix_that_is_contiguous_along_neither_axis_has_no_kernel() -> None:
     a = np.zeros((100, 100))[::2, ::2]
-    assert product_calls(Product(np.zeros((50, 50)), a, np.zeros((50, 50))), find_blas(), Workspace(3)) is None
+    assert product_call(Product(np.zeros((50, 50)), a, np.zeros((50, 50))), find_blas(), Workspace(3)) is None
 
 
 def test_without_a_blas_and_tiles_only_small_products_have_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "pays", lambda *_: False)
     small, large = np.zeros((4, 4)), np.zeros((64, 64))
-    assert product_calls(Product(small, small + 1, small + 2), None, Workspace(3)) is not None
-    assert product_calls(Product(large, large + 1, large + 2), None, Workspace(3)) is None
+    assert product_call(Product(small, small + 1, small + 2), None, Workspace(3)) is not None
+    assert product_call(Product(large, large + 1, large + 2), None, Workspace(3)) is None
 
 
 @pytest.mark.parametrize(("count", "m", "n"), [(1, 150, 96), (1, 40, 300), (2, 90, 70), (5, 64, 64), (1, 17, 4000)])
@@ -192,7 +192,7 @@ def test_blas_computes_the_same_bits_whoever_is_there(count: int, m: int, n: int
         found = []
         for threads in (1, 2, 3):
             out = np.zeros((count, m, n), np.float32)
-            ((kernel, arguments),) = product_calls(Product(out, a, b), find_blas(), Workspace(3)) or ()
+            kernel, arguments = product_call(Product(out, a, b), find_blas(), Workspace(3)) or pytest.fail("no kernel")
             assert kernel.name == "blas_product"
             run_on(threads, kernel, *arguments)
             found.append(out)
