@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 from graphengine.errors import ShapeError
 
@@ -50,10 +50,7 @@ def add(a: Dim, b: Dim) -> Dim:
     """a + b."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
-    total = dict(_read(a))
-    for monomial, factor in _read(b).items():
-        total[monomial] = total.get(monomial, 0) + factor
-    return _write(total)
+    return _write(_collected([*_read(a).items(), *_read(b).items()]))
 
 
 def subtract(a: Dim, b: Dim) -> Dim:
@@ -66,15 +63,10 @@ def multiply(a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) and isinstance(b, int):
         return a * b
     if len(_read(a)) * len(_read(b)) > _MAX_TERMS:
-        raise ShapeError(
-            f"the product of two sizes has more than {_MAX_TERMS} terms: {str(a)[:40]}... and {str(b)[:40]}..."
-        )
-    total: _Polynomial = {}
-    for left, m in _read(a).items():
-        for right, n in _read(b).items():
-            monomial = tuple(sorted(left + right))
-            total[monomial] = total.get(monomial, 0) + m * n
-    return _write(total)
+        factors = f"{str(a)[:40]}... and {str(b)[:40]}..."
+        raise ShapeError(f"the product of two sizes has more than {_MAX_TERMS} terms: {factors}")
+    terms = [(tuple(sorted(x + y)), m * n) for x, m in _read(a).items() for y, n in _read(b).items()]
+    return _write(_collected(terms))
 
 
 def divide(a: Dim, b: Dim) -> Dim | None:
@@ -105,17 +97,12 @@ def is_positive(dim: Dim) -> bool:
 
 def product(shape: Iterable[Dim]) -> Dim:
     """The number of elements of `shape`."""
-    sizes = tuple(shape)
-    static = math.prod(dim for dim in sizes if isinstance(dim, int))
-    total: Dim = static
-    for dim in sizes:
-        if isinstance(dim, str):
-            total = multiply(total, dim)
-    return total
+    one: Dim = 1
+    return reduce(multiply, shape, one)
 
 
 def names(dim: Dim) -> frozenset[str]:
-    """The names that stand in `dim`."""
+    """The names in `dim`."""
     return frozenset() if isinstance(dim, int) else frozenset(name for monomial in _read(dim) for name in monomial)
 
 
@@ -127,12 +114,12 @@ def bind(dim: Dim, binding: Mapping[str, int]) -> int:
 
 
 def substitute(dim: Dim, binding: Mapping[str, Dim]) -> Dim:
-    """`dim` with dims in the place of those of its names that `binding` has."""
+    """`dim` with those of its names that `binding` has replaced by dims."""
     if isinstance(dim, int):
         return dim
     total: Dim = 0
     for monomial, factor in _read(dim).items():
-        total = add(total, multiply(factor, product(binding.get(name, name) for name in monomial)))
+        total = add(total, product([factor, *(binding.get(name, name) for name in monomial)]))
     return total
 
 
@@ -141,7 +128,7 @@ def _read(dim: Dim) -> _Polynomial:
     if isinstance(dim, int):
         return {(): dim} if dim else {}
     text = _SPACES.sub(r"\1", dim.strip(" "))
-    total: _Polynomial = {}
+    terms: list[tuple[_Monomial, int]] = []
     end = 0
     for match in _TERM.finditer(text):
         if match.start() != end or (end and not match[1]):
@@ -156,10 +143,17 @@ def _read(dim: Dim) -> _Polynomial:
                 monomial.append(part)
             else:
                 raise ShapeError(f"not a dim: {dim!r}")
-        key = tuple(sorted(monomial))
-        total[key] = total.get(key, 0) + factor
+        terms.append((tuple(sorted(monomial)), factor))
     if not text or end != len(text):
         raise ShapeError(f"not a dim: {dim!r}")
+    return _collected(terms)
+
+
+def _collected(terms: Iterable[tuple[_Monomial, int]]) -> _Polynomial:
+    """The polynomial of these terms, those of equal monomials added."""
+    total: _Polynomial = {}
+    for monomial, factor in terms:
+        total[monomial] = total.get(monomial, 0) + factor
     return total
 
 

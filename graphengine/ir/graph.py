@@ -127,7 +127,7 @@ class Graph:
 
         Raises GraphError for another target or a second update, ShapeError or DTypeError for a node of another type.
         """
-        if not isinstance(target.op, leaf.Parameter | leaf.State):
+        if not isinstance(target.op, leaf.Stored):
             raise GraphError(f"only parameters and states have updates, and {target.name!r} is a {target.op.kind}")
         if self.own(target) in self.updates:
             raise GraphError(f"{target.name!r} has an update already")

@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 from graphengine.errors import ShapeError
 from graphengine.ir import dims
 from graphengine.ir.array import cast, from_json_value, to_json_value
-from graphengine.ir.dims import Shape
 from graphengine.ir.init import AnyInitializer, Zeros
 from graphengine.ir.op import Dims, Op
 from graphengine.ir.types import DType, TensorType
@@ -44,36 +43,32 @@ class Input(Leaf):
                 raise ShapeError(f"a dim of an input is an int or a name, not {dim!r}")
 
 
-class Parameter(Leaf):
-    """An array that training changes; `init` draws its first value. Its dims are ints."""
+class Stored(Leaf):
+    """An array that an executable holds from step to step, and that updates overwrite. Its dims are ints."""
 
-    kind: Literal["parameter"] = "parameter"
     shape: Dims
     dtype: DType
     init: AnyInitializer
+
+    def infer(self) -> TensorType:
+        for dim in self.shape:
+            if isinstance(dim, str):
+                raise ShapeError(f"the dims of a parameter or a state are ints, not {dim!r}")
+        return TensorType(self.shape, self.dtype)
+
+
+class Parameter(Stored):
+    """An array that training changes; `init` draws its first value."""
+
+    kind: Literal["parameter"] = "parameter"
     trainable: bool = True
 
-    def infer(self) -> TensorType:
-        return TensorType(_fixed(self.shape), self.dtype)
 
-
-class State(Leaf):
-    """An array that is carried from step to step: statistics, an optimizer's slots, counters. Its dims are ints."""
+class State(Stored):
+    """An array that is carried from step to step: statistics, an optimizer's slots, counters."""
 
     kind: Literal["state"] = "state"
-    shape: Dims
-    dtype: DType
     init: AnyInitializer = Zeros()
-
-    def infer(self) -> TensorType:
-        return TensorType(_fixed(self.shape), self.dtype)
-
-
-def _fixed(shape: Shape) -> Shape:
-    for dim in shape:
-        if isinstance(dim, str):
-            raise ShapeError(f"the dims of a parameter or a state are ints, not {dim!r}")
-    return shape
 
 
 def _array(value: Any, info: ValidationInfo) -> Any:
@@ -107,16 +102,14 @@ class Constant(Leaf):
         """The SHA-256 of the elements, in C order and little-endian."""
         return hashlib.sha256(self.value.astype(self.value.dtype.newbyteorder("<")).tobytes()).hexdigest()
 
+    def _bits(self) -> tuple[object, ...]:
+        return self.dtype, self.value.shape, self.value.tobytes()
+
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Constant)
-            and self.dtype == other.dtype
-            and self.value.shape == other.value.shape
-            and self.value.tobytes() == other.value.tobytes()
-        )
+        return isinstance(other, Constant) and self._bits() == other._bits()
 
     def __hash__(self) -> int:
-        return hash((self.dtype, self.value.shape, self.value.tobytes()))
+        return hash(self._bits())
 
     def exactly(self) -> Hashable:
         return self

@@ -1,4 +1,4 @@
-"""What nodes, outputs and graphs may be called, and what to say of a name that nobody bears."""
+"""What nodes, outputs and graphs may be called, and what to say of a name that nothing has."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_LENGTH = 128
 
 
 def check_name(name: object) -> str:
-    """`name`, if nodes, outputs and graphs may bear it; raise NamingError otherwise."""
+    """`name`, if nodes, outputs and graphs may have it; raise NamingError otherwise."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise NamingError(f"not a name: {name!r}; letters, digits and _ in parts joined by dots, a letter or _ first")
     if len(name) > NAME_LENGTH:
@@ -27,6 +27,8 @@ def check_name(name: object) -> str:
 
 def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     """What to say after a name that is not known: the nearest that is, or all when they are few."""
+    if len(str(name)) > NAME_LENGTH:
+        return ""
     near = difflib.get_close_matches(str(name), list(known)[:5000], n=1)
     if near:
         return f"; did you mean {near[0]!r}?"

@@ -10,11 +10,15 @@ from graphengine.errors import CycleError
 Key = TypeVar("Key", bound=Hashable)
 
 
-def parents_first(parents: Mapping[Key, Collection[Key]], rank: Callable[[Key], tuple[int, ...]]) -> list[Key]:
+def parents_first(
+    parents: Mapping[Key, Collection[Key]], rank: Callable[[Key], int | tuple[int, ...]] | None = None
+) -> list[Key]:
     """The keys in an order in which parents precede children, the lowest `rank` first among those that are free to go.
 
-    Raises CycleError, with the circle written out, if there is no such order.
+    Without a rank, the first of `parents` goes first. Raises CycleError, with the circle written out, if there is no
+    such order.
     """
+    rank = rank or {key: index for index, key in enumerate(parents)}.__getitem__
     by_rank = sorted(parents, key=rank)
     past: set[Key] = set()
     for key in by_rank:

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from operator import index
 from threading import RLock
 from typing import Any, Literal, NoReturn, get_args
-from weakref import ref
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +44,18 @@ class TensorType:
     _nbytes: int | None
 
     def __new__(cls, shape: Shape, dtype: DType) -> TensorType:
-        """The type of this shape and dtype: one that is there, or a new one."""
-        known = _known.get((shape, dtype))
-        return (known and known()) or _made(shape, dtype)
+        """The type of this shape and dtype: one that is in use, or a new one."""
+        known = _in_use.get((shape, dtype))
+        if known is not None:
+            return known
+        shape = tuple([dim if isinstance(dim, str) else index(dim) for dim in shape])  # 4 == np.int64(4) == 4.0
+        names = frozenset[str]().union(*map(dims.names, shape))
+        nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]
+        made = super().__new__(cls)
+        for slot, value in (("shape", shape), ("dtype", dtype), ("_names", names), ("_nbytes", nbytes)):
+            object.__setattr__(made, slot, value)
+        with _lock:
+            return _in_use.setdefault((shape, dtype), made)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a type never changes")
@@ -79,22 +88,18 @@ class TensorType:
     def nbytes(self) -> int:
         """The bytes that an array of this type takes; for a type whose dims are bound."""
         if self._nbytes is None:
-            raise self._open()
+            dim = next(dim for dim in self.shape if not isinstance(dim, int))
+            raise ShapeError(f"the size of {self} is known only when {dim} is")
         return self._nbytes
 
     @property
     def static_shape(self) -> tuple[int, ...]:
         """The shape as ints; for a type whose dims are bound."""
-        if self._nbytes is None:
-            raise self._open()
+        _ = self.nbytes  # raises if they are not
         return self.shape  # type: ignore[return-value]  # all are ints
 
-    def _open(self) -> ShapeError:
-        dim = next(dim for dim in self.shape if not isinstance(dim, int))
-        return ShapeError(f"the size of {self} is known only when {dim} is")
-
     def names(self) -> frozenset[str]:
-        """The names that stand in the shape."""
+        """The names in the shape."""
         return self._names
 
     def bind(self, binding: Mapping[str, int]) -> TensorType:
@@ -143,42 +148,10 @@ ValueType = TensorType | TupleType
 """The type of the value of a node."""
 
 
-class _Held(ref[TensorType]):
-    """A type that somebody holds, and what it is found by."""
-
-    __slots__ = ("key",)
-    key: tuple[Shape, DType]
-
-
-_known: dict[tuple[Shape, DType], _Held] = {}
+_in_use: WeakValueDictionary[tuple[Shape, DType], TensorType] = WeakValueDictionary()
 
 _lock = RLock()
-"""Held by who changes `_known`; a type may go while another is made, in the same thread too."""
-
-
-def _made(shape: Shape, dtype: DType) -> TensorType:
-    """The type of this shape and dtype: a new one, unless another thread has just made it."""
-    with _lock:
-        shape = tuple([dim if isinstance(dim, str) else index(dim) for dim in shape])  # 4 == np.int64(4) == 4.0
-        known = _known.get((shape, dtype))
-        there = known and known()
-        if there:
-            return there
-        made = object.__new__(TensorType)
-        names = frozenset(name for dim in shape if isinstance(dim, str) for name in dims.names(dim))
-        nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]
-        for slot, value in (("shape", shape), ("dtype", dtype), ("_names", names), ("_nbytes", nbytes)):
-            object.__setattr__(made, slot, value)
-        held = _known[shape, dtype] = _Held(made, _forget)
-        held.key = shape, dtype
-        return made
-
-
-def _forget(gone: ref[TensorType]) -> None:
-    assert isinstance(gone, _Held)  # as it is made above
-    with _lock:
-        if _known.get(gone.key) is gone:
-            del _known[gone.key]
+"""Held while a type is added: a thread that is in the middle of this may run finalizers, which make types too."""
 
 
 def check_dtype(dtype: object) -> DType:
@@ -193,7 +166,7 @@ def check_dtype(dtype: object) -> DType:
 
 
 def common_dtype(types: Sequence[TensorType]) -> DType:
-    """The dtype that all of `types` share."""
+    """The dtype of all `types`; raises DTypeError if they differ."""
     first = types[0].dtype
     for other in types[1:]:
         if other.dtype != first:

@@ -8,7 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import accumulate
+from operator import truediv
 from typing import Any
 
 from graphengine.errors import SpecError
@@ -33,7 +35,7 @@ _ALL_ELSE = bytes(set(range(256)) - set(_OPEN_AND_CLOSED))
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in a document: the file, a JSON pointer into it (RFC 6901), and the node that stands there."""
+    """A place in a document: the file, a JSON pointer into it (RFC 6901), and the node that is there."""
 
     file: str
     pointer: str = ""
@@ -47,7 +49,7 @@ class Place:
         return f"{self.file}#{_printable(self.pointer)}"
 
     def where(self) -> Where:
-        """This place, as nodes that are declared here bear it."""
+        """This place, as nodes that are declared here have it."""
         return Where(self.file, self.pointer)
 
     def fault(self, message: str, remedy: str, context: Sequence[str] = ()) -> SpecError:
@@ -64,12 +66,17 @@ def parse(text: object, place: Place, max_bytes: int) -> Any:
     text = _decode(text, place, max_bytes)
     depth = max(accumulate(map(_OPEN_AND_CLOSED.__getitem__, _brackets(text))), default=0)
     if depth > MAX_DEPTH:
-        raise place.fault(
-            f"the document is nested {depth} deep, and the maximum is {MAX_DEPTH}", "a graph is a flat list of nodes"
-        )
+        message = f"the document is nested {depth} deep, and the maximum is {MAX_DEPTH}"
+        raise place.fault(message, "a graph is a flat list of nodes")
     hooks = _Hooks()
     try:
-        value = hooks.loads(text)
+        value = json.loads(
+            text,
+            object_pairs_hook=hooks.read_object,
+            parse_float=hooks.read_float,
+            parse_int=hooks.read_int,
+            parse_constant=hooks.read_constant,
+        )
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         raise place.fault(f"not JSON: {error.msg}, at {at}", f"correct the text at {at}") from None
@@ -81,10 +88,8 @@ def parse(text: object, place: Place, max_bytes: int) -> Any:
 def expect(value: Any, kind: type[Any], place: Place, *tokens: str | int) -> Any:
     """`value`, found at `tokens` below `place`, which must be exactly of the JSON type that `kind` stands for."""
     if type(value) is not kind:
-        for token in tokens:
-            place = place / token
-        names = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
-        raise place.fault(f"{names[kind]} is needed, not {shown(value)}", f"write {names[kind]} here")
+        name = {dict: "an object", list: "a list", str: "a string", int: "an integer"}[kind]
+        raise reduce(truediv, tokens, place).fault(f"{name} is needed, not {shown(value)}", f"write {name} here")
     return value
 
 
@@ -95,27 +100,24 @@ def check_keys(value: Any, required: Iterable[str], optional: Iterable[str], pla
     known = [*required, *optional]
     for key in value:
         if key not in known:
-            near = did_you_mean(key, known) if len(key) < _VALUE_LENGTH else ""
-            raise (place / key).fault(
-                f"{what} has no field {shown(key)}{near}", "correct the name, or take the field out"
-            )
+            message = f"{what} has no field {shown(key)}{did_you_mean(key, known)}"
+            raise (place / key).fault(message, "correct the name, or take the field out")
     for key in required:
         if key not in value:
             raise place.fault(f"{what} lacks its field {key!r}", f"add {key!r}")
 
 
 def shown(value: Any) -> str:
-    """A JSON value as it stands in a message: on one line, and not at length."""
+    """A JSON value in a message: on one line, and not at length."""
     return _cut(json.dumps(value, default=repr), _VALUE_LENGTH)
 
 
 @dataclass(slots=True)
 class _Fault:
-    """What stands in the place of a value that is no value, until its pointer is known."""
+    """What replaces a value that is no value, until its pointer is known."""
 
     message: str
     remedy: str
-    key: str | None = None
 
 
 @dataclass(slots=True)
@@ -123,15 +125,6 @@ class _Hooks:
     """What `json` calls for the values that it would take too lightly."""
 
     faults: list[_Fault] = field(default_factory=list)
-
-    def loads(self, text: str) -> Any:
-        return json.loads(
-            text,
-            object_pairs_hook=self.read_object,
-            parse_float=self.read_float,
-            parse_int=self.read_int,
-            parse_constant=self.read_constant,
-        )
 
     def read_object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -153,9 +146,8 @@ class _Hooks:
         return self._fault(f"{text} is not JSON", f'write it as the string "{text}", in the value of a float constant')
 
     def _beyond(self, text: str) -> _Fault:
-        return self._fault(
-            f"the number {_cut(text, 30)} is beyond 64 bits", "write a number that an int64 or a float64 holds"
-        )
+        message = f"the number {_cut(text, 30)} is beyond 64 bits"
+        return self._fault(message, "write a number that an int64 or a float64 holds")
 
     def _fault(self, message: str, remedy: str) -> _Fault:
         self.faults.append(_Fault(message, remedy))
@@ -181,7 +173,7 @@ def _decode(text: object, place: Place, max_bytes: int) -> str:
 
 
 def _brackets(text: str) -> bytes:
-    """The brackets that stand outside of strings."""
+    """The brackets outside of strings."""
     outside = re.sub(r"\\.", "", text, flags=re.DOTALL).split('"')[::2]
     return "".join(outside).encode("utf-8", "replace").translate(None, _ALL_ELSE)
 

@@ -1,7 +1,7 @@
 """The JSON form of a graph: one canonical document, written and read.
 
-Same graph, same bytes: a node is a line, in order of declaration; keys stand in a fixed order, and defaults are left
-out; floats are exact. A document that is read is checked as a whole: the first fault raises one SpecError with its JSON
+Same graph, same bytes: a node is a line, in order of declaration; keys are in a fixed order, and defaults are left out;
+floats are exact. A document that is read is checked as a whole: the first fault raises one SpecError with its JSON
 pointer, its node and the remedy, and nothing is half loaded.
 """
 
@@ -29,22 +29,18 @@ from graphengine.ir.training import Training
 from graphengine.ir.types import DType
 
 INLINE_ELEMENTS = 4096
-"""The size up to which a constant stands in the document itself."""
+"""The size up to which a constant is in the document itself."""
 
 
 def to_json(graph: Graph) -> str:
     """The canonical document. Of a constant of more than 4,096 elements it holds the SHA-256, and `save` the rest."""
     held = _HeldGraphs(graph.dtype)
-    sections = {
-        "format": json.dumps(FORMAT),
-        "version": json.dumps(VERSION),
-        "name": json.dumps(graph.name),
-        "dtype": json.dumps(graph.dtype),
-        "nodes": _block("[]", [_line(_node(graph, node, INLINE_ELEMENTS, held)) for node in graph.nodes]),
-        "outputs": _block("{}", _pairs(_outputs(graph))),
-    }
+    header = {"format": FORMAT, "version": VERSION, "name": graph.name, "dtype": graph.dtype}
+    sections = {key: _line(value) for key, value in header.items()}
+    sections["nodes"] = _block("[]", [_line(_node(graph, node, INLINE_ELEMENTS, held)) for node in graph.nodes])
+    sections["outputs"] = _block("{}", _pairs(_outputs(graph)))
     if held.texts:
-        sections["graphs"] = _block("{}", (f"{json.dumps(name)}: {text}" for text, name in held.texts.items()))
+        sections["graphs"] = _block("{}", (f"{_line(name)}: {text}" for text, name in held.texts.items()))
     if graph.updates:
         targets = sorted(graph.updates, key=lambda target: target.index)
         sections["updates"] = _block("{}", _pairs({target.name: graph.updates[target].name for target in targets}))
@@ -95,7 +91,7 @@ def digest(graph: Graph) -> str:
 class _HeldGraphs:
     """The graphs that nodes hold, as the body of a scan is one, under names made from those of the nodes.
 
-    What a graph is called elsewhere says nothing of what it is, so equal ones stand here once, under the first name.
+    What a graph is called elsewhere says nothing of what it is, so equal ones are here once, under the first name.
     """
 
     def __init__(self, dtype: DType) -> None:
@@ -117,7 +113,11 @@ class _HeldGraphs:
 
 def _node(graph: Graph, node: Node, inline: int | None, held: _HeldGraphs) -> dict[str, Any]:
     """The entry of a node, in which constants of more than `inline` elements leave them out; None for no limit."""
-    _check_registered(node)
+    if node.op.kind not in Op.registry:
+        what = f"no document holds {node.name!r}: {node.op.kind} is not a registered op, for what it does is code"
+        error = SpecError(f"{what}; save the graph without it, and apply it again after loading")
+        error.quote(*context(node.name, node.op, node.parents, node.where))
+        raise error
     entry: dict[str, Any] = {"name": node.name, "op": node.op.kind}
     if node.parents:
         entry["inputs"] = [parent.name for parent in node.parents]
@@ -129,14 +129,6 @@ def _node(graph: Graph, node: Node, inline: int | None, held: _HeldGraphs) -> di
     for key in graph_fields(type(node.op)):
         entry[key] = held.name(getattr(node.op, key), node, key)
     return entry
-
-
-def _check_registered(node: Node) -> None:
-    if node.op.kind not in Op.registry:
-        what = f"no document holds {node.name!r}: {node.op.kind} is not a registered op, for what it does is code"
-        error = SpecError(f"{what}; save the graph without it, and apply it again after loading")
-        error.quote(*context(node.name, node.op, node.parents, node.where))
-        raise error
 
 
 def _outputs(graph: Graph) -> dict[str, str]:
@@ -169,7 +161,7 @@ def _block(brackets: str, lines: Iterable[str], depth: int = 1) -> str:
 
 
 def _pairs(section: dict[str, Any]) -> list[str]:
-    return [f"{json.dumps(key)}: {_line(value)}" for key, value in section.items()]
+    return [f"{_line(key)}: {_line(value)}" for key, value in section.items()]
 
 
 def _line(value: Any) -> str:

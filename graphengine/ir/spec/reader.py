@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import reduce
+from operator import truediv
+from typing import Any
 
 from graphengine.errors import CycleError, GraphError, SpecError
-from graphengine.ir import order
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Leaf
-from graphengine.ir.names import NAME_LENGTH, check_name, did_you_mean
-from graphengine.ir.node import Node, Phase
+from graphengine.ir.names import check_name, did_you_mean
+from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
+from graphengine.ir.order import parents_first
 from graphengine.ir.spec.attributes import graph_fields, read_fields, read_op
 from graphengine.ir.spec.document import FORMAT, VERSION, Place, check_keys, expect, shown
 from graphengine.ir.training import Training
@@ -70,10 +72,13 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     section = _section(document, place, document["name"], document["dtype"])
     graphs = _graphs(document.get("graphs", {}), place / "graphs", section)
     graph = _declare(section, graphs, fetch)
-    _check_inputs(graph)
+    for fed in graph.inputs:
+        at = Place(fed.where.file, str(fed.where.place), fed.name)
+        with _Quoting("give it an int or a name, which the feed gives a size", at):
+            fed.op.check_dims()  # type: ignore[attr-defined]  # it is an Input
     for target, node in _pairs(graph, document.get("updates", {}), place / "updates"):
         if target not in graph:
-            raise _no_node(target, graph.nodes, place / "updates" / target)
+            raise _no_node(target, (known.name for known in graph.nodes), place / "updates" / target)
         with _Quoting("let a parameter or a state have one update, of its own type", place, "updates", target):
             graph.update(graph[target], graph[node])
     if "training" in document:
@@ -92,8 +97,9 @@ def _graphs(value: Any, place: Place, outermost: _Section) -> dict[str, Graph]:
     for references in (used, *held.values()):
         for name, at in references.items():
             if name not in sections:
-                near = did_you_mean(name, sections) if len(name) <= NAME_LENGTH else ""
-                raise at.fault(f"no graph {shown(name)}{near}", 'name one of the graphs in "graphs"')
+                raise at.fault(
+                    f"no graph {shown(name)}{did_you_mean(name, sections)}", 'name one of the graphs in "graphs"'
+                )
     ordered = _innermost_first(held)
     for name in reversed(ordered):
         if name not in used:
@@ -106,27 +112,30 @@ def _graphs(value: Any, place: Place, outermost: _Section) -> dict[str, Graph]:
 
 
 def _innermost_first(held: Mapping[str, Mapping[str, Place]]) -> list[str]:
-    rank = {name: place for place, name in enumerate(held)}
     try:
-        return order.parents_first(held, lambda name: (rank[name],))
+        return parents_first(held)
     except CycleError as error:
         circle = [str(name) for name in reversed(error.circle)]
-        text = " -> ".join([*circle, circle[0]])
+        message = f"graphs contain each other in a cycle: {' -> '.join([*circle, circle[0]])}"
         at = held[circle[0]][circle[1 % len(circle)]]
-        raise at.fault(
-            f"graphs contain each other in a cycle: {text}", "let the innermost be a graph of its own"
-        ) from None
+        raise at.fault(message, "let the innermost be a graph of its own") from None
 
 
 def _whole(places: Mapping[str, Place]) -> dict[str, Array]:
-    """What stands beside the document for a graph inside a node: nothing."""
+    """The file beside the document holds no constants of a graph inside a node."""
     for place in places.values():
         raise place.fault("the constants of a graph inside a node are written in full", "write its elements as value")
     return {}
 
 
 def _section(value: dict[str, Any], place: Place, name: Any, dtype: Any) -> _Section:
-    graph = _empty(place, name, dtype)
+    expect(name, str, place, "name")
+    expect(dtype, str, place, "dtype")
+    if dtype not in DTYPES:
+        message = f"no dtype {shown(dtype)}; there are {', '.join(sorted(DTYPES))}"
+        raise (place / "dtype").fault(message, "name a dtype that there is")
+    with _Quoting("give the graph another name", place, *(() if place.pointer else ("name",))):
+        graph = Graph(name, dtype)
     return _Section(place, graph, _entries(value["nodes"], place / "nodes", graph.dtype), value["outputs"])
 
 
@@ -135,23 +144,21 @@ def _declare(section: _Section, graphs: Mapping[str, Graph], fetch: Fetch) -> Gr
     graph, entries = section.graph, section.entries
     stored = {"sha256", "shape"}
     arrays = fetch({e.name: e.place / "sha256" for e in entries.values() if e.attributes.keys() - {"dtype"} == stored})
-    for entry in _parents_first(entries):
-        _add(graph, entry, arrays, graphs)
+    for entry in _in_order(entries):
+        with _Quoting("give the node operands and attributes that fit each other", entry.place):
+            held = {key: graphs[entry.attributes[key]] for key in graph_fields(entry.op) if key in entry.attributes}
+            op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), held)
+            with graph.declared_at(entry.place.where()):
+                added = graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
+            added.phase = entry.phase  # as it was emitted; what it was emitted of, a document does not say
     for name, node in _pairs(graph, section.outputs, section.place / "outputs"):
         with _Quoting("give the output a name", section.place, "outputs", name):
             graph.output(name, graph[node])
     return graph
 
 
-def _check_inputs(graph: Graph) -> None:
-    for node in graph.inputs:
-        at = Place(node.where.file, str(node.where.place), node.name)
-        with _Quoting("give it an int or a name, which the feed gives a size", at):
-            node.op.check_dims()  # type: ignore[attr-defined]  # it is an Input
-
-
 class _Quoting:  # a generator would take three times as long, twice for every node
-    """Make a SpecError of what the graph says of a declaration, which stands at `tokens` below `place`."""
+    """Make a SpecError of what the graph says of a declaration, which is at `tokens` below `place`."""
 
     __slots__ = ("_place", "_remedy", "_tokens")
 
@@ -162,9 +169,7 @@ class _Quoting:  # a generator would take three times as long, twice for every n
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, GraphError):
-            place = self._place
-            for token in self._tokens:
-                place = place / token
+            place = reduce(truediv, self._tokens, self._place)
             context = [line for line in error.context if not line.startswith("declared at ")]
             raise place.fault(error.message, self._remedy, context) from None
 
@@ -180,16 +185,6 @@ def _check_header(document: Any, place: Place) -> None:
         message = f"version {version} of the format, and this graphengine reads version {VERSION}"
         remedy = "upgrade graphengine" if version > VERSION else f'write "version": {VERSION}'
         raise (place / "version").fault(message, remedy)
-
-
-def _empty(place: Place, name: Any, dtype: Any) -> Graph:
-    expect(name, str, place, "name")
-    expect(dtype, str, place, "dtype")
-    if dtype not in DTYPES:
-        message = f"no dtype {shown(dtype)}; there are {', '.join(sorted(DTYPES))}"
-        raise (place / "dtype").fault(message, "name a dtype that there is")
-    with _Quoting("give the graph another name", place, *(() if place.pointer else ("name",))):
-        return Graph(name, dtype)
 
 
 def _entries(nodes: Any, place: Place, dtype: DType) -> dict[str, _Entry]:
@@ -232,48 +227,28 @@ def _phase(value: dict[str, Any], place: Place) -> Phase:
 
 def _kind(kind: str, place: Place) -> type[Op]:
     if kind not in Op.registry:
-        near = did_you_mean(kind, Op.registry) if len(kind) < 80 else ""
-        raise (place / "op").fault(f"no op {shown(kind)}{near}", "name an op that `graphengine schema` lists")
+        message = f"no op {shown(kind)}{did_you_mean(kind, Op.registry)}"
+        raise (place / "op").fault(message, "name an op that `graphengine schema` lists")
     return Op.registry[kind]
 
 
-def _parents_first(entries: dict[str, _Entry]) -> Iterable[_Entry]:
-    """The entries in an order in which the graph can take them: their own, where parents stand first already."""
-    rank = {name: place for place, name in enumerate(entries)}
-    in_order = True
-    for name, entry in entries.items():
-        for slot, parent in enumerate(entry.parents):
-            if parent not in rank:
-                raise _no_node(parent, entries.values(), entry.place / "inputs" / slot)
-            in_order = in_order and rank[parent] < rank[name]
-    if in_order:
-        return entries.values()
+def _in_order(entries: dict[str, _Entry]) -> list[_Entry]:
+    """The entries with parents first, otherwise in the order of the document."""
+    for entry in entries.values():
+        for index, parent in enumerate(entry.parents):
+            if parent not in entries:
+                raise _no_node(parent, entries, entry.place / "inputs" / index)
     try:
-        names = order.parents_first({e.name: e.parents for e in entries.values()}, lambda name: (rank[name],))
+        return [entries[name] for name in parents_first({name: entry.parents for name, entry in entries.items()})]
     except CycleError as error:
-        _raise_cycle([str(name) for name in error.circle], entries)
-    return [entries[name] for name in names]
+        circle = [str(name) for name in error.circle]
+        shown_part = circle if len(circle) <= 12 else [*circle[:6], f"({len(circle) - 11} more)", *circle[-5:]]
+        message = f"nodes depend on each other in a cycle: {' -> '.join([*shown_part, circle[0]])}"
+        raise (entries[circle[0]].place / "inputs").fault(message, "take one of these steps out") from None
 
 
-def _raise_cycle(circle: list[str], entries: Mapping[str, _Entry]) -> NoReturn:
-    shown_part = circle if len(circle) <= 12 else [*circle[:6], f"({len(circle) - 11} more)", *circle[-5:]]
-    text = " -> ".join([*shown_part, circle[0]])
-    place = entries[circle[0]].place / "inputs"
-    raise place.fault(f"nodes depend on each other in a cycle: {text}", "take one of these steps out") from None
-
-
-def _no_node(name: str, known: Iterable[_Entry] | Iterable[Node], place: Place) -> SpecError:
-    near = did_you_mean(name, [node.name for node in known]) if len(name) <= NAME_LENGTH else ""
-    return place.fault(f"no node {shown(name)}{near}", "name a node of this document")
-
-
-def _add(graph: Graph, entry: _Entry, arrays: Mapping[str, Array], graphs: Mapping[str, Graph]) -> None:
-    with _Quoting("give the node operands and attributes that fit each other", entry.place):
-        held = {key: graphs[entry.attributes[key]] for key in graph_fields(entry.op) if key in entry.attributes}
-        op = read_op(entry.op, entry.attributes, entry.place, arrays.get(entry.name), held)
-        with graph.declared_at(entry.place.where()):
-            node = graph.add(op, [graph[parent] for parent in entry.parents], name=entry.name)
-        node.phase = entry.phase  # as it was emitted; what it was emitted of, a document does not say
+def _no_node(name: str, known: Iterable[str], place: Place) -> SpecError:
+    return place.fault(f"no node {shown(name)}{did_you_mean(name, list(known))}", "name a node of this document")
 
 
 def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]]:
@@ -281,7 +256,7 @@ def _pairs(graph: Graph, section: Any, place: Place) -> Iterator[tuple[str, str]
     for name, node in expect(section, dict, place).items():
         expect(node, str, place, name)
         if node not in graph:
-            raise _no_node(node, graph.nodes, place / name)
+            raise _no_node(node, (known.name for known in graph.nodes), place / name)
         yield name, node
 
 
@@ -291,7 +266,7 @@ def _training(graph: Graph, section: Any, place: Place) -> Training:
         raise (place / "schedule").fault("the schedule is the learning_rate of the optimizer", remedy)
     training = read_fields(Training, section, place, "training")
     if training.loss not in graph.outputs:
-        near = did_you_mean(training.loss, graph.outputs) if len(training.loss) <= NAME_LENGTH else ""
+        near = did_you_mean(training.loss, graph.outputs)
         message = f"the loss is no output of this document: {shown(training.loss)}{near}"
         raise (place / "loss").fault(message, "name an output")
     return training
