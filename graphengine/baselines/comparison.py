@@ -143,12 +143,10 @@ class _Race:
         self._seconds: dict[Hashable, list[float]] = defaultdict(list)
 
     def backprop(self) -> dict[str, Array]:
-        """All derivatives at once."""
         self.trainer.forward(self.feeds)
         return self.trainer.backward()
 
     def gradient(self, element: Element) -> float:
-        """The derivative by one element, by backpropagation."""
         return float(self.gradients[element.parameter].flat[element.place])
 
     def run(self, elements: Sequence[Element], seconds: float) -> list[Element]:
@@ -180,7 +178,6 @@ class _Race:
         return statistics.median(self._seconds[key])
 
     def way(self, name: str, elements: Sequence[Element]) -> Way:
-        """What came out of one way."""
         followed = {element: _part_followed(self.others[name], element) for element in elements}
         whole = [element for element, part in followed.items() if part == 1]
         flops = self.others[name].flops(self.binding)
@@ -212,6 +209,5 @@ class _Race:
 
 
 def _part_followed(way: OneByOne, element: Element) -> Fraction:
-    """Which part of the paths is followed; all of them where there is none."""
     paths = way.paths(element.parameter)
-    return Fraction(way.followed(element.parameter), paths) if paths else Fraction(1)
+    return Fraction(way.followed(element.parameter), paths) if paths else Fraction(1)  # 1 where there is none to follow

@@ -73,50 +73,39 @@ class OneByOne(ABC):
 
 
 class Differences(OneByOne):
-    """Central differences: two runs of one program for every element, which computes the loss alone."""
+    """Central differences: (L(w + step) - L(w - step)) / (2 step), by two runs of one program for every element.
+
+    The program computes the loss alone. The error is of order step^2, and that of rounding of order eps |L| / step, so
+    this is for graphs in float64.
+    """
+
+    step: ClassVar[float] = 1e-5
 
     def __init__(self, graph: Graph, loss: str, seed: int = 0) -> None:
-        """`loss` is the name of a scalar output; parameters have their first values under `seed`."""
         super().__init__(graph, loss, seed)
-        self._executable = compile(self._graph, seed=seed)
+        self.executable = compile(self._graph, seed=seed)
 
     def derivative(self, feeds: Mapping[str, npt.ArrayLike], element: Element) -> float:
-        """dL/dw for the w at `element`, up to the error of differences."""
-        return float(central_differences(self._executable, feeds, self._loss, [element])[0])
-
-    def flops(self, binding: Mapping[str, int]) -> dict[str, int]:
-        """Two forward passes, and beside them w + h, w - h, a difference and a quotient."""
-        one = 2 * self._executable.cost(**binding).total_flops + 4
-        return dict.fromkeys(self._executable.parameters, one)
-
-
-def central_differences(
-    executable: Executable,
-    feeds: Mapping[str, npt.ArrayLike],
-    loss: str,
-    elements: Sequence[Element],
-    step: float = 1e-5,
-) -> Array:
-    """dL/dw for every w of `elements`, each as (L(w + step) - L(w - step)) / (2 step), in float64.
-
-    `loss` is the name of a scalar output. The executable's parameters are what they were when this returns. The error
-    is of order step^2, and that of rounding of order eps |L| / step, so this is for graphs in float64.
-    """
-    derivatives = np.empty(len(elements))
-    for index, (name, place) in enumerate(elements):
-        present = executable.parameters[name]
+        """dL/dw for the w at `element`, up to the error of differences; the parameters are then what they were."""
+        name, place = element
+        parameters = self.executable.parameters
+        present = parameters[name]
         _check_place(name, place, present)
         moved = present.copy()
         losses = []
         try:
-            for change in (step, -step):
+            for change in (self.step, -self.step):
                 moved.flat[place] = present.flat[place] + change
-                executable.parameters[name] = moved
-                losses.append(float(executable.forward(feeds, outputs=[loss])[loss]))
+                parameters[name] = moved
+                losses.append(float(self.executable.forward(feeds, outputs=[self._loss])[self._loss]))
         finally:
-            executable.parameters[name] = present
-        derivatives[index] = (losses[0] - losses[1]) / (2 * step)
-    return derivatives
+            parameters[name] = present
+        return (losses[0] - losses[1]) / (2 * self.step)
+
+    def flops(self, binding: Mapping[str, int]) -> dict[str, int]:
+        """Two forward passes, and beside them w + h, w - h, a difference and a quotient."""
+        one = 2 * self.executable.cost(**binding).total_flops + 4
+        return dict.fromkeys(self.executable.parameters, one)
 
 
 class AlongOne(OneByOne):
@@ -129,7 +118,6 @@ class AlongOne(OneByOne):
     """Those that `compile` makes in the programs; None for all."""
 
     def __init__(self, graph: Graph, loss: str, seed: int = 0) -> None:
-        """`loss` is the name of a scalar output; parameters have their first values under `seed`."""
         super().__init__(graph, loss, seed)
         self._place = layer_name(graph, "place")
         self._programs: dict[str, Executable] = {}
