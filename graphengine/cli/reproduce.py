@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from graphengine.cli import show
 from graphengine.cli.files import save_trained
 from graphengine.cli.options import AsJson, Save, Seed
-from graphengine.zoo.experiments import EXPERIMENTS, Goal, Outcome
+from graphengine.zoo.experiments import EXPERIMENTS, Outcome
 from graphengine.zoo.experiments import reproduce as run
 
 _QUICK = 1000
@@ -48,22 +48,20 @@ def reproduce(
 
 def _facts(about: str, outcome: Outcome, quick: bool) -> RenderableType:
     train, test = _examples(outcome)
+    goal = outcome.goal
+    bound = f"{'at least' if goal.at_least else 'at most'} {goal.bound:.4f}"
+    because = f", {goal.because}" if goal.because else ""
     verdict = "a quick run, which says nothing of it" if quick else "reached" if outcome.reached else "missed"
     rows = [
         ("network", f"{about}; {show.count_parameters(outcome.graph):,} parameters"),
         ("data", f"{train:,} examples to train, {test:,} held back"),
         ("training", f"{show.training_text(outcome.training)}; seed {outcome.training.seed}"),
         ("trained", show.history_text(outcome.history)),
-        (outcome.goal.figure, f"{outcome.value:.4f}"),
-        ("to reach", f"{_goal_text(outcome.goal)}: {verdict}"),
+        (goal.figure, f"{outcome.value:.4f}"),
+        ("to reach", f"{bound}{because}: {verdict}"),
         ("wall time", show.seconds_text(outcome.seconds)),
     ]
     return show.facts(rows)
-
-
-def _goal_text(goal: Goal) -> str:
-    bound = f"{'at least' if goal.at_least else 'at most'} {goal.bound:.4f}"
-    return f"{bound}, {goal.because}" if goal.because else bound
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:

@@ -131,18 +131,15 @@ def _write(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> No
     with replacing(path) as temporary:
         temporary.write_bytes(save(arrays, about))
         written, _ = _read(temporary)
-        if not _equal(written, arrays):
+        same = written.keys() == arrays.keys() and all(
+            (written[name].shape, written[name].dtype) == (array.shape, array.dtype)
+            and written[name].tobytes() == array.tobytes()  # so that NaN is equal to itself, and 0.0 is not -0.0
+            for name, array in arrays.items()
+        )
+        if not same:
             raise TrainingError(
                 f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
             )
-
-
-def _equal(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
-    """Whether all bits agree, those of NaN too."""
-    return left.keys() == right.keys() and all(
-        (left[name].shape, left[name].dtype, left[name].tobytes()) == (array.shape, array.dtype, array.tobytes())
-        for name, array in right.items()
-    )
 
 
 def _read(path: Path) -> tuple[dict[str, Array], dict[str, str]]:

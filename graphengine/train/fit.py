@@ -54,8 +54,8 @@ def fit(
     check_size("batch_size", batch_size)
     if epochs_done < 0:
         raise TrainingError(f"epochs_done is at least 0, not {epochs_done}")
-    plan = _prepare(exe, data, batch_size, shuffle, validation, metrics, exe.seed if seed is None else seed)
-    _check_passes(plan, epochs)
+    seed = exe.seed if seed is None else seed
+    plan = _prepare(exe, data, epochs, batch_size, shuffle, validation, metrics, seed)
     history = History()
     first = epochs_done + 1
     with drawing(progress, epochs, first, plan.data.examples) as bar:
@@ -93,6 +93,7 @@ class _Plan:
 def _prepare(
     exe: Executable,
     data: Data,
+    epochs: int,
     batch_size: int | None,
     shuffle: bool,
     validation: Data | float | None,
@@ -119,34 +120,17 @@ def _prepare(
         held_out, validation_metrics = prepare(exe, validation, metrics)
     if held_out is not None:
         check_measures(loss_of(exe), validation_metrics)
-    return _Plan(source, needs, batch_size, shuffle, seed, bound, held_out, validation_metrics)
-
-
-def _check_passes(plan: _Plan, epochs: int) -> None:
-    """Raise TrainingError if an iterator, which can be passed over once only, would be needed again."""
-    passes = {"data": (plan.data, epochs + bool(plan.metrics)), "validation": (plan.validation, epochs)}
-    for what, (source, times) in passes.items():
-        if isinstance(source, Stream) and source.once and times > 1:
+    for what, passed, times in (("data", source, epochs + bool(bound)), ("validation", held_out, epochs)):
+        if isinstance(passed, Stream) and passed.once and times > 1:
             raise TrainingError(
                 f"{what} is an iterator, which is empty after one pass, and more are needed (epochs, metrics): "
                 "give a list of batches, or an object whose __iter__ starts anew"
             )
+    return _Plan(source, needs, batch_size, shuffle, seed, bound, held_out, validation_metrics)
 
 
 def _epoch(exe: Executable, plan: _Plan, number: int, history: History, bar: Bar | None) -> Epoch:
     started = time.perf_counter()
-    loss, steps = _steps(exe, plan, number, history, bar)
-    values = {"loss": loss}
-    if plan.metrics:
-        values |= measure(exe, plan.data, None, plan.metrics, BATCH)
-    if plan.validation is not None:
-        measured = measure(exe, plan.validation, loss_of(exe), plan.validation_metrics, BATCH)
-        values |= {f"validation_{name}": value for name, value in measured.items()}
-    return Epoch(number, steps, time.perf_counter() - started, values)
-
-
-def _steps(exe: Executable, plan: _Plan, number: int, history: History, bar: Bar | None) -> tuple[float, int]:
-    """Train one epoch; returns the mean of the losses by examples, and how many steps there were."""
     order = None
     if plan.shuffle and plan.batch_size is not None and plan.data.examples is not None:
         order = generator(plan.seed, number).permutation(plan.data.examples)
@@ -163,7 +147,13 @@ def _steps(exe: Executable, plan: _Plan, number: int, history: History, bar: Bar
             bar.step(count, total / examples)
     if not steps:
         raise TrainingError("there are no examples: the data has no batches")
-    return total / examples, steps
+    values = {"loss": total / examples}
+    if plan.metrics:
+        values |= measure(exe, plan.data, None, plan.metrics, BATCH)
+    if plan.validation is not None:
+        measured = measure(exe, plan.validation, loss_of(exe), plan.validation_metrics, BATCH)
+        values |= {f"validation_{name}": value for name, value in measured.items()}
+    return Epoch(number, steps, time.perf_counter() - started, values)
 
 
 def _diverged(loss: float, epoch: int, step: int, history: History) -> TrainingError:

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphengine.errors import TrainingError
 from graphengine.ir.names import did_you_mean
+from graphengine.schedule.program import columns
 
 _ROWS_SHOWN = 12
 
@@ -48,18 +49,19 @@ class History:
 
     def to_dict(self) -> dict[str, list[Any]]:
         """A column, with one value an epoch, for every thing that is known of epochs; as tables and JSON take it."""
-        columns: dict[str, list[Any]] = {"epoch": [epoch.number for epoch in self.epochs]}
-        for name in self.epochs[0].values if self.epochs else ("loss",):
-            columns[name] = [epoch.values[name] for epoch in self.epochs]
-        columns["steps"] = [epoch.steps for epoch in self.epochs]
-        columns["seconds"] = [epoch.seconds for epoch in self.epochs]
-        return columns
+        measured = self.epochs[0].values if self.epochs else ("loss",)
+        return {
+            "epoch": [epoch.number for epoch in self.epochs],
+            **{name: [epoch.values[name] for epoch in self.epochs] for name in measured},
+            "steps": [epoch.steps for epoch in self.epochs],
+            "seconds": [epoch.seconds for epoch in self.epochs],
+        }
 
     def __getitem__(self, name: str) -> list[Any]:
-        columns = self.to_dict()
-        if name not in columns:
-            raise TrainingError(f"the history has no {name!r}{did_you_mean(name, columns)}")
-        return columns[name]
+        known = self.to_dict()
+        if name not in known:
+            raise TrainingError(f"the history has no {name!r}{did_you_mean(name, known)}")
+        return known[name]
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -70,15 +72,14 @@ class History:
         return f"History({len(self)} epochs, {self.steps} steps, {self.seconds:.3g} s{last}{stopped})"
 
     def __str__(self) -> str:
-        columns = self.to_dict()
-        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        known = self.to_dict()
+        rows = [list(row) for row in zip(*known.values(), strict=True)]
         if len(rows) > _ROWS_SHOWN:
-            rows[_ROWS_SHOWN // 2 : -_ROWS_SHOWN // 2] = [["..."] * len(columns)]
-        return "\n".join([table([[*columns], *rows]), *([self.stopped] if self.stopped else [])])
+            rows[_ROWS_SHOWN // 2 : -_ROWS_SHOWN // 2] = [["..."] * len(known)]
+        return "\n".join([table([[*known], *rows]), *([self.stopped] if self.stopped else [])])
 
 
 def table(rows: Iterable[Iterable[str | float]]) -> str:
     """Lines with the cells of each row, in columns that are aligned to the right."""
     texts = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    return "\n".join(" ".join(map(str.rjust, row, widths)) for row in texts)
+    return "\n".join(columns(texts, right_from=0))

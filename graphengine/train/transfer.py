@@ -48,22 +48,17 @@ def _renamed(source: Executable, rename: Rename) -> dict[str, str]:
             raise NamingError(f"rename: {source.graph.name!r} has no weights {key!r}{did_you_mean(key, names)}")
     given: dict[str, str] = {}
     for name in names:
-        new = _new_name(name, rename)
+        keys = [key for key in rename if _matches(key, name)]
+        key = max(keys, key=len, default="")
+        new = rename[key] if keys else ""
+        if new is None:
+            continue
+        new += name[len(key) :]
         if new in given:
             raise NamingError(f"rename: {given[new]!r} and {name!r} would both become {new!r}")
-        if new is not None:
-            given[new] = name
+        given[new] = name
     return given
 
 
 def _matches(key: str, name: str) -> bool:
     return name == key or ((key.endswith(".") or not key) and name.startswith(key))
-
-
-def _new_name(name: str, rename: Rename) -> str | None:
-    keys = [key for key in rename if _matches(key, name)]
-    if not keys:
-        return name
-    key = max(keys, key=len)
-    new = rename[key]
-    return None if new is None else new + name[len(key) :]

@@ -58,11 +58,11 @@ def test_the_table_has_a_line_a_fold_and_their_mean_and_std() -> None:
     fold = ge.Fold(np.arange(2), ge.History(), {"loss": 0.5, "accuracy": 1.0})
     other = ge.Fold(np.arange(2), ge.History(), {"loss": 0.25, "accuracy": 0.5})
     assert str(ge.CrossValidation((fold, other))).splitlines() == [
-        "fold   loss accuracy",
-        "   1    0.5        1",
-        "   2   0.25      0.5",
-        "mean  0.375     0.75",
-        " std 0.1768   0.3536",
+        "fold    loss  accuracy",
+        "   1     0.5         1",
+        "   2    0.25       0.5",
+        "mean   0.375      0.75",
+        " std  0.1768    0.3536",
     ]
 
 
