@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, ClassVar, Literal, SupportsIndex
+from typing import Annotated, Any, ClassVar, Literal, Protocol, SupportsIndex
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -16,9 +16,12 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, HoldsDims, OneDim, Op, as_dim
 from graphengine.ir.types import Array, DType, TensorType, broadcast_shapes, check_axes
+from graphengine.ops.support.pointwise import as_public, kind_of
 from graphengine.ops.support.sums import parts_of_sum, summed
 
 __all__ = ["broadcast_to", "reshape", "sum"]
+
+Axis = int | Sequence[int] | None
 
 
 def _open_shape(value: Any) -> Shape:
@@ -97,14 +100,33 @@ class Reduction(Op):
     These axes are absent from the value, or have size 1 there where `keepdims`. The dtype stays.
     """
 
+    operands: ClassVar[str] = "numbers"
+    result: ClassVar[str] = "the same dtype"
+    refused: ClassVar[str] = "an axis that x does not have"
     kind: str
     axis: tuple[int, ...] | None = None
     keepdims: bool = False
 
+    @classmethod
+    def takes(cls) -> str:
+        """The lines of a docstring on operand, result and errors."""
+        return (
+            f"    x: {cls.operands}; `axis`: one axis, several, or None for all.\n"
+            f"    Returns {cls.result}, without these axes or, with `keepdims`, with size 1 there.\n"
+            f"    Raises DTypeError for other dtypes, ShapeError for {cls.refused}."
+        )
+
     def infer(self, x: TensorType) -> TensorType:
-        if x.dtype == "bool":
-            raise DTypeError(f"{self.kind} takes numbers, not {x}; cast it")
+        if x.dtype == "bool" or (self.operands == "floats" and not x.is_float):
+            raise DTypeError(f"{self.kind} takes {self.operands}, not {x}; cast it")
         return TensorType(reduced(x.shape, self.axis, self.keepdims), x.dtype)
+
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return max(0, x.size - y.size)
+
+    def count(self, shape: Shape) -> Dim:
+        """How many elements of an operand of `shape` become one."""
+        return dims.product(shape[axis] for axis in check_axes(self.axis, len(shape)))
 
     def parts(self, x: TensorType) -> tuple[TensorType, ...]:
         """The work memory of a sum by `reduce`."""
@@ -139,9 +161,6 @@ class Sum(Reduction):
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (broadcast_to(self.spread(y_bar, x), x.shape),)
 
-    def flops(self, y: TensorType, x: TensorType) -> int:
-        return max(0, x.size - y.size)
-
 
 class DimSize(Op):
     """The value of an expression in dims, "2*batch" say, as a scalar: how the 1/n of a mean knows its n."""
@@ -160,6 +179,21 @@ class DimSize(Op):
         return out.fill, (self.size,)
 
 
+class Reducer(Protocol):
+    """A function that reduces a node over axes."""
+
+    def __call__(self, x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node: ...
+
+
+def reduction(op: type[Reduction]) -> Reducer:
+    """The public function of a reduction."""
+
+    def function(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
+        return apply(op(kind=kind_of(op), axis=as_axes(axis), keepdims=keepdims), x, name=name)
+
+    return as_public(function, op)
+
+
 def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:
     """The shape left of `shape` after a reduction over `axis`."""
     gone = set(check_axes(axis, len(shape)))
@@ -168,7 +202,7 @@ def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:
     return tuple(dim for place, dim in enumerate(shape) if place not in gone)
 
 
-def as_axes(axis: int | Sequence[int] | None) -> tuple[int, ...] | None:
+def as_axes(axis: Axis) -> tuple[int, ...] | None:
     """The `axis` argument of a reduction as its op holds it."""
     if axis is None:
         return None
@@ -201,13 +235,7 @@ def reshape(x: Node, shape: Dim | Sequence[Dim], *, name: str | None = None) -> 
     return x if new == x.shape and name is None else apply(Reshape(shape=new), x, name=name)
 
 
-def sum(x: Node, axis: int | Sequence[int] | None = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Sum over `axis`: one axis, several, or None for all.
-
-    x: numbers; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
-    Raises DTypeError for bools, ShapeError for an axis that x does not have.
-    """
-    return apply(Sum(axis=as_axes(axis), keepdims=keepdims), x, name=name)
+sum = reduction(Sum)
 
 
 def sum_to(x: Node, shape: Shape) -> Node:

@@ -8,7 +8,7 @@ Prediction and target have equal shapes: (n,) against (n, 1) is an error, where 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +24,7 @@ from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
 from graphengine.ops.support import form, form_calls
 from graphengine.ops.support.form import Scalar, evaluate, recorded
+from graphengine.ops.support.pointwise import as_public, kind_of
 from graphengine.ops.support.run_all import as_one
 
 __all__ = [
@@ -93,6 +94,16 @@ class TermwiseLoss(Loss):
     """A loss with one term for each pair of elements of prediction and target, which are of one type."""
 
     alike: ClassVar[tuple[int, ...]] = (-1, -1)
+    names: ClassVar[str] = "prediction, target"
+
+    @classmethod
+    def takes(cls) -> str:
+        """The lines of a docstring on operands, result and errors."""
+        return (
+            '    The terms of an example are summed; `reduction` over examples is "mean", "sum" or "none".\n\n'
+            f'    {cls.names}: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".\n'
+            "    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction."
+        )
 
     def form(self, u: Any, t: Any) -> Any:
         """The term of a prediction and a target, as ops/support/form.py has it."""
@@ -135,8 +146,8 @@ class ErrorLoss(TermwiseLoss):
         raise NotImplementedError
 
     def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
-        share = self.slope(prediction - target, self.weight(y_bar, target, target.ndim))
-        return share, -share
+        contribution = self.slope(prediction - target, self.weight(y_bar, target, target.ndim))
+        return contribution, -contribution
 
 
 class _Squares(ErrorLoss):
@@ -219,41 +230,59 @@ class BinaryCrossEntropy(TermwiseLoss):
         return by_prediction * weight, prediction * -weight
 
 
-class Hinge(TermwiseLoss):
-    """l(z, y) = max(0, 1 - y z), for labels y of -1 and +1; the derivative is 0 at y z = 1, and -y where y z is NaN."""
+class _MarginLoss(TermwiseLoss):
+    """A loss of the margin y z, for labels y of -1 and +1, that is 0 where it is `enough` or more."""
+
+    names: ClassVar[str] = "logits, labels"
+    enough: ClassVar[float]
+
+    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
+        weight = self.weight(y_bar, target, target.ndim)
+        active = mask(-weight, logical_not(prediction * target >= self.enough))
+        return active * target, active * prediction
+
+
+class Hinge(_MarginLoss):
+    """l(z, y) = max(0, 1 - y z), for labels y of -1 and +1; the derivative is 0 at y z = 1, and -y where y z is NaN.
+
+    Source: Cortes and Vapnik 1995.
+    """
 
     kind: Literal["hinge"] = "hinge"
+    enough: ClassVar[float] = 1.0
 
     def form(self, u: Scalar, t: Scalar) -> Scalar:
         return form.maximum(1.0 - u * t, 0.0)
 
-    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
-        weight = self.weight(y_bar, target, target.ndim)
-        active = mask(-weight, logical_not(prediction * target >= 1.0))
-        return active * target, active * prediction
 
+class PerceptronLoss(_MarginLoss):
+    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative is 0 at y z = 0, -y where y z is NaN.
 
-class PerceptronLoss(TermwiseLoss):
-    """l(z, y) = max(0, -y z), for labels y of -1 and +1; the derivative is 0 at y z = 0, -y where y z is NaN."""
+    Start from weights other than 0, where no gradient passes. Source: Rosenblatt 1958.
+    """
 
     kind: Literal["perceptron_loss"] = "perceptron_loss"
+    enough: ClassVar[float] = 0.0
 
     def form(self, u: Scalar, t: Scalar) -> Scalar:
         return form.maximum(-(u * t), 0.0)
 
-    def vjp(self, y: Node, y_bar: Node, prediction: Node, target: Node) -> tuple[Node | None, ...]:
-        weight = self.weight(y_bar, target, target.ndim)
-        active = mask(-weight, logical_not(prediction * target >= 0.0))
-        return active * target, active * prediction
-
 
 class CrossEntropy(Loss):
-    """l(z, c) = -log softmax(z)[c] = log sum_k exp(z_k) - z_c: logits z along the last axis, integer labels c."""
+    """l(z, c) = -log softmax(z)[c] = log sum_k exp(z_k) - z_c: logits z along the last axis, integer labels c; in nats.
+
+    The maximum is subtracted first. The losses of an example are summed; `reduction` over examples is "mean", "sum" or
+    "none".
+
+    logits: floats [n, ..., classes]; labels: integers [n, ...]; returns a scalar, or [n] for reduction="none".
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for another reduction; when it
+    runs, ValueRangeError for a label that is negative or not below the number of classes.
+    """
 
     kind: Literal["cross_entropy"] = "cross_entropy"
 
     def infer(self, logits: TensorType, labels: TensorType) -> TensorType:
-        check_classification(self.kind, logits, labels)
+        _check_classification(self.kind, logits, labels)
         return self.reduced(labels, logits)
 
     def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
@@ -263,13 +292,13 @@ class CrossEntropy(Loss):
         return xp.log(xp.sum(xp.exp(shifted), axis=-1)) - chosen
 
     def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
-        return [(_cross_entropies, (terms, *operands, *work, row_starts(operands[0])))]
+        return [(_cross_entropies, (terms, *operands, *work, _row_starts(operands[0])))]
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         logits, labels = types
         row = TensorType(labels.shape, logits.dtype)
-        greatest = TensorType((*labels.shape, 1), logits.dtype)
-        return row, logits, greatest, row, TensorType(labels.shape, "int64")
+        maxima = TensorType((*labels.shape, 1), logits.dtype)
+        return row, maxima, logits, row, TensorType(labels.shape, "int64")
 
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
@@ -285,7 +314,7 @@ class SoftmaxError(Op):
     kind: Literal["softmax_error"] = "softmax_error"
 
     def infer(self, logits: TensorType, labels: TensorType) -> TensorType:
-        check_classification(self.kind, logits, labels)
+        _check_classification(self.kind, logits, labels)
         return logits
 
     def eval(self, xp: Any, logits: Any, labels: Any) -> Any:
@@ -295,23 +324,18 @@ class SoftmaxError(Op):
         return exps / xp.sum(exps, axis=-1, keepdims=True) - hit.astype(logits.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self._run, (out, *operands, *scratch, row_starts(operands[0]))
+        return self._run, (out, *operands, *scratch, _row_starts(operands[0]))
 
     def _run(self, out: Array, logits: Array, labels: Array, *work: Array) -> None:
-        row, repeated, chosen, places, starts = work
-        check_range(labels, logits.shape[-1], "label")
-        np.maximum.reduce(logits, -1, out=row, keepdims=True)
-        np.copyto(repeated, row)  # subtracting `row` itself, NumPy would allocate buffers to repeat it in
-        np.subtract(logits, repeated, out)
+        row, repeated, chosen, indices, starts = work
+        _shift(logits, labels, row, repeated, out, indices, starts)
         np.exp(out, out)
         np.add.reduce(out, -1, out=row, keepdims=True)
         np.copyto(repeated, row)
         np.divide(out, repeated, out)
-        np.copyto(places, labels)
-        np.add(places, starts, places)
-        out.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+        out.take(indices, None, chosen, "clip")  # checked by `_shift`; "raise" would go through a copy of `chosen`
         np.subtract(chosen, 1, chosen)
-        out.put(places, chosen, "clip")
+        out.put(indices, chosen, "clip")
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         logits, labels = types
@@ -326,7 +350,7 @@ class SoftmaxError(Op):
         return 5 * logits.size + labels.size
 
 
-def check_classification(kind: str, logits: TensorType, labels: TensorType) -> None:
+def _check_classification(kind: str, logits: TensorType, labels: TensorType) -> None:
     """Raise DTypeError or ShapeError unless labels [n, ...] number classes along the last axis of logits."""
     if not logits.is_float or labels.dtype not in INTEGERS:
         raise DTypeError(f"{kind} takes float logits and integer labels, not {logits} and {labels}")
@@ -339,29 +363,28 @@ def check_classification(kind: str, logits: TensorType, labels: TensorType) -> N
         )
 
 
-def row_starts(logits: Array) -> Array:
+def _row_starts(logits: Array) -> Array:
     """Where the row of each label begins, counted in elements; fixed with the shape, so made once."""
     rows = np.arange(0, logits.size, logits.shape[-1], dtype=np.int64)
     return rows.reshape(logits.shape[:-1])
 
 
-def _cross_entropies(
-    terms: Array,
-    prediction: Array,
-    target: Array,
-    shifted: Array,
-    greatest: Array,
-    chosen: Array,
-    places: Array,
-    starts: Array,
+def _shift(
+    logits: Array, labels: Array, maxima: Array, repeated: Array, shifted: Array, indices: Array, starts: Array
 ) -> None:
-    check_range(target, prediction.shape[-1], "label")
-    np.maximum.reduce(prediction, -1, out=greatest, keepdims=True)
-    np.copyto(shifted, greatest)  # subtracting `greatest` itself, NumPy would allocate buffers to repeat it in
-    np.subtract(prediction, shifted, shifted)
-    np.copyto(places, target)
-    np.add(places, starts, places)
-    shifted.take(places, None, chosen, "clip")  # checked above; "raise" would go through a copy of `chosen`
+    """Subtract the maximum of every row from it, and write where the elements of the labels are into `indices`."""
+    check_range(labels, logits.shape[-1], "label")
+    np.maximum.reduce(logits, -1, out=maxima, keepdims=True)
+    np.copyto(repeated, maxima)  # subtracting `maxima` itself, NumPy would allocate buffers to repeat it in
+    np.subtract(logits, repeated, shifted)
+    np.copyto(indices, labels)
+    np.add(indices, starts, indices)
+
+
+def _cross_entropies(terms: Array, logits: Array, labels: Array, *work: Array) -> None:
+    maxima, shifted, chosen, indices, starts = work
+    _shift(logits, labels, maxima, shifted, shifted, indices, starts)
+    shifted.take(indices, None, chosen, "clip")  # checked by `_shift`; "raise" would go through a copy of `chosen`
     np.exp(shifted, shifted)
     np.add.reduce(shifted, -1, out=terms)
     np.log(terms, terms)
@@ -378,37 +401,40 @@ def _check_probabilities(targets: Any) -> None:
     raise ValueRangeError(f"target {targets[place]} at {list(place)} is out of range: it must lie in [0, 1]")
 
 
-def half_squared_error(
-    prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
-) -> Node:
-    """1/2 (u - y)^2, summed over the terms of an example; `reduction` over examples is "mean", "sum" or "none".
-
-    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
-    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
-    """
-    return apply(HalfSquaredError(reduction=reduction), prediction, target, name=name)
+class _OfTarget(Protocol):
+    def __call__(
+        self, prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
+    ) -> Node: ...
 
 
-def squared_error(
-    prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
-) -> Node:
-    """(u - y)^2, summed over the terms of an example; `reduction` over examples is "mean", "sum" or "none".
-
-    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
-    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
-    """
-    return apply(SquaredError(reduction=reduction), prediction, target, name=name)
+class _OfLabels(Protocol):
+    def __call__(
+        self, logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None
+    ) -> Node: ...
 
 
-def absolute_error(
-    prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
-) -> Node:
-    """|u - y|, summed over the terms of an example; the derivative at u = y is 0.
+def _of_target(op: type[Loss]) -> _OfTarget:
+    def function(
+        prediction: Operand, target: Operand, reduction: Reduction = "mean", *, name: str | None = None
+    ) -> Node:
+        return apply(op(kind=kind_of(op), reduction=reduction), prediction, target, name=name)
 
-    prediction, target: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
-    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
-    """
-    return apply(AbsoluteError(reduction=reduction), prediction, target, name=name)
+    return as_public(function, op)
+
+
+def _of_labels(op: type[Loss]) -> _OfLabels:
+    def function(logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
+        return apply(op(kind=kind_of(op), reduction=reduction), logits, labels, name=name)
+
+    return as_public(function, op)
+
+
+half_squared_error = _of_target(HalfSquaredError)
+squared_error = _of_target(SquaredError)
+absolute_error = _of_target(AbsoluteError)
+hinge = _of_labels(Hinge)
+perceptron_loss = _of_labels(PerceptronLoss)
+cross_entropy = _of_labels(CrossEntropy)
 
 
 def huber(
@@ -429,16 +455,6 @@ def huber(
     return apply(Huber(delta=delta, reduction=reduction), prediction, target, name=name)
 
 
-def cross_entropy(logits: Node, labels: Node, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
-    """-log softmax(z)[c] = log sum_k exp(z_k) - z_c, in nats, computed after subtracting the maximum.
-
-    logits: floats [n, ..., classes]; labels: integers [n, ...]; returns a scalar, or [n] for reduction="none".
-    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for another reduction; when it
-    runs, ValueRangeError for a label that is negative or not below the number of classes.
-    """
-    return apply(CrossEntropy(reduction=reduction), logits, labels, name=name)
-
-
 def binary_cross_entropy(
     logits: Operand, targets: Operand, reduction: Reduction = "mean", *, name: str | None = None
 ) -> Node:
@@ -449,25 +465,3 @@ def binary_cross_entropy(
     ValueRangeError for a target outside [0, 1].
     """
     return apply(BinaryCrossEntropy(reduction=reduction), logits, targets, name=name)
-
-
-def hinge(logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None) -> Node:
-    """max(0, 1 - y z), for labels y of -1 and +1; the derivative at y z = 1 is 0.
-
-    logits, labels: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
-    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
-    Source: Cortes and Vapnik 1995.
-    """
-    return apply(Hinge(reduction=reduction), logits, labels, name=name)
-
-
-def perceptron_loss(
-    logits: Operand, labels: Operand, reduction: Reduction = "mean", *, name: str | None = None
-) -> Node:
-    """max(0, -y z), for labels y of -1 and +1; the derivative at y z = 0 is 0, so start from weights other than 0.
-
-    logits, labels: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".
-    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction.
-    Source: Rosenblatt 1958.
-    """
-    return apply(PerceptronLoss(reduction=reduction), logits, labels, name=name)

@@ -9,11 +9,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir import dims
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType, check_axes
-from graphengine.ops.broadcast import Reduction, as_axes, broadcast_to, dim_size, reduced, sum
+from graphengine.ops.broadcast import Reduction, broadcast_to, dim_size, reduced, reduction, sum
 from graphengine.ops.compare import clip, mask, not_equal, where
 from graphengine.ops.elementwise import exp, stop_gradient
 from graphengine.ops.support.run_all import run_all
@@ -29,28 +28,22 @@ __all__ = [
     "variance",
 ]
 
-Axis = int | Sequence[int] | None
-
 
 class NonEmptyReduction(Reduction):
     """A reduction that has no value for no elements."""
 
-    floats_only: ClassVar[bool] = False
+    refused: ClassVar[str] = "an axis that x does not have or that has size 0"
 
     def infer(self, x: TensorType) -> TensorType:
-        if self.floats_only and not x.is_float:
-            raise DTypeError(f"{self.kind} takes floats, not {x}; cast it")
+        y = super().infer(x)
         _check_not_empty(self, x, self.axis)
-        return super().infer(x)
-
-    def flops(self, y: TensorType, x: TensorType) -> int:
-        return x.size - y.size
+        return y
 
 
 class Mean(NonEmptyReduction):
-    """y = (1/n) sum of x over `axis`, n the number of elements there."""
+    """y = (1/n) sum of x over `axis`, n the number of elements there; NaN where there is none."""
 
-    floats_only: ClassVar[bool] = True
+    operands: ClassVar[str] = "floats"
     kind: Literal["mean"] = "mean"
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -61,13 +54,11 @@ class Mean(NonEmptyReduction):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
-        count = math.prod(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
-        return _mean, (out, self.reduce(np.add, x, out, scratch), count)
+        return _mean, (out, self.reduce(np.add, x, out, scratch), self.count(x.shape))
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
-        share = y_bar / dim_size(y.graph, count, y.dtype)
-        return (broadcast_to(self.spread(share, x), x.shape),)
+        mean_bar = y_bar / dim_size(y.graph, self.count(x.shape), y.dtype)
+        return (broadcast_to(self.spread(mean_bar, x), x.shape),)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return x.size
@@ -76,7 +67,7 @@ class Mean(NonEmptyReduction):
 class Variance(NonEmptyReduction):
     """y = (1/n) sum of (x - m)^2 over `axis`, m = (1/n) sum of x there: the biased variance, in two passes."""
 
-    floats_only: ClassVar[bool] = True
+    operands: ClassVar[str] = "floats"
     kind: Literal["variance"] = "variance"
 
     def eval(self, xp: Any, x: Any) -> Any:
@@ -88,22 +79,22 @@ class Variance(NonEmptyReduction):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,), (centered, means, *parts) = operands, scratch
-        axes = check_axes(self.axis, x.ndim)
-        count = np.array(math.prod(x.shape[axis] for axis in axes), x.dtype)
-        totals = summed(x, axes, means, parts), self.reduce(np.add, centered, out, parts)
+        count = np.array(self.count(x.shape), x.dtype)
+        totals = summed(x, check_axes(self.axis, x.ndim), means, parts), self.reduce(np.add, centered, out, parts)
         return _variance, (x, count, centered, means, *totals, out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
-        count = dims.product(x.shape[axis] for axis in check_axes(self.axis, x.ndim))
-        share = y_bar * 2.0 / dim_size(y.graph, count, y.dtype)
-        return ((x - mean(x, self.axis, keepdims=True)) * self.spread(share, x),)
+        slope = y_bar * 2.0 / dim_size(y.graph, self.count(x.shape), y.dtype)
+        return ((x - mean(x, self.axis, keepdims=True)) * self.spread(slope, x),)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return 4 * x.size
 
 
 class Extreme(NonEmptyReduction):
-    """A reduction to the greatest or the least; the adjoint goes to the first of equals, counted row by row."""
+    """A reduction to the maximum or the minimum; the gradient goes to the first of equals, in row-major order."""
+
+    ufunc: ClassVar[np.ufunc]
 
     def eval(self, xp: Any, x: Any) -> Any:
         return getattr(xp, self.kind)(x, axis=self.axis, keepdims=self.keepdims)
@@ -112,47 +103,46 @@ class Extreme(NonEmptyReduction):
         first = apply(First(of=self.kind, axis=self.axis), x)
         return (mask(self.spread(y_bar, x), not_equal(first, 0.0)),)
 
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return self.reduce(self.ufunc, operands[0], out)
+
 
 class Max(Extreme):
-    """y = the greatest x over `axis`; NaN if one is. The adjoint goes to the first of equals, row by row."""
+    """y = the maximum of x over `axis`; NaN if one is. The gradient goes to the first of equals, in row-major order."""
 
     kind: Literal["max"] = "max"
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self.reduce(np.maximum, operands[0], out)
+    ufunc: ClassVar[np.ufunc] = np.maximum
 
 
 class Min(Extreme):
-    """y = the least x over `axis`; NaN if one is. The adjoint goes to the first of equals, row by row."""
+    """y = the minimum of x over `axis`; NaN if one is. The gradient goes to the first of equals, in row-major order."""
 
     kind: Literal["min"] = "min"
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self.reduce(np.minimum, operands[0], out)
+    ufunc: ClassVar[np.ufunc] = np.minimum
 
 
 class LogSumExp(NonEmptyReduction):
     """y = log sum exp(x) over `axis`, as m + log sum exp(x - m) with m = max x, so that no exp overflows.
 
-    The adjoint is y_bar times the softmax of x.
+    The derivative is the softmax of x.
     """
 
-    floats_only: ClassVar[bool] = True
+    operands: ClassVar[str] = "floats"
     kind: Literal["logsumexp"] = "logsumexp"
 
     def eval(self, xp: Any, x: Any) -> Any:
         limit = xp.finfo(x.dtype).max
-        greatest = xp.clip(xp.max(x, axis=self.axis, keepdims=True), -limit, limit)
-        total = xp.sum(xp.exp(x - greatest), axis=self.axis, keepdims=self.keepdims)
-        return xp.log(total) + xp.reshape(greatest, total.shape)
+        maxima = xp.clip(xp.max(x, axis=self.axis, keepdims=True), -limit, limit)
+        total = xp.sum(xp.exp(x - maxima), axis=self.axis, keepdims=self.keepdims)
+        return xp.log(total) + xp.reshape(maxima, total.shape)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
         return x, TensorType(reduced(x.shape, self.axis, keepdims=True), x.dtype), *self.parts(x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,), (work, greatest, *parts) = operands, scratch
+        (x,), (work, maxima, *parts) = operands, scratch
         total = self.reduce(np.add, work, out, parts)
-        return _logsumexp, (x, check_axes(self.axis, x.ndim), work, greatest, total, out)
+        return _logsumexp, (x, check_axes(self.axis, x.ndim), work, maxima, total, out)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         # exp(x - y) is the softmax already, but for the rounding of y, which the division takes out.
@@ -161,22 +151,23 @@ class LogSumExp(NonEmptyReduction):
         powers = exp(x - self.spread(clip(stop_gradient(y), -limit, limit), x))
         total = sum(powers, self.axis, keepdims=True)
         some = total > 0.0
-        share = mask(self.spread(y_bar, x), some) / where(some, total, 1.0)
-        return (powers * share,)
+        return (powers * (mask(self.spread(y_bar, x), some) / where(some, total, 1.0)),)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return 4 * x.size + 2 * y.size
 
 
-class Place(NonEmptyReduction):
-    """Where the extreme stands: its number, counted row by row along `axis`; that of the first of equals. int64."""
+class ExtremeIndex(NonEmptyReduction):
+    """The index of the extreme, counted in row-major order along `axis`; that of the first of equals. int64."""
+
+    result: ClassVar[str] = "int64"
 
     def infer(self, x: TensorType) -> TensorType:
         return TensorType(super().infer(x).shape, "int64")
 
     def eval(self, xp: Any, x: Any) -> Any:
-        places = _places(xp, self.kind, x, check_axes(self.axis, x.ndim))
-        return xp.reshape(places, reduced(x.shape, self.axis, self.keepdims))
+        indices = _indices(xp, self.kind, x, check_axes(self.axis, x.ndim))
+        return xp.reshape(indices, reduced(x.shape, self.axis, self.keepdims))
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
         return (_rows_type(x, self.axis),)
@@ -186,20 +177,20 @@ class Place(NonEmptyReduction):
         return _find(self.kind, x, check_axes(self.axis, x.ndim), work, out)
 
 
-class ArgMax(Place):
-    """y = the number of the first greatest x along `axis`, counted row by row where there are several; int64."""
+class ArgMax(ExtremeIndex):
+    """y = the index of the first maximum over `axis`, in row-major order along several axes. No gradient passes."""
 
     kind: Literal["argmax"] = "argmax"
 
 
-class ArgMin(Place):
-    """y = the number of the first least x along `axis`, counted row by row where there are several; int64."""
+class ArgMin(ExtremeIndex):
+    """y = the index of the first minimum over `axis`, in row-major order along several axes. No gradient passes."""
 
     kind: Literal["argmin"] = "argmin"
 
 
 class First(Op):
-    """y = 1 at the first greatest (`of` max) or least (`of` min) x along `axis`, else 0: the derivative of max and min.
+    """y = 1 at the first maximum (`of` max) or minimum (`of` min) along `axis`, else 0: the derivative of max and min.
 
     It is constant but for jumps, so no gradient passes it.
     """
@@ -217,7 +208,7 @@ class First(Op):
     def eval(self, xp: Any, x: Any) -> Any:
         axes = check_axes(self.axis, x.ndim)
         order = with_behind(x.ndim, axes)
-        places = _places(xp, f"arg{self.of}", x, axes)
+        places = _indices(xp, f"arg{self.of}", x, axes)
         hits = xp.equal(places[..., None], xp.arange(math.prod(x.shape[axis] for axis in axes)))
         moved = xp.reshape(hits, [x.shape[axis] for axis in order]).astype(x.dtype)
         return xp.transpose(moved, sorted(range(x.ndim), key=order.__getitem__))
@@ -244,65 +235,13 @@ class First(Op):
         return x.size
 
 
-def mean(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Mean over `axis`: one axis, several, or None for all; NaN where there is no element.
-
-    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
-    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
-    """
-    return apply(Mean(axis=as_axes(axis), keepdims=keepdims), x, name=name)
-
-
-def variance(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Biased variance over `axis`, one axis, several, or None for all: the mean of (x - mean)^2.
-
-    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
-    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
-    """
-    return apply(Variance(axis=as_axes(axis), keepdims=keepdims), x, name=name)
-
-
-def max(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Maximum over `axis`: one axis, several, or None for all. Of equal maxima the first gets the gradient.
-
-    x: numbers; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
-    Raises DTypeError for bools, ShapeError for an axis that x does not have or that has size 0.
-    """
-    return apply(Max(axis=as_axes(axis), keepdims=keepdims), x, name=name)
-
-
-def min(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Minimum over `axis`: one axis, several, or None for all. Of equal minima the first gets the gradient.
-
-    Types and errors are those of `max`: Raises DTypeError or ShapeError. Returns the same dtype.
-    """
-    return apply(Min(axis=as_axes(axis), keepdims=keepdims), x, name=name)
-
-
-def logsumexp(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """log sum exp(x) over `axis`, one axis, several, or None for all, computed after subtracting the maximum.
-
-    x: floats; returns the same dtype, without these axes or, with `keepdims`, with size 1 there.
-    Raises DTypeError for other dtypes, ShapeError for an axis that x does not have.
-    """
-    return apply(LogSumExp(axis=as_axes(axis), keepdims=keepdims), x, name=name)
-
-
-def argmax(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Index of the first maximum over `axis`: one axis, or several or all (None), counted in row-major order.
-
-    x: numbers; returns int64, without these axes or, with `keepdims`, with size 1 there. No gradient passes.
-    Raises DTypeError for bools, ShapeError for an axis that x does not have or that has size 0.
-    """
-    return apply(ArgMax(axis=as_axes(axis), keepdims=keepdims), x, name=name)
-
-
-def argmin(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
-    """Index of the first minimum over `axis`, as `argmax` has it. Returns int64.
-
-    Raises DTypeError for bools, ShapeError for an axis that x does not have or that has size 0.
-    """
-    return apply(ArgMin(axis=as_axes(axis), keepdims=keepdims), x, name=name)
+mean = reduction(Mean)
+variance = reduction(Variance)
+max = reduction(Max)
+min = reduction(Min)
+logsumexp = reduction(LogSumExp)
+argmax = reduction(ArgMax)
+argmin = reduction(ArgMin)
 
 
 def _check_not_empty(op: Op, x: TensorType, axis: Sequence[int] | None) -> None:
@@ -326,7 +265,7 @@ def _rows(xp: Any, x: Any, axes: Sequence[int]) -> Any:
     return xp.reshape(moved, (*moved.shape[:ahead], math.prod(moved.shape[ahead:])))
 
 
-def _places(xp: Any, kind: str, x: Any, axes: Sequence[int]) -> Any:
+def _indices(xp: Any, kind: str, x: Any, axes: Sequence[int]) -> Any:
     return getattr(xp, kind)(_rows(xp, x, axes), axis=-1).astype("int64")
 
 
@@ -366,17 +305,17 @@ def _mean(out: Array, total: Call, count: int) -> None:
     np.divide(out, count, out)
 
 
-def _logsumexp(x: Array, axes: tuple[int, ...], work: Array, greatest: Array, total: Call, out: Array) -> None:
+def _logsumexp(x: Array, axes: tuple[int, ...], work: Array, maxima: Array, total: Call, out: Array) -> None:
     function, arguments = total
-    np.maximum.reduce(x, axes, out=greatest, keepdims=True)
+    np.maximum.reduce(x, axes, out=maxima, keepdims=True)
     limit = np.finfo(x.dtype).max  # between its bounds, inf - inf does not come up
-    np.maximum(greatest, -limit, out=greatest)
-    np.minimum(greatest, limit, out=greatest)
-    np.subtract(x, greatest, work)
+    np.maximum(maxima, -limit, out=maxima)
+    np.minimum(maxima, limit, out=maxima)
+    np.subtract(x, maxima, work)
     np.exp(work, work)
     function(*arguments)
     np.log(out, out)
-    np.add(out, greatest.reshape(out.shape), out)
+    np.add(out, maxima.reshape(out.shape), out)
 
 
 def _variance(

@@ -140,7 +140,7 @@ class GroupLasso(Regularizer):
     def vjp(self, y: Node, y_bar: Node, w: Node) -> tuple[Node | None]:
         if any(w.shape[axis] == 0 for axis in check_axes(self.axis, w.ndim)):
             return (w * y_bar,)
-        # Of w over its greatest element, squares neither overflow nor vanish; the slope is the same.
+        # Of w over its maximum, squares neither overflow nor vanish; the slope is the same.
         top = stop_gradient(max(abs(w), self.axis, keepdims=True))
         some = not_equal(top, 0.0)
         unit = w / where(some, top, 1.0)

@@ -35,7 +35,7 @@ def unary(op: type[Op]) -> Unary:
     def function(x: Operand, *, name: str | None = None) -> Node:
         return apply(_bare(op), x, name=name)
 
-    return _as_public(function, op)
+    return as_public(function, op)
 
 
 def binary(op: type[Op]) -> Binary:
@@ -44,24 +44,25 @@ def binary(op: type[Op]) -> Binary:
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Node:
         return apply(_bare(op), a, b, name=name)
 
-    return _as_public(function, op)
+    return as_public(function, op)
 
 
 @cache  # by classes
 def _bare(op: type[Op]) -> Op:
-    return op(kind=_kind(op))
+    return op(kind=kind_of(op))
 
 
-def _kind(op: type[Op]) -> str:
+def kind_of(op: type[Op]) -> str:
+    """The tag of an op's class."""
     return str(op.model_fields["kind"].default)
 
 
-def _as_public(function: _Function, op: type[Op]) -> _Function:
-    function.__name__ = function.__qualname__ = _kind(op)
-    function.__doc__ = (
-        op.__doc__ if not issubclass(op, Elementwise) else f"{(op.__doc__ or '').rstrip()}\n\n{op.takes()}"
-    )
+def as_public(function: _Function, op: type[Op]) -> _Function:
+    """`function`, with the name and the docstring of the op that it applies, and the lines that its `takes` adds."""
+    function.__name__ = function.__qualname__ = kind_of(op)
     function.__module__ = op.__module__
+    takes = getattr(op, "takes", None)
+    function.__doc__ = f"{(op.__doc__ or '').rstrip()}\n\n{takes()}" if takes else op.__doc__
     return function
 
 

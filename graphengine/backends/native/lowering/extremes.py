@@ -15,7 +15,7 @@ from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.backends.native.vocabulary import float64, real, share, sqrt
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, check_axes
-from graphengine.ops.reduce import First, Place, memory_offsets, with_behind
+from graphengine.ops.reduce import ExtremeIndex, First, memory_offsets, with_behind
 from graphengine.ops.support.layout import Axis, nest, outspread
 
 
@@ -73,8 +73,8 @@ def _square(x: Node) -> Node:
     return x * x
 
 
-@register_lowering(Place)
-def _place(op: Place, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
+@register_lowering(ExtremeIndex)
+def _place(op: ExtremeIndex, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
     return _places(op.kind.removeprefix("arg"), out, operands[0], check_axes(op.axis, operands[0].ndim), scratch[0])
 
 
