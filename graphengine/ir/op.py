@@ -77,6 +77,9 @@ class Op(Tagged):
     is_view: ClassVar[bool] = False
     """Whether the value is the first operand's own memory, seen through `view`, where the layout admits that."""
 
+    keeps_layout: ClassVar[bool] = False
+    """Whether that view of a contiguous array is contiguous, as a reshaped one is."""
+
     is_leaf: ClassVar[bool] = False
     """Whether the value is given, not computed."""
 
@@ -132,10 +135,6 @@ class Op(Tagged):
     def view(self, operand: Array) -> Array:
         """For `is_view` ops: the value, as a view of the operand."""
         raise NotImplementedError
-
-    def keeps_layout(self) -> bool:
-        """For `is_view` ops: whether the view of a contiguous array is contiguous (as a reshaped one is)."""
-        return False
 
     def can_view(self, contiguous: bool) -> bool:
         """For `is_view` ops: whether an operand that is contiguous, or is not, can be viewed."""
@@ -223,6 +222,7 @@ class GetItem(Op):
     """y = result number `index` of a tuple. It takes no memory and no time."""
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     kind: Literal["item"] = "item"
     index: int = Field(ge=0)
 
@@ -238,6 +238,3 @@ class GetItem(Op):
 
     def view(self, operand: Array) -> Array:
         return operand
-
-    def keeps_layout(self) -> bool:
-        return True

@@ -43,13 +43,11 @@ class Identity(UnaryOp):
     """y = x. A view."""
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     kind: Literal["identity"] = "identity"
 
     def view(self, x: Array) -> Array:
         return x
-
-    def keeps_layout(self) -> bool:
-        return True
 
     def form(self, x: Scalar) -> Scalar:
         return x

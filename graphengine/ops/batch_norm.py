@@ -40,6 +40,7 @@ class BatchStatistic(Op):
     """
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     kind: Literal["batch_statistic"] = "batch_statistic"
 
     def infer(self, value: TensorType, running: TensorType) -> TensorType:
@@ -52,9 +53,6 @@ class BatchStatistic(Op):
 
     def view(self, operand: Array) -> Array:
         return operand
-
-    def keeps_layout(self) -> bool:
-        return True
 
     def vjp(self, y: Node, y_bar: Node, value: Node, running: Node) -> tuple[Node | None, ...]:
         nothing = full(y.graph, 0.0, y.shape, y.dtype)

@@ -59,6 +59,7 @@ class Reshape(Op):
     """
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     kind: Literal["reshape"] = "reshape"
     shape: Annotated[Shape, BeforeValidator(_open_shape), HoldsDims()]
 
@@ -83,9 +84,6 @@ class Reshape(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
         return np.copyto, (out.reshape(x.shape), x)
-
-    def keeps_layout(self) -> bool:
-        return True
 
     def can_view(self, contiguous: bool) -> bool:
         return contiguous

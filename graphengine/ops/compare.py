@@ -13,7 +13,7 @@ from graphengine.ir.types import TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.broadcast import sum_to
 from graphengine.ops.support import form
 from graphengine.ops.support.form import Scalar
-from graphengine.ops.support.pointwise import BinaryOp, Elementwise, Pointwise, UnaryOp, binary, unary
+from graphengine.ops.support.pointwise import BinaryOp, Pointwise, UnaryOp, binary, unary
 
 __all__ = [
     "clip",
@@ -34,13 +34,9 @@ __all__ = [
 ]
 
 
-class _Comparison(Elementwise):
+class _Comparison(BinaryOp):
     operands: ClassVar[str] = "values"
     result: ClassVar[str] = "bools"
-
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        common_dtype((a, b))
-        return TensorType(broadcast_shapes(a.shape, b.shape), "bool")
 
 
 class Equal(_Comparison):
@@ -86,45 +82,30 @@ class IsFinite(UnaryOp):
     operands: ClassVar[str] = "numbers"
     result: ClassVar[str] = "bools"
 
-    def infer(self, x: TensorType) -> TensorType:
-        return TensorType(super().infer(x).shape, "bool")
 
-
-class _Logical(Elementwise):
-    operands: ClassVar[str] = "bools"
-    result: ClassVar[str] = "bools"
-
-    def check(self, *types: TensorType) -> TensorType:
-        if any(type.dtype != "bool" for type in types):
-            raise DTypeError(f"{self.kind} takes bools, not {' and '.join(map(str, types))}; compare first")
-        return TensorType(broadcast_shapes(*(type.shape for type in types)), "bool")
-
-
-class LogicalNot(_Logical):
+class LogicalNot(UnaryOp):
     """y = not x."""
 
     kind: Literal["logical_not"] = "logical_not"
+    operands: ClassVar[str] = "bools"
+    result: ClassVar[str] = "bools"
 
-    def infer(self, x: TensorType) -> TensorType:
-        return self.check(x)
+
+class _Connective(BinaryOp):
+    operands: ClassVar[str] = "bools"
+    result: ClassVar[str] = "bools"
 
 
-class LogicalAnd(_Logical):
+class LogicalAnd(_Connective):
     """y = a and b."""
 
     kind: Literal["logical_and"] = "logical_and"
 
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        return self.check(a, b)
 
-
-class LogicalOr(_Logical):
+class LogicalOr(_Connective):
     """y = a or b."""
 
     kind: Literal["logical_or"] = "logical_or"
-
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        return self.check(a, b)
 
 
 class Where(Pointwise):
@@ -161,7 +142,7 @@ class Mask(Pointwise):
 
 
 class Maximum(BinaryOp):
-    """y = the greater of a and b, NaN if either is; of 0.0 and -0.0 it is b.
+    """y = the maximum of a and b, NaN if either is; of 0.0 and -0.0 it is b.
 
     The adjoint goes to a where they are equal, and to both where one is NaN.
     """
@@ -173,11 +154,11 @@ class Maximum(BinaryOp):
         return form.at_least(a, b)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-        return _share(y_bar, a < b, a >= b, a, b)
+        return _contributions(y_bar, a < b, a >= b, a, b)
 
 
 class Minimum(BinaryOp):
-    """y = the lesser of a and b, NaN if either is; of 0.0 and -0.0 it is b.
+    """y = the minimum of a and b, NaN if either is; of 0.0 and -0.0 it is b.
 
     The adjoint goes to a where they are equal, and to both where one is NaN.
     """
@@ -189,22 +170,22 @@ class Minimum(BinaryOp):
         return form.at_most(a, b)
 
     def vjp(self, y: Node, y_bar: Node, a: Node, b: Node) -> tuple[Node | None, ...]:
-        return _share(y_bar, a > b, a <= b, a, b)
+        return _contributions(y_bar, a > b, a <= b, a, b)
 
 
-def _share(y_bar: Node, second: Node, first: Node, a: Node, b: Node) -> tuple[Node, Node]:
+def _contributions(y_bar: Node, second: Node, first: Node, a: Node, b: Node) -> tuple[Node, Node]:
     """The adjoints of a and b, where it is known which of them counts; neither is known beside NaN."""
     return sum_to(mask(y_bar, logical_not(second)), a.shape), sum_to(mask(y_bar, logical_not(first)), b.shape)
 
 
 class Bounded(UnaryOp):
-    """y = x, kept between `bounds`, at least one of which is given.
+    """y = x, bounded by `bounds`, at least one of which is given.
 
     The derivative is 0 at the bounds and beyond, and 1 at NaN, which so reaches who looks at the gradient.
     """
 
     def bounds(self) -> tuple[float | None, float | None]:
-        """The least and the greatest value; None where there is no bound."""
+        """The minimum and the maximum; None where there is no bound."""
         raise NotImplementedError
 
     def form(self, x: Scalar) -> Scalar:

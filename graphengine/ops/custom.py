@@ -37,6 +37,7 @@ class CustomVJP(Op):
     """
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     rule: Annotated[Rule, PlainSerializer(_name)]
 
     def infer(self, y: TensorType, *_: TensorType) -> TensorType:
@@ -47,9 +48,6 @@ class CustomVJP(Op):
 
     def view(self, operand: Array) -> Array:
         return operand
-
-    def keeps_layout(self) -> bool:
-        return True
 
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> Sequence[Node | None]:
         operands = parents[1:]

@@ -262,6 +262,7 @@ class StopGradient(Op):
     """
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     is_elementwise: ClassVar[bool] = True
     kind: Literal["stop_gradient"] = "stop_gradient"
 
@@ -273,9 +274,6 @@ class StopGradient(Op):
 
     def view(self, x: Array) -> Array:
         return x
-
-    def keeps_layout(self) -> bool:
-        return True
 
 
 class Copy(Op):

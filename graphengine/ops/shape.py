@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from itertools import accumulate, zip_longest
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -39,12 +41,11 @@ class Concat(Op):
         dtype = common_dtype(types)
         first = types[0].shape
         axis = check_axis(self.axis, len(first))
-        total: Dim = 0
         for type_ in types:
             beside = type_.shape[:axis], type_.shape[axis + 1 :]
             if type_.ndim != len(first) or beside != (first[:axis], first[axis + 1 :]):
                 raise ShapeError(f"sizes differ beside axis {axis}: {types[0]} and {type_}")
-            total = dims.add(total, type_.shape[axis])
+        total = reduce(dims.add, [type_.shape[axis] for type_ in types])
         return TensorType((*first[:axis], total, *first[axis + 1 :]), dtype)
 
     def eval(self, xp: Any, *values: Any) -> Any:
@@ -55,12 +56,12 @@ class Concat(Op):
 
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> tuple[Node | None, ...]:
         axis = check_axis(self.axis, y.ndim)
-        start: Dim = 0
-        shares = []
-        for parent in parents:
-            shares.append(crop(y_bar, [start if place == axis else 0 for place in range(y.ndim)], parent.shape))
-            start = dims.add(start, parent.shape[axis])
-        return tuple(shares)
+        sizes: list[Dim] = [0, *(parent.shape[axis] for parent in parents[:-1])]
+        starts = accumulate(sizes, dims.add)
+        ahead, behind = [0] * axis, [0] * (y.ndim - axis - 1)
+        return tuple(
+            crop(y_bar, [*ahead, start, *behind], parent.shape) for start, parent in zip(starts, parents, strict=True)
+        )
 
 
 class Stack(Op):
@@ -159,6 +160,7 @@ class ExpandDims(Op):
     """x with axes of size 1 put in, which stand at `axis` of y. A view."""
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     kind: Literal["expand_dims"] = "expand_dims"
     axis: tuple[int, ...]
 
@@ -174,9 +176,6 @@ class ExpandDims(Op):
     def view(self, operand: Array) -> Array:
         return np.expand_dims(operand, self.axis)
 
-    def keeps_layout(self) -> bool:
-        return True
-
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(Squeeze(axis=self.axis), y_bar),)
 
@@ -185,6 +184,7 @@ class Squeeze(Op):
     """x without `axis`, which have size 1. A view."""
 
     is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
     kind: Literal["squeeze"] = "squeeze"
     axis: tuple[int, ...]
 
@@ -200,9 +200,6 @@ class Squeeze(Op):
 
     def view(self, operand: Array) -> Array:
         return operand.squeeze(self.axis)
-
-    def keeps_layout(self) -> bool:
-        return True
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(ExpandDims(axis=check_axes(self.axis, x.ndim)), y_bar),)
@@ -227,8 +224,7 @@ class Transpose(Op):
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         if self.axes is None:
             return (transpose(y_bar),)
-        order = self._order(x.ndim)
-        return (transpose(y_bar, sorted(range(x.ndim), key=order.__getitem__)),)
+        return (transpose(y_bar, np.argsort(self._order(x.ndim)).tolist()),)
 
     def _order(self, ndim: int) -> tuple[int, ...]:
         if self.axes is None:
@@ -249,13 +245,12 @@ class Split(Op):
 
     def infer(self, x: TensorType) -> TupleType:
         axis = check_axis(self.axis, x.ndim)
-        total: Dim = 0
-        for size in self.sizes:
-            total = dims.add(total, size)
+        nothing: Dim = 0
+        total = reduce(dims.add, self.sizes, nothing)
         if total != x.shape[axis]:
             raise ShapeError(f"axis {axis} of {x} is not split into {' + '.join(map(str, self.sizes))} = {total}")
-        parts = (TensorType((*x.shape[:axis], size, *x.shape[axis + 1 :]), x.dtype) for size in self.sizes)
-        return TupleType(tuple(parts))
+        ahead, behind = x.shape[:axis], x.shape[axis + 1 :]
+        return TupleType(tuple([TensorType((*ahead, size, *behind), x.dtype) for size in self.sizes]))
 
     def eval(self, xp: Any, x: Any) -> Any:
         ends = np.cumsum([dims.bind(size, {}) for size in self.sizes])
@@ -266,10 +261,9 @@ class Split(Op):
 
     def vjp(self, y: Node, y_bar: Any, x: Node) -> tuple[Node | None]:
         types = y.type.items if isinstance(y.type, TupleType) else ()
-        bars = [*y_bar, *[None] * (len(types) - len(y_bar))]
         parts = [
             full(x.graph, 0.0, type_.shape, type_.dtype) if bar is None else bar
-            for bar, type_ in zip(bars, types, strict=True)
+            for bar, type_ in zip_longest(y_bar, types)
         ]
         return (concat(parts, axis=self.axis),)
 

@@ -133,7 +133,7 @@ class _Planner:
                     makers[out], self.parts[out] = (makers[whole][0], op.index), operands[0]
             if op.is_view and op.can_view((source := operands[0]).contiguous):
                 out.source = source.root  # so that a chain of views is walked once, not once for each
-                out.contiguous = source.contiguous and op.keeps_layout()
+                out.contiguous = source.contiguous and op.keeps_layout
             elif not isinstance(op, Scan):
                 makers[out] = len(self.steps), 0
             self.steps.append(Instruction(node.phase, node.name, node.of, op, out, operands, node.where))

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
 from graphengine.ir.op import Call, Op
-from graphengine.ir.types import Array, TensorType, broadcast_shapes, common_dtype
+from graphengine.ir.types import DTYPES, FLOATS, Array, TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.support import form, form_calls
 from graphengine.ops.support.form import evaluate, recorded
 from graphengine.ops.support.run_all import as_one
@@ -97,14 +97,17 @@ class Pointwise(Op):
         return recorded(self, len(types)).flops(types)
 
 
+_ADMITTED = {"floats": FLOATS, "numbers": DTYPES - {"bool"}, "bools": {"bool"}, "values": DTYPES}
+
+
 class Elementwise(Pointwise):
     """A pointwise op whose operands are of one dtype, which the value has too, and of what `operands` says."""
 
     overwrites: ClassVar[tuple[int, ...]] = (0, 1, 2)
     operands: ClassVar[str] = "floats"
-    """What it takes: "floats", "numbers" or "bools"."""
+    """What it takes: "floats", "numbers", "bools" or any "values"."""
     result: ClassVar[str] = "the same dtype"
-    """What the docstring of the public function says of dtypes."""
+    """What it gives: that, or "bools"."""
     kinks: ClassVar[tuple[float, ...]] = ()
     """Operands at which it has no derivative, and takes one that its docstring names."""
 
@@ -120,10 +123,14 @@ class Elementwise(Pointwise):
         )
 
     def infer(self, *types: Any, **_: Any) -> TensorType:
+        if self.operands == "bools" and any(type.dtype != "bool" for type in types):
+            raise DTypeError(f"{self.kind} takes bools, not {' and '.join(map(str, types))}; compare first")
         dtype = common_dtype(types)
-        if dtype == "bool" or (self.operands == "floats" and not types[0].is_float):
+        if dtype not in _ADMITTED[self.operands]:
             raise DTypeError(f"{self.kind} takes {self.operands}, not {' and '.join(map(str, types))}")
-        if types.count(types[0]) == len(types):
+        if self.result == "bools":
+            dtype = "bool"
+        elif types.count(types[0]) == len(types):
             return types[0]  # type: ignore[no-any-return]  # a type, as they all are
         return TensorType(broadcast_shapes(*[type.shape for type in types]), dtype)
 
