@@ -1,7 +1,7 @@
 """A function of nodes whose derivative is a rule of the user's own, in the place of that of the nodes it declares.
 
-The nodes of the function stand in the graph as they are. Behind them stands one node more, a view of the last, which
-takes no memory and no time; it has the arguments of the function for operands, and the rule for its VJP.
+The nodes of the function are in the graph as they are. Behind them is one node more, a view of the last, which takes no
+memory and no time; its operands are the arguments of the function, and its VJP is the rule.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ class CustomVJP(Op):
     def vjp(self, y: Node, y_bar: Node, *parents: Node) -> Sequence[Node | None]:
         operands = parents[1:]
         try:
-            shares = self.rule(y, y_bar, *operands)
+            adjoints = self.rule(y, y_bar, *operands)
         except GraphError as error:
             error.quote(f"in the rule {_name(self.rule)} of {y!r}, which may read what it is given, and nothing else")
             raise
-        if shares is None or isinstance(shares, Node):
-            shares = (shares,)
-        if len(shares) != len(operands):
+        if adjoints is None or isinstance(adjoints, Node):
+            adjoints = (adjoints,)
+        if len(adjoints) != len(operands):
             raise GraphError(
-                f"the rule {_name(self.rule)} gives {len(shares)} adjoints, and there are {len(operands)} operands"
+                f"the rule {_name(self.rule)} gives {len(adjoints)} adjoints, and there are {len(operands)} operands"
             )
-        return (None, *shares)
+        return (None, *adjoints)
 
 
 class CustomFunction:
-    """A function of nodes that bears its own rule; see `custom_vjp`."""
+    """A function of nodes that has its own rule; see `custom_vjp`."""
 
     __name__: str
 

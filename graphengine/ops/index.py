@@ -13,7 +13,7 @@ from pydantic import Field
 
 from graphengine.errors import DTypeError, ShapeError, ValueRangeError
 from graphengine.ir import dims
-from graphengine.ir.dims import Dim
+from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, OneDim, Op
@@ -57,16 +57,14 @@ class SliceAdjoint(Op):
     shape: Dims
 
     def infer(self, x: TensorType) -> TensorType:
-        picked = key_shape(self.key, self.shape)
-        if picked != x.shape:
-            raise ShapeError(f"{x} does not fit the place that [{self.key}] picks, {TensorType(picked, x.dtype)}")
+        _check_part(self.key, self.shape, x)
         return TensorType(self.shape, x.dtype)
 
     def eval(self, xp: Any, x: Any) -> Any:
         return _added(xp, xp.zeros(self.shape, x.dtype), read_key(self.key), x)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return _place, (out, part_of(out, self.key), *operands)
+        return write_inside, (out, part_of(out, self.key), *operands)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(Slice(key=self.key), y_bar),)
@@ -82,9 +80,7 @@ class AddSlice(Op):
     def infer(self, x: TensorType, part: TensorType) -> TensorType:
         if not x.is_float or x.dtype != part.dtype:
             raise DTypeError(f"add_slice adds floats of one dtype, not {part} to {x}")
-        picked = key_shape(self.key, x.shape)
-        if picked != part.shape:
-            raise ShapeError(f"{part} does not fit the place that [{self.key}] picks, {TensorType(picked, x.dtype)}")
+        _check_part(self.key, x.shape, part)
         return x
 
     def eval(self, xp: Any, x: Any, part: Any) -> Any:
@@ -307,6 +303,12 @@ def arange(graph: Graph, size: Dim) -> Node:
     return graph.add(Arange(size=size))
 
 
+def _check_part(key: str, shape: Shape, part: TensorType) -> None:
+    picked = key_shape(key, shape)
+    if picked != part.shape:
+        raise ShapeError(f"{part} does not fit the place that [{key}] picks, {TensorType(picked, part.dtype)}")
+
+
 def _check_integers(op: Op, indices: TensorType, *others: TensorType) -> None:
     if indices.dtype not in INTEGERS:
         beside = "".join(f" with {other}" for other in others)
@@ -338,8 +340,9 @@ def _added(xp: Any, zeros: Any, place: Any, values: Any) -> Any:
     return zeros
 
 
-def _place(out: Array, part: Array, x: Array) -> None:
-    out.fill(0)
+def write_inside(out: Array, part: Array, x: Array, around: float = 0) -> None:
+    """Write x into `part`, a view of `out`, and `around` into all else."""
+    out.fill(around)
     np.copyto(part, x)
 
 

@@ -22,10 +22,9 @@ from graphengine.ops.broadcast import dim_size, reshape, sum
 from graphengine.ops.compare import clip, logical_not, mask, not_equal
 from graphengine.ops.elementwise import sign
 from graphengine.ops.index import check_range
-from graphengine.ops.support import form, form_calls
-from graphengine.ops.support.form import Scalar, evaluate, recorded
-from graphengine.ops.support.pointwise import as_public, kind_of
-from graphengine.ops.support.run_all import as_one
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar
+from graphengine.ops.support.pointwise import SumOfTerms, as_public, kind_of
 
 __all__ = [
     "absolute_error",
@@ -41,31 +40,19 @@ __all__ = [
 Reduction = Literal["mean", "sum", "none"]
 
 
-class Loss(Op):
+class Loss(SumOfTerms):
     """A loss of a prediction, the first operand, against a target, the second, whose first axis counts the examples."""
 
-    kind: str
     reduction: Reduction = "mean"
 
     factor: ClassVar[float] = 1.0
     """What the sum of an example's terms is multiplied by."""
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        """The terms of all examples, by pure functions of the array namespace `xp`, in the shape of the target."""
-        raise NotImplementedError
-
-    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
-        """The calls that write the terms into `terms`; `work` are the other arrays of `scratch`."""
-        raise NotImplementedError
-
-    def eval(self, xp: Any, prediction: Any, target: Any) -> Any:
-        terms = self.terms(xp, prediction, target)
-        kept = 1 if self.reduction == "none" else 0
-        total = xp.sum(terms, axis=tuple(range(kept, terms.ndim)), dtype=terms.dtype)
+    def eval(self, xp: Any, *values: Any) -> Any:
+        terms = self.terms(xp, *values)
+        examples = 1 if self.reduction == "none" else 0
+        total = xp.sum(terms, axis=tuple(range(examples, terms.ndim)), dtype=terms.dtype)
         return total / self.divisor(terms.shape)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return as_one(self.calls(out, *operands, scratch=scratch))
 
     def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
         terms, *work = scratch
@@ -93,7 +80,6 @@ class Loss(Op):
 class TermwiseLoss(Loss):
     """A loss with one term for each pair of elements of prediction and target, which are of one type."""
 
-    alike: ClassVar[tuple[int, ...]] = (-1, -1)
     names: ClassVar[str] = "prediction, target"
 
     @classmethod
@@ -104,16 +90,6 @@ class TermwiseLoss(Loss):
             f'    {cls.names}: floats of one type, [n, ...]; returns a scalar, or [n] for reduction="none".\n'
             "    Raises DTypeError or ShapeError for types that differ, AttributeValueError for another reduction."
         )
-
-    def form(self, u: Any, t: Any) -> Any:
-        """The term of a prediction and a target, as ops/support/form.py has it."""
-        raise NotImplementedError
-
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        return evaluate(recorded(self, 2), xp, (prediction, target))
-
-    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
-        return form_calls.calls(self, terms, operands, work)
 
     def infer(self, prediction: TensorType, target: TensorType) -> TensorType:
         dtype = common_dtype((prediction, target))
@@ -126,16 +102,8 @@ class TermwiseLoss(Loss):
             )
         return self.reduced(target, TensorType(prediction.shape, dtype))
 
-    def term(self, u: str, t: str) -> str:
-        """The term as an expression of a kernel."""
-        return recorded(self, 2).text((u, t))
-
-    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
-        return types[0], *form_calls.scratch(self, types[0], types)
-
     def flops(self, y: TensorType, *types: TensorType) -> int:
-        divides = self.divisor(types[1].static_shape) != 1
-        return recorded(self, 2).flops(types) + types[0].size + (y.size if divides else 0)
+        return super().flops(y, *types) + (y.size if self.divisor(types[1].static_shape) != 1 else 0)
 
 
 class ErrorLoss(TermwiseLoss):
@@ -212,9 +180,9 @@ class BinaryCrossEntropy(TermwiseLoss):
 
     kind: Literal["binary_cross_entropy"] = "binary_cross_entropy"
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
-        _check_probabilities(target)
-        return super().terms(xp, prediction, target)
+    def terms(self, xp: Any, *operands: Any) -> Any:
+        _check_probabilities(operands[1])
+        return super().terms(xp, *operands)
 
     def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
         return [(_check_probabilities, (operands[1],)), *super().term_calls(terms, operands, work)]
@@ -285,7 +253,8 @@ class CrossEntropy(Loss):
         _check_classification(self.kind, logits, labels)
         return self.reduced(labels, logits)
 
-    def terms(self, xp: Any, prediction: Any, target: Any) -> Any:
+    def terms(self, xp: Any, *operands: Any) -> Any:
+        prediction, target = operands
         check_range(target, prediction.shape[-1], "label")
         shifted = prediction - xp.max(prediction, axis=-1, keepdims=True)
         chosen = xp.take_along_axis(shifted, xp.asarray(target)[..., None], axis=-1)[..., 0]
@@ -303,7 +272,8 @@ class CrossEntropy(Loss):
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
 
-    def flops(self, y: TensorType, logits: TensorType, labels: TensorType) -> int:
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        logits, labels = types
         return 4 * logits.size + 3 * labels.size + (y.size if self.divisor(labels.static_shape) != 1 else 0)
 
 

@@ -82,7 +82,7 @@ class MatMul(Op):
 class AddProduct(Op):
     """y = c + factor * scale * (a @ b), for matrices c, a and b and a scalar `scale`.
 
-    A step of gradient descent on a weight is one: w - alpha * (x^T @ y_bar), where w stands. It is the GEMM of the
+    A step of gradient descent on a weight is one: w - alpha * (x^T @ y_bar), in place. It is the GEMM of the
     Basic Linear Algebra Subprograms (Dongarra et al. 1990) with beta = 1.
     """
 
@@ -118,9 +118,9 @@ class AddProduct(Op):
         return run, ()
 
     def vjp(self, y: Node, y_bar: Node, c: Node, a: Node, b: Node, scale: Node) -> tuple[Node | None, ...]:
-        share = self.factor * scale * y_bar
+        product_bar = self.factor * scale * y_bar
         scale_bar = self.factor * sum(y_bar * matmul(a, b))
-        return y_bar, share @ transpose(b), transpose(a) @ share, scale_bar
+        return y_bar, product_bar @ transpose(b), transpose(a) @ product_bar, scale_bar
 
     def flops(self, y: TensorType, c: TensorType, a: TensorType, b: TensorType, scale: TensorType) -> int:
         return MatMul().flops(y, a, b) + 2 * y.size + 1

@@ -32,10 +32,10 @@ _COUNT = TensorType((), "int64")
 
 
 class Dropout(Op):
-    """y = 0 at a fraction `rate` of the places, drawn anew in every step, and x / (1 - rate) elsewhere.
+    """y = 0 at a fraction `rate` of the elements, drawn anew in every step, and x / (1 - rate) elsewhere.
 
     The mask is a function of seed, step and `stream`, a number that tells nodes apart, and not of x: y is linear in x,
-    and the adjoint is the same op on y_bar, which draws the mask again instead of keeping it. Scaling by 1 / (1 - rate)
+    and the adjoint is the same op on y_bar, which draws the mask again instead of saving it. Scaling by 1 / (1 - rate)
     keeps the expectation (Srivastava et al. 2014), so that for inference nothing is left of it.
     """
 

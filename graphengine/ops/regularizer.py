@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,53 +16,26 @@ from graphengine.ops.broadcast import reduced, sum
 from graphengine.ops.compare import mask, not_equal, where
 from graphengine.ops.elementwise import abs, sign, sqrt, stop_gradient
 from graphengine.ops.reduce import max
-from graphengine.ops.support import form, form_calls
-from graphengine.ops.support.form import Scalar, evaluate, recorded
-from graphengine.ops.support.run_all import as_one, run_all
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar
+from graphengine.ops.support.pointwise import SumOfTerms
+from graphengine.ops.support.run_all import run_all
 from graphengine.ops.support.sums import parts_of_sum, summed
 
 __all__ = ["elastic_net", "group_lasso", "l1", "l2"]
 
 
-class Regularizer(Op):
-    """A scalar function of one array of floats."""
+def _check_floats(kind: str, w: TensorType) -> None:
+    if not w.is_float:
+        raise DTypeError(f"{kind} takes floats, not {w}")
 
-    kind: str
+
+class TermwiseRegularizer(SumOfTerms):
+    """R(w) = sum_i r(w_i), a scalar."""
 
     def infer(self, w: TensorType) -> TensorType:
-        if not w.is_float:
-            raise DTypeError(f"{self.kind} takes floats, not {w}")
+        _check_floats(self.kind, w)
         return TensorType((), w.dtype)
-
-
-class TermwiseRegularizer(Regularizer):
-    """R(w) = sum_i r(w_i)."""
-
-    alike: ClassVar[tuple[int, ...]] = (-1,)
-
-    def form(self, w: Any) -> Any:
-        """r of an element, as ops/support/form.py has it."""
-        raise NotImplementedError
-
-    def eval(self, xp: Any, w: Any) -> Any:
-        return xp.sum(evaluate(recorded(self, 1), xp, (w,)), dtype=w.dtype)
-
-    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return as_one(self.calls(out, *operands, scratch=scratch))
-
-    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
-        terms, *work = scratch
-        return [*form_calls.calls(self, terms, operands, work), (np.add.reduce, (terms.reshape(-1), 0, None, out))]
-
-    def term(self, w: str) -> str:
-        """r of an element, as an expression of a kernel."""
-        return recorded(self, 1).text((w,))
-
-    def scratch(self, y: TensorType, w: TensorType) -> tuple[TensorType, ...]:
-        return w, *form_calls.scratch(self, w, (w,))
-
-    def flops(self, y: TensorType, w: TensorType) -> int:
-        return recorded(self, 1).flops((w,)) + w.size
 
 
 class L1(TermwiseRegularizer):
@@ -103,7 +76,7 @@ class ElasticNet(TermwiseRegularizer):
         return (sign(w) * (self.ratio * y_bar) + w * ((2 - 2 * self.ratio) * y_bar),)
 
 
-class GroupLasso(Regularizer):
+class GroupLasso(Op):
     """R(w) = sum over groups of sqrt(sum of w^2 over `axis`); the derivative is w / norm, and 0 in a group of zeros."""
 
     kind: Literal["group_lasso"] = "group_lasso"
@@ -111,7 +84,8 @@ class GroupLasso(Regularizer):
 
     def infer(self, w: TensorType) -> TensorType:
         check_axes(self.axis, w.ndim)
-        return super().infer(w)
+        _check_floats(self.kind, w)
+        return TensorType((), w.dtype)
 
     def eval(self, xp: Any, w: Any) -> Any:
         return xp.sum(xp.sqrt(xp.sum(xp.square(w), axis=self.axis)), dtype=w.dtype)

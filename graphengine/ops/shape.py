@@ -18,6 +18,7 @@ from graphengine.ir.op import Call, Dims, GetItem, Op, Sizes
 from graphengine.ir.types import Array, TensorType, TupleType, check_axes, check_axis, common_dtype
 from graphengine.ops.broadcast import as_axes, full
 from graphengine.ops.index import slice as part
+from graphengine.ops.index import write_inside
 
 __all__ = [
     "concat",
@@ -116,7 +117,7 @@ class Pad(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,) = operands
-        return _pad, (out, block_of(out, self.before, x.shape), x, self.value)
+        return write_inside, (out, block_of(out, self.before, x.shape), x, self.value)
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (crop(y_bar, self.before, x.shape),)
@@ -328,11 +329,6 @@ def block_of(x: Array, start: Sequence[Dim], shape: Sequence[Dim]) -> Array:
     key: tuple[Any, ...] = (..., *(slice(begin, begin + size) for begin, size in bounds))
     block: Array = x[key]
     return block
-
-
-def _pad(out: Array, block: Array, x: Array, value: float) -> None:
-    out.fill(value)
-    np.copyto(block, x)
 
 
 def transpose(x: Node, axes: Sequence[int] | None = None, *, name: str | None = None) -> Node:

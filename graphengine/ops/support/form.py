@@ -231,8 +231,6 @@ class Form:
 
     def flops(self, types: Sequence[TensorType]) -> int:
         """The floating-point operations for operands of these types: of every step those of its own size."""
-        if self.arity == 1:
-            return types[0].size * sum(step.cost for step in self.steps)
         pairs = zip(self.steps, self.reads[self.arity :], strict=True)
         return sum(
             step.cost * TensorType(broadcast_shapes(*[types[x].shape for x in reads]), "bool").size

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.ir.dims import Shape
 from graphengine.ir.op import Call
 from graphengine.ir.types import DTYPES, Array, DType, TensorType, broadcast_shapes, check_dtype
 from graphengine.ops.support.form import Exact, Form, Step, recorded
@@ -73,11 +72,8 @@ def calls(op: Any, out: Array, operands: Sequence[Array], work: Sequence[Array])
 def scratch(op: Any, y: TensorType, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
     """The types of the work memory of the form of `op`, for operands of these types."""
     plan = _planned(Exact(op), tuple([type_.dtype for type_ in types]))
-    return tuple([TensorType(_shape(y, types, which), dtype) for dtype, which in plan.work])
-
-
-def _shape(y: TensorType, types: Sequence[TensorType], which: frozenset[int]) -> Shape:
-    return y.shape if -1 in which else broadcast_shapes(*[types[operand].shape for operand in which])
+    shapes = [y.shape if -1 in which else broadcast_shapes(*[types[x].shape for x in which]) for _, which in plan.work]
+    return tuple([TensorType(shape, dtype) for shape, (dtype, _) in zip(shapes, plan.work, strict=True)])
 
 
 @lru_cache(maxsize=4096)

@@ -64,8 +64,8 @@ def _picked(text: str, shape: Shape) -> Iterator[Dim]:
         try:
             if isinstance(key, builtins.slice):
                 yield _length(key, size)
-            else:
-                _check_index(key, size)
+            elif isinstance(size, int) and not -size <= key < size:
+                raise ShapeError(f"index {key} is out of range for size {size}")
         except ShapeError as error:
             raise ShapeError(f"{error.message}, at axis {axis} of [{', '.join(map(str, shape))}]") from None
 
@@ -84,20 +84,16 @@ def one_an_axis(keys: tuple[Key, ...], shape: Shape) -> list[int | builtins.slic
     return result
 
 
-def _check_index(index: int, size: Dim) -> None:
-    if isinstance(size, int) and not -size <= index < size:
-        raise ShapeError(f"index {index} is out of range for size {size}")
-
-
 def _length(key: builtins.slice, size: Dim) -> Dim:
     if isinstance(size, int):
         return len(range(*key.indices(size)))
-    step: int = key.step or 1
-    low, high = _bounds(key, size, step)
+    low, high = _bounds(key, size)
     span = dims.subtract(high, low)
+    step: int = abs(key.step or 1)
     if isinstance(span, int):
-        return max(0, -(-span // abs(step)))
-    count = _divide_up(span, abs(step)) if isinstance(low, int) else None
+        return max(0, -(-span // step))
+    rest = dims.bind(span, dict.fromkeys(dims.names(span), 0))
+    count = dims.divide(dims.add(span, -rest % step), step) if isinstance(low, int) else None  # rounded up
     if count is None:
         raise ShapeError(
             f"the size of slice {_write(key)} cannot be told from the name {size!r}; "
@@ -106,21 +102,15 @@ def _length(key: builtins.slice, size: Dim) -> Dim:
     return count
 
 
-def _bounds(key: builtins.slice, size: Dim, step: int) -> tuple[Dim, Dim]:
+def _bounds(key: builtins.slice, size: Dim) -> tuple[Dim, Dim]:
     """The half-open range that a slice of a named axis spans, whichever way it goes through it."""
 
     def position(bound: int | None, default: Dim) -> Dim:
         return default if bound is None else bound if bound >= 0 else dims.add(size, bound)
 
-    if step > 0:
+    if key.step is None or key.step > 0:
         return position(key.start, 0), position(key.stop, size)
     return dims.add(position(key.stop, -1), 1), dims.add(position(key.start, dims.subtract(size, 1)), 1)
-
-
-def _divide_up(span: Dim, step: int) -> Dim | None:
-    """span / step, rounded up, where that is a dim."""
-    constant = dims.bind(span, dict.fromkeys(dims.names(span), 0))
-    return dims.divide(dims.add(span, -constant % step), step)
 
 
 def _read(part: str) -> Key:

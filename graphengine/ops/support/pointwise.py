@@ -1,10 +1,12 @@
-"""What pointwise ops are made from: their base classes, and the public functions of ops without attributes."""
+"""The base classes of ops that are made from a form, and the public functions of ops without attributes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
 
 from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
@@ -95,6 +97,45 @@ class Pointwise(Op):
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         return recorded(self, len(types)).flops(types)
+
+
+class SumOfTerms(Op):
+    """An op that adds up terms, one for each element of its operands, which are computed as `form` says."""
+
+    alike: ClassVar[tuple[int, ...]] = (-1, -1)
+    kind: str
+
+    def form(self, *operands: Any) -> Any:
+        """The term of the operands' values at one element."""
+        raise NotImplementedError
+
+    def term(self, *operands: str) -> str:
+        """The term as an expression of a kernel."""
+        return recorded(self, len(operands)).text(operands)
+
+    def terms(self, xp: Any, *operands: Any) -> Any:
+        """All terms, by pure functions of the array namespace `xp`."""
+        return evaluate(recorded(self, len(operands)), xp, operands)
+
+    def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
+        """The calls that write the terms into `terms`; `work` are the other arrays of `scratch`."""
+        return form_calls.calls(self, terms, operands, work)
+
+    def eval(self, xp: Any, *values: Any) -> Any:
+        return xp.sum(self.terms(xp, *values), dtype=values[0].dtype)
+
+    def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
+        return as_one(self.calls(out, *operands, scratch=scratch))
+
+    def calls(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> list[Call]:
+        terms, *work = scratch
+        return [*self.term_calls(terms, operands, work), (np.add.reduce, (terms.reshape(-1), 0, None, out))]
+
+    def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
+        return types[0], *form_calls.scratch(self, types[0], types)
+
+    def flops(self, y: TensorType, *types: TensorType) -> int:
+        return recorded(self, len(types)).flops(types) + types[0].size
 
 
 _ADMITTED = {"floats": FLOATS, "numbers": DTYPES - {"bool"}, "bools": {"bool"}, "values": DTYPES}
