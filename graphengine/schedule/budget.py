@@ -13,7 +13,7 @@ from graphengine.schedule.arena import fullest, rounded
 from graphengine.schedule.eviction import Work, evicting
 from graphengine.schedule.memory import Scratch, numpy_scratch, plan
 from graphengine.schedule.program import Buffer, Instruction, Program, Slot
-from graphengine.transform.rematerialization import repeated
+from graphengine.transform.rematerialization import Repeated
 
 _PLANS = 4
 """How many plans are made at most to use a budget up."""
@@ -100,7 +100,7 @@ class _Search:
         return self._planned(least) if least else self._whole
 
     def _planned(self, order: Sequence[int]) -> Program:
-        again = repeated(self._graph, (self._nodes[number] for number in order), self._views)
+        again = Repeated(self._graph, (self._nodes[number] for number in order), self._views)
         program = plan(self._whole.name, again.graph.outputs, again.graph.updates, {}, scratch=self._scratch)
         return replace(program, recomputed=frozenset(again.again))
 

@@ -8,78 +8,92 @@ regrouped, as (x + a) - a may be meant to round x.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
-from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Power, Reciprocal, Sqrt, Square, Subtract
-from graphengine.transform.rewrite.numbers import as_type, both_ways, combined, magnitudes, number, times
-from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
+from graphengine.ops.elementwise import (
+    Add,
+    Divide,
+    Multiply,
+    Negative,
+    Power,
+    Subtract,
+    negative,
+    reciprocal,
+    sqrt,
+    square,
+)
+from graphengine.transform.rewrite.identities import Identities, identities, once
+from graphengine.transform.rewrite.numbers import both_ways, combined, magnitudes, number, times
+from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table
 
 SAFE = 2.0**100
 """Scalars whose product lies within these bounds, and those of its inverse, may be multiplied in either dtype."""
 
 
-def neutral_factor(y: Site) -> Expression | None:
+@identities
+def neutral_factor(x: Node) -> Identities:
     """x * 1 = x; x * -1 = -x."""
-    for x, factor in both_ways(y):
-        value = number(factor)
-        if value == 1:
-            return as_type(x, y.type)
-        if value == -1 and x.type == y.type:
-            return Apply.to(Negative(), x)
-    return None
+    yield x * 1, x
+    yield x * -1, -x
 
 
-def neutral_divisor(y: Site) -> Expression | None:
+@identities
+def neutral_divisor(x: Node) -> Identities:
     """x / 1 = x."""
-    x, divisor = y.parents
-    return as_type(x, y.type) if number(divisor) == 1 else None
+    yield x / 1, x
 
 
-def neutral_term(y: Site) -> Expression | None:
+@identities
+def neutral_term(x: Node) -> Identities:
     """x + 0 = x."""
-    return next((as_type(x, y.type) for x, term in both_ways(y) if number(term) == 0), None)
+    yield x + 0, x
 
 
-def neutral_subtrahend(y: Site) -> Expression | None:
+@identities
+def neutral_subtrahend(x: Node) -> Identities:
     """x - 0 = x; 0 - x = -x."""
-    x, term = y.parents
-    if number(term) == 0:
-        return as_type(x, y.type)
-    return Apply.to(Negative(), term) if number(x) == 0 and term.type == y.type else None
+    yield x - 0, x
+    yield 0 - x, -x
 
 
-def negative_term(y: Site) -> Expression | None:
+@identities
+def negative_term(a: Node, b: Node) -> Identities:
     """a + (-b) = a - b."""
-    for a, b in both_ways(y):
-        if isinstance(b.op, Negative) and y.once(b):
-            return Apply.to(Subtract(), a, b.parents[0])
-    return None
+    yield a + once(-b), a - b
 
 
-def negative_subtrahend(y: Site) -> Expression | None:
+@identities
+def negative_subtrahend(a: Node, b: Node) -> Identities:
     """a - (-b) = a + b."""
-    a, b = y.parents
-    return Apply.to(Add(), a, b.parents[0]) if isinstance(b.op, Negative) and y.once(b) else None
+    yield a - once(-b), a + b
 
 
-def negated(y: Site) -> Expression | None:
-    """-(-x) = x; -(a - b) = b - a; -(x * c) = x * (-c); -(x / c) = x / (-c), for scalars c."""
+@identities
+def negated(a: Node, b: Node) -> Identities:
+    """-(-a) = a; -(a - b) = b - a."""
+    yield -negative(a), a
+    yield -once(a - b), b - a
+
+
+@identities
+def plain_power(x: Node) -> Identities:
+    """x ** 1, 2, 3, 0.5 and -1 by multiplications, root and reciprocal. A root of -inf is NaN, where a power is inf."""
+    yield x**1, x
+    yield x**2, square(x)
+    yield x**3, square(x) * x
+    yield x**0.5, sqrt(x)
+    yield x**-1, reciprocal(x)
+
+
+def negated_factor(y: Site) -> Expression | None:
+    """-(x * c) = x * (-c); -(x / c) = x / (-c), for scalars c."""
     (x,) = y.parents
-    if isinstance(x.op, Negative):
-        return x.parents[0]
-    if not y.once(x):
-        return None
-    if isinstance(x.op, Subtract):
-        return Apply.to(Subtract(), *reversed(x.parents))
-    if isinstance(x.op, Multiply | Divide):
-        for core, factor in _scalar_factors(x):
-            return Apply.to(x.op, core, _negative(factor))
-    return None
+    core, factor = next(_scalar_factors(x), (x, None))
+    return None if factor is None or not y.once(x) else Apply(x.op, core, _negative(factor))
 
 
 def merged_factors(y: Site) -> Expression | None:
@@ -88,11 +102,11 @@ def merged_factors(y: Site) -> Expression | None:
         if not _is_factor(b, x) or not y.once(x) or x.type != y.type:
             continue
         if isinstance(x.op, Negative):
-            return Apply.to(y.op, x.parents[0], _negative(b))
+            return Apply(y.op, x.parents[0], _negative(b))
         for core, a in _scalar_factors(x):
             merged = _merged(x.op, a, y.op, b)
             if merged is not None:
-                return Apply.to(merged[0], core, merged[1])
+                return Apply(merged[0], core, merged[1])
     return None
 
 
@@ -100,25 +114,11 @@ def merged_numerators(y: Site) -> Expression | None:
     """(a / x) * b = (a b) / x, (a / x) / b = (a / b) / x, for numbers a and b."""
     for x, factor in _ways(y):
         if isinstance(x.op, Divide) and y.once(x) and x.type == x.parents[1].type == y.type:
-            (a, b), ufunc = (number(x.parents[0]), number(factor)), getattr(np, y.op.kind)
-            value = None if a is None or b is None else combined(ufunc, a, b)
+            a, b = number(x.parents[0]), number(factor)
+            value = None if a is None or b is None else combined(getattr(np, y.op.kind), a, b)
             if value is not None:
-                return Apply.to(Divide(), value, x.parents[1])
+                return Apply(Divide(), value, x.parents[1])
     return None
-
-
-def plain_power(y: Site) -> Expression | None:
-    """x ** 1, 2, 3, 0.5 and -1 by multiplications, root and reciprocal. A root of -inf is NaN, where a power is inf."""
-    x, exponent = y.parents
-    value = number(exponent)
-    if value is None or x.type != y.type:
-        return None
-    if value == 3:
-        return Apply.to(Multiply(), Apply.to(Square(), x), x)
-    if value == 1:
-        return x
-    op = {2.0: Square, 0.5: Sqrt, -1.0: Reciprocal}.get(float(value))
-    return None if op is None else Apply.to(op(), x)
 
 
 def _ways(y: Node | Site) -> Sequence[tuple[Node, Node]]:
@@ -140,40 +140,35 @@ def _scalar_factors(x: Node) -> Iterator[tuple[Node, Node]]:
 
 def _negative(factor: Node) -> Expression:
     value = number(factor)
-    return Apply.to(Negative(), factor) if value is None else np.negative(np.array([value])).item()
+    return Apply(Negative(), factor) if value is None else np.negative(np.array([value])).item()
 
 
 def _merged(inner: Op, a: Node, outer: Op, b: Node) -> tuple[Op, Expression] | None:
     """What x is multiplied or divided by, instead of by a in `inner` and by b in `outer`."""
     if type(inner) is type(outer):
-        factor = _combined(Multiply(), a, b)
-        return None if factor is None else (outer, factor)
-    over, under = (b, a) if isinstance(inner, Divide) else (a, b)
-    factor = _combined(Divide(), over, under)
-    return None if factor is None else (Multiply(), factor)
+        op, factor = outer, _combined(Multiply(), a, b)
+    else:
+        op, factor = Multiply(), _combined(Divide(), *((b, a) if isinstance(inner, Divide) else (a, b)))
+    return None if factor is None else (op, factor)
 
 
 def _combined(op: Op, a: Node, b: Node) -> Expression | None:
     """a * b or a / b; None where it may over- or underflow."""
-    ufunc = np.multiply if isinstance(op, Multiply) else np.divide
     first, second = number(a), number(b)
     if first is not None and second is not None:
-        return combined(ufunc, first, second)
-    bounds = [magnitudes(node) for node in (a, b)]
-    known = [bound for bound in bounds if bound is not None]
-    if len(known) < 2 or a.ndim or b.ndim:
+        return combined(getattr(np, op.kind), first, second)
+    bounds = magnitudes(a), magnitudes(b)
+    if bounds[0] is None or bounds[1] is None or a.ndim or b.ndim:
         return None
-    low, high = times(known[0], known[1], isinstance(op, Divide))
-    return Apply.to(op, a, b) if low > 1 / SAFE and high < SAFE else None
+    low, high = times(bounds[0], bounds[1], isinstance(op, Divide))
+    return Apply(op, a, b) if low > 1 / SAFE and high < SAFE else None
 
 
-ARITHMETIC: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
-    {
-        Multiply: (neutral_factor, merged_factors, merged_numerators),
-        Divide: (neutral_divisor, merged_factors, merged_numerators),
-        Add: (neutral_term, negative_term),
-        Subtract: (neutral_subtrahend, negative_subtrahend),
-        Negative: (negated,),
-        Power: (plain_power,),
-    }
-)
+ARITHMETIC: Table = {
+    Multiply: (neutral_factor, merged_factors, merged_numerators),
+    Divide: (neutral_divisor, merged_factors, merged_numerators),
+    Add: (neutral_term, negative_term),
+    Subtract: (neutral_subtrahend, negative_subtrahend),
+    Negative: (negated, negated_factor),
+    Power: (plain_power,),
+}

@@ -1,13 +1,12 @@
-"""Views of views: transpositions, reshapes and broadcasts in a row made one or none, or moved to where they cost least.
+"""Views of views: transpositions, reshapes and broadcasts in a row made one or none, or moved to where they cost less.
 
-A view takes no time by itself. What is won is what stands behind it: a value computed once instead of for every copy of
+A view takes no time by itself. What is won is what it hides: a value computed once instead of for every copy of
 it, a product written in the order in which it is read, and neighbours that other rules can see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
@@ -21,7 +20,7 @@ from graphengine.ops.elementwise import StopGradient
 from graphengine.ops.matmul import MatMul
 from graphengine.ops.shape import ExpandDims, Squeeze, Transpose
 from graphengine.ops.support.pointwise import Elementwise
-from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
+from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table
 
 
 def same_value(y: Site) -> Expression | None:
@@ -43,7 +42,7 @@ def merged_transpose(y: Site) -> Expression | None:
         return x
     if isinstance(x.op, Transpose):
         inner = axis_order(x.op, x.ndim)
-        return Apply.to(Transpose(axes=tuple(inner[axis] for axis in order)), x.parents[0])
+        return Apply(Transpose(axes=tuple(inner[axis] for axis in order)), x.parents[0])
     return _repeated_scalar(y)
 
 
@@ -56,7 +55,7 @@ def absorbed_transpose(y: Site) -> Expression | None:
     a, b = product.parents
     if a.ndim != product.ndim or b.ndim != product.ndim or not any(isinstance(x.op, Transpose) for x in (a, b)):
         return None
-    return Apply.to(MatMul(), _swapped(b, swap), _swapped(a, swap))
+    return Apply(MatMul(), _swapped(b, swap), _swapped(a, swap))
 
 
 def merged_reshape(y: Site) -> Expression | None:
@@ -70,7 +69,7 @@ def merged_reshape(y: Site) -> Expression | None:
     if source.type == y.type:
         return source
     copies = isinstance(y.op, Reshape) or isinstance(x.op, Reshape)
-    return Apply.to(Reshape(shape=y.type.shape), source) if copies and y.once(x) else None
+    return Apply(Reshape(shape=y.type.shape), source) if copies and y.once(x) else None
 
 
 def merged_broadcast(y: Site) -> Expression | None:
@@ -79,7 +78,7 @@ def merged_broadcast(y: Site) -> Expression | None:
     if x.type == y.type:
         return x
     if isinstance(x.op, BroadcastTo) or (isinstance(x.op, Reshape | ExpandDims) and _puts_axes_ahead(x)):
-        return Apply.to(BroadcastTo(shape=y.type.shape), x.parents[0])
+        return Apply(BroadcastTo(shape=y.type.shape), x.parents[0])
     return None
 
 
@@ -93,10 +92,10 @@ def narrow_operands(y: Site) -> Expression | None:
     narrow = [parent.parents[0] if isinstance(parent.op, BroadcastTo) else parent for parent in y.parents]
     shape = broadcast_shapes(*(node.shape for node in narrow))
     if shape == y.type.shape:
-        return Apply.to(y.op, *narrow)
+        return Apply(y.op, *narrow)
     readers = y.readers()
     if readers is not None and all(map(_reads_repeated, readers)):
-        return Apply.to(BroadcastTo(shape=y.type.shape), Apply.to(y.op, *narrow))
+        return Apply(BroadcastTo(shape=y.type.shape), Apply(y.op, *narrow))
     return _with_one_wide(y, narrow)
 
 
@@ -116,7 +115,7 @@ def _with_one_wide(y: Site, narrow: Sequence[Node]) -> Expression | None:
         operands = [*narrow[:index], parent, *narrow[index + 1 :]]
         changed = any(a is not b for a, b in zip(operands, y.parents, strict=True))
         if changed and broadcast_shapes(*(node.shape for node in operands)) == y.type.shape:
-            return Apply.to(y.op, *operands)
+            return Apply(y.op, *operands)
     return None
 
 
@@ -124,13 +123,13 @@ def _repeated_scalar(y: Site) -> Expression | None:
     """Another arrangement of one number is that number, in the shape of the arrangement."""
     (x,) = y.parents
     if isinstance(x.op, BroadcastTo) and x.parents[0].ndim == 0:
-        return Apply.to(BroadcastTo(shape=y.type.shape), x.parents[0])
+        return Apply(BroadcastTo(shape=y.type.shape), x.parents[0])
     return None
 
 
 def _swapped(x: Node, swap: tuple[int, ...]) -> Expression:
     is_swapped = isinstance(x.op, Transpose) and axis_order(x.op, x.ndim) == swap
-    return x.parents[0] if is_swapped else Apply.to(Transpose(axes=None if x.ndim == 2 else swap), x)
+    return x.parents[0] if is_swapped else Apply(Transpose(axes=None if x.ndim == 2 else swap), x)
 
 
 def _puts_axes_ahead(x: Node) -> bool:
@@ -139,20 +138,18 @@ def _puts_axes_ahead(x: Node) -> bool:
     return ahead >= 0 and x.shape == (*[1] * ahead, *x.parents[0].shape)
 
 
-ARRANGEMENT: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
-    {
-        Identity: (same_value,),
-        StopGradient: (same_value,),
-        BatchStatistic: (same_value,),
-        CustomVJP: (same_value,),
-        LogicalNot: (double_not,),
-        Transpose: (merged_transpose, absorbed_transpose),
-        Reshape: (merged_reshape,),
-        ExpandDims: (merged_reshape,),
-        Squeeze: (merged_reshape,),
-        BroadcastTo: (merged_broadcast,),
-        Elementwise: (narrow_operands,),
-        Where: (narrow_operands,),
-        Mask: (narrow_operands,),
-    }
-)
+ARRANGEMENT: Table = {
+    Identity: (same_value,),
+    StopGradient: (same_value,),
+    BatchStatistic: (same_value,),
+    CustomVJP: (same_value,),
+    LogicalNot: (double_not,),
+    Transpose: (merged_transpose, absorbed_transpose),
+    Reshape: (merged_reshape,),
+    ExpandDims: (merged_reshape,),
+    Squeeze: (merged_reshape,),
+    BroadcastTo: (merged_broadcast,),
+    Elementwise: (narrow_operands,),
+    Where: (narrow_operands,),
+    Mask: (narrow_operands,),
+}

@@ -14,7 +14,7 @@ from graphengine.ops.scan import Scan
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One node that is gone, new, or another than before; `inside` are the scans in whose body it stands."""
+    """One node that is gone, new, or another than before; `inside` are the scans in whose body it is."""
 
     what: Literal["gone", "new", "changed"]
     node: str
@@ -56,12 +56,9 @@ def _changes(before: Graph, after: Graph, inside: tuple[str, ...]) -> Iterator[C
 
 
 def _is_another(old: Node, new: Node, after: Graph) -> bool:
-    if old.op is not new.op and old.op != new.op:
+    if len(old.parents) != len(new.parents) or (old.op is not new.op and old.op != new.op):
         return True
-    if len(old.parents) != len(new.parents):
-        return True
-    pairs = zip(old.parents, new.parents, strict=True)
-    return any(a.name != b.name and a.name in after for a, b in pairs)
+    return any(a.name != b.name and a.name in after for a, b in zip(old.parents, new.parents, strict=True))
 
 
 def _call(node: Node) -> str:

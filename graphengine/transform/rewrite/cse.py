@@ -43,7 +43,7 @@ def merge_common_subexpressions(graph: Graph, follow: list[Node] | None = None) 
 
 
 def _first_equals(graph: Graph) -> list[Node]:
-    """For every node, by its index, the one that stands for it: itself, or one of the same value before it."""
+    """For every node, by its index, the one that replaces it: itself, or one of the same value before it."""
     numbers = OpNumbers()
     replacements: list[Node] = []
     known: dict[tuple[int, ...], Node] = {}
@@ -78,12 +78,10 @@ class OpNumbers:
         """The number of `op`, which is alive as long as this is."""
         number = self._by_identity.get(id(op))
         if number is None:
-            number = self._by_identity[id(op)] = self._number_of_value(op)
+            is_large = isinstance(op, Constant) and op.value.size > COMPARED_ELEMENTS
+            try:
+                number = self._by_value.setdefault(id(op) if is_large else op.exactly(), len(self._by_value))
+            except TypeError:  # it has no hash, as an op of somebody's own may have none, with a list for an attribute
+                number = self._by_value.setdefault(id(op), len(self._by_value))
+            self._by_identity[id(op)] = number
         return number
-
-    def _number_of_value(self, op: Op) -> int:
-        is_large = isinstance(op, Constant) and op.value.size > COMPARED_ELEMENTS
-        try:
-            return self._by_value.setdefault(id(op) if is_large else op.exactly(), len(self._by_value))
-        except TypeError:  # it has no hash, as an op of somebody's own may have none, with a list for an attribute
-            return self._by_value.setdefault(id(op), len(self._by_value))

@@ -1,10 +1,10 @@
 """Regions of pointwise ops as one op each, with the reductions at their ends.
 
 The nodes are walked once, in the order of their phases. A region is open as long as no node outside reads one of its
-members; as it then stands where its last member stood, whoever reads it comes later, and no circle can arise.
+members; as it is then where its last member was, whoever reads it comes later, and no circle can arise.
 
 A region is of one phase, as FORWARD may be run without BACKWARD. In a step both are run always: there, what BACKWARD
-computes of values that are at hand joins the region that made them, and these need not be kept.
+computes of values that are at hand joins the region that made them, and these need not be saved.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from graphengine.ir.copying import Rebuild, as_input, copy_nodes
+from graphengine.ir.copying import Rebuild
 from graphengine.ir.dims import Shape
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import GetItem
+from graphengine.ir.subgraph import cut
 from graphengine.ir.types import FLOATS, DType, TensorType
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.fused import Fused
@@ -143,7 +144,7 @@ class _RegionFinder:
 
     def _merge(self, region: _OpenRegion, into: _OpenRegion) -> None:
         """Make two regions one, which is no circle: as both are open, neither reads the other, by any way."""
-        into.members = sorted([*into.members, *region.members], key=_turn)
+        into.members = sorted([*into.members, *region.members], key=lambda node: (node.phase, node.index))
         into.floats = into.floats or region.floats
         for member in region.members:
             self.region_of[member] = into
@@ -151,18 +152,14 @@ class _RegionFinder:
     def _is_pointwise(self, node: Node) -> bool:
         """Whether the value may be a member: a scalar is none, as there is nothing to gain."""
         op, type_ = node.op, node.type
-        if (
-            not isinstance(type_, TensorType)
-            or type_.shape.count(1) == len(type_.shape)
-            or not (type_.dtype in FLOATS or type_.dtype == "bool")
-        ):
+        if not isinstance(type_, TensorType) or type_.shape.count(1) == len(type_.shape):
+            return False
+        if type_.dtype not in FLOATS and type_.dtype != "bool":
             return False
         key = id(op), len(node.parents)
-        known = self._has_scalar.get(key)
-        if known is None:
-            names = [parent.name for parent in node.parents]
-            known = self._has_scalar[key] = op.scalar(*names) is not None
-        return known
+        if key not in self._has_scalar:
+            self._has_scalar[key] = op.scalar(*[parent.name for parent in node.parents]) is not None
+        return self._has_scalar[key]
 
 
 class _Fusion:
@@ -172,7 +169,8 @@ class _Fusion:
         self._graph = graph
         self._regions = regions
         self._rebuild = Rebuild(graph)
-        self._known = _KnownRegions()
+        self._numbers = OpNumbers()
+        self._known: dict[Hashable, Region] = {}
         self._read_outside = {*graph.outputs.values(), *graph.updates.values()}
 
     def run(self, order: Sequence[Node]) -> None:
@@ -200,7 +198,7 @@ class _Fusion:
         inputs = [node for node in read if node not in inside and not _is_number(node)]
         outputs = [node for node in members if node in self._read_outside]
         computes = tuple([(node.name, node.phase) for node in members])
-        op = Fused(kind="fused", region=self._known.of(inputs, members, outputs), computes=computes)
+        op = Fused(kind="fused", region=self._region(inputs, members, outputs), computes=computes)
         last, replacements = members[-1], self._rebuild.replacements
         parents = tuple([replacements.get(node, node) for node in inputs])
         name = outputs[0].name if len(outputs) == 1 else self._graph.new_name("fused")
@@ -212,45 +210,23 @@ class _Fusion:
             type_ = item.infer(fused.type)
             replacements[node] = self._graph.append(item, (fused,), type_, node.name, like.phase, like.where, like.of)
 
-
-def _turn(node: Node) -> tuple[Phase, int]:
-    """When a node is visited."""
-    return node.phase, node.index
-
-
-def _is_number(node: Node) -> bool:
-    return isinstance(node.op, Constant) and node.ndim == 0
-
-
-class _KnownRegions:
-    """Regions: one for all that compute the same of operands of the same types."""
-
-    def __init__(self) -> None:
-        self._numbers = OpNumbers()
-        self._known: dict[Hashable, Region] = {}
-
-    def of(self, inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Region:
-        """The region of `members`: of the first ones that compute this."""
-        places = {node: place for place, node in enumerate(inputs)}
+    def _region(self, inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Region:
+        """The region of `members`: one for all that compute the same of operands of the same types."""
+        index_of = {node: index for index, node in enumerate(inputs)}
         number_of = self._numbers.of
         steps: list[int | None] = []
         for node in members:
             steps += (None, number_of(node.op))
             for parent in node.parents:
-                place = places.get(parent)
-                steps.append(-1 - number_of(parent.op) if place is None else place)  # the op, if it is a number
-            places[node] = len(places)
-        key = tuple([node.type for node in inputs]), tuple(steps), tuple([places[node] for node in outputs])
+                index = index_of.get(parent)
+                steps.append(-1 - number_of(parent.op) if index is None else index)  # the op, if it is a number
+            index_of[node] = len(index_of)
+        key = tuple([node.type for node in inputs]), tuple(steps), tuple([index_of[node] for node in outputs])
         region = self._known.get(key)
         if region is None:
-            region = self._known[key] = Region(_body(inputs, members, outputs))
+            region = self._known[key] = Region(cut("region", inputs, {node.name: node for node in outputs}))
         return region
 
 
-def _body(inputs: Sequence[Node], members: Sequence[Node], outputs: Sequence[Node]) -> Graph:
-    """The graph of `members` alone, under their names."""
-    body = Graph("region", members[0].graph.dtype)
-    copies = copy_nodes(inputs, body, replace=as_input, keep_phase=False)
-    copy_nodes([other for node in members for other in (*node.parents, node)], body, copies)  # parents: numbers
-    body.outputs = {node.name: copies[node] for node in outputs}
-    return body
+def _is_number(node: Node) -> bool:
+    return isinstance(node.op, Constant) and node.ndim == 0

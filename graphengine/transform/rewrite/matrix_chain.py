@@ -1,6 +1,6 @@
 """The order in which a chain of matrices is multiplied: (A B) C or A (B C), whichever takes fewer operations.
 
-Found by dynamic programming over where the last product stands (Godbole 1973). Where dims are names, an order is taken
+Found by dynamic programming over where the last product is (Godbole 1973). Where dims are names, an order is taken
 only if it is the better one for every size. Factors that are constants are multiplied now, where what they give is
 small: so a chain of linear maps whose weights are final, as `ge.collapse` makes them, is one map. Where weights are
 parameters, they change between runs, and their product is a part of the run like any other.
@@ -18,7 +18,6 @@ from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
-from graphengine.ir.types import Array
 from graphengine.ops.matmul import MatMul
 from graphengine.transform.rewrite.constant_folding import FOLDED_ELEMENTS
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
@@ -31,7 +30,7 @@ TRIED_SIZES = (1, 32, 4096)
 
 
 def reorder_matrix_chains(graph: Graph) -> bool:
-    """Matrix-chain order: multiply chains of matrices in the order of least FLOPs, in the bodies of scans too."""
+    """Matrix-chain order: multiply chains of matrices in the order of fewest FLOPs, in the bodies of scans too."""
     return apply_rules(graph, _RULES)
 
 
@@ -48,31 +47,24 @@ class _MatrixProduct:
     right: _MatrixProduct | None = None
     is_constant: bool = False
 
-    def expression(self) -> Expression | None:
+    def expression(self) -> Node | Apply | None:
         """What computes it; None if a product of constants overflows, as one of theirs with x may not."""
-        if self.matrix is not None:
+        if self.left is None or self.right is None:
             return self.matrix
-        if self.is_constant:
-            with np.errstate(all="ignore"):
-                value = self._value()
-            return Apply.to(Constant(value=value, dtype=value.dtype.name)) if np.isfinite(value).all() else None
-        assert self.left is not None  # or it is a matrix
-        assert self.right is not None
-        sides = self.left.expression(), self.right.expression()
-        return None if sides[0] is None or sides[1] is None else Apply.to(MatMul(), sides[0], sides[1])
-
-    def _value(self) -> Array:
-        if self.left is not None and self.right is not None:
-            return np.asarray(self.left._value() @ self.right._value())
-        assert self.matrix is not None
-        assert isinstance(self.matrix.op, Constant)
-        return np.asarray(self.matrix.op.value)
+        left, right = self.left.expression(), self.right.expression()
+        if left is None or right is None:
+            return None
+        if not (self.is_constant and isinstance(left.op, Constant) and isinstance(right.op, Constant)):
+            return Apply(MatMul(), left, right)
+        with np.errstate(all="ignore"):
+            value = np.matmul(left.op.value, right.op.value)
+        return Apply(Constant(value=value, dtype=value.dtype.name)) if np.isfinite(value).all() else None
 
 
 def cheaper_order(y: Site) -> Expression | None:
-    """The chain that ends in y in its cheapest order; None if that is the one in which it stands."""
+    """The chain that ends in y in its cheapest order; None if that is its own."""
     if not any(isinstance(node.op, MatMul) for node in y.parents):
-        return None  # a chain has three factors at least
+        return None  # a chain has three factors or more
     readers = y.readers()
     if readers is None or (len(readers) == 1 and isinstance(readers[0], MatMul)):
         return None  # in the last case the chain goes on, and is looked at from its end
@@ -80,7 +72,8 @@ def cheaper_order(y: Site) -> Expression | None:
     present = _flattened(y.parents, (True, True), y.once, factors)
     if present is None or len(factors) < 3:
         return None
-    found = [_cheapest(factors, size) for size in _tried(factors)]
+    has_names = any(isinstance(dim, str) for factor in factors for dim in (factor.rows, factor.columns))
+    found = [_cheapest(factors, size) for size in (TRIED_SIZES if has_names else TRIED_SIZES[:1])]
     better = [product for product in found if _is_cheaper(product.flops, present.flops)]
     best = min(better, key=lambda product: _bound(product.flops, TRIED_SIZES[1]), default=None)
     return None if best is None else best.expression()
@@ -89,24 +82,21 @@ def cheaper_order(y: Site) -> Expression | None:
 def _flattened(
     operands: Sequence[Node], ends: tuple[bool, bool], once: Callable[[Node], bool], factors: list[_MatrixProduct]
 ) -> _MatrixProduct | None:
-    """The product of `operands` as it stands, with its factors added to `factors`; None if one is no matrix.
+    """The product of `operands` as it is, with its factors added to `factors`; None if one is no matrix.
 
-    `ends` says whether the operands stand at the left and at the right end of the chain, where one may be a vector.
+    `ends` says whether the operands are at the left and at the right end of the chain, where one may be a vector.
     """
     sides = []
     for node, own_ends in zip(operands, ((ends[0], False), (False, ends[1])), strict=True):
-        inner = None
-        if isinstance(node.op, MatMul) and once(node) and len(factors) < MOST_FACTORS - 2:
-            start = len(factors)
-            inner = _flattened(node.parents, own_ends, once, factors)
-            if inner is None:
-                del factors[start:]
-        if inner is None:
-            inner = _factor(node, *own_ends)
-            if inner is None:
-                return None
-            factors.append(inner)
-        sides.append(inner)
+        start, side = len(factors), None
+        if isinstance(node.op, MatMul) and once(node) and start < MOST_FACTORS - 2:
+            side = _flattened(node.parents, own_ends, once, factors)
+        if side is None:
+            side = _factor(node, *own_ends)
+            factors[start:] = [] if side is None else [side]
+        if side is None:
+            return None
+        sides.append(side)
     return _times(*sides)
 
 
@@ -139,11 +129,6 @@ def _cheapest(factors: Sequence[_MatrixProduct], size: int) -> _MatrixProduct:
     return best[0, len(factors)][1]
 
 
-def _tried(factors: Sequence[_MatrixProduct]) -> Sequence[int]:
-    has_names = any(isinstance(dim, str) for factor in factors for dim in (factor.rows, factor.columns))
-    return TRIED_SIZES if has_names else TRIED_SIZES[:1]
-
-
 def _bound(flops: Dim, size: int) -> int:
     return dims.bind(flops, dict.fromkeys(dims.names(flops), size))
 
@@ -153,10 +138,7 @@ def _is_cheaper(flops: Dim, present: Dim) -> bool:
     sizes fewer: as a polynomial in how much each size is above 1, the difference has no negative coefficient.
     """
     spared = dims.subtract(present, flops)
-    if isinstance(spared, int):
-        return spared > 0
-    above_one = dims.substitute(spared, {name: f"{name}+1" for name in dims.names(spared)})
-    return above_one > 0 if isinstance(above_one, int) else "-" not in above_one
+    return dims.is_positive(dims.substitute(spared, {name: f"{name}+1" for name in dims.names(spared)}))
 
 
 _RULES = Rules({MatMul: (cheaper_order,)})

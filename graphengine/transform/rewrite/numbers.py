@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from graphengine.ir import dims
 from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
-from graphengine.ir.types import ValueType
 from graphengine.ops.broadcast import BroadcastTo, DimSize
-from graphengine.ops.elementwise import Divide, Multiply, Negative
-from graphengine.transform.rewrite.walk import Apply, Expression, Site
+from graphengine.ops.elementwise import Divide, Multiply, Negative, Power, Reciprocal
+from graphengine.transform.rewrite.walk import Site
 
 LOOKED_AT = 64
 """The size up to which a constant is looked at for one number everywhere."""
@@ -53,15 +53,14 @@ def magnitudes(node: Node, steps: int = 3) -> tuple[float, float] | None:
     They tell whether factors that are known only at run time may be multiplied with each other before anything else.
     """
     if isinstance(node.op, DimSize):
-        return (1.0, LARGEST_DIM) if "-" not in str(node.op.size) and node.op.size != 0 else None
+        return (1.0, LARGEST_DIM) if dims.is_positive(node.op.size) else None
     if isinstance(node.op, Constant):
         size = abs(float(node.op.value)) if node.ndim == 0 and node.type.is_float else 0.0
         return (size, size) if size and math.isfinite(size) else None
     if not isinstance(node.op, Multiply | Divide | Negative) or not steps:
         return None
-    found = [magnitudes(parent, steps - 1) for parent in node.parents]
-    bounds = [bound for bound in found if bound is not None]
-    if len(bounds) < len(found):
+    bounds = [bound for parent in node.parents if (bound := magnitudes(parent, steps - 1)) is not None]
+    if len(bounds) < len(node.parents):
         return None
     return times(bounds[0], bounds[1], isinstance(node.op, Divide)) if len(bounds) == 2 else bounds[0]
 
@@ -72,12 +71,17 @@ def times(a: tuple[float, float], b: tuple[float, float], inverse: bool = False)
     return a[0] * low, a[1] * high
 
 
-def as_type(x: Node, type_: ValueType) -> Expression:
-    """`x`, broadcast if need be, as what `type_` says."""
-    return x if x.type == type_ else Apply.to(BroadcastTo(shape=type_.shape), x)
-
-
 def both_ways(y: Node | Site) -> tuple[tuple[Node, Node], tuple[Node, Node]]:
     """The two operands, in either order."""
     a, b = y.parents
     return (a, b), (b, a)
+
+
+def quotient(y: Node | Site) -> tuple[Node | None, Node | None]:
+    """What is divided, None if that is 1, and by what; twice None if y is no quotient."""
+    if isinstance(y.op, Divide):
+        return y.parents[0], y.parents[1]
+    is_inverse = isinstance(y.op, Reciprocal)
+    if isinstance(y.op, Power):
+        is_inverse = number(y.parents[1]) == -1 and y.parents[0].type == y.type
+    return None, y.parents[0] if is_inverse else None

@@ -5,20 +5,18 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import caller
+from graphengine.transform.rewrite.additions import add_products, add_slices
 from graphengine.transform.rewrite.algebra import simplify
 from graphengine.transform.rewrite.constant_folding import fold_constants
 from graphengine.transform.rewrite.cse import merge_common_subexpressions
 from graphengine.transform.rewrite.dce import eliminate_dead_code
 from graphengine.transform.rewrite.fuse import fuse
 from graphengine.transform.rewrite.matrix_chain import reorder_matrix_chains
-from graphengine.transform.rewrite.products import add_products
-from graphengine.transform.rewrite.slices import add_slices
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
 
 STABILIZATION = "stabilization"
@@ -27,30 +25,26 @@ STABILIZATION = "stabilization"
 Rewrite = Callable[[Graph], bool]
 """Changes a graph that is nobody else's, and tells whether it found anything to do."""
 
-REWRITES: Mapping[str, Rewrite] = MappingProxyType(
-    {
-        "dce": eliminate_dead_code,
-        STABILIZATION: stabilize_formulas,
-        "matrix_chain": reorder_matrix_chains,
-        "constant_folding": fold_constants,
-        "algebra": simplify,
-        "cse": merge_common_subexpressions,
-        "products": add_products,
-        "slices": add_slices,
-        "fuse": fuse,
-    }
-)
+REWRITES: Mapping[str, Rewrite] = {
+    "dce": eliminate_dead_code,
+    STABILIZATION: stabilize_formulas,
+    "matrix_chain": reorder_matrix_chains,
+    "constant_folding": fold_constants,
+    "algebra": simplify,
+    "cse": merge_common_subexpressions,
+    "products": add_products,
+    "slices": add_slices,
+    "fuse": fuse,
+}
 """By name."""
 
-OLD_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "dead": "dce",
-        "stable": STABILIZATION,
-        "groupings": "matrix_chain",
-        "constants": "constant_folding",
-        "duplicates": "cse",
-    }
-)
+OLD_NAMES: Mapping[str, str] = {
+    "dead": "dce",
+    "stable": STABILIZATION,
+    "groupings": "matrix_chain",
+    "constants": "constant_folding",
+    "duplicates": "cse",
+}
 """Names that rewrites had; `compile` takes them with a DeprecationWarning."""
 
 
@@ -75,15 +69,11 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
 
 def stages(graph: Graph, names: Sequence[str]) -> list[Graph]:
     """`graph`, and what it is after each of these rewrites: the one before, where a rewrite finds nothing to do."""
-    found: list[Graph] = [graph]
-    copy: Graph | None = None
+    found, copy = [graph], graph.copy()
     for name in names:
-        copy = found[-1].copy() if copy is None else copy
-        if REWRITES[name](copy):
-            found.append(copy)
-            copy = None
-        else:
-            found.append(found[-1])
+        has_changed = REWRITES[name](copy)
+        found.append(copy if has_changed else found[-1])
+        copy = copy.copy() if has_changed else copy
     return found
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from graphengine.ir import dims
-from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.types import check_axes
@@ -14,7 +13,7 @@ from graphengine.ops.broadcast import BroadcastTo, DimSize, Reduction, Reshape, 
 from graphengine.ops.elementwise import Multiply, Negative
 from graphengine.ops.reduce import Max, Mean, Min
 from graphengine.ops.shape import ExpandDims, Squeeze, Transpose
-from graphengine.transform.rewrite.walk import Apply, Expression, Rule, Site
+from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table
 
 
 def of_one_element(y: Site) -> Expression | None:
@@ -22,7 +21,7 @@ def of_one_element(y: Site) -> Expression | None:
     (x,) = y.parents
     if any(x.shape[axis] != 1 for axis in _axes(y)):
         return None
-    return x if x.type == y.type else Apply.to(Reshape(shape=y.type.shape), x)
+    return x if x.type == y.type else Apply(Reshape(shape=y.type.shape), x)
 
 
 def in_a_row(y: Site) -> Expression | None:
@@ -50,7 +49,7 @@ def of_rearranged(y: Site) -> Expression | None:
 def of_negated(y: Site) -> Expression | None:
     """sum(-x) = -sum(x)."""
     (x,) = y.parents
-    return Apply.to(Negative(), Apply.to(y.op, x.parents[0])) if isinstance(x.op, Negative) and y.once(x) else None
+    return Apply(Negative(), Apply(y.op, x.parents[0])) if isinstance(x.op, Negative) and y.once(x) else None
 
 
 def of_repeated(y: Site) -> Expression | None:
@@ -61,24 +60,24 @@ def of_repeated(y: Site) -> Expression | None:
     (source,) = x.parents
     aligned: Shape = (*[1] * (x.ndim - source.ndim), *source.shape)
     repeated = [axis for axis in _axes(y) if aligned[axis] != x.shape[axis]]
-    if not repeated or not all(_is_positive(x.shape[axis]) for axis in repeated):
+    if not repeated or not all(dims.is_positive(x.shape[axis]) for axis in repeated):
         return None
     value = _over_the_rest(y, source, aligned, repeated)
     if isinstance(y.op, Sum):
         count = dims.product(x.shape[axis] for axis in repeated)
-        factor = count if isinstance(count, int) else Apply.to(DimSize(size=count, dtype=x.dtype))
-        value = Apply.to(Multiply(), value, factor)
-    return Apply.to(BroadcastTo(shape=y.type.shape), value)
+        factor = count if isinstance(count, int) else Apply(DimSize(size=count, dtype=x.dtype))
+        value = Apply(Multiply(), value, factor)
+    return Apply(BroadcastTo(shape=y.type.shape), value)
 
 
 def _over_the_rest(y: Site, source: Node, aligned: Shape, repeated: Sequence[int]) -> Expression:
     """The reduction of `source` over those axes of `y` along which it is not repeated, as it broadcasts to `y`."""
     ahead = len(aligned) - source.ndim
     rest = tuple(axis - ahead for axis in _axes(y) if axis not in repeated and aligned[axis] != 1)
-    value: Expression = Apply.to(_reduction(y.op, rest, keepdims=True), source) if rest else source
+    value: Expression = Apply(_reduction(y.op, rest, keepdims=True), source) if rest else source
     assert isinstance(y.op, Reduction)
     left = reduced(aligned, _axes(y), y.op.keepdims)
-    return Apply.to(Reshape(shape=left[next((i for i, dim in enumerate(left) if dim != 1), len(left)) :]), value)
+    return Apply(Reshape(shape=left[next((i for i, dim in enumerate(left) if dim != 1), len(left)) :]), value)
 
 
 def _axes(y: Site) -> tuple[int, ...]:
@@ -93,20 +92,13 @@ def _reduction(op: Op, axes: tuple[int, ...], keepdims: bool = False) -> Op:
 
 def _shaped(y: Site, op: Op, source: Node) -> Expression:
     """`op` of `source`, in the shape of `y`."""
-    value = Apply.to(op, source)
-    return value if op.infer(source.type) == y.type else Apply.to(Reshape(shape=y.type.shape), value)
+    value = Apply(op, source)
+    return value if op.infer(source.type) == y.type else Apply(Reshape(shape=y.type.shape), value)
 
 
-def _is_positive(dim: Dim) -> bool:
-    """Whether an axis has an element, whatever the sizes of its names, which are at least 1."""
-    return "-" not in dim if isinstance(dim, str) else dim > 0
-
-
-REDUCTIONS: Mapping[type[Op], Sequence[Rule]] = MappingProxyType(
-    {
-        Sum: (of_one_element, of_repeated, in_a_row, of_rearranged, of_negated),
-        Mean: (of_one_element, of_repeated, of_rearranged, of_negated),
-        Max: (of_one_element,),
-        Min: (of_one_element,),
-    }
-)
+REDUCTIONS: Table = {
+    Sum: (of_one_element, of_repeated, in_a_row, of_rearranged, of_negated),
+    Mean: (of_one_element, of_repeated, of_rearranged, of_negated),
+    Max: (of_one_element,),
+    Min: (of_one_element,),
+}

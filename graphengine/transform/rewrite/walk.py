@@ -1,15 +1,14 @@
 """One walk over a graph in which rules replace single nodes, parents before children.
 
 A rule looks at one node, whose operands have been rewritten already, and gives what computes the same value, or None.
-It emits nothing: what it gives is an expression, a node that is there or ops yet to be applied, which the walk puts in
-the place of the node, under its name, in its phase and declared where it was. All other nodes stay.
+It emits nothing: what it gives is an expression, a node that is there or ops yet to be applied, which the walk
+puts in for the node, under its name, in its phase and declared where it was. All other nodes stay.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,17 +25,13 @@ MAX_ROUNDS = 32
 """How often what a rule gives is looked at again. Every rule leaves less to do, so that this is never reached."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Apply:
     """An op applied to expressions; a number is a constant of the dtype of the node that is replaced."""
 
-    op: Op
-    operands: tuple[Expression, ...]
+    __slots__ = ("op", "operands")
 
-    @staticmethod
-    def to(op: Op, *operands: Expression) -> Apply:
-        """`op` applied to these."""
-        return Apply(op, operands)
+    def __init__(self, op: Op, *operands: Expression) -> None:
+        self.op, self.operands = op, operands
 
 
 Expression = Node | Apply | float | int
@@ -49,11 +44,8 @@ class Site:
 
     def __init__(self, op: Op, parents: tuple[Node, ...], type_: ValueType, walk: _RuleWalk, node: Node | None) -> None:
         """`node` is that of the op; None if there is none yet, of a value on the way to what a rule gives."""
-        self.op = op
-        self.parents = parents
-        self.type = type_
-        self._walk = walk
-        self._node = node
+        self.op, self.parents, self.type = op, parents, type_
+        self._walk, self._node = walk, node
 
     def once(self, node: Node) -> bool:
         """Whether `node`, an operand or something that it is computed from, has one reader, so that it may go."""
@@ -65,12 +57,14 @@ class Site:
 
 
 Rule = Callable[[Site], Expression | None]
+Table = Mapping[type[Op], Sequence[Rule]]
+"""Rules by the class of op that they look at."""
 
 
 class Rules(dict[type[Op], tuple[Rule, ...]]):
-    """Rules by the class of op that they look at. The first that gives something is followed."""
+    """The rules of some tables. The first that gives something is followed."""
 
-    def __init__(self, *tables: Mapping[type[Op], Sequence[Rule]]) -> None:
+    def __init__(self, *tables: Table) -> None:
         super().__init__()
         self._tables = tables
 
@@ -105,15 +99,18 @@ class _RuleWalk:
         self.graph, self.rules, self.followed = graph, rules, followed
         self.ahead: Sequence[Node] = graph.nodes
         """The nodes that the walk has yet to pass, and maybe some that it has passed."""
-        self.uses = _uses(graph, followed)
+        self.uses = [0] * len(graph)
         """How many read each node that the walk has passed, those that are yet to come included."""
+        read = (parent for node in graph.nodes for parent in node.parents)
+        for node in (*read, *graph.outputs.values(), *graph.updates.values(), *followed):
+            self.uses[node.index] += 1
         self._scalars: dict[tuple[str, DType], Node] = {}
         self._readers: dict[Node, list[Op]] | None = None
         self.rebuild: Rebuild
 
     def match(self, node: Node) -> Expression | None:
         """What rules give for a node of the graph."""
-        return self._match(node.op, node.parents, node.type, node)
+        return self._match(Site(node.op, node.parents, node.type, self, node))
 
     def run(self, first: int, keep_names: bool) -> None:
         """Pass the nodes from the one at index `first` on, which is the first that a rule gives something for."""
@@ -152,9 +149,8 @@ class _RuleWalk:
         self.uses[replacement.index] += readers
         self._release(node.parents)
 
-    def _match(self, op: Op, parents: tuple[Node, ...], type_: ValueType, node: Node | None) -> Expression | None:
-        site = Site(op, parents, type_, self, node)
-        for rule in self.rules[type(op)]:
+    def _match(self, site: Site) -> Expression | None:
+        for rule in self.rules[type(site.op)]:
             found = rule(site)
             if found is not None:
                 return found
@@ -172,7 +168,7 @@ class _RuleWalk:
         is_on_the_way = name is None and type_.dtype == like.dtype
         found: Expression | None = _number(op, parents) if is_on_the_way else None
         if found is None and rounds:
-            found = self._match(op, parents, type_, None)
+            found = self._match(Site(op, parents, type_, self, None))
         if found is not None:
             return self._built(found, like, name, rounds - 1)
         for parent in parents:
@@ -207,14 +203,3 @@ def _number(op: Op, parents: Sequence[Node]) -> float | int | None:
         return None
     with np.errstate(all="ignore"):
         return op.eval(np, *numbers).item()  # type: ignore[no-any-return]  # of an array namespace, whatever it is
-
-
-def _uses(graph: Graph, followed: Sequence[Node]) -> list[int]:
-    """How many operands, outputs, updates and nodes to follow each node is."""
-    uses = [0] * len(graph)
-    for node in graph.nodes:
-        for parent in node.parents:
-            uses[parent.index] += 1
-    for node in (*graph.outputs.values(), *graph.updates.values(), *followed):
-        uses[node.index] += 1
-    return uses

@@ -450,6 +450,7 @@ RULES: dict[str, Pattern] = {
     "negative_term": sums_of_negatives,
     "negative_subtrahend": sums_of_negatives,
     "negated": negated,
+    "negated_factor": negated,
     "merged_factors": rescaled,
     "merged_numerators": numerator,
     "plain_power": power,

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pytest
 
 import graphengine as ge
 from graphengine.ir.graph import Graph
-from graphengine.ir.op import Op
-from graphengine.transform.rewrite import matrix_chain, products, slices, stabilization
+from graphengine.transform.rewrite import additions, matrix_chain, stabilization
 from graphengine.transform.rewrite.arithmetic import ARITHMETIC
 from graphengine.transform.rewrite.arrangement import ARRANGEMENT
 from graphengine.transform.rewrite.check import check_rewrite
 from graphengine.transform.rewrite.cse import merge_common_subexpressions
 from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.rewrite.reductions import REDUCTIONS
-from graphengine.transform.rewrite.walk import Rule, Rules, apply_rules
+from graphengine.transform.rewrite.walk import Rules, Table, apply_rules
 from tests.random_graphs import evaluate
 from tests.transform.rewrite.patterns import RULES, Draw
 
-TABLES: list[Mapping[type[Op], Sequence[Rule]]] = [
+TABLES: list[Table] = [
     ARITHMETIC,
     ARRANGEMENT,
     REDUCTIONS,
-    *(table for module in (matrix_chain, products, slices, stabilization) for table in module._RULES._tables),
+    *(
+        table
+        for rules in (matrix_chain._RULES, additions._PRODUCTS, additions._SLICES, stabilization._RULES)
+        for table in rules._tables
+    ),
 ]
 ALONE = {
     name: Rules(

@@ -23,7 +23,7 @@ def walked(graph: Graph, *rules: object, follow: list[ge.Node] | None = None) ->
 
 
 def sin_to_cos(y: Site) -> Expression | None:
-    return Apply.to(Cos(), y.parents[0])
+    return Apply(Cos(), y.parents[0])
 
 
 def test_a_graph_in_which_no_rule_finds_anything_stays_as_it_is() -> None:
@@ -46,7 +46,7 @@ def test_a_rule_of_a_base_class_looks_at_all_ops_of_it_after_their_own() -> None
 def test_what_a_rule_gives_is_looked_at_again() -> None:
     def one_less(y: Site) -> Expression | None:
         inner = y.parents[0]
-        return Apply.to(Exp(), inner.parents[0]) if isinstance(inner.op, Exp) else None
+        return Apply(Exp(), inner.parents[0]) if isinstance(inner.op, Exp) else None
 
     graph = of(lambda t: ge.exp(ge.exp(ge.exp(ge.exp(t.x)))))
     assert text(walked(graph, {Exp: (one_less,)}).outputs["result"]) == "exp(x)"
@@ -67,7 +67,7 @@ def test_the_stand_in_has_the_name_and_what_is_on_the_way_has_a_free_one() -> No
     graph = of(lambda t: ge.sin(ge.exp(t.x, name="cos_1"), name="wave"))
 
     def two(y: Site) -> Expression | None:
-        return Apply.to(Add(), Apply.to(Cos(), y.parents[0]), 1.0)
+        return Apply(Add(), Apply(Cos(), y.parents[0]), 1.0)
 
     after = walked(graph, {Sin: (two,)})
     assert [node.name for node in after.nodes if not node.is_leaf] == ["cos_1", "cos_2", "wave"]
@@ -76,7 +76,7 @@ def test_the_stand_in_has_the_name_and_what_is_on_the_way_has_a_free_one() -> No
 
 def test_numbers_on_the_way_are_computed() -> None:
     def scaled(y: Site) -> Expression | None:
-        return Apply.to(Multiply(), y.parents[0], Apply.to(Add(), 2.0, 3.0))
+        return Apply(Multiply(), y.parents[0], Apply(Add(), 2.0, 3.0))
 
     assert text(walked(of(lambda t: ge.sin(t.x)), {Sin: (scaled,)}).outputs["result"]) == "multiply(x, 5.0)"
 
@@ -124,7 +124,7 @@ def test_with_names_kept_only_what_is_new_goes() -> None:
     graph = of(lambda t: ge.exp(ge.sin(t.x, name="inner"), name="e"))
 
     def bypass(y: Site) -> Expression | None:
-        return Apply.to(Cos(), y.parents[0].parents[0])
+        return Apply(Cos(), y.parents[0].parents[0])
 
     assert "inner" not in walked(graph, {Exp: (bypass,)})
     kept = walked(graph, {Exp: (bypass,)}, follow=[])

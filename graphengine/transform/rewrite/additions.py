@@ -1,4 +1,4 @@
-"""Products added where a matrix stands: a step of gradient descent on a weight, and the sum of two products."""
+"""What is computed only to be added, computed in the memory of the sum: products of matrices, and parts of an array."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
 from graphengine.ir.node import Node
 from graphengine.ops.elementwise import Add, Multiply, Subtract
+from graphengine.ops.index import AddSlice, SliceAdjoint
 from graphengine.ops.matmul import AddProduct, MatMul
 from graphengine.transform.rewrite.numbers import both_ways
 from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, apply_rules
@@ -13,7 +14,12 @@ from graphengine.transform.rewrite.walk import Apply, Expression, Rules, Site, a
 
 def add_products(graph: Graph) -> bool:
     """Put `add_product` where a product is computed only to be added to a matrix."""
-    return apply_rules(graph, _RULES)
+    return apply_rules(graph, _PRODUCTS)
+
+
+def add_slices(graph: Graph) -> bool:
+    """Add a part to an array in place, with no array of zeros around it: n parts cost n parts."""
+    return apply_rules(graph, _SLICES)
 
 
 def descent_by_product(y: Site) -> Expression | None:
@@ -38,16 +44,24 @@ def _added(y: Site, c: Node, term: Node, factor: float) -> Expression | None:
     a, b = product.parents
     if a.ndim != 2 or b.ndim != 2 or c.type != y.type or product.type != y.type:
         return None
-    return Apply.to(AddProduct(factor=factor), c, a, b, 1.0 if scale is None else scale)
+    return Apply(AddProduct(factor=factor), c, a, b, 1.0 if scale is None else scale)
 
 
 def _scaled(x: Node) -> tuple[Node, Node | None]:
     """x as a node and the scalar that multiplies it."""
-    if isinstance(x.op, Multiply):
-        for value, scale in both_ways(x):
-            if scale.ndim == 0 and scale.dtype == value.dtype:
-                return value, scale
+    for value, scale in both_ways(x) if isinstance(x.op, Multiply) else ():
+        if scale.ndim == 0 and scale.dtype == value.dtype:
+            return value, scale
     return x, None
 
 
-_RULES = Rules({Subtract: (descent_by_product,), Add: (sum_of_products,)})
+def added_slice(y: Site) -> Expression | None:
+    """x + slice_adjoint(part) = add_slice(x, part), where nothing else reads the array of zeros around the part."""
+    for x, padded in both_ways(y):
+        if isinstance(padded.op, SliceAdjoint) and y.once(padded) and x.type == y.type and y.type.is_float:
+            return Apply(AddSlice(key=padded.op.key), x, padded.parents[0])
+    return None
+
+
+_PRODUCTS = Rules({Subtract: (descent_by_product,), Add: (sum_of_products,)})
+_SLICES = Rules({Add: (added_slice,)})
