@@ -56,7 +56,6 @@ from graphengine.transform.inference import for_inference as for_inference
 from graphengine.transform.linear_folding import collapse as collapse
 from graphengine.transform.per_example import *
 from graphengine.transform.rewrite.passes import rewrites as rewrites
-from graphengine.transform.tangent import *
 from graphengine.transform.training_graph import UnreachedParameterWarning as UnreachedParameterWarning
 
 if _typing.TYPE_CHECKING:

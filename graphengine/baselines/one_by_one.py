@@ -18,7 +18,7 @@ from graphengine.ir.node import Node
 from graphengine.ir.types import Array
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.index import one_hot
-from graphengine.transform.tangent import jvp
+from graphengine.transform.derivatives import jvp
 
 
 class Element(NamedTuple):

@@ -55,7 +55,7 @@ def grad(loss: Node, wrt: Sequence[Node]) -> list[Node]:
 
 
 def differentiate(loss: Node, wrt: Sequence[Node], phase: Phase = Phase.FORWARD) -> Derivative:
-    """Emit the adjoint of every active node, bearing `phase`."""
+    """Emit the adjoint of every active node, in `phase`."""
     graph = loss.graph
     check_loss(loss)
     for node in wrt:

@@ -1,39 +1,62 @@
-"""Whole derivatives: Jacobians and Hessians, row by row or column by column, and their products with vectors.
+"""Forward mode and whole derivatives: Jacobians and Hessians, by rows or by columns, and their products with vectors.
 
 A Jacobian of m by n numbers takes m steps of reverse mode or n of forward mode; whichever are fewer are made. The step
 is emitted once, as the body of a loop over basis vectors, unless the steps are small and few; what it shares with the
-others, the values of the forward pass and the slopes there, stands before the loop and is computed once.
+others, the values of the forward pass and the slopes there, is computed once, before the loop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal, overload
 
 import numpy as np
 
-from graphengine.errors import AttributeValueError, ShapeError
+from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.composite import scaffold
 from graphengine.ir.dims import Dim, Shape
-from graphengine.ir.node import Node
+from graphengine.ir.node import Node, check_single
+from graphengine.ir.pullback import accumulate
 from graphengine.ops.broadcast import full, reshape
 from graphengine.ops.index import one_hot
-from graphengine.ops.scan import scan
 from graphengine.ops.shape import stack, transpose
 from graphengine.transform.adjoint import check_loss, grad
-from graphengine.transform.linear import LinearMap, pull, push
-from graphengine.transform.tangent import check_directions, check_floats, jvp
+from graphengine.transform.linear import LinearMap, map_rows, pull, push, tangents_of
 
-__all__ = ["hessian", "hvp", "jacobian"]
+__all__ = ["hessian", "hvp", "jacobian", "jvp"]
 
 Mode = Literal["forward", "reverse"]
 
 UNROLLED = 256
-"""Up to how many nodes steps may come to that stand one after another, which takes up to half the time of a loop's.
+"""Up to how many nodes steps are unrolled to, which takes up to half the time of a loop's.
 
 Each of these nodes takes about 50 us to plan, so that of more of them the first run would be slow.
 """
+
+
+def jvp(outputs: Sequence[Node], wrt: Sequence[Node], tangents: Sequence[Node]) -> list[Node]:
+    """Forward mode: y_dot = sum over x of `wrt` of dy/dx x_dot, for each y of `outputs`.
+
+    tangents: one x_dot for each x, of its type; returns nodes of the types of `outputs`, zeros where no x influences y.
+    They cost about one more forward pass. No op has a rule for this: reverse mode is applied twice.
+    Raises ShapeError, DTypeError or GraphError for tangents that do not fit, DTypeError for nodes that hold no floats.
+    Source: Townsend 2017.
+    """
+    if not outputs:
+        return []
+    graph = outputs[0].graph
+    ys, xs, dots = ([graph.own(node) for node in nodes] for nodes in (outputs, wrt, tangents))
+    check_floats([*ys, *xs])
+    check_directions(xs, dots)
+    given: dict[Node, Node] = {}
+    with scaffold(graph) as keep:
+        for x, x_dot in zip(xs, dots, strict=True):
+            accumulate(given, x, x_dot)
+        found = tangents_of(list(dict.fromkeys(ys)), given)
+        keep.extend(found.values())
+    return [found[y] if y in found else full(graph, 0.0, y.shape, y.dtype) for y in ys]
 
 
 @overload
@@ -92,24 +115,41 @@ def hessian(loss: Node, wrt: Node | Sequence[Node]) -> Node | list[list[Node]]:
     check_loss(loss)
     check_floats(xs)
     for node in xs:
-        if _size(node) is None:
+        if isinstance(dims.product(node.shape), str):
             raise ShapeError(f"the size of a Hessian is a number, and that of {node!r} is not; give its dims ints")
     with scaffold(graph) as keep:
         gradients = grad(loss, xs)
         columns = [_columns(gradients, node) for node in xs]
-        blocks = [[column[place] for column in columns] for place in range(len(xs))]
+        blocks = [list(row) for row in zip(*columns, strict=True)]
         keep.extend(block for row in blocks for block in row)
     return blocks[0][0] if isinstance(wrt, Node) else blocks
+
+
+def check_floats(nodes: Sequence[Node]) -> None:
+    """Raise DTypeError for a node that there is no derivative of or by."""
+    for node in nodes:
+        check_single("what a derivative is of or by", node)
+        if not node.type.is_float:
+            raise DTypeError(f"no derivative of or by {node!r}: it does not hold floats")
+
+
+def check_directions(wrt: Sequence[Node], directions: Sequence[Node]) -> None:
+    """Raise unless there is one direction for each of `wrt`, of its type."""
+    if len(wrt) != len(directions):
+        raise GraphError(f"{len(directions)} directions for the {len(wrt)} nodes of wrt; one is needed for each")
+    for node, direction in zip(wrt, directions, strict=True):
+        if node.type != direction.type:
+            raise ShapeError(f"the direction for {node!r} is of another type: {direction!r}")
 
 
 def _mode(y: Node, xs: Sequence[Node], mode: Mode | None) -> Mode:
     if mode not in (None, "forward", "reverse"):
         raise AttributeValueError(f"the mode of a Jacobian is 'forward' or 'reverse', not {mode!r}")
-    rows, columns = _size(y), [_size(node) for node in xs]
-    by_columns = None if None in columns else sum(size for size in columns if size is not None)
+    rows, columns = dims.product(y.shape), reduce(dims.add, [0, *(dims.product(x.shape) for x in xs)])
     if mode is None:
-        mode = "reverse" if by_columns is None or (rows is not None and rows <= by_columns) else "forward"
-    if (rows if mode == "reverse" else by_columns) is None:
+        is_reverse = isinstance(columns, str) or (isinstance(rows, int) and rows <= columns)
+        mode = "reverse" if is_reverse else "forward"
+    if isinstance(rows if mode == "reverse" else columns, str):
         sources = ", ".join(map(repr, xs))
         raise ShapeError(
             f"the Jacobian of {y!r} by {sources} takes a number of {mode} steps that named dims leave open; "
@@ -125,16 +165,14 @@ def _rows(y: Node, xs: Sequence[Node]) -> list[Node]:
 
 
 def _columns(ys: Sequence[Node], x: Node) -> list[Node]:
-    """dy/dx for each of `ys`, by forward mode."""
-    columns = _for_each_basis_vector(push(ys, x), x.shape)
-    return [_axis_last(column, y.shape, x.shape) for column, y in zip(columns, ys, strict=True)]
-
-
-def _axis_last(columns: Node, shape: Shape, axes: Shape) -> Node:
-    """`columns`, of shape (steps, *shape), with its steps behind, as the axes that they number."""
-    apart = reshape(columns, (*axes, *shape))
-    order = range(apart.ndim)
-    return transpose(apart, (*order[len(axes) :], *order[: len(axes)])) if shape and axes else apart
+    """dy/dx for each of `ys`, by forward mode: the axes of x are the first ones of the columns, and then the last."""
+    blocks = []
+    for column, y in zip(_for_each_basis_vector(push(ys, x), x.shape), ys, strict=True):
+        block = reshape(column, (*x.shape, *y.shape))
+        order = range(block.ndim)
+        is_in_order = not y.ndim or not x.ndim
+        blocks.append(block if is_in_order else transpose(block, (*order[x.ndim :], *order[: x.ndim])))
+    return blocks
 
 
 def _for_each_basis_vector(linear: LinearMap, shape: Shape) -> list[Node]:
@@ -147,17 +185,8 @@ def _for_each_basis_vector(linear: LinearMap, shape: Shape) -> list[Node]:
         basis = [graph.constant(None, row, dtype) for row in np.eye(steps).reshape(steps, *map(_static, shape))]
         return [stack(results) for results in zip(*(linear([row]) for row in basis), strict=True)]
 
-    def step(_: object, index: Node) -> tuple[tuple[()], list[Node]]:
-        return (), linear([reshape(one_hot(index, steps, dtype), shape)])
-
-    _, results = scan(step, (), graph.constant(None, np.arange(steps)))
-    return list(results)
-
-
-def _size(node: Node) -> int | None:
-    """The number of elements; None where that hangs on a named dim."""
-    size = dims.product(node.shape)
-    return size if isinstance(size, int) else None
+    indices = graph.constant(None, np.arange(steps))
+    return map_rows(lambda index: linear([reshape(one_hot(index[0], steps, dtype), shape)]), [indices])
 
 
 def _static(dim: Dim) -> int:

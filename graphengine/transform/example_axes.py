@@ -1,6 +1,6 @@
 """Along which axis a value holds the examples of a batch, and which ops keep examples apart.
 
-A rule is asked about a node that holds one example at each place of one axis. It says along which axis each operand
+A rule is asked about a node that holds one example at each index of one axis. It says along which axis each operand
 holds them, and None for an operand that all examples read whole, as weights are read. An op that mixes what lies along
 that axis, or that there is no rule for, has no answer.
 """
@@ -47,39 +47,57 @@ def rule_of(kind: type[Op]) -> Rule | None:
 
 
 def is_aligned(op: Op) -> bool:
-    """Whether examples stand at the same places in the value as in the operands, counted from the last axis."""
+    """Whether the value holds the examples along the same axis as the operands, counted from the last one."""
     return rule_of(type(op)) is _aligned
 
 
 def _aligned(y: Any, axis: int) -> Axes:
-    def place(parent: Node) -> int | None:
-        counted = axis - (y.ndim - parent.ndim)
-        return counted if counted >= 0 and parent.shape[counted] == y.shape[axis] else None
-
-    return [place(parent) for parent in y.parents]
+    return [_counted_from_last(y, axis, parent, y.ndim) for parent in y.parents]
 
 
-def _along_axis(y: Any, axis: int) -> Axes | None:
-    return None if check_axis(y.op.axis, y.ndim) == axis else [axis]
+def _counted_from_last(y: Any, axis: int, parent: Node, ndim: int) -> int | None:
+    """The axis of `parent` that meets `axis` of y, if as long, where its last axis meets number `ndim` - 1 of y."""
+    index = axis - (ndim - parent.ndim)
+    return index if index >= 0 and parent.shape[index] == y.shape[axis] else None
+
+
+def _apart_from_axis(y: Any, axis: int) -> Axes | None:
+    return None if check_axis(y.op.axis, y.ndim) == axis else _same_axis(y, axis)
+
+
+def _same_axis(y: Any, axis: int) -> Axes:
+    return [axis for _ in y.parents]
+
+
+def _of_first(y: Any, axis: int) -> Axes:
+    """The axis of the first operand; the others are read whole."""
+    return [axis, *(None for _ in y.parents[1:])]
 
 
 def _last_axes(y: Any, axis: int) -> Axes | None:
-    return [axis, *(None for _ in y.parents[1:])] if axis < y.ndim - y.op.axes else None
+    return _of_first(y, axis) if axis < y.ndim - y.op.axes else None
 
 
 def _of_images(y: Any, axis: int) -> Axes | None:
-    return [0, *(None for _ in y.parents[1:])] if axis == 0 else None
+    return _of_first(y, axis) if axis == 0 else None
+
+
+def _one_hot(y: Any, axis: int) -> Axes | None:
+    return _of_first(y, axis) if axis < y.ndim - 1 else None
 
 
 def _reduction(y: Any, axis: int) -> Axes | None:
+    """Of `squeeze`, too, which keeps no axis that it takes out."""
     (x,) = y.parents
     gone = check_axes(y.op.axis, x.ndim)
-    kept = range(x.ndim) if y.op.keepdims else [place for place in range(x.ndim) if place not in gone]
-    return None if kept[axis] in gone else [kept[axis]]
+    left = range(x.ndim) if getattr(y.op, "keepdims", False) else [axis for axis in range(x.ndim) if axis not in gone]
+    return None if left[axis] in gone else [left[axis]]
 
 
-def _loss(y: Any, axis: int) -> Axes:
-    return [axis for _ in y.parents]
+def _new_axes(y: Any, axis: int) -> Axes | None:
+    """Of `expand_dims` and `stack`."""
+    new = check_axes([y.op.axis] if isinstance(y.op.axis, int) else y.op.axis, y.ndim)
+    return None if axis in new else _same_axis(y, axis - sum(index < axis for index in new))
 
 
 def _matmul(y: Any, axis: int) -> Axes:
@@ -89,12 +107,7 @@ def _matmul(y: Any, axis: int) -> Axes:
         return [None, b.ndim - 1]
     if rows and axis == y.ndim - 1 - columns:
         return [a.ndim - 2, None]
-    ahead = y.ndim - rows - columns
-    axes: Axes = []
-    for parent in (a, b):
-        place = axis - (ahead - (parent.ndim - 2))
-        axes.append(place if place >= 0 and parent.shape[place] == y.shape[axis] else None)
-    return axes
+    return [_counted_from_last(y, axis, parent, y.ndim - rows - columns + 2) for parent in (a, b)]
 
 
 def _transpose(y: Any, axis: int) -> Axes:
@@ -106,29 +119,10 @@ def _reshape(y: Any, axis: int) -> Axes | None:
     """The axis of the same size, with as many elements ahead of it: then rows stay rows."""
     (x,) = y.parents
     ahead = dims.product(y.shape[:axis])
-    for place, size in enumerate(x.shape):
-        if size == y.shape[axis] and dims.product(x.shape[:place]) == ahead:
-            return [place]
+    for index, size in enumerate(x.shape):
+        if size == y.shape[axis] and dims.product(x.shape[:index]) == ahead:
+            return [index]
     return None
-
-
-def _expand_dims(y: Any, axis: int) -> Axes | None:
-    new = check_axes(y.op.axis, y.ndim)
-    return None if axis in new else [axis - sum(place < axis for place in new)]
-
-
-def _squeeze(y: Any, axis: int) -> Axes:
-    gone = check_axes(y.op.axis, y.parents[0].ndim)
-    return [[place for place in range(y.parents[0].ndim) if place not in gone][axis]]
-
-
-def _concat(y: Any, axis: int) -> Axes | None:
-    return None if check_axis(y.op.axis, y.ndim) == axis else [axis for _ in y.parents]
-
-
-def _stack(y: Any, axis: int) -> Axes | None:
-    new = check_axis(y.op.axis, y.ndim)
-    return None if new == axis else [axis - (new < axis) for _ in y.parents]
 
 
 def _untouched(y: Any, axis: int) -> Axes | None:
@@ -147,17 +141,13 @@ def _gather(y: Any, axis: int) -> Axes:
 
 def _slice(y: Any, axis: int) -> Axes | None:
     """An axis that is picked whole."""
-    place = new = 0
+    index = new = 0
     for key in one_an_axis(read_key(y.op.key), y.parents[0].shape):
         if new == axis and not isinstance(key, int):
-            return [place] if key == slice(None) else None
-        place += key is not None
+            return [index] if key == slice(None) else None
+        index += key is not None
         new += not isinstance(key, int)
     return None
-
-
-def _one_hot(y: Any, axis: int) -> Axes | None:
-    return [axis] if axis < y.ndim - 1 else None
 
 
 def _mixes(_: Any, __: int) -> None:
@@ -165,24 +155,21 @@ def _mixes(_: Any, __: int) -> None:
 
 
 RULES: dict[type[Op], Rule] = {
-    Concat: _concat,
-    Crop: _untouched,
-    ExpandDims: _expand_dims,
+    ExpandDims: _new_axes,
     Gather: _gather,
     MatMul: _matmul,
     OneHot: _one_hot,
-    Pad: _untouched,
     Reshape: _reshape,
     Slice: _slice,
-    Squeeze: _squeeze,
-    Stack: _stack,
+    Stack: _new_axes,
     Transpose: _transpose,
-    Reduction: _reduction,
-    Loss: _loss,
+    Loss: _same_axis,
     **dict.fromkeys([BatchStatistic, GetItem, Scan], _mixes),
     **dict.fromkeys([BroadcastTo, Dropout], _aligned),
-    **dict.fromkeys([Softmax, LogSoftmax], _along_axis),
-    **dict.fromkeys([LayerNorm, RMSNorm], _last_axes),
+    **dict.fromkeys([Concat, Softmax, LogSoftmax], _apart_from_axis),
     **dict.fromkeys([Conv2D, Conv2DTranspose, MaxPool2D, AvgPool2D, GroupNorm], _of_images),
+    **dict.fromkeys([Crop, Pad], _untouched),
+    **dict.fromkeys([LayerNorm, RMSNorm], _last_axes),
+    **dict.fromkeys([Reduction, Squeeze], _reduction),
 }
 """By class: a rule holds for the classes that derive from it, too."""

@@ -24,7 +24,7 @@ class Halves:
     update: Graph
     """The updates that an optimizer makes, of these states, parameters and its own states."""
     states: Mapping[str, Node]
-    """The states in which gradients stand, by the name of the parameter."""
+    """The states that hold the gradients, by the name of the parameter."""
 
 
 def split(graph: Graph, loss: Node, gradients: Mapping[str, Node]) -> Halves:
@@ -50,7 +50,7 @@ def split(graph: Graph, loss: Node, gradients: Mapping[str, Node]) -> Halves:
 
 
 def read_gradients(graph: Graph, gradients: Mapping[str, Node]) -> dict[str, Node]:
-    """For updates that stand in a declared graph: the nodes that they read which compute the same as `gradients`."""
+    """For the updates of a declared graph: the nodes that they read which compute the same as `gradients`."""
     updating = [node for node in graph.nodes if node.phase is Phase.UPDATE]
     read = list(dict.fromkeys(parent for node in updating for parent in node.parents if parent.phase is Phase.BACKWARD))
     copy = graph.copy()

@@ -1,6 +1,6 @@
 """The graph of what is trained, rewritten for use: nothing in it draws, updates, or looks at the rest of the batch.
 
-Derivatives that stand in the graph become those of what it then computes: the adjoint of dropout is dropout, and that
+Derivatives in the graph become those of what it then computes: the adjoint of dropout is dropout, and that
 of a batch statistic goes to the batch or to the running statistic, whichever is used.
 """
 
@@ -37,8 +37,8 @@ def for_inference(graph: Graph) -> Graph:
     zeros = _adjoints_of_nothing(nodes, set(filter(_is_zero, nodes)))
 
     def replaced(node: Node) -> Node | tuple[Op, Sequence[Node]]:
-        parents = _still_read(node, zeros)
-        return copies[parents[0]] if _draws_or_averages(node.op) else (_in_inference(node, zeros), parents)
+        op, parents = _in_inference(node, zeros)
+        return copies[parents[0]] if _draws_or_averages(node.op) else (op, parents)
 
     copy_nodes(nodes, twin, copies, replace=replaced, keep_phase=False)
     return fold_batch_norms(finish(twin, graph, copies))
@@ -62,7 +62,7 @@ def _draws_or_averages(op: Op) -> bool:
 def _adjoints_of_nothing(nodes: Collection[Node], zero: Collection[Node]) -> set[Node]:
     """Those of `nodes` that are adjoints of a batch statistic, which is no longer computed, or linear in one.
 
-    They are zero. `zero` are the nodes that stand for it where an adjoint does not go.
+    They are zero. `zero` are the nodes of it where an adjoint does not go.
     """
     found: set[Node] = set()
     for node in nodes:
@@ -87,59 +87,37 @@ def _is_zero(node: Node) -> bool:
     return isinstance(node.op, Constant) and node.ndim == 0 and node.op.value == 0
 
 
-def _still_read(node: Node, zeros: Collection[Node]) -> list[Node]:
-    """The parents of `node` that it reads when nothing is being trained, where `zeros` are adjoints of nothing."""
-    op = node.op
+def _in_inference(node: Node, zeros: Collection[Node]) -> tuple[Op, Sequence[Node]]:
+    """The op of `node` when nothing is trained, and what it then reads, where `zeros` are adjoints of nothing."""
+    op, parents = node.op, node.parents
     if isinstance(op, Dropout):
-        return [node.parents[0]]
+        return Identity(), parents[:1]
     if isinstance(op, BatchStatistic):
-        return [node.parents[1]]
-    if isinstance(op, Scan):
-        return [parent for parent, kept in zip(node.parents, _inputs_kept(node).values(), strict=True) if kept]
+        return Identity(), parents[1:]
+    if isinstance(op, Scan) and _is_training(op):
+        return _scan_in_inference(op, parents)
     if node in zeros:  # only the zero of a product, as the other factor may be infinite
-        return [next(parent for parent in node.parents if parent in zeros)]
-    return list(node.parents)
+        zero = next(parent for parent in parents if parent in zeros)
+        return BroadcastTo(shape=node.shape) if isinstance(op, Multiply | Divide) else op, [zero]
+    return op, parents
 
 
-def _in_inference(node: Node, zeros: Collection[Node]) -> Op:
-    """What is applied to what `node` still reads: its own op, or what spreads a zero, or a scan with another body."""
-    if isinstance(node.op, Multiply | Divide) and node in zeros:
-        return BroadcastTo(shape=node.shape)
-    return _scan_in_inference(node) if isinstance(node.op, Scan) and _is_training(node.op) else node.op
+def _scan_in_inference(op: Scan, operands: Sequence[Node]) -> tuple[Op, Sequence[Node]]:
+    """The scan with an identity for every dropout and every batch statistic in its body, and its operands.
 
-
-def _inputs_kept(scan: Node) -> dict[Node, bool]:
-    """For every input of the body whether it stays: of what all steps read, only what they still read."""
-    assert isinstance(scan.op, Scan)
-    body, zeros = scan.op.body, _zeros_in_body(scan)
-    read = {parent for node in body.nodes for parent in _still_read(node, zeros)} | set(body.outputs.values())
-    stepped = scan.op.carries + scan.op.sequences
-    return {node: index < stepped or node in read for index, node in enumerate(body.inputs)}
-
-
-def _zeros_in_body(scan: Node) -> set[Node]:
-    """The adjoints of nothing in the body of a scan, which captures the zero that stands for them."""
-    assert isinstance(scan.op, Scan)
-    body, stepped = scan.op.body, scan.op.carries + scan.op.sequences
-    captured = zip(body.inputs[stepped:], scan.parents[stepped:], strict=True)
-    zero = {node for node, operand in captured if _is_zero(operand)}
-    return _adjoints_of_nothing(body.nodes, zero.union(filter(_is_zero, body.nodes)))
-
-
-def _scan_in_inference(scan: Node) -> Op:
-    """The scan with an identity in the place of every dropout and every batch statistic in its body.
-
-    An identity takes no time either, and a scan's items are counted by the nodes of its body.
+    An identity takes no time either, and a scan's items are counted by the nodes of its body. Of what all steps read,
+    only that stays which they still read.
     """
-    assert isinstance(scan.op, Scan)
-    source, zeros, kept = scan.op.body, _zeros_in_body(scan), _inputs_kept(scan)
+    source, stepped = op.body, op.carries + op.sequences
+    captured = zip(source.inputs[stepped:], operands[stepped:], strict=True)
+    zero = {node for node, operand in captured if _is_zero(operand)}.union(filter(_is_zero, source.nodes))
+    zeros = _adjoints_of_nothing(source.nodes, zero)
+    found = {node: _in_inference(node, zeros) for node in source.nodes}
+    read = {parent for _, parents in found.values() for parent in parents}.union(source.outputs.values())
+    stays = {node: index < stepped or node in read for index, node in enumerate(source.inputs)}
     body = Graph(source.name, source.dtype)
-
-    def replaced(node: Node) -> tuple[Op, Sequence[Node]]:
-        op = Identity() if _draws_or_averages(node.op) else _in_inference(node, zeros)
-        return op, _still_read(node, zeros)
-
-    left = [node for node in source.nodes if kept.get(node, True)]
-    copies = copy_nodes(left, body, replace=replaced, keep_phase=False)
+    left = [node for node in source.nodes if stays.get(node, True)]
+    copies = copy_nodes(left, body, replace=found.__getitem__, keep_phase=False)
     body.outputs = {name: copies[node] for name, node in source.outputs.items()}
-    return scan.op.model_copy(update={"body": body})
+    left_operands = [operand for operand, is_read in zip(operands, stays.values(), strict=True) if is_read]
+    return op.model_copy(update={"body": body}), left_operands

@@ -1,4 +1,4 @@
-"""Linear maps that stand in a graph as nodes: cut out, and applied to other operands, in their graph or in a loop.
+"""Linear maps that are nodes of a graph: cut out, and applied to other operands, in their graph or in a loop.
 
 An adjoint is linear in the adjoint it starts from, and a tangent in the tangent. So the nodes between the two, emitted
 once, are the map itself; what they read besides, the values of the forward pass, is shared by all who apply it.
@@ -6,7 +6,7 @@ once, are the map itself; what they read besides, the values of the forward pass
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphengine.errors import GraphError
@@ -15,6 +15,7 @@ from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.pullback import accumulate, pullback
 from graphengine.ir.subgraph import between
 from graphengine.ops.broadcast import BroadcastTo, full
+from graphengine.ops.scan import scan
 from graphengine.transform.scan_dce import narrow_scans
 
 
@@ -30,8 +31,7 @@ class LinearMap:
         """The results for other arguments, emitted in their graph: that of the map, or the body of a loop in it."""
         graph = arguments[0].graph
         copies = dict(zip(self.arguments, arguments, strict=True))
-        nodes = depending_on(self.arguments, [node for node in self.results if node is not None])
-        copy_nodes(nodes, graph, copies, rename=lambda _: None)
+        copy_nodes(self._nodes(), graph, copies, rename=lambda _: None)
         results = []
         for result, like in zip(self.results, self.like, strict=True):
             if result is None:
@@ -42,12 +42,22 @@ class LinearMap:
 
     def size(self) -> int:
         """How many nodes one application emits."""
-        return len(depending_on(self.arguments, [node for node in self.results if node is not None]))
+        return len(self._nodes())
+
+    def _nodes(self) -> list[Node]:
+        return depending_on(self.arguments, [node for node in self.results if node is not None])
 
     def reached(self) -> LinearMap:
         """The same map without the results that are zero."""
         pairs = [(node, like) for node, like in zip(self.results, self.like, strict=True) if node is not None]
-        return LinearMap(self.arguments, tuple(node for node, _ in pairs), tuple(like for _, like in pairs))
+        results, like = zip(*pairs, strict=True) if pairs else ((), ())
+        return LinearMap(self.arguments, results, like)
+
+
+def map_rows(function: Callable[[Sequence[Node]], Sequence[Node]], sequences: Sequence[Node]) -> list[Node]:
+    """What `function` gives for a row of each of `sequences`, stacked along a new first axis: by a scan."""
+    _, results = scan(lambda _, rows: ((), function(rows)), (), sequences)
+    return list(results)
 
 
 def pull(ys: Sequence[Node], xs: Sequence[Node]) -> LinearMap:
@@ -68,7 +78,7 @@ def tangents_of(ys: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, No
     """Emit the tangents of `ys` for given ones of other nodes; those that a path leads to.
 
     An adjoint is a linear function of that which it starts from, x_bar = J^T y_bar. So the adjoint of this function,
-    started from x_dot, is J x_dot: forward mode by reversing twice (Townsend 2017). y_bar stands for a value that
+    started from x_dot, is J x_dot: forward mode by reversing twice (Townsend 2017). y_bar is a placeholder that
     nothing depends on in the end.
     """
     start = len(ys[0].graph)
@@ -87,7 +97,7 @@ def tangents_of(ys: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, No
 
 
 def placeholder(node: Node) -> Node:
-    """A node of the type of `node`, and no other node's, that stands for a value yet to come."""
+    """A node of the type of `node`, and no other node's, for a value yet to come."""
     graph = node.graph
     with graph.emitting(Phase.FORWARD, node):
         return apply(BroadcastTo(shape=node.shape), graph.scalar(0.0, node.dtype))

@@ -1,4 +1,4 @@
-"""Chains of linear maps: what stands between two nonlinearities, and is one map x -> x W + b however many nodes it has.
+"""Chains of linear maps: what is between two nonlinearities, and is one map x -> x W + b however many nodes it has.
 
 W3 (W2 (W1 x)) = (W3 W2 W1) x, of a rank that is at most the smallest size on the way. A chain begins with a product by
 a matrix that no input reaches. More such products follow, on the same side, and scales and shifts of the units.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import pairwise
 from typing import Any
 
 from graphengine.ir import dims
@@ -23,16 +23,14 @@ from graphengine.ops.activation import Identity
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
 from graphengine.ops.matmul import MatMul
 
-_SCALE_AND_SHIFT: Mapping[type[Op], Callable[[Any], tuple[Any, Any]]] = MappingProxyType(
-    {
-        Identity: lambda _: (1.0, 0.0),
-        Negative: lambda _: (-1.0, 0.0),
-        Add: lambda c: (1.0, c),
-        Subtract: lambda c: (1.0, -c),
-        Multiply: lambda c: (c, 0.0),
-        Divide: lambda c: (1.0 / c, 0.0),
-    }
-)
+_SCALE_AND_SHIFT: Mapping[type[Op], Callable[[Any], tuple[Any, Any]]] = {
+    Identity: lambda _: (1.0, 0.0),
+    Negative: lambda _: (-1.0, 0.0),
+    Add: lambda c: (1.0, c),
+    Subtract: lambda c: (1.0, -c),
+    Multiply: lambda c: (c, 0.0),
+    Divide: lambda c: (1.0 / c, 0.0),
+}
 """Of ops that map each unit by itself: y = scale * x + shift, for the operand c besides x."""
 
 
@@ -51,7 +49,7 @@ class Link:
 
     @property
     def flows_first(self) -> bool:
-        """Whether `flow` stands before the weight: in x @ W, where W is (units in, units out), and not in W @ x."""
+        """Whether `flow` is before the weight: in x @ W, where W is (units in, units out), and not in W @ x."""
         return self.node.parents[0] is self.flow
 
     @property
@@ -65,7 +63,7 @@ class Link:
         return isinstance(self.node.op, Add | Subtract)
 
     def acts_along(self, axis: int) -> bool:
-        """Whether it maps the values along `axis`, in the same way wherever else they stand."""
+        """Whether it maps the values along `axis`, in the same way at all other indices."""
         if self.is_matrix:
             return self.axis == axis
         shape = () if self.weight is None else self.weight.shape
@@ -110,8 +108,8 @@ class Chain:
 
     @property
     def flops(self) -> int:
-        """FLOPs for one example, as it stands."""
-        return sum(_flops(link, size) for link, size in zip(self.links, _pairs(self.sizes), strict=True))
+        """FLOPs for one example, as it is."""
+        return sum(_flops(link, size) for link, size in zip(self.links, pairwise(self.sizes), strict=True))
 
     @property
     def merged_flops(self) -> int:
@@ -141,10 +139,10 @@ def linear_chains(graph: Graph, shared: bool = False) -> list[Chain]:
     links: dict[Node, Link] = {}
     axes: dict[Node, int] = {}
     first, passed = set[Node](), set[Node]()
-    for node in nodes:
-        link = None if node in fixed else _link(node, fixed)
+    for link in (_link(node, fixed) for node in nodes if node not in fixed):
         if link is None:
             continue
+        node = link.node
         if link.flow in links and link.acts_along(axes[link.flow]) and (shared or reads[link.flow] == 1):
             links[node], axes[node] = link, axes[link.flow]
             passed.add(link.flow)
@@ -162,36 +160,18 @@ def worth_merging(chain: Chain) -> list[Chain]:
     cheapest one to where a part begins and the part as one map, which costs the same from every index of equal size.
     """
     sizes = chain.sizes
-    ways = [
-        (0, 0)
-    ]  # for every index between links, the FLOPs of the cheapest way there, and where its last part begins
+    ways = [(0, 0)]  # at each index between links: the FLOPs of the cheapest way there, and where its last part begins
     starts: dict[tuple[int, bool], int] = {}  # by size, and by whether something was added since: the cheapest index
     for index, link in enumerate(chain.links):
-        if link.is_matrix:
-            _offer(starts, (sizes[index], False), index, ways)
-        if link.shifts:
-            for size in [size for size, shifted in starts if not shifted]:
-                _offer(starts, (size, True), starts.pop((size, False)), ways)
-        options = [(ways[index][0] + _flops(link, sizes[index : index + 2]), index)]
-        options += [
-            (ways[start][0] + _map_flops(size, sizes[index + 1], shifted), start)
-            for (size, shifted), start in starts.items()
-        ]
-        ways.append(min(options, key=lambda option: (option[0], -option[1])))
-    return _parts(chain, ways)
-
-
-def _back(end: Node, links: Mapping[Node, Link], first: Collection[Node]) -> list[Link]:
-    """The links that lead to `end`, from the one that is `first`."""
-    chain = [links[end]]
-    while chain[-1].node not in first:
-        chain.append(links[chain[-1].flow])
-    return chain[::-1]
-
-
-def _parts(chain: Chain, ways: list[tuple[int, int]]) -> list[Chain]:
-    parts = []
-    stop = len(chain.links)
+        begun = [*starts.items(), ((sizes[index], False), index)] if link.is_matrix else [*starts.items()]
+        starts = {}
+        for (size, shifted), start in begun:
+            key = size, shifted or link.shifts
+            starts[key] = min(starts.get(key, start), start, key=lambda index: ways[index][0])
+        alone = ways[index][0] + _flops(link, sizes[index : index + 2]), index
+        merged = [(ways[i][0] + _map_flops(size, sizes[index + 1], shift), i) for (size, shift), i in starts.items()]
+        ways.append(min(alone, *merged, key=lambda way: (way[0], -way[1])))
+    parts, stop = [], len(chain.links)
     while stop:
         _, start = ways[stop]
         if stop - start > 1:
@@ -200,10 +180,12 @@ def _parts(chain: Chain, ways: list[tuple[int, int]]) -> list[Chain]:
     return parts[::-1]
 
 
-def _offer(starts: dict[tuple[int, bool], int], key: tuple[int, bool], index: int, ways: list[tuple[int, int]]) -> None:
-    """Let a part begin at `index`, unless one that costs as much begins where the way is cheaper."""
-    if key not in starts or ways[index][0] < ways[starts[key]][0]:
-        starts[key] = index
+def _back(end: Node, links: Mapping[Node, Link], first: Collection[Node]) -> list[Link]:
+    """The links that lead to `end`, from the one that is `first`."""
+    chain = [links[end]]
+    while chain[-1].node not in first:
+        chain.append(links[chain[-1].flow])
+    return chain[::-1]
 
 
 def _link(node: Node, fixed: Collection[Node]) -> Link | None:
@@ -217,10 +199,6 @@ def _link(node: Node, fixed: Collection[Node]) -> Link | None:
     if isinstance(node.op, Divide) and node.parents[0] not in flows:
         return None
     return Link(node, flows[0], others[0] if others else None)
-
-
-def _pairs(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    return [sizes[index : index + 2] for index in range(len(sizes) - 1)]
 
 
 def _flops(link: Link, sizes: tuple[int, ...]) -> int:

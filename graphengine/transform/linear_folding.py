@@ -39,10 +39,14 @@ def collapse(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> Graph:
     Raises NamingError if a value is missing, ShapeError or DTypeError if one does not fit.
     """
     graph = for_inference(graph)
-    known = _known(graph, values)
-    fixed = fixed_nodes(graph.nodes)
+    known = {}
+    for node in (*graph.parameters, *graph.states):
+        if node.name not in values:
+            raise NamingError(f"no value is given for {node!r}; give {{**exe.parameters, **exe.state}}")
+        known[node] = assignable(values[node.name], node.type, repr(node.name))
     maps = _maps(graph, known)
     inside = {link.node for map_ in maps.values() for link in map_.part.links}
+    fixed = {node for node in fixed_nodes(graph.nodes) if _is_computed(node)}
     twin = Graph(graph.name, graph.dtype)
     copies: dict[Node, Node] = {}
 
@@ -50,8 +54,7 @@ def collapse(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> Graph:
         if node in maps:
             with twin.declared_at(node.where):
                 return _emit(maps[node], copies[maps[node].part.source], graph)
-        is_fixed = node in fixed and _is_computed(node)
-        return (Constant(value=_value(node, known), dtype=node.dtype), ()) if is_fixed else None
+        return (Constant(value=_value(node, known), dtype=node.dtype), ()) if node in fixed else None
 
     left = [node for node in graph.nodes if node in maps or node not in inside]
     copy_nodes(left, twin, copies, replace=replaced, keep_phase=False)
@@ -67,18 +70,8 @@ class _Map:
     shift: Array
 
 
-def _known(graph: Graph, values: Mapping[str, npt.ArrayLike]) -> dict[Node, Array]:
-    """The values of the parameters and states."""
-    known = {}
-    for node in (*graph.parameters, *graph.states):
-        if node.name not in values:
-            raise NamingError(f"no value is given for {node!r}; give {{**exe.parameters, **exe.state}}")
-        known[node] = assignable(values[node.name], node.type, repr(node.name))
-    return known
-
-
 def _maps(graph: Graph, known: dict[Node, Array]) -> dict[Node, _Map]:
-    """The maps that are cheaper than the parts of chains which they stand for, by the node where the part ends."""
+    """The maps that are cheaper than the parts of chains that they replace, by the node where the part ends."""
     maps = {}
     for chain in linear_chains(graph):
         for part in worth_merging(chain):
@@ -98,7 +91,7 @@ def _merged(part: Chain, known: dict[Node, Array]) -> _Map:
                 matrix = _matrix(link, known)
                 weight, shift = weight @ matrix, shift @ matrix
             else:
-                scale, more = link.scale_and_shift(None if link.weight is None else _units(link.weight, known))
+                scale, more = link.scale_and_shift(None if link.weight is None else _exact(link.weight, known).ravel())
                 weight, shift = weight * scale, shift * scale + more
         dtype = part.last.dtype
         return _Map(part, weight.astype(dtype), shift.astype(dtype))
@@ -107,17 +100,16 @@ def _merged(part: Chain, known: dict[Node, Array]) -> _Map:
 def _matrix(link: Link, known: dict[Node, Array]) -> Array:
     """The W of x W, in float64."""
     assert link.weight is not None  # a product has two operands
-    matrix = _value(link.weight, known).astype(np.float64)
+    matrix = _exact(link.weight, known)
     return matrix if link.flows_first else matrix.T
 
 
-def _units(weight: Node, known: dict[Node, Array]) -> Array:
-    """A number for each unit, or one for all, in float64."""
-    return _value(weight, known).astype(np.float64).reshape(-1)
+def _exact(weight: Node, known: dict[Node, Array]) -> Array:
+    return _value(weight, known).astype(np.float64)
 
 
 def _value(node: Node, known: dict[Node, Array]) -> Array:
-    """The value of a node that no input reaches; what it is computed from is kept in `known`."""
+    """The value of a node that no input reaches; what it is computed from is put into `known`."""
     for needed in needed_nodes([node], known):
         known[needed] = needed.op.eval(np, *(known[parent] for parent in needed.parents))
     return known[node]

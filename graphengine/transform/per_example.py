@@ -8,7 +8,7 @@ is left is the outer product of its input and its adjoint (Goodfellow 2015).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
@@ -24,9 +24,9 @@ from graphengine.ops.reduce import Mean
 from graphengine.ops.scan import scan
 from graphengine.ops.shape import transpose
 from graphengine.transform.adjoint import grad
+from graphengine.transform.derivatives import check_floats
 from graphengine.transform.example_axes import Axes, example_axes, is_aligned, rule_of
-from graphengine.transform.linear import pull
-from graphengine.transform.tangent import check_floats
+from graphengine.transform.linear import map_rows, pull
 
 __all__ = ["OneByOneWarning", "per_example_grad"]
 
@@ -68,13 +68,7 @@ def per_example_grad(
 def _of_function(loss: Callable[..., Node], wrt: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
     """The one-example program, mapped over the batch by a scan."""
     _check_inputs(inputs, wrt)
-
-    def one(_: object, example: Sequence[Node]) -> tuple[tuple[()], list[Node]]:
-        value = loss(*example)
-        return (), grad(value, wrt)
-
-    _, gradients = scan(one, (), list(inputs))
-    return list(gradients)
+    return map_rows(lambda example: grad(loss(*example), wrt), list(inputs))
 
 
 def _check_inputs(inputs: Sequence[Node], wrt: Sequence[Node]) -> None:
@@ -124,12 +118,7 @@ def _row_by_row(losses: Node, xs: Sequence[Node]) -> list[Node]:
     linear = pull([losses], xs)
     zero = graph.constant(None, 0)
     _, indices = scan(lambda count, _: (count + 1, count), zero, length=losses.shape[0])
-
-    def row(_: object, index: Node) -> tuple[tuple[()], list[Node]]:
-        return (), linear([cast(equal(indices, index), losses.dtype)])
-
-    _, rows = scan(row, (), indices)
-    return list(rows)
+    return map_rows(lambda index: linear([cast(equal(indices, index[0]), losses.dtype)]), [indices])
 
 
 class _Batch:
@@ -152,10 +141,11 @@ class _Batch:
     def rows(self) -> list[Node]:
         """The gradients of the examples."""
         bars = self._pass_back()
-        rows = {node: bar for node, bar in bars.items() if node in self.leaves}
-        computed = {node: bar for node, bar in bars.items() if node not in self.leaves}
-        for x, row in self._through(computed).items():
-            accumulate(rows, x, row)
+        rows = {node: bars.pop(node) for node in list(bars) if node in self.leaves}
+        through = pull(list(bars), self.xs).reached()  # to what shared nodes are computed from
+        if through.results:
+            for x, row in zip(through.like, map_rows(through, list(bars.values())), strict=True):
+                accumulate(rows, x, row)
         graph, count = self.losses.graph, self.losses.shape[0]
         return [rows[x] if x in rows else full(graph, 0.0, (count, *x.shape), x.dtype) for x in self.xs]
 
@@ -200,10 +190,8 @@ class _Batch:
                 continue
             with graph.emitting(Phase.FORWARD, node):
                 wanted = {parent for parent in node.parents if parent in self.axes}
-                contributions = (
-                    node.op.contributions(node, bars[node], wanted) if wanted else (None,) * len(node.parents)
-                )
-                for parent, contribution in zip(node.parents, contributions, strict=True):
+                contributions = node.op.contributions(node, bars[node], wanted) if wanted else ()
+                for parent, contribution in zip(node.parents, contributions, strict=bool(wanted)):
                     if parent in wanted and contribution is not None:
                         accumulate(bars, parent, contribution)
                 for index, rows in self._of_shared(node, bars[node]).items():
@@ -222,25 +210,16 @@ class _Batch:
             return {1: _of_dense(y_bar, axis, axes[0] or 0, *y.parents)}
         return _one_by_one(y, y_bar, axis, axes, indices)
 
-    def _through(self, bars: Mapping[Node, Node]) -> dict[Node, Node]:
-        """The adjoints, one for each example, of what shared nodes are computed from, given those of these nodes."""
-        linear = pull(list(bars), self.xs).reached()
-        if not linear.results:
-            return {}
-        _, rows = scan(lambda _, row: ((), linear(row)), (), list(bars.values()))
-        return dict(zip(linear.like, rows, strict=True))
-
 
 def _of_aligned(y: Node, y_bar: Node, axis: int, axes: Axes, indices: Sequence[int]) -> dict[int, Node]:
     """The rule of `y` itself, on operands that are repeated for each example: their adjoints are then not summed."""
     repeated = [node if axes[k] is not None else _repeated(node, y.shape, axis) for k, node in enumerate(y.parents)]
     contributions = y.op.vjp(y, y_bar, *repeated)
-    rows = {}
-    for index in indices:
-        contribution = contributions[index]
-        if contribution is not None:
-            rows[index] = reshape(_to_front(contribution, axis), (y.shape[axis], *y.parents[index].shape))
-    return rows
+    return {
+        index: reshape(_to_front(contribution, axis), (y.shape[axis], *y.parents[index].shape))
+        for index in indices
+        if (contribution := contributions[index]) is not None
+    }
 
 
 def _of_dense(y_bar: Node, axis: int, x_axis: int, x: Node, w: Node) -> Node:
@@ -258,7 +237,7 @@ def _one_by_one(y: Node, y_bar: Node, axis: int, axes: Axes, indices: Sequence[i
     split = [index for index, its_axis in enumerate(axes) if its_axis is not None]
     sequences = [_to_front(y_bar, axis), *(_to_front(y.parents[index], axes[index] or 0) for index in split)]
 
-    def one(_: object, rows: Sequence[Node]) -> tuple[tuple[()], list[Node]]:
+    def one(rows: Sequence[Node]) -> list[Node]:
         bar = _with_axis(rows[0], axis)
         parents = list(y.parents)
         for index, row in zip(split, rows[1:], strict=True):
@@ -266,10 +245,9 @@ def _one_by_one(y: Node, y_bar: Node, axis: int, axes: Axes, indices: Sequence[i
         again = apply(y.op, *parents)
         wanted = {again.parents[index] for index in indices}
         contributions = again.op.contributions(again, bar, wanted)
-        return (), [contribution for index in indices if (contribution := contributions[index]) is not None]
+        return [contribution for index in indices if (contribution := contributions[index]) is not None]
 
-    _, rows = scan(one, (), sequences)
-    return dict(zip(indices, rows, strict=True))
+    return dict(zip(indices, map_rows(one, sequences), strict=True))
 
 
 def _repeated(node: Node, shape: Shape, axis: int) -> Node:

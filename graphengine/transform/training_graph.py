@@ -18,9 +18,8 @@ from graphengine.ir.training import Optimizer
 from graphengine.ir.types import ValueType
 from graphengine.ops.activation import identity
 from graphengine.transform.adjoint import Derivative, check_loss, differentiate, unreached
-from graphengine.transform.extract import extract
+from graphengine.transform.extract import extract, settle_phases, sizing_inputs
 from graphengine.transform.halves import Halves, read_gradients, split
-from graphengine.transform.phases import settle_phases
 from graphengine.transform.rewrite.changes import Change, changes
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
 
@@ -78,14 +77,8 @@ class TrainingGraph:
             nodes = self.part(which, outputs).nodes
         else:
             nodes = needed_nodes([*self._results(which, outputs), *self._updates(which).values()])
-        inputs = {node.name: node.type for node in nodes if type(node.op) is Input}
-        unknown = {name for node in nodes for name in node.dim_names()} if dim_names(self.graph) else set()
-        unknown -= {name for type_ in inputs.values() for name in type_.names()}
-        for node in self.graph.inputs:
-            if unknown & node.type.names():
-                inputs[node.name] = node.type
-                unknown -= node.type.names()
-        return inputs
+        inputs = [node for node in nodes if isinstance(node.op, Input)]
+        return {node.name: node.type for node in (*inputs, *sizing_inputs(nodes, self.graph))}
 
     def _results(self, which: ProgramName, outputs: Sequence[str]) -> list[Node]:
         nodes = [self.graph.outputs[name] for name in outputs]
@@ -117,7 +110,9 @@ def training_graph(
     follow = [loss]
     if stabilize and stabilize_formulas(graph, follow):
         (loss,) = follow
-        stabilized = _changes(declared, graph, loss)
+        needed = graph.copy()
+        drop_unneeded(needed, keep=[needed.nodes[loss.index]])
+        stabilized = tuple(changes(declared, needed))
     check_loss(loss)
     trainable = _trainable(graph)
     asked = trainable if wrt is None else [graph[name] for name in wrt]
@@ -125,9 +120,14 @@ def training_graph(
         raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
     trained = trainable if optimizer else []
     _check_updates(graph, trained)
-    derivative = _differentiate(loss, list(dict.fromkeys([*asked, *trained])))
+    start = len(graph)
+    derivative = differentiate(loss, list(dict.fromkeys([*asked, *trained])), Phase.BACKWARD)
+    graph.discard(start, keep=list(derivative.adjoints.values()))  # what was emitted on the way, and none of them needs
     missing = unreached(derivative, [*asked, *trained])
-    _warn(graph, missing)
+    if missing:
+        lines = [f"no gradient reaches {name}: {reason}" for name, reason in missing.items()]
+        message = f"graph {graph.name!r}: " + "\n  ".join(lines)
+        warnings.warn(message, UnreachedParameterWarning, stacklevel=3)
     with graph.emitting(Phase.BACKWARD, loss):
         gradients = {node.name: derivative.of(node) for node in asked}
     given = _nodes_of_their_own({node: derivative.adjoints[node] for node in trained if node in derivative.adjoints})
@@ -146,7 +146,7 @@ def training_graph(
 
 
 def trains_itself(graph: Graph) -> bool:
-    """Whether updates of trainable parameters stand in the graph, so that it needs no optimizer."""
+    """Whether the graph has updates of trainable parameters, so that it needs no optimizer."""
     return any(node in graph.updates for node in _trainable(graph))
 
 
@@ -157,21 +157,6 @@ def dim_names(graph: Graph) -> set[str]:
 
 def _trainable(graph: Graph) -> list[Node]:
     return [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
-
-
-def _changes(declared: Graph, graph: Graph, loss: Node) -> tuple[Change, ...]:
-    """What is another in `graph`, of the nodes that are still needed in it."""
-    needed = graph.copy()
-    drop_unneeded(needed, keep=[needed.nodes[loss.index]])
-    return tuple(changes(declared, needed))
-
-
-def _differentiate(loss: Node, wrt: Sequence[Node]) -> Derivative:
-    """The adjoints of `loss`, without the nodes that were emitted on the way and that none of them needs."""
-    start = len(loss.graph)
-    derivative = differentiate(loss, wrt, Phase.BACKWARD)
-    loss.graph.discard(start, keep=list(derivative.adjoints.values()))
-    return derivative
 
 
 def _nodes_of_their_own(gradients: Mapping[Node, Node]) -> dict[Node, Node]:
@@ -194,9 +179,3 @@ def _check_updates(graph: Graph, trained: Sequence[Node]) -> None:
                 f"{node.name!r} has an update already, declared at {graph.updates[node].where}; "
                 "leave the optimizer out to train by the updates that stand in the graph"
             )
-
-
-def _warn(graph: Graph, reasons: Mapping[str, str]) -> None:
-    if reasons:
-        lines = [f"no gradient reaches {name}: {reason}" for name, reason in reasons.items()]
-        warnings.warn(f"graph {graph.name!r}: " + "\n  ".join(lines), UnreachedParameterWarning, stacklevel=4)

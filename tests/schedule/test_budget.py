@@ -20,7 +20,7 @@ from graphengine.ir.subgraph import needed_nodes
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.memory import plan
 from graphengine.schedule.order import schedule
-from graphengine.transform.rematerialization import repeated
+from graphengine.transform.rematerialization import Repeated
 from graphengine.transform.training_graph import dim_names
 from tests.random_graphs import BATCH, SEED, SEEDS, grow
 from tests.schedule.replay import prove
@@ -131,7 +131,7 @@ def test_what_is_computed_again_finds_its_operands(
         if again and data.draw(st.booleans()):
             order.append(data.draw(st.sampled_from(again)))
         order += [] if node.is_leaf else [node]
-    copy = repeated(graph, order).graph
+    copy = Repeated(graph, order).graph
     program = plan("again", copy.outputs, copy.updates, {})
     prove(program, copy, copy.outputs, copy.updates)
     agrees_with_naive_evaluation(graph, program, results, updates)

@@ -14,7 +14,7 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Phase
 from graphengine.ir.types import TupleType
-from graphengine.transform.phases import settle_phases
+from graphengine.transform.extract import settle_phases
 from tests.random_graphs import BATCH, SEED, SEEDS, evaluate, grow
 
 X = {"x": np.random.default_rng(0).normal(size=(4, 3))}

@@ -8,7 +8,7 @@ import pytest
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node, Phase
-from graphengine.transform.rematerialization import repeated
+from graphengine.transform.rematerialization import Repeated
 from tests.random_graphs import evaluate
 
 
@@ -30,14 +30,14 @@ def listing(graph: Graph) -> list[str]:
 
 def test_an_order_without_repetition_copies_the_graph(chain: tuple[Graph, list[Node]]) -> None:
     graph, nodes = chain
-    copy = repeated(graph, nodes)
+    copy = Repeated(graph, nodes)
     assert copy.graph == graph
     assert copy.again == set()
 
 
 def test_who_comes_after_a_repetition_reads_it(chain: tuple[Graph, list[Node]]) -> None:
     graph, (first, second, third) = chain
-    copy = repeated(graph, [first, second, first, third])
+    copy = Repeated(graph, [first, second, first, third])
     assert listing(copy.graph)[1:] == [
         "first = exp(x)",
         "second = sin(first)",
@@ -49,7 +49,7 @@ def test_who_comes_after_a_repetition_reads_it(chain: tuple[Graph, list[Node]]) 
 
 def test_a_value_may_be_computed_any_number_of_times(chain: tuple[Graph, list[Node]]) -> None:
     graph, (first, second, third) = chain
-    copy = repeated(graph, [first, second, first, second, first, third])
+    copy = Repeated(graph, [first, second, first, second, first, third])
     assert listing(copy.graph)[3:] == [
         "first.again = exp(x)",
         "second.again = sin(first.again)",
@@ -60,8 +60,8 @@ def test_a_value_may_be_computed_any_number_of_times(chain: tuple[Graph, list[No
 
 def test_a_repetition_bears_the_phase_it_serves_and_tells_of_what_it_is(chain: tuple[Graph, list[Node]]) -> None:
     graph, (first, second, third) = chain
-    in_forward = repeated(graph, [first, second, first, third]).graph["first.again"]
-    in_backward = repeated(graph, [first, second, third, first, third]).graph["first.again"]
+    in_forward = Repeated(graph, [first, second, first, third]).graph["first.again"]
+    in_backward = Repeated(graph, [first, second, third, first, third]).graph["first.again"]
     assert (in_forward.phase, in_backward.phase) == (Phase.FORWARD, Phase.BACKWARD)
     assert in_backward.of == "first"
     assert in_backward.where == first.where
@@ -70,7 +70,7 @@ def test_a_repetition_bears_the_phase_it_serves_and_tells_of_what_it_is(chain: t
 def test_names_that_are_taken_are_left_alone(chain: tuple[Graph, list[Node]]) -> None:
     graph, (first, second, third) = chain
     graph.output("z", ge.cos(second, name="first.again"))
-    copy = repeated(graph, [first, second, first, third, graph["first.again"]])
+    copy = Repeated(graph, [first, second, first, third, graph["first.again"]])
     assert copy.again == {"first.again_2"}
 
 
@@ -82,7 +82,7 @@ def test_views_are_made_anew_of_what_is_computed_again() -> None:
     last = ge.sin(flat, name="last")
     graph.output("y", last)
     graph.output("turned", turned)
-    copy = repeated(graph, [first, last, first, last], views=[turned, flat])
+    copy = Repeated(graph, [first, last, first, last], views=[turned, flat])
     assert listing(copy.graph)[1:] == [
         "first = exp(x)",
         "turned = transpose(first)",
@@ -102,7 +102,7 @@ def test_a_view_first_made_of_what_is_computed_again_bears_its_phase(chain: tupl
     with graph.emitting(Phase.BACKWARD, second):
         last = ge.exp(view, name="last")
     graph.output("last", last)
-    copy = repeated(graph, [first, second, graph["third"], first, last], views=[view])
+    copy = Repeated(graph, [first, second, graph["third"], first, last], views=[view])
     assert copy.graph["view"].parents[0].name == "first.again"
     assert copy.graph["view"].phase is Phase.BACKWARD
 
@@ -113,7 +113,7 @@ def test_an_output_that_is_a_view_is_one_of_what_was_computed_first(chain: tuple
     with graph.emitting(Phase.BACKWARD, second):
         last = ge.exp(view, name="last")
     graph.output("view", view)
-    copy = repeated(graph, [first, second, third, first, last], views=[view]).graph
+    copy = Repeated(graph, [first, second, third, first, last], views=[view]).graph
     assert copy["last"].parents[0].parents[0].name == "first.again"
     assert copy.outputs["view"].parents[0].name == "first"
     assert copy.outputs["view"].phase is Phase.FORWARD
@@ -125,14 +125,14 @@ def test_outputs_have_the_first_values_and_updates_the_latest() -> None:
     following = ge.exp(s, name="following")
     graph.update(s, following)
     graph.output("y", following)
-    copy = repeated(graph, [following, following]).graph
+    copy = Repeated(graph, [following, following]).graph
     assert {leaf.name: node.name for leaf, node in copy.updates.items()} == {"s": "following.again"}
     assert copy.outputs["y"].name == "following"
 
 
 def test_values_are_the_same(chain: tuple[Graph, list[Node]]) -> None:
     graph, (first, second, third) = chain
-    copy = repeated(graph, [first, second, first, second, third]).graph
+    copy = Repeated(graph, [first, second, first, second, third]).graph
     given = {"x": np.linspace(0, 1, 6).reshape(2, 3)}
     expected = evaluate(graph.nodes, given, {})["third"]
     np.testing.assert_array_equal(evaluate(copy.nodes, given, {})["third"], expected)
@@ -146,5 +146,5 @@ def test_views_of_views_may_be_many() -> None:
         views.append(views[-1].T)
     last = ge.sin(views[-1])
     graph.output("y", last)
-    copy = repeated(graph, [first, last, first, last], views=views[1:])
+    copy = Repeated(graph, [first, last, first, last], views=views[1:])
     assert len(copy.again) == 3002
