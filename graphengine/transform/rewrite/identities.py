@@ -7,7 +7,6 @@ either order. Each element of a side depends on the same element of the operands
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, wraps
 from typing import Any
@@ -41,8 +40,9 @@ def identities(written: Callable[..., Identities]) -> Callable[[Site | Node], Ex
     @cache
     def pairs() -> list[tuple[_Matcher, Node]]:
         graph = Graph("identities")
-        operands = [graph.input(name, ()) for name in inspect.signature(written).parameters]
-        return [(_matcher(left), right) for left, right in written(*operands)]
+        operands = [graph.input(name, ()) for name in written.__annotations__ if name != "return"]
+        with graph.declared_at(operands[0].where):  # to find the line of each takes longer than all else
+            return [(_matcher(left), right) for left, right in written(*operands)]
 
     @wraps(written)
     def rule(y: Site | Node) -> Expression | None:
