@@ -22,30 +22,22 @@ def in_bodies(graph: Graph, rewrite: Callable[[Graph], bool]) -> bool:
 
     `rewrite` keeps the inputs and the names of the outputs of what it is given, and tells whether it has changed it.
     """
-    scans = [node for node in graph.nodes if type(node.op) is Scan]
+    scans = [node for node in graph.nodes if isinstance(node.op, Scan)]
     if not scans:
         return False
-    read = _items_read(graph)
-    changed = {node: new for node in scans if (new := _rewritten(node, read[node], rewrite)) is not None}
-    replace_scans(graph, changed)
-    return bool(changed)
-
-
-def _items_read(graph: Graph) -> dict[Node, set[int]]:
-    """The items that are read of each tuple."""
     read: dict[Node, set[int]] = defaultdict(set)
     for node in graph.nodes:
         if isinstance(node.op, GetItem):
             read[node.parents[0]].add(node.op.index)
-    return read
-
-
-def _rewritten(scan: Node, read: Collection[int], rewrite: Callable[[Graph], bool]) -> NarrowedScan | None:
-    assert isinstance(scan.op, Scan)
-    body, items = _exposed(scan.op, read)
-    if not rewrite(body):
-        return None
-    return NarrowedScan(scan.op.model_copy(update={"body": body}), range(len(scan.parents)), items)
+    changed = {}
+    for node in scans:
+        assert isinstance(node.op, Scan)
+        body, items = _exposed(node.op, read[node])
+        if rewrite(body):
+            op = node.op.model_copy(update={"body": body})
+            changed[node] = NarrowedScan(op, range(len(node.parents)), items)
+    replace_scans(graph, changed)
+    return bool(changed)
 
 
 def _exposed(op: Scan, read: Collection[int]) -> tuple[Graph, dict[int, int]]:
