@@ -138,8 +138,10 @@ class Reduction(Op):
         return ufunc.reduce, (x, axes[0] if len(axes) == 1 else axes, None, out, self.keepdims)
 
     def spread(self, y: Node, x: Node) -> Node:
-        """`y`, of the reduced shape, as it broadcasts to x."""
-        return expand_axes(y, x.shape, self.axis, self.keepdims)
+        """`y`, of the reduced shape, in one that broadcasts to x: with the axes put in again, if need be."""
+        axes = check_axes(self.axis, x.ndim)
+        broadcasts = self.keepdims or axes == tuple(range(len(axes)))
+        return y if broadcasts else reshape(y, reduced(x.shape, self.axis, keepdims=True))
 
 
 class Sum(Reduction):
@@ -177,13 +179,11 @@ class DimSize(Op):
         return out.fill, (self.size,)
 
 
-class Reducer(Protocol):
-    """A function that reduces a node over axes."""
-
+class _Reducer(Protocol):
     def __call__(self, x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node: ...
 
 
-def reduction(op: type[Reduction]) -> Reducer:
+def reduction(op: type[Reduction]) -> _Reducer:
     """The public function of a reduction."""
 
     def function(x: Node, axis: Axis = None, keepdims: bool = False, *, name: str | None = None) -> Node:
@@ -244,13 +244,6 @@ def sum_to(x: Node, shape: Shape) -> Node:
     repeated = [place for place, dim in enumerate(shape, ahead) if dim == 1 and x.shape[place] != 1]
     total = sum(x, (*range(ahead), *repeated)) if ahead or repeated else x
     return reshape(total, shape)
-
-
-def expand_axes(x: Node, shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Node:
-    """The result of reducing `shape`, in a shape that broadcasts to `shape`: with the axes put in again, if need be."""
-    axes = check_axes(axis, len(shape))
-    stands_right = keepdims or axes == tuple(range(len(axes)))
-    return x if stands_right else reshape(x, reduced(shape, axis, keepdims=True))
 
 
 def full(graph: Graph, value: float, shape: Shape, dtype: DType) -> Node:

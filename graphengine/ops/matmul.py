@@ -17,10 +17,7 @@ from graphengine.ops.broadcast import reshape, sum, sum_to
 from graphengine.ops.shape import transpose
 from graphengine.ops.support.pointwise import binary
 
-__all__ = [
-    "add_product",
-    "matmul",
-]
+__all__ = ["add_product", "matmul"]
 
 
 class MatMul(Op):

@@ -23,6 +23,7 @@ from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType
 from graphengine.ops.compare import Mask
+from graphengine.ops.support.run_all import run_all
 
 __all__ = ["dropout"]
 
@@ -55,18 +56,18 @@ class Dropout(Op):
     def eval(self, xp: Any, x: Any, seed: Any, step: Any) -> Any:
         uniform = np.empty(x.shape, np.float32)
         _Draws(self.stream, np.asarray(seed), np.asarray(step)).fill(uniform)
-        kept = xp.asarray(uniform >= np.float32(self.rate))
-        return xp.where(kept, x * self._scale(x.dtype), xp.zeros((), x.dtype))
+        is_kept = xp.asarray(uniform >= np.float32(self.rate))
+        return xp.where(is_kept, x * self._scale(x.dtype), xp.zeros((), x.dtype))
 
     def scratch(self, y: TensorType, x: TensorType, seed: TensorType, step: TensorType) -> tuple[TensorType, ...]:
-        kept = TensorType(x.shape, "bool")
-        return TensorType(x.shape, "float32"), kept, *Mask().scratch(y, x, kept)
+        is_kept = TensorType(x.shape, "bool")
+        return TensorType(x.shape, "float32"), is_kept, *Mask().scratch(y, x, is_kept)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, seed, step), (uniform, kept, *work) = operands, scratch
+        (x, seed, step), (uniform, is_kept, *work) = operands, scratch
         rate, scale = np.array(self.rate, np.float32), self._scale(x.dtype)
-        hide = Mask().bind(out, out, kept, scratch=work)
-        return _drop, (_Draws(self.stream, seed, step), x, uniform, kept, rate, scale, out, hide)
+        hide = Mask().bind(out, out, is_kept, scratch=work)
+        return _drop, (_Draws(self.stream, seed, step), x, uniform, is_kept, rate, scale, out, hide)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, seed: Node, step: Node) -> tuple[Node | None, ...]:
         return apply(self, y_bar, seed, step), None, None
@@ -102,13 +103,12 @@ class _Draws:
 
 
 def _drop(
-    draws: _Draws, x: Array, uniform: Array, kept: Array, rate: Array, scale: Array, out: Array, hide: Call
+    draws: _Draws, x: Array, uniform: Array, is_kept: Array, rate: Array, scale: Array, out: Array, hide: Call
 ) -> None:
     draws.fill(uniform)
-    np.greater_equal(uniform, rate, kept)
+    np.greater_equal(uniform, rate, is_kept)
     np.multiply(x, scale, out)
-    function, arguments = hide
-    function(*arguments)
+    run_all([hide])
 
 
 def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,18 +15,10 @@ from graphengine.ir.types import Array, TensorType, check_axes
 from graphengine.ops.broadcast import Reduction, broadcast_to, dim_size, reduced, reduction, sum
 from graphengine.ops.compare import clip, mask, not_equal, where
 from graphengine.ops.elementwise import exp, stop_gradient
-from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.run_all import as_one, run_all
 from graphengine.ops.support.sums import summed
 
-__all__ = [
-    "argmax",
-    "argmin",
-    "logsumexp",
-    "max",
-    "mean",
-    "min",
-    "variance",
-]
+__all__ = ["argmax", "argmin", "logsumexp", "max", "mean", "min", "variance"]
 
 
 class NonEmptyReduction(Reduction):
@@ -208,28 +200,22 @@ class First(Op):
     def eval(self, xp: Any, x: Any) -> Any:
         axes = check_axes(self.axis, x.ndim)
         order = with_behind(x.ndim, axes)
-        places = _indices(xp, f"arg{self.of}", x, axes)
-        hits = xp.equal(places[..., None], xp.arange(math.prod(x.shape[axis] for axis in axes)))
+        indices = _indices(xp, f"arg{self.of}", x, axes)
+        hits = xp.equal(indices[..., None], xp.arange(math.prod(x.shape[axis] for axis in axes)))
         moved = xp.reshape(hits, [x.shape[axis] for axis in order]).astype(x.dtype)
         return xp.transpose(moved, sorted(range(x.ndim), key=order.__getitem__))
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        places = TensorType(reduced(x.shape, self.axis, keepdims=False), "int64")
-        return _rows_type(x, self.axis), places, places
+        indices = TensorType(reduced(x.shape, self.axis, keepdims=False), "int64")
+        return _rows_type(x, self.axis), indices, indices
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x,), (work, places, offsets) = operands, scratch
+        (x,), (work, indices, offsets) = operands, scratch
         axes = check_axes(self.axis, x.ndim)
-        kept = with_behind(x.ndim, axes)[: x.ndim - len(axes)]
-        find = _find(f"arg{self.of}", x, axes, work, places)
-        return _mark, (
-            out,
-            find,
-            places,
-            memory_offsets(x.shape, axes).reshape(-1),
-            offsets,
-            memory_offsets(x.shape, kept),
-        )
+        others = with_behind(x.ndim, axes)[: x.ndim - len(axes)]
+        find = _find(f"arg{self.of}", x, axes, work, indices)
+        table, starts = memory_offsets(x.shape, axes).reshape(-1), memory_offsets(x.shape, others)
+        return _mark, (out, find, indices, table, offsets, starts)
 
     def flops(self, y: TensorType, x: TensorType) -> int:
         return x.size
@@ -270,50 +256,42 @@ def _indices(xp: Any, kind: str, x: Any, axes: Sequence[int]) -> Any:
 
 
 def _find(kind: str, x: Array, axes: Sequence[int], work: Array, out: Array) -> Call:
-    """The call that writes the places of x's extremes along `axes` into `out`; `work` is of `_rows_type`."""
+    """The call that writes the indices of x's extremes along `axes` into `out`; `work` is of `_rows_type`."""
     moved = x.transpose(with_behind(x.ndim, axes))
     ready = moved.flags.c_contiguous
     rows = _rows(np, moved if ready else work, range(x.ndim - len(axes), x.ndim))
-    find, arguments = getattr(rows, kind), (-1, out.reshape(rows.shape[:-1]))
-    return (find, arguments) if ready else (_copy_and_find, (work, moved, find, arguments))
-
-
-def _copy_and_find(work: Array, moved: Array, find: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    np.copyto(work, moved)
-    find(*arguments)
+    find: Call = getattr(rows, kind), (-1, out.reshape(rows.shape[:-1]))
+    return find if ready else as_one([(np.copyto, (work, moved)), find])
 
 
 def memory_offsets(shape: Sequence[int], axes: Sequence[int]) -> Array:
-    """Where the elements along `axes` stand in the memory of an array of `shape`, the other axes at 0."""
+    """Where the elements along `axes` are in the memory of an array of `shape`, the other axes at 0."""
     strides = np.array([math.prod(shape[axis + 1 :]) for axis in axes], np.int64)
     return np.tensordot(strides, np.indices([shape[axis] for axis in axes]), 1)
 
 
-def _mark(out: Array, find: Call, places: Array, table: Array, offsets: Array, starts: Array) -> None:
-    """Write 1 at the places found, 0 elsewhere: `table` turns a place into an offset from where its row starts."""
-    function, arguments = find
-    function(*arguments)
-    table.take(places, None, offsets, "clip")
+def _mark(out: Array, find: Call, indices: Array, table: Array, offsets: Array, starts: Array) -> None:
+    """Write 1 at the indices found, 0 elsewhere: `table` turns an index into an offset from where its row starts."""
+    run_all([find])
+    table.take(indices, None, offsets, "clip")
     np.add(offsets, starts, offsets)
     out.fill(0)
     out.put(offsets, 1)
 
 
 def _mean(out: Array, total: Call, count: int) -> None:
-    function, arguments = total
-    function(*arguments)
+    run_all([total])
     np.divide(out, count, out)
 
 
 def _logsumexp(x: Array, axes: tuple[int, ...], work: Array, maxima: Array, total: Call, out: Array) -> None:
-    function, arguments = total
     np.maximum.reduce(x, axes, out=maxima, keepdims=True)
     limit = np.finfo(x.dtype).max  # between its bounds, inf - inf does not come up
     np.maximum(maxima, -limit, out=maxima)
     np.minimum(maxima, limit, out=maxima)
     np.subtract(x, maxima, work)
     np.exp(work, work)
-    function(*arguments)
+    run_all([total])
     np.log(out, out)
     np.add(out, maxima.reshape(out.shape), out)
 

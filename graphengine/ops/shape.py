@@ -20,16 +20,7 @@ from graphengine.ops.broadcast import as_axes, full
 from graphengine.ops.index import slice as part
 from graphengine.ops.index import write_inside
 
-__all__ = [
-    "concat",
-    "crop",
-    "expand_dims",
-    "pad",
-    "split",
-    "squeeze",
-    "stack",
-    "transpose",
-]
+__all__ = ["concat", "crop", "expand_dims", "pad", "split", "squeeze", "stack", "transpose"]
 
 
 class Concat(Op):

@@ -39,9 +39,13 @@ class Step:
         return _COSTS.get(self.name, 1)
 
     def computed_in(self, dtypes: Sequence[DType]) -> DType:
-        """The dtype of its operands, of what it chooses between for `where`; `dtypes` are those of all values."""
+        """The dtype of its operands, of what it chooses between for `where`; `dtypes` are those of all values.
+
+        Numbers that meet nothing but each other have that of the first value that is not of bools.
+        """
         chosen = self.arguments[1:] if self.name == "where" else self.arguments
-        return next((dtypes[x] for x in chosen if isinstance(x, int)), None) or numbers_of(dtypes)
+        met = [dtypes[x] for x in chosen if isinstance(x, int)] or [dtype for dtype in dtypes if dtype != "bool"]
+        return met[0] if met else "bool"
 
 
 @dataclass(slots=True)
@@ -282,11 +286,6 @@ class Form:
         for step in self.steps:
             found.append("bool" if step.name in _BOOLS else _DTYPES.get(step.name) or step.computed_in(found))
         return found
-
-
-def numbers_of(dtypes: Sequence[DType]) -> DType:
-    """The dtype of numbers that meet nothing but each other: that of the first value that is not of bools."""
-    return next((dtype for dtype in dtypes if dtype != "bool"), "bool")
 
 
 def record(function: Callable[..., Scalar | float], arity: int) -> Form:

@@ -19,19 +19,15 @@ from graphengine.ops.support.run_all import as_one
 _Function = TypeVar("_Function", bound=Callable[..., Node])
 
 
-class Unary(Protocol):
-    """A function of one node."""
-
+class _Unary(Protocol):
     def __call__(self, x: Operand, *, name: str | None = None) -> Node: ...
 
 
-class Binary(Protocol):
-    """A function of two nodes, or of a node and a number on either side."""
-
+class _Binary(Protocol):
     def __call__(self, a: Operand, b: Operand, *, name: str | None = None) -> Node: ...
 
 
-def unary(op: type[Op]) -> Unary:
+def unary(op: type[Op]) -> _Unary:
     """The public function of an op with one operand and no attributes."""
 
     def function(x: Operand, *, name: str | None = None) -> Node:
@@ -40,8 +36,8 @@ def unary(op: type[Op]) -> Unary:
     return as_public(function, op)
 
 
-def binary(op: type[Op]) -> Binary:
-    """The public function of an op with two operands and no attributes."""
+def binary(op: type[Op]) -> _Binary:
+    """The public function of an op with two operands, nodes or numbers, and no attributes."""
 
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Node:
         return apply(_bare(op), a, b, name=name)

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from graphengine.ir.op import Call
 from graphengine.ir.types import Array, TensorType
 from graphengine.ops.support.layout import Axis, nest
-from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.run_all import as_one
 
 BLOCK = 128
 """How many numbers a pool or `scatter_add` adds up one after the other."""
@@ -54,11 +54,11 @@ def summed(x: Array, axes: Sequence[int], out: Array, parts: Sequence[Array] = (
     whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
     loops = _loops(x, np.broadcast_to(whole, x.shape), _runs(x.shape, gone))
     values = as_strided(x, [axis.size for axis in loops], [axis.steps[0] * x.itemsize for axis in loops])
-    kept = [axis for axis in loops if axis.steps[1]]
-    target = as_strided(whole, [axis.size for axis in kept], [axis.steps[1] * x.itemsize for axis in kept])
+    left = [axis for axis in loops if axis.steps[1]]
+    target = as_strided(whole, [axis.size for axis in left], [axis.steps[1] * x.itemsize for axis in left])
     memory = parts[0].reshape(-1) if parts else np.empty(0, x.dtype)
     calls = _sums(values, tuple(place for place, axis in enumerate(loops) if not axis.steps[1]), target, memory)
-    return calls[0] if len(calls) == 1 else (run_all, (calls,))
+    return as_one(calls)
 
 
 def parts_of_dots(a: TensorType) -> tuple[TensorType, ...]:
@@ -178,14 +178,12 @@ def _sums(x: Array, gone: tuple[int, ...], out: Array, memory: Array) -> list[Ca
 
 
 def _block(x: Array, gone: tuple[int, ...], out: Array) -> Call:
-    """The sum of at most `ROWS` rows, or of what lies together in memory, which NumPy adds pairwise."""
-    return _product(x, gone, out) or (np.add.reduce, (x, gone, None, out))
+    """The sum of at most `ROWS` rows, or of what is together in memory, which NumPy adds pairwise.
 
-
-def _product(x: Array, gone: tuple[int, ...], out: Array) -> Call | None:
-    """The sum of rows as a product with ones, where it is one: BLAS takes a quarter of the time of a reduction."""
+    Rows are multiplied by ones where that is one product: BLAS takes a quarter of the time of a reduction.
+    """
     lies_in_rows = x.ndim > 1 and x.strides[-1] == x.itemsize and x.strides[-2] >= x.shape[-1] * x.itemsize
     if gone != (x.ndim - 2,) or not lies_in_rows or not out.flags.c_contiguous:
-        return None
+        return np.add.reduce, (x, gone, None, out)
     # np.dot has less to look at before it starts.
     return np.dot if x.ndim == 2 else np.matmul, (_ONES[x.dtype][: x.shape[-2]], x, out)
