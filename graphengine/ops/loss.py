@@ -267,7 +267,7 @@ class CrossEntropy(Loss):
         logits, labels = types
         row = TensorType(labels.shape, logits.dtype)
         maxima = TensorType((*labels.shape, 1), logits.dtype)
-        return row, maxima, logits, row, TensorType(labels.shape, "int64")
+        return row, logits, maxima, row, TensorType(labels.shape, "int64")
 
     def vjp(self, y: Node, y_bar: Node, logits: Node, labels: Node) -> tuple[Node | None, ...]:
         return apply(SoftmaxError(), logits, labels) * self.weight(y_bar, labels, logits.ndim), None
@@ -352,7 +352,7 @@ def _shift(
 
 
 def _cross_entropies(terms: Array, logits: Array, labels: Array, *work: Array) -> None:
-    maxima, shifted, chosen, indices, starts = work
+    shifted, maxima, chosen, indices, starts = work
     _shift(logits, labels, maxima, shifted, shifted, indices, starts)
     shifted.take(indices, None, chosen, "clip")  # checked by `_shift`; "raise" would go through a copy of `chosen`
     np.exp(shifted, shifted)
