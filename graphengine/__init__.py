@@ -21,7 +21,6 @@ from graphengine.ir.training import Training as Training
 from graphengine.ir.types import TensorType as TensorType
 from graphengine.ops.activation import *
 from graphengine.ops.attention import *
-from graphengine.ops.batch_norm import *
 from graphengine.ops.broadcast import *
 from graphengine.ops.compare import *
 from graphengine.ops.convolution import *

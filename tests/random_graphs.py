@@ -27,13 +27,12 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import GetItem, Op
 from graphengine.ir.types import INTEGERS
 from graphengine.ops.attention import AttentionAdjoint
-from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import dim_size
 from graphengine.ops.convolution import Conv2DWeightGrad
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.index import AddSlice, SinusoidalPositions, SliceAdjoint, arange
 from graphengine.ops.loss import SoftmaxError
-from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm, RowNormAdjoint
+from graphengine.ops.norm import BatchStatistic, GroupNorm, LayerNorm, Normalize, RMSNorm, RowNormAdjoint
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
 from graphengine.ops.random import Dropout
 from graphengine.ops.reduce import First

@@ -11,7 +11,6 @@ from graphengine.ir.init import Ones, Zeros
 from graphengine.ir.node import Node
 from graphengine.ir.types import check_axis
 from graphengine.layers.usual import parameter
-from graphengine.ops import batch_norm as batch
 from graphengine.ops import norm
 
 
@@ -33,13 +32,13 @@ def batch_norm(
         scale, shift = _affine(x, name, channels)
         mean = x.graph.state(f"{name}.running_mean", channels, Zeros(), x.dtype)
         variance = x.graph.state(f"{name}.running_variance", channels, Ones(), x.dtype)
-        return batch.batch_norm(x, scale, shift, mean, variance, axis, epsilon, momentum, name=name)
+        return norm.batch_norm(x, scale, shift, mean, variance, axis, epsilon, momentum, name=name)
 
 
 def layer_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float = 1e-5) -> Node:
     """`ge.layer_norm` of `x` over its last `axes` axes.
 
-    Parameters: `name.scale` (ones) and `name.shift` (zeros). x: floats; returns the type of x.
+    Parameters: `name.weight` (ones) and `name.bias` (zeros). x: floats; returns the type of x.
     Raises DTypeError for other dtypes, ShapeError for axes that x does not have or that are named, AttributeValueError
     for an epsilon below 0.
     """
@@ -52,7 +51,7 @@ def layer_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: floa
 def rms_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float = 1e-5) -> Node:
     """`ge.rms_norm` of `x` over its last `axes` axes; it has no shift.
 
-    Parameter: `name.scale` (ones). x: floats; returns the type of x. Raises DTypeError, ShapeError or
+    Parameter: `name.weight` (ones). x: floats; returns the type of x. Raises DTypeError, ShapeError or
     AttributeValueError where `layer_norm` does.
     """
     name = name or layer_name(x.graph, "rms_norm")
@@ -64,7 +63,7 @@ def rms_norm(x: Node, *, name: str | None = None, axes: int = 1, epsilon: float 
 def group_norm(x: Node, groups: int, *, name: str | None = None, epsilon: float = 1e-5) -> Node:
     """`ge.group_norm` of `x`, [examples, channels, ...], in so many groups of channels.
 
-    Parameters: `name.scale` (ones) and `name.shift` (zeros). x: floats; returns the type of x.
+    Parameters: `name.weight` (ones) and `name.bias` (zeros). x: floats; returns the type of x.
     Raises DTypeError, ShapeError or AttributeValueError where `ge.group_norm` does.
     """
     name = name or layer_name(x.graph, "group_norm")

@@ -1,30 +1,43 @@
-"""Normalization of each example by itself: layer, group and RMS normalization, each one op with one adjoint op.
+"""Normalization of each example by itself (layer, group and RMS normalization), and of each channel over a batch.
 
-A row is what is normalized together: elements that stand together in memory. With m the mean of a row, v its variance,
-the mean of (x - m)^2, and 1/r = sqrt(v + epsilon), a normalized row is n = (x - m) r. The variance is taken of the
-differences, in a second pass, so that a large mean takes no digits of it. Nothing but x is kept for the backward pass.
+Each of the former is one op, with one adjoint op. A row is what is normalized together: elements that are neighbours in
+memory. With m the mean of a row, v its variance, the mean of (x - m)^2, and 1/r = sqrt(v + epsilon), a normalized row
+is n = (x - m) r. The variance is taken of the differences, in a second pass, so that a large mean takes no digits of
+it. Nothing but x is saved for the backward pass.
+
+Batch normalization has statistics that are carried for inference. Nothing here knows whether it trains: where the
+batch's own mean or variance is used, `batch_statistic` has the running one beside it, which `for_inference` puts in its
+place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from graphengine.errors import DTypeError, ShapeError
+from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
 from graphengine.ir import dims
-from graphengine.ir.dims import Shape
-from graphengine.ir.node import Node, apply
+from graphengine.ir.composite import declaring
+from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.leaf import State
+from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Call, Op
-from graphengine.ir.types import Array, TensorType, common_dtype
-from graphengine.ops.broadcast import reshape, sum_to
-from graphengine.ops.elementwise import reciprocal, sqrt, square
+from graphengine.ir.types import Array, TensorType, broadcast_shapes, check_axis, common_dtype
+from graphengine.ops.broadcast import dim_size, full, reshape, sum_to
+from graphengine.ops.compare import maximum
+from graphengine.ops.elementwise import moved, reciprocal, sqrt, square
 from graphengine.ops.reduce import mean, variance
+from graphengine.ops.support import form
+from graphengine.ops.support.form import Scalar
+from graphengine.ops.support.pointwise import Pointwise
+from graphengine.ops.support.run_all import as_one
 from graphengine.ops.support.sums import dots, parts_of_dots
 
-__all__ = ["group_norm", "layer_norm", "rms_norm"]
+__all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
 
 
 class RowNorm(Op):
@@ -48,19 +61,16 @@ class RowNorm(Op):
         return self.along(shape)
 
     def infer(self, x: TensorType, scale: TensorType | None = None, shift: TensorType | None = None) -> TensorType:
-        return self.check(x, *(type_ for type_ in (scale, shift) if type_ is not None))
-
-    def check(self, x: TensorType, *affine: TensorType) -> TensorType:
-        """The type of y; raises ShapeError or DTypeError."""
+        affine = {what: given for what, given in (("scale", scale), ("shift", shift)) if given is not None}
         if not x.is_float:
             raise DTypeError(f"{self.kind} takes floats, not {x}")
         if self.rows(x.shape)[-1] == 0:
             raise ShapeError(f"{self.kind} of no elements: an axis of {x} that it is over has size 0")
-        common_dtype((x, *affine))
+        common_dtype((x, *affine.values()))
         wanted = TensorType(self.along(x.shape), x.dtype)
-        for what, type_ in zip(("scale", "shift"), affine, strict=False):
-            if type_ != wanted:
-                raise ShapeError(f"{self.kind} of {x} takes a {what} of type {wanted}, not {type_}")
+        for what, given in affine.items():
+            if given != wanted:
+                raise ShapeError(f"{self.kind} of {x} takes a {what} of type {wanted}, not {given}")
         return x
 
     def eval(self, xp: Any, x: Any, *affine: Any) -> Any:
@@ -77,25 +87,22 @@ class RowNorm(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x, *affine), (means, r, *parts) = operands, scratch
-        sizes = _sizes(self.rows(x.shape))
+        sizes = tuple(map(int, self.rows(x.shape)))
         is_view = x.flags.c_contiguous or x.shape == sizes
         calls: list[Call] = [] if is_view else [(np.copyto, (out, x))]
         rows = (x if is_view else out).reshape(sizes)
         calls += _standardize(rows, out.reshape(sizes), means, r, self.centered, self.epsilon, parts)
         for function, operand in zip((np.multiply, np.add), affine, strict=False):
-            calls.append((function, (out, operand.reshape(_sizes(self.wide(x.shape))), out)))
-        return _run, (calls,)
+            calls.append((function, (out, operand.reshape([*map(int, self.wide(x.shape))]), out)))
+        return as_one(calls)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, *affine: Node) -> tuple[Node | None, ...]:
-        scale = affine[0] if affine else None
-        n_bar = y_bar if scale is None else y_bar * reshape(scale, self.wide(x.shape))
+        n_bar = y_bar * reshape(affine[0], self.wide(x.shape)) if affine else y_bar
         op = RowNormAdjoint(epsilon=self.epsilon, centered=self.centered)
         rows = self.rows(x.shape)
         x_bar = reshape(apply(op, reshape(n_bar, rows), reshape(x, rows)), x.shape)
-        shares: list[Node | None] = [x_bar]
-        if scale is not None:
-            shares.append(self._sum(y_bar * apply(self, x), scale))
-        return (*shares, *(self._sum(y_bar, shift) for shift in affine[1:]))
+        scale_bar = [self._sum(y_bar * apply(self, x), scale) for scale in affine[:1]]
+        return (x_bar, *scale_bar, *(self._sum(y_bar, shift) for shift in affine[1:]))
 
     def _sum(self, y_bar: Node, operand: Node) -> Node:
         return reshape(sum_to(y_bar, self.wide(y_bar.shape)), operand.shape)
@@ -199,19 +206,79 @@ class RowNormAdjoint(Op):
         if self.centered:
             calls += [*_means(g, count, means), (np.add, (n, means[..., None], n))]
         calls += [(np.subtract, (g, n, out)), (np.multiply, (out, r[..., None], out))]
-        return _run, (calls,)
+        return as_one(calls)
 
     def vjp(self, y: Node, y_bar: Node, g: Node, x: Node) -> tuple[Node | None, ...]:
         n = apply((LayerNorm if self.centered else RMSNorm)(epsilon=self.epsilon), x)
-        squares = variance(x, -1, keepdims=True) if self.centered else _row_mean(square(x))
+        squares = variance(x, -1, keepdims=True) if self.centered else mean(square(x), -1, keepdims=True)
         r = reciprocal(sqrt(squares + self.epsilon))
-        n_bar = y_bar * _row_mean(g * n) + g * _row_mean(y_bar * n)
+        n_bar = y_bar * mean(g * n, -1, keepdims=True) + g * mean(y_bar * n, -1, keepdims=True)
         through_n = apply(self, n_bar, x)
-        through_r = n * _row_mean(y_bar * y)
+        through_r = n * mean(y_bar * y, -1, keepdims=True)
         return apply(self, y_bar, x), -(r * (through_n + through_r))
 
     def flops(self, y: TensorType, g: TensorType, x: TensorType) -> int:
         return _flops(x.size, x.shape, self.centered) + (7 if self.centered else 5) * x.size
+
+
+class BatchStatistic(Op):
+    """y = the batch's own statistic, the first operand, seen as it is; `for_inference` puts the second in its place.
+
+    Adjoints choose likewise: in training y_bar goes to the first operand, in inference to the second. So derivatives
+    in a graph are those of what it computes, before and after.
+    """
+
+    is_view: ClassVar[bool] = True
+    keeps_layout: ClassVar[bool] = True
+    kind: Literal["batch_statistic"] = "batch_statistic"
+
+    def infer(self, value: TensorType, running: TensorType) -> TensorType:
+        if value != running:
+            raise ShapeError(f"the statistic of a batch is {value}, and the running one {running}")
+        return value
+
+    def eval(self, xp: Any, value: Any, running: Any) -> Any:
+        return value
+
+    def view(self, operand: Array) -> Array:
+        return operand
+
+    def vjp(self, y: Node, y_bar: Node, value: Node, running: Node) -> tuple[Node | None, ...]:
+        nothing = full(y.graph, 0.0, y.shape, y.dtype)
+        return apply(self, y_bar, nothing), apply(self, nothing, y_bar)
+
+
+class Normalize(Pointwise):
+    """y = (x - mean) / sqrt(variance + epsilon) * scale + shift; the last four are of one type and broadcast to x."""
+
+    overwrites: ClassVar[tuple[int, ...]] = (0,)
+    alike: ClassVar[tuple[int, ...]] = (-1, 1, 1, 1, 1)
+    kind: Literal["normalize"] = "normalize"
+    epsilon: float = Field(default=1e-5, ge=0)
+
+    def infer(
+        self, x: TensorType, mean: TensorType, variance: TensorType, scale: TensorType, shift: TensorType
+    ) -> TensorType:
+        dtype = common_dtype((x, mean, variance, scale, shift))
+        if not x.is_float:
+            raise DTypeError(f"normalize takes floats, not {dtype}")
+        if not mean == variance == scale == shift:
+            raise ShapeError(f"mean, variance, scale and shift differ: {mean}, {variance}, {scale} and {shift}")
+        if broadcast_shapes(x.shape, mean.shape) != x.shape:
+            raise ShapeError(f"a mean and a variance of type {mean} do not broadcast to {x}")
+        return x
+
+    def form(self, x: Scalar, mean: Scalar, variance: Scalar, scale: Scalar, shift: Scalar) -> Scalar:
+        return (x - mean) * (scale / form.sqrt(variance + self.epsilon)) + shift
+
+    def vjp(
+        self, y: Node, y_bar: Node, x: Node, mean: Node, variance: Node, scale: Node, shift: Node
+    ) -> tuple[Node | None, ...]:
+        r = reciprocal(sqrt(variance + self.epsilon))
+        factor = scale * r
+        shift_bar = sum_to(y_bar, shift.shape)
+        scale_bar = sum_to(y_bar * (x - mean), scale.shape) * r
+        return y_bar * factor, -(shift_bar * factor), scale_bar * factor * (-0.5 * r), scale_bar, shift_bar
 
 
 def layer_norm(x: Node, scale: Node, shift: Node, epsilon: float = 1e-5, *, name: str | None = None) -> Node:
@@ -250,6 +317,43 @@ def group_norm(
     return apply(GroupNorm(groups=groups, epsilon=epsilon), x, scale, shift, name=name)
 
 
+def batch_norm(
+    x: Node,
+    scale: Node,
+    shift: Node,
+    running_mean: Node,
+    running_variance: Node,
+    axis: int = 1,
+    epsilon: float = 1e-5,
+    momentum: float = 0.1,
+    *,
+    name: str | None = None,
+) -> Node:
+    """Batch normalization of every channel: y = (x - m) / sqrt(v + epsilon) * scale + shift.
+
+    m and v are the mean and the biased variance of a channel, an index along `axis`, over all other axes. In a `step`
+
+        running <- (1 - momentum) * running + momentum * statistic of the batch
+
+    where the variance's statistic is the unbiased n / (n - 1) v of n elements a channel (0 for one). `ge.for_inference`
+    replaces m and v by the running statistics.
+
+    x: floats; the other operands: [channels], the two running ones states; returns the type of x.
+    Raises DTypeError or ShapeError for operands that do not fit, AttributeValueError for a momentum outside [0, 1] or
+    an epsilon that is not positive, GraphError in the body of a scan.
+    Source: Ioffe and Szegedy 2015, with the running variance of PyTorch.
+    """
+    with declaring("batch_norm", x, scale, shift, running_mean, running_variance, name=name):
+        channel = _check(x, (scale, shift, running_mean, running_variance), axis, momentum)
+        axes = [other for other in range(x.ndim) if other != channel]
+        statistics = mean(x, axes), variance(x, axes)
+        _carry(running_mean, statistics[0], momentum, None)
+        _carry(running_variance, statistics[1], momentum, dims.product(x.shape[other] for other in axes))
+        used = map(partial(apply, BatchStatistic()), statistics, (running_mean, running_variance))
+        wide = (x.shape[channel], *(1 for _ in x.shape[channel + 1 :]))
+        return apply(Normalize(epsilon=epsilon), x, *(reshape(node, wide) for node in (*used, scale, shift)), name=name)
+
+
 def _standardized(xp: Any, rows: Any, centered: bool, epsilon: float) -> tuple[Any, Any]:
     """n and r of rows."""
     difference = rows - xp.mean(rows, axis=-1, keepdims=True) if centered else rows
@@ -264,6 +368,8 @@ def _standardize(
     count = np.array(x.shape[-1], x.dtype)
     center: list[Call] = [*_means(x, count, means), (np.subtract, (x, means[..., None], n))] if centered else []
     difference = n if centered else x
+    limits = np.finfo(x.dtype)
+    bounds = float(limits.max) ** -0.5, float(limits.tiny / limits.eps) ** -0.5
     return [
         *center,
         *dots(difference, difference, r, parts),
@@ -271,18 +377,15 @@ def _standardize(
         (np.add, (r, np.array(epsilon, x.dtype), r)),
         (np.sqrt, (r, r)),
         (np.reciprocal, (r, r)),
-        (_scale, (difference, r, r[..., None], epsilon, *_bounds(r), n)),
+        (_scale, (difference, r, r[..., None], epsilon, *bounds, n)),
     ]
 
 
-def _bounds(r: Array) -> tuple[float, float]:
-    """Between which r is taken for right: outside, squares were too large or too small for the dtype."""
-    limits = np.finfo(r.dtype)
-    return float(limits.max) ** -0.5, float(limits.tiny / limits.eps) ** -0.5
-
-
 def _scale(difference: Array, flat: Array, r: Array, epsilon: float, low: float, high: float, n: Array) -> None:
-    """Write n; where squares were too large or too small for the dtype, also r, by those of k times the difference."""
+    """Write n; where squares were too large or too small for the dtype, also r, by those of k times the difference.
+
+    They were if r is not between `low` and `high`.
+    """
     if np.minimum.reduce(flat, None, initial=high) > low and np.maximum.reduce(flat, None, initial=low) < high:
         np.multiply(difference, r, n)
         return
@@ -300,17 +403,33 @@ def _means(x: Array, count: Array, out: Array) -> list[Call]:
 
 def _flops(size: int, rows: Shape, centered: bool) -> int:
     """Of the calls of `_standardize`."""
-    return (5 if centered else 3) * size + 3 * (size // _sizes(rows)[-1])
+    return (5 if centered else 3) * size + 3 * (size // int(rows[-1]))
 
 
-def _sizes(shape: Shape) -> tuple[int, ...]:
-    return tuple(dims.bind(dim, {}) for dim in shape)
+def _check(x: Node, operands: Sequence[Node], axis: int, momentum: float) -> int:
+    """The axis of the channels; raises GraphError for what does not fit."""
+    channel = check_axis(axis, x.ndim)
+    if not 0 <= momentum <= 1:
+        raise AttributeValueError(f"the momentum of batch_norm lies in [0, 1], not {momentum!r}")
+    if x.graph.outer is not None:
+        raise GraphError("batch_norm needs the statistics of a whole batch and cannot be in the body of a scan")
+    for node in operands[2:]:
+        if not isinstance(node.op, State):
+            raise GraphError(f"the running statistics of batch_norm are states, and {node.name!r} is a {node.op.kind}")
+        if node in x.graph.updates:
+            raise GraphError(f"{node.name!r} is the running statistic of another batch_norm: it has an update already")
+    wanted = TensorType((x.shape[channel],), x.dtype)
+    for node in operands:
+        if node.type != wanted:
+            raise ShapeError(f"batch_norm of {x.type} over all axes but {channel} takes {wanted}, not {node.type}")
+    return channel
 
 
-def _row_mean(x: Node) -> Node:
-    return mean(x, -1, keepdims=True)
-
-
-def _run(calls: Sequence[Call]) -> None:
-    for function, arguments in calls:
-        function(*arguments)
+def _carry(running: Node, value: Node, momentum: float, count: Dim | None) -> None:
+    """Have every step move `running` towards `value`, a variance of `count` elements or a mean."""
+    graph = running.graph
+    with graph.emitting(Phase.UPDATE, value):
+        if count is not None:
+            n = dim_size(graph, count, value.dtype)
+            value = value * (n / maximum(n - 1.0, 1.0))
+        graph.update(running, moved(running, value, 1.0 - momentum))

@@ -13,11 +13,11 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.names import free_name
 from graphengine.ir.node import Node
-from graphengine.ops.batch_norm import Normalize
 from graphengine.ops.broadcast import Reshape
 from graphengine.ops.convolution import Conv2D
 from graphengine.ops.elementwise import Add, Multiply
 from graphengine.ops.matmul import MatMul
+from graphengine.ops.norm import Normalize
 from graphengine.transform.extract import finish
 from graphengine.transform.linear_chains import fixed_nodes
 

@@ -15,13 +15,12 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import GetItem, Op
 from graphengine.ir.types import check_axes, check_axis
 from graphengine.ops.activation import LogSoftmax, Softmax
-from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.broadcast import BroadcastTo, Reduction, Reshape
 from graphengine.ops.convolution import Conv2D, Conv2DTranspose
 from graphengine.ops.index import Gather, OneHot, Slice
 from graphengine.ops.loss import Loss
 from graphengine.ops.matmul import MatMul
-from graphengine.ops.norm import GroupNorm, LayerNorm, RMSNorm
+from graphengine.ops.norm import BatchStatistic, GroupNorm, LayerNorm, RMSNorm
 from graphengine.ops.pool import AvgPool2D, MaxPool2D
 from graphengine.ops.random import Dropout
 from graphengine.ops.scan import Scan

@@ -15,9 +15,9 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.activation import Identity
-from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.broadcast import BroadcastTo, Reshape, Sum
 from graphengine.ops.elementwise import Divide, Multiply, Negative
+from graphengine.ops.norm import BatchStatistic
 from graphengine.ops.random import Dropout
 from graphengine.ops.scan import Scan
 from graphengine.transform.batch_norm_folding import fold_batch_norms

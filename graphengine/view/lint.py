@@ -11,10 +11,10 @@ from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import GetItem, Op
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ops.activation import LogSoftmax, Sigmoid, Softmax
-from graphengine.ops.batch_norm import BatchStatistic, Normalize
 from graphengine.ops.broadcast import Reshape
 from graphengine.ops.elementwise import Add
 from graphengine.ops.loss import BinaryCrossEntropy, CrossEntropy
+from graphengine.ops.norm import BatchStatistic, Normalize
 from graphengine.transform.adjoint import differentiate, unreached
 from graphengine.transform.linear_chains import Chain, linear_chains, worth_merging
 

@@ -6,7 +6,7 @@ import pytest
 import graphengine as ge
 from graphengine.errors import AttributeValueError, DTypeError, GraphError, ShapeError
 from graphengine.executable import Executable
-from graphengine.ops.batch_norm import BatchStatistic, Normalize
+from graphengine.ops.norm import BatchStatistic, Normalize
 from graphengine.ops.reduce import Variance
 from graphengine.ops.scan import scan
 from graphengine.testing import check_op

@@ -15,7 +15,7 @@ from graphengine.backends.native import vocabulary
 from graphengine.backends.native.kernel import VOCABULARY
 from graphengine.ir.op import Op
 from graphengine.ir.types import TensorType, check_dtype
-from graphengine.ops import activation, batch_norm, compare, elementwise
+from graphengine.ops import activation, compare, elementwise, norm
 from graphengine.ops.support import form
 from graphengine.ops.support.pointwise import Pointwise, UnaryOp
 from graphengine.testing import check_op
@@ -137,7 +137,7 @@ OF_FLOATS = [
     *((op, (SMALL, SMALL)) for op in BINARY),
     (compare.Where(), (BOOLS, SMALL, SMALL)),
     (compare.Mask(), (FLOATS, BOOLS)),
-    (batch_norm.Normalize(epsilon=0.1), ((0.5, np.nan, np.inf), (1.0, -2.0), (0.0, 4.0), (0.0, 3.0), (-1.0, 2.0))),
+    (norm.Normalize(epsilon=0.1), ((0.5, np.nan, np.inf), (1.0, -2.0), (0.0, 4.0), (0.0, 3.0), (-1.0, 2.0))),
     (elementwise.Cast(dtype="float64"), (FLOATS,)),
     (elementwise.Cast(dtype="bool"), (FLOATS,)),
     (elementwise.Cast(dtype="int32"), ((0.0, -0.0, 1.9, -1.9, 7.0),)),
@@ -288,4 +288,4 @@ def test_a_form_cannot_branch_on_a_value() -> None:
 def test_flops_count_the_operators_of_a_form_at_their_own_sizes() -> None:
     x, mean = TensorType((2, 3), "float32"), TensorType((3,), "float32")
     assert activation.SiLU().flops(x, x) == 6 * 6
-    assert batch_norm.Normalize().flops(x, x, mean, mean, mean, mean) == 3 * 6 + 3 * 3
+    assert norm.Normalize().flops(x, x, mean, mean, mean, mean) == 3 * 6 + 3 * 3

@@ -9,7 +9,7 @@ import pytest
 import graphengine as ge
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
-from graphengine.ops.batch_norm import BatchStatistic
+from graphengine.ops.norm import BatchStatistic
 from graphengine.ops.scan import scan
 from graphengine.transform import derivatives
 from tests.arrays import f64

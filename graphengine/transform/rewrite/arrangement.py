@@ -12,12 +12,12 @@ from graphengine.ir.node import Node
 from graphengine.ir.op import Op
 from graphengine.ir.types import broadcast_shapes
 from graphengine.ops.activation import Identity
-from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.broadcast import BroadcastTo, Reduction, Reshape
 from graphengine.ops.compare import LogicalNot, Mask, Where
 from graphengine.ops.custom import CustomVJP
 from graphengine.ops.elementwise import StopGradient
 from graphengine.ops.matmul import MatMul
+from graphengine.ops.norm import BatchStatistic
 from graphengine.ops.shape import ExpandDims, Squeeze, Transpose
 from graphengine.ops.support.pointwise import Elementwise
 from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table

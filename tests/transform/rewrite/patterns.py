@@ -10,8 +10,8 @@ import numpy as np
 
 import graphengine as ge
 from graphengine.ir.node import Node, apply
-from graphengine.ops.batch_norm import BatchStatistic
 from graphengine.ops.index import SliceAdjoint
+from graphengine.ops.norm import BatchStatistic
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
