@@ -4,7 +4,9 @@ One step, c_t+1, y_t = body(c_t, x_t, k), is differentiated as any graph is, giv
 of c_t+1 is carried here from step to step; those of y_t, and of residuals that somebody else has read, are sequences.
 The step gives the adjoint of c_t, which is carried on; that of x_t, which is stacked; and a contribution to that of k,
 which is summed over all steps: inside, as one more carry, or, where the contribution is itself a sum, as that of a
-weight in a matrix product is, after the scan, over all steps at once.
+weight in a matrix product is, after the scan, over all steps at once. The sum over t of products a_t^T b_t is one
+product, of all a below each other and all b below each other: a fraction of the cost of many small ones with an
+addition each.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING
 
 from graphengine.ir import dims
 from graphengine.ir.graph import Graph
@@ -23,12 +24,11 @@ from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import GetItem
 from graphengine.ir.pullback import accumulate, active_nodes, pullback
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ops.broadcast import BroadcastTo, full
-from graphengine.ops.support.over_steps import factors, terms, total
-from graphengine.ops.support.scan_body import cut_body
-
-if TYPE_CHECKING:
-    from graphengine.ops.scan import Scan
+from graphengine.ops.broadcast import BroadcastTo, Reshape, Sum, full, reshape, sum
+from graphengine.ops.elementwise import Add
+from graphengine.ops.matmul import MatMul
+from graphengine.ops.scan import Scan, cut_body
+from graphengine.ops.shape import Transpose, transpose
 
 
 class Step:
@@ -122,7 +122,7 @@ class AdjointScan:
         later: dict[int, list[Node]] = {}
         for index in (index for index in adjoints if index >= self.sequences.stop):
             now, later[index] = self._divided(adjoints[index])
-            results.extend(factor for term in later[index] for factor in factors(term) or ())
+            results.extend(factor for term in later[index] for factor in _factors(term) or ())
             if now:  # summed over the steps so far, in the adjoint of what all steps read
                 before = self.step.new_input(self.step.inputs[index])
                 first = _zeros(self.y.graph, self.parents[index])
@@ -139,7 +139,7 @@ class AdjointScan:
         if index in self.sequences:
             return stacks[self.step.adjoints[index]]
         parts = [ends[index]] if index in ends else []
-        return reduce(add, [*parts, *(total(term, stacks) for term in later)])
+        return reduce(add, [*parts, *(_total(term, stacks) for term in later)])
 
     def _find_residuals(self) -> None:
         """Let the values of the body be items of the scan, except for those that are cheaper made again."""
@@ -170,8 +170,8 @@ class AdjointScan:
         varying = {*self.per_step, *self.step.bars.values()}
         now: list[Node] = []
         later: list[Node] = []
-        for term in terms(adjoint):
-            found = factors(term)
+        for term in _terms(adjoint):
+            found = _factors(term)
             is_later = found is not None and all(node in varying or node.parents for node in found)
             (later if is_later else now).append(term)
         return (now if later else [adjoint]), later
@@ -188,7 +188,7 @@ class AdjointScan:
             return {}, {node: self._operand(node) for node in results}
         name = f"{self.op.body.name}_bar"
         body, shared = cut_body(name, [*before, *sequences], self.shared, self.y.graph, outputs)
-        adjoint = type(self.op)(
+        adjoint = Scan(
             body=body,
             carries=len(before),
             sequences=len(sequences),
@@ -227,3 +227,95 @@ def _is_arrangement(node: Node) -> bool:
         return parent.op.is_view
     whole = isinstance(node.op, BroadcastTo) or dims.product(node.shape) == dims.product(parent.shape)
     return node.op.is_view and whole
+
+
+def _terms(node: Node) -> list[Node]:
+    """What adds up to `node`, as far as it is a plain sum."""
+    found = []
+    pending = [node]
+    while pending:
+        node = pending.pop()
+        if isinstance(node.op, Add) and all(parent.type == node.type for parent in node.parents):
+            pending.extend(reversed(node.parents))
+        else:
+            found.append(node)
+    return found
+
+
+def _factors(term: Node) -> tuple[Node, ...] | None:
+    """The values of a step that, stacked, give the sum of `term` over all steps at once; None if there is no such way.
+
+    There is one for a sum over axes, and for a matrix product, whose inner axis is summed over.
+    """
+    core = _without_reshapes(term)
+    product = _product(core)
+    if product is not None:
+        return tuple(_source(parent) for parent in product.parents)
+    if isinstance(core.op, Sum) and not isinstance(core.parents[0].op, MatMul):
+        return (_source(core.parents[0]),)
+    return None
+
+
+def _total(term: Node, stacked: Mapping[Node, Node]) -> Node:
+    """The sum of `term` over all steps; `stacked` gives its factors, with the steps along the first axis."""
+    core = _without_reshapes(term)
+    product = _product(core)
+    if product is not None:
+        left, right = product.parents
+        rows, columns = _as_rows(_swapped(left, stacked)), _as_rows(_restacked(right, stacked))
+        return reshape(rows.T @ columns, term.shape)
+    assert isinstance(core.op, Sum)  # or it has no factors
+    values = _restacked(core.parents[0], stacked)
+    axes = range(core.parents[0].ndim) if core.op.axis is None else core.op.axis
+    return reshape(sum(values, (0, *(axis + 1 if axis >= 0 else axis for axis in axes))), term.shape)
+
+
+def _product(core: Node) -> Node | None:
+    """The matrix product that `core` is, or that it sums over all axes ahead of the matrices'."""
+    node, summed = (core.parents[0], core.op.axis) if isinstance(core.op, Sum) else (core, ())
+    if not isinstance(node.op, MatMul):
+        return None
+    left, right = node.parents
+    is_plain = left.ndim == right.ndim >= 2 and left.shape[:-2] == right.shape[:-2]
+    return node if is_plain and summed == tuple(range(left.ndim - 2)) else None
+
+
+def _as_rows(x: Node) -> Node:
+    """The matrices of `x` below each other, as one matrix."""
+    return reshape(x, (dims.product(x.shape[:-1]), x.shape[-1]))
+
+
+def _swapped(node: Node, stacked: Mapping[Node, Node]) -> Node:
+    """The stack of `node` with the last two axes swapped, which takes back the transposition that it may well be."""
+    order = (*range(node.ndim - 2), node.ndim - 1, node.ndim - 2)
+    if isinstance(node.op, Transpose) and _order(node) == order:
+        return _restacked(node.parents[0], stacked)
+    return transpose(_restacked(node, stacked), (0, *(axis + 1 for axis in order)))
+
+
+def _order(node: Node) -> tuple[int, ...]:
+    assert isinstance(node.op, Transpose)
+    return tuple(range(node.ndim))[::-1] if node.op.axes is None else tuple(axis % node.ndim for axis in node.op.axes)
+
+
+def _without_reshapes(node: Node) -> Node:
+    while isinstance(node.op, Reshape):
+        (node,) = node.parents
+    return node
+
+
+def _source(node: Node) -> Node:
+    """What `node` is another arrangement of."""
+    while isinstance(node.op, Reshape | Transpose):
+        (node,) = node.parents
+    return node
+
+
+def _restacked(node: Node, stacked: Mapping[Node, Node]) -> Node:
+    """The stack of `node`, from that of its source."""
+    if not isinstance(node.op, Reshape | Transpose):
+        return stacked[node]
+    stack = _restacked(node.parents[0], stacked)
+    if isinstance(node.op, Transpose):
+        return transpose(stack, (0, *(axis + 1 for axis in _order(node))))
+    return reshape(stack, (stack.shape[0], *node.shape))
