@@ -16,10 +16,10 @@ from graphengine.layers.dense import dense
 from graphengine.layers.norm import layer_norm
 from graphengine.layers.usual import Activation, check_size
 from graphengine.ops.activation import gelu
-from graphengine.ops.attention import Attention, attention, rows_in
+from graphengine.ops.attention import Attention, attention, rows_in, swapped
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.random import dropout as dropped
-from graphengine.ops.shape import split, transpose
+from graphengine.ops.shape import split
 
 
 def multi_head_attention(
@@ -62,7 +62,7 @@ def multi_head_attention(
                 context = rows_in(context, mask, [-3, -2])
             q = _heads(_maps(x, 1, units, f"{name}.query", bias), heads)
             k, v = split(_heads(_maps(context, 2, units, f"{name}.key_value", bias), 2 * heads), 2, axis=-3)
-        found = _exchanged(attention(q, k, v, mask, causal, block=block))
+        found = swapped(attention(q, k, v, mask, causal, block=block), -2, -3)
         return dense(reshape(found, (*x.shape[:-1], units)), units, name=f"{name}.output", bias=bias)
 
 
@@ -124,9 +124,4 @@ def _maps(x: Node, count: int, units: int, name: str, bias: bool) -> Node:
 
 def _heads(x: Node, heads: int) -> Node:
     """[..., time, heads * size] as [..., heads, time, size]."""
-    return _exchanged(reshape(x, (*x.shape[:-1], heads, int(x.shape[-1]) // heads)))
-
-
-def _exchanged(x: Node) -> Node:
-    """x with the second and the third of its axes from the end exchanged; a view."""
-    return transpose(x, (*range(x.ndim - 3), x.ndim - 2, x.ndim - 3, x.ndim - 1))
+    return swapped(reshape(x, (*x.shape[:-1], heads, int(x.shape[-1]) // heads)), -2, -3)

@@ -1,24 +1,31 @@
 """Scaled dot-product attention (Vaswani et al. 2017), whole or by blocks of queries.
 
-The scores, queries by keys, are work of the kernel and are not kept for the backward pass, which makes them again from
+The scores, queries by keys, are work of the kernel and are not saved for the backward pass, which makes them again from
 q, k and the logarithm of each query's sum (Rabe and Staats 2021; Dao et al. 2022). With `block`, only so many rows of
-them stand in memory at a time. A block has the whole rows of its queries, so none needs a running greatest or sum.
+them are in memory at a time. A block has the whole rows of its queries, so none needs a running maximum or sum.
+
+Kernels hold scores keys by queries: NumPy reduces along the first of two axes several times as fast as along the last,
+and what scores are shifted by is one number a query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from graphengine.errors import ShapeError
+from graphengine.errors import DTypeError, ShapeError
+from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, apply
-from graphengine.ir.op import Call, GetItem
+from graphengine.ir.op import Call, GetItem, Op
 from graphengine.ir.pullback import pullback
-from graphengine.ir.types import Array, TensorType, TupleType
+from graphengine.ir.types import Array, TensorType, TupleType, broadcast_shapes, common_dtype
 from graphengine.ops.activation import identity
 from graphengine.ops.broadcast import dim_size, full, sum
 from graphengine.ops.compare import logical_and, where
@@ -27,18 +34,158 @@ from graphengine.ops.elementwise import cast, exp, sqrt
 from graphengine.ops.index import arange
 from graphengine.ops.shape import expand_dims, transpose
 from graphengine.ops.support.run_all import run_all
-from graphengine.ops.support.scores import Scores, bind_weighted, turned, weighted
 
 __all__ = ["attention"]
 
 _UNSEEN = -1e30
-"""What stands for the exponent of a key that is not seen: exp makes 0 of it, and 0 times it is 0."""
+"""The exponent of a key that is not seen: exp makes 0 of it, and 0 times it is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The queries from `start` up to `stop`, and the keys that any of them sees: the first `seen`."""
+
+    start: int
+    stop: int
+    seen: int
+
+    @property
+    def count(self) -> int:
+        """The number of queries."""
+        return self.stop - self.start
+
+    def queries(self, x: Array) -> Array:
+        """The part of x that has rows for these queries."""
+        return x[..., self.start : self.stop, :]
+
+    def keys(self, x: Array) -> Array:
+        """The part of x that has rows for these keys."""
+        return x[..., : self.seen, :]
+
+    def work(self, x: Array) -> Array:
+        """The part of a work array that is enough for these queries, which lie along its last axis."""
+        return x[..., : self.count]
+
+    def row(self, x: Array) -> Array:
+        """The part of x, which has one number for each query, as a row."""
+        return x[..., None, self.start : self.stop]
+
+
+class Scores(Op):
+    """An op of the scores z_ij = scale * q_i . k_j, of those keys j that query i sees; other scores are -inf.
+
+    Query i sees key j if the mask, of bools, is True there and, where `causal`, if j <= i. What it does not see has a
+    weight of 0, which takes nothing of a value, be that infinite or NaN.
+    """
+
+    kind: str
+    causal: bool = False
+    scale: float | None = None
+    """None stands for 1 / sqrt(d), d the size of a query."""
+    block: int | None = Field(default=None, ge=1)
+    """How many queries are taken at a time; None for all of them."""
+
+    def check(self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None) -> None:
+        """Raise unless q [..., t, d], k [..., s, d], v [..., s, e] and a mask that broadcasts to [..., t, s] fit."""
+        dtype = common_dtype((q, k, v))
+        if not q.is_float:
+            raise DTypeError(f"{self.kind} takes floats, not {q}, {k} and {v}")
+        if min(q.ndim, k.ndim, v.ndim) < 2 or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2]:
+            needed = "queries [..., t, d], keys [..., s, d] and values [..., s, e], alike in the axes ahead"
+            raise ShapeError(f"{self.kind} takes {needed}, not {q}, {k} and {v}")
+        if q.shape[-1] != k.shape[-1] or q.shape[-1] == 0:
+            raise ShapeError(f"queries and keys have one size, at least 1: these are {q} and {k}")
+        if k.shape[-2] != v.shape[-2]:
+            raise ShapeError(f"every key has a value: these are {k} and {v}")
+        if mask is None:
+            return
+        if mask.dtype != "bool":
+            raise DTypeError(f"the mask of {self.kind} is of bools, True where a query sees a key, not {mask}")
+        scores = TensorType((*q.shape[:-1], k.shape[-2]), dtype)
+        if broadcast_shapes(mask.shape, scores.shape) != scores.shape:
+            raise ShapeError(f"the mask {mask} does not broadcast to the scores, {scores}")
+
+    def hides(self, *mask: object) -> bool:
+        """Whether there may be keys that a query does not see."""
+        return self.causal or bool(mask)
+
+    def product(self, *mask: object) -> Callable[..., object]:
+        """The kernel of a product with weights: where something is hidden, a weight of 0 takes nothing."""
+        return _weigh if self.hides(*mask) else np.matmul
+
+    def factor(self, size: int) -> float:
+        """The scale, for queries of this size."""
+        return 1 / math.sqrt(size) if self.scale is None else self.scale
+
+    def scores(self, xp: Any, q: Any, k: Any, mask: Any) -> Any:
+        """z, queries by keys, by pure functions of the array namespace `xp`."""
+        z = xp.matmul(q * self.factor(q.shape[-1]), xp.swapaxes(k, -1, -2))
+        if self.causal:
+            z = xp.where(xp.tri(*z.shape[-2:], dtype=bool), z, -xp.inf)
+        return z if mask is None else xp.where(mask, z, -xp.inf)
+
+    def blocks(self, queries: int, keys: int) -> list[Block]:
+        """The blocks, the last first: it sees every key, whatever others see. Without queries it is one empty block."""
+        size = self.block or max(queries, 1)
+        blocks = []
+        for start in range(0, max(queries, 1), size):
+            stop = min(start + size, queries)
+            blocks.append(Block(start, stop, min(stop, keys) if self.causal and stop < queries else keys))
+        return blocks[::-1]
+
+    def doubtful(self, block: Block, has_mask: bool) -> range:
+        """The keys of a block that some of its queries may not see."""
+        if has_mask:
+            return range(block.seen)
+        return range(min(block.start, block.seen), block.seen) if self.causal else range(0)
+
+    def operations(self, each: int, q: TensorType, k: TensorType, *mask: TensorType) -> int:
+        """How many FLOPs it takes to scale q, to hide what is not seen, and to do `each` more on every score."""
+        (*ahead, queries, _), keys = q.static_shape, k.static_shape[-2]
+        total = 0
+        for block in self.blocks(queries, keys):
+            total += block.count * (each * block.seen + len(self.doubtful(block, bool(mask))))
+        return q.size + math.prod(ahead) * total
+
+    def work(self, q: TensorType, k: TensorType, *masks: TensorType) -> tuple[TensorType, ...]:
+        """Types of the work arrays of `bind_scores`: scaled queries, scores, and bounds unless all keys are seen."""
+        (*ahead, queries, size), keys = q.static_shape, k.static_shape[-2]
+        width = min(self.block or queries, queries)
+        shapes: list[Shape] = [(*ahead, size, width), (*ahead, keys, width)]
+        bounds: list[Shape] = [(keys, width)] if self.causal else []
+        for mask in masks:
+            *leading, rows, columns = (1,) * (2 - mask.ndim) + mask.static_shape
+            bounds.append((*leading, columns, min(rows, width)))
+        if bounds:
+            shapes.append(broadcast_shapes(*bounds))
+        return tuple(TensorType(shape, q.dtype) for shape in shapes)
+
+    def bind_scores(
+        self, work: Sequence[Array], q: Array, k: Array, mask: Array | None = None
+    ) -> Iterator[tuple[Block, Array, Array, list[Call]]]:
+        """Every block, its scaled queries [..., d, t], its scores [..., s, t], and the calls that compute these."""
+        queries, keys = q.shape[-2], k.shape[-2]
+        factor = np.array(self.factor(q.shape[-1]), q.dtype)
+        triangle = _triangle(queries, keys, q.dtype) if self.causal else None
+        for block in self.blocks(queries, keys):
+            scaled, scores = block.work(work[0]), block.work(block.keys(work[1]))
+            calls: list[Call] = [
+                (np.multiply, (turned(block.queries(q)), factor, scaled)),
+                (np.matmul, (block.keys(k), scaled, scores)),
+            ]
+            if len(work) > 2:
+                doubtful = self.doubtful(block, mask is not None)
+                rows = slice(doubtful.start, doubtful.stop)
+                bound, part = block.work(work[2])[..., rows, :], scores[..., rows, :]
+                calls += _bind_bound(block, rows, mask, triangle, bound)
+                calls.append((partial(np.fmin, out=part), (part, bound)))  # -inf also where the score is NaN
+            yield block, scaled, scores, calls
 
 
 class Attention(Scores):
     """A tuple of y and l: y_i = sum_j p_ij v_j, with p_ij = exp(z_ij - l_i) and l_i = log sum_j exp(z_ij).
 
-    z are the scores of q [..., t, d] and k [..., s, d]; v is [..., s, e], y [..., t, e], l [..., t]. The greatest of a
+    z are the scores of q [..., t, d] and k [..., s, d]; v is [..., s, e], y [..., t, e], l [..., t]. The maximum of a
     query is taken from its scores first, so that nothing overflows. A query that sees no key has y_i = 0 and l_i = 0.
     """
 
@@ -51,13 +198,13 @@ class Attention(Scores):
 
     def eval(self, xp: Any, q: Any, k: Any, v: Any, mask: Any = None) -> Any:
         z = self.scores(xp, q, k, mask)
-        greatest = xp.max(z, axis=-1, keepdims=True, initial=xp.finfo(z.dtype).min)
-        powers = xp.exp(z - greatest)
+        maximum = xp.max(z, axis=-1, keepdims=True, initial=xp.finfo(z.dtype).min)
+        powers = xp.exp(z - maximum)
         total = xp.sum(powers, axis=-1, keepdims=True)
         sees_none = total == 0
-        total, greatest = xp.where(sees_none, 1.0, total), xp.where(sees_none, 0.0, greatest)
-        sums = weighted(xp, powers, v) if self.causal or mask is not None else xp.matmul(powers, v)
-        return sums / total, (greatest + xp.log(total))[..., 0]
+        total, maximum = xp.where(sees_none, 1.0, total), xp.where(sees_none, 0.0, maximum)
+        sums = _weighted(xp, powers, v) if self.causal or mask is not None else xp.matmul(powers, v)
+        return sums / total, (maximum + xp.log(total))[..., 0]
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         q, k, _, *mask = types
@@ -67,23 +214,22 @@ class Attention(Scores):
 
     def bind(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (y, log_sum), (q, k, v, *mask) = out, operands
-        ones, lowest = np.ones((1, k.shape[-2]), q.dtype), np.finfo(q.dtype).min
-        one = np.ones((), q.dtype)
+        ones, one, lowest = np.ones((1, k.shape[-2]), q.dtype), np.ones((), q.dtype), np.finfo(q.dtype).min
         calls: list[Call] = []
         for block, _, scores, made in self.bind_scores(scratch[2:], q, k, *mask):
-            greatest, total = (block.work(row) for row in scratch[:2])
+            maximum, total = (block.work(row) for row in scratch[:2])
             rows, log_sums = block.queries(y), block.row(log_sum)
             calls += made
             calls += [
-                (np.maximum.reduce, (scores, -2, None, greatest, True, lowest)),
-                (np.subtract, (scores, greatest, scores)),
+                (np.maximum.reduce, (scores, -2, None, maximum, True, lowest)),
+                (np.subtract, (scores, maximum, scores)),
                 (np.exp, (scores, scores)),
                 (np.matmul, (ones[:, : block.seen], scores, total)),  # several times as fast as np.add.reduce
-                # The power of the greatest is 1, so that a sum below 1 is that of no keys.
+                # The power of the maximum is 1, so that a sum below 1 is that of no keys.
                 (partial(np.minimum, out=log_sums), (total, one)),
-                (np.multiply, (log_sums, greatest, log_sums)),
+                (np.multiply, (log_sums, maximum, log_sums)),
                 (partial(np.maximum, out=total), (total, one)),
-                bind_weighted(turned(scores), block.keys(v), rows, self.hides(*mask)),
+                (self.product(*mask), (turned(scores), block.keys(v), rows)),
                 (np.divide, (rows, turned(total), rows)),
                 (np.log, (total, total)),
                 (np.add, (log_sums, total, log_sums)),
@@ -136,7 +282,7 @@ class AttentionAdjoint(Scores):
 
     def eval(self, xp: Any, y_bar: Any, q: Any, k: Any, v: Any, log_sum: Any, delta: Any, mask: Any = None) -> Any:
         hides = self.causal or mask is not None
-        product = partial(weighted, xp) if hides else xp.matmul
+        product = partial(_weighted, xp) if hides else xp.matmul
         p = xp.exp(self.scores(xp, q, k, mask) - log_sum[..., None])
         s = p * (xp.matmul(y_bar, xp.swapaxes(v, -1, -2)) - delta[..., None]) * self.factor(q.shape[-1])
         if hides:
@@ -151,9 +297,9 @@ class AttentionAdjoint(Scores):
 
     def bind(self, out: Any, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (q_bar, k_bar, v_bar), (y_bar, q, k, v, log_sum, delta, *mask) = out, operands
-        k_share, v_share, bars, slopes, *work = scratch
+        k_part, v_part, bars, slopes, *work = scratch
         factor = np.array(self.factor(q.shape[-1]), q.dtype)
-        hides = self.hides(*mask)
+        product = self.product(*mask)
         calls: list[Call] = []
         for block, scaled, powers, made in self.bind_scores(work, q, k, *mask):
             rows, rows_bar = block.queries(q_bar), block.queries(y_bar)
@@ -166,17 +312,16 @@ class AttentionAdjoint(Scores):
                 (np.matmul, (block.keys(v), columns_bar, slope)),
                 (np.subtract, (slope, block.row(delta), slope)),
                 (np.multiply, (slope, powers, slope)),
-                *([(_select, (slope, powers))] if hides else ()),
-                bind_weighted(turned(slope), block.keys(k), rows, hides),
+                *([(_select, (slope, powers))] if self.hides(*mask) else ()),
+                (product, (turned(slope), block.keys(k), rows)),
                 (np.multiply, (rows, factor, rows)),
             ]
-            more = block.stop < q.shape[-2]
-            k_place, v_place = (block.keys(x) for x in ((k_share, v_share) if more else (k_bar, v_bar)))
-            calls.append(bind_weighted(slope, turned(scaled), k_place, hides))
-            calls.append(bind_weighted(powers, rows_bar, v_place, hides))
-            if more:
-                calls.append((np.add, (block.keys(k_bar), k_place, block.keys(k_bar))))
-                calls.append((np.add, (block.keys(v_bar), v_place, block.keys(v_bar))))
+            for bar, part, weights, x in ((k_bar, k_part, slope, turned(scaled)), (v_bar, v_part, powers, rows_bar)):
+                total, term = block.keys(bar), block.keys(part)
+                if block.stop == q.shape[-2]:  # the block taken first
+                    calls.append((product, (weights, x, total)))
+                else:
+                    calls += [(product, (weights, x, term)), (np.add, (total, term, total))]
         return run_all, (calls,)
 
     def vjp(self, y: Node, y_bar: Any, *parents: Node) -> Sequence[Node | None]:
@@ -200,10 +345,10 @@ class AttentionAdjoint(Scores):
             k, v = (rows_in(x, seen, [-2]) for x in (k, v))
         size = dim_size(q.graph, q.shape[-1], q.dtype)
         factor = 1.0 / sqrt(size) if self.scale is None else q.graph.scalar(self.scale, q.dtype)
-        exponents = factor * q @ _exchanged(k) - expand_dims(log_sum, -1)
+        exponents = factor * q @ swapped(k) - expand_dims(log_sum, -1)
         p = exp(exponents if seen is None else where(seen, exponents, _UNSEEN))
-        s = factor * p * (y_bar @ _exchanged(v) - expand_dims(delta, -1))
-        return s @ k, _exchanged(s) @ q, _exchanged(p) @ y_bar
+        s = factor * p * (y_bar @ swapped(v) - expand_dims(delta, -1))
+        return s @ k, swapped(s) @ q, swapped(p) @ y_bar
 
     def flops(self, y: TensorType, *types: TensorType) -> int:
         _, q, k, v, _, _, *mask = types
@@ -240,6 +385,48 @@ def attention(
     return apply(GetItem(index=0), tuple_, name=name)
 
 
+def _bind_bound(block: Block, keys: slice, mask: Array | None, triangle: Array | None, bound: Array) -> list[Call]:
+    """The calls that make inf of keys seen and -inf of others: the least of that and a score, np.where would branch."""
+    calls: list[Call] = []
+    if mask is not None:
+        rows = np.atleast_2d(mask)
+        seen = turned(rows if rows.shape[-2] == 1 else block.queries(rows))
+        half, infinite = (np.array(value, bound.dtype) for value in (0.5, np.inf))
+        calls.append((np.copyto, (bound, seen[..., keys, :])))
+        calls.append((np.subtract, (bound, half, bound)))
+        calls.append((np.multiply, (bound, infinite, bound)))
+    if triangle is not None:
+        part = triangle[keys, block.start : block.stop]
+        calls.append((partial(np.minimum, out=bound), (bound, part)) if calls else (np.copyto, (bound, part)))
+    return calls
+
+
+def _triangle(queries: int, keys: int, dtype: np.dtype[Any]) -> Array:
+    """inf where key j <= query i, else -inf, keys by queries: a view of one line, as it depends on i - j alone."""
+    line = np.where(np.arange(-keys, queries) >= 0, np.inf, -np.inf).astype(dtype)
+    return np.lib.stride_tricks.sliding_window_view(line, queries)[:0:-1]
+
+
+def _weighted(xp: Any, weights: Any, x: Any) -> Any:
+    """weights @ x, where a weight of 0 takes nothing of x, be it infinite or NaN."""
+    zero, one = xp.zeros((), x.dtype), xp.ones((), x.dtype)
+    is_finite = xp.isfinite(x)
+    taken = xp.matmul(xp.where(weights == 0, zero, one), xp.where(is_finite, zero, one))
+    return xp.where(taken > 0, xp.matmul(weights, x), xp.matmul(weights, xp.where(is_finite, x, zero)))
+
+
+def _weigh(weights: Array, x: Array, out: Array) -> None:
+    """Write what `_weighted` gives into `out`."""
+    np.matmul(weights, x, out)
+    if not np.isfinite(np.add.reduce(out, axis=None)):  # a check that needs no memory
+        out[...] = _weighted(np, weights, x)
+
+
+def turned(x: Array) -> Array:
+    """x with its last two axes swapped."""
+    return x.swapaxes(-1, -2)
+
+
 def _select(slope: Array, powers: Array) -> None:
     """Slopes of 0 where the power is 0, whatever the value was there."""
     if not np.isfinite(np.add.reduce(slope, axis=None)):
@@ -254,6 +441,8 @@ def rows_in(x: Node, seen: Node, axes: Sequence[int]) -> Node:
     return masked(x, expand_dims(count > 0.0, -1))
 
 
-def _exchanged(x: Node) -> Node:
-    """x with its last two axes exchanged."""
-    return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+def swapped(x: Node, first: int = -2, second: int = -1) -> Node:
+    """x with two axes swapped; a view."""
+    order = [*range(x.ndim)]
+    order[first], order[second] = order[second], order[first]
+    return transpose(x, order)

@@ -17,10 +17,9 @@ from graphengine.backends.native.lowering.reductions import joined
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.vocabulary import exp, log, maximum, plus, share
 from graphengine.ir.types import Array
-from graphengine.ops.attention import Attention, AttentionAdjoint
+from graphengine.ops.attention import Attention, AttentionAdjoint, Block, Scores, turned
 from graphengine.ops.elementwise import Add
 from graphengine.ops.support.layout import starts
-from graphengine.ops.support.scores import Block, Scores, turned
 
 
 @register_lowering(Attention)
