@@ -30,7 +30,7 @@ from graphengine.ops.support.window import (
     Pair,
     Sweeps,
     along_width,
-    check_least,
+    check_minimum,
     naming,
     spread,
     sweeps,
@@ -69,7 +69,7 @@ class Convolution(Op):
         with naming(self, a, b):
             if a.ndim != 4 or b.ndim != 4:
                 raise ShapeError(f"{self.operands} have 4 axes each")
-            check_least(1, stride=self.stride, groups=self.groups)
+            check_minimum(1, stride=self.stride, groups=self.groups)
             return TensorType(self.shape(a.shape, b.shape), dtype)
 
     def shape(self, a: Shape, b: Shape) -> Shape:

@@ -6,6 +6,7 @@ padding count for nothing. The padding is smaller than the window, so that every
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -13,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import DTypeError, ShapeError
-from graphengine.ir import dims
 from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, Op
@@ -83,6 +83,11 @@ class Pool(Op):
         """The attributes that adjoints have in common with this op."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in ("kind", "size")}
 
+    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
+        """One for each element of x that lies in a window, counted once for every window."""
+        rows, columns = (sum(sweep.met()) for sweep in self.moves(x.shape))
+        return math.prod(y.static_shape[:2]) * rows * columns
+
     def check(self, *types: TensorType) -> DType:
         """The dtype that all of `types` share; raises DTypeError unless it is a float's."""
         dtype = common_dtype(types)
@@ -119,8 +124,8 @@ class MaxPool2D(PoolOfImages):
         place = apply(MaxPool2DPlace(**self.fixed()), x, y)
         return (apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place),)
 
-    def flops(self, y: TensorType, x: TensorType) -> int:
-        return _met(y, self.moves(x.shape)) - y.size
+    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
+        return super().flops(y, x) - y.size
 
 
 class MaxPool2DPlace(Pool):
@@ -160,9 +165,6 @@ class MaxPool2DPlace(Pool):
         parts = [(k, x[met], out[places]) for k, places, met in meetings(moves)]
         return as_one([*calls, (_first_nans, (out, self.window[0] * self.window[1], parts))])
 
-    def flops(self, y: TensorType, x: TensorType, maxima: TensorType) -> int:
-        return _met(y, self.moves(x.shape))
-
 
 class PoolByPlace(Pool):
     """An op of x and `place`, both with one number for every window, or x of images and `place` with one."""
@@ -200,7 +202,7 @@ class MaxPool2DScatter(PoolByPlace):
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DGather(**self.fixed()), y_bar, place), None
 
-    def flops(self, y: TensorType, x: TensorType, place: TensorType) -> int:
+    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
         return x.size
 
 
@@ -228,6 +230,9 @@ class MaxPool2DGather(PoolByPlace):
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place), None
 
+    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
+        return 0
+
 
 class AvgPool2D(PoolOfImages):
     """y[n, c, i, j] = the mean of the elements of x[n, c] in the window at (i, j)."""
@@ -246,9 +251,6 @@ class AvgPool2D(PoolOfImages):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(AvgPool2DAdjoint(size=x.shape[2:], **self.fixed()), y_bar),)
-
-    def flops(self, y: TensorType, x: TensorType) -> int:
-        return _met(y, self.moves(x.shape))
 
 
 class AvgPool2DAdjoint(Pool):
@@ -279,8 +281,8 @@ class AvgPool2DAdjoint(Pool):
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(AvgPool2D(**self.fixed()), y_bar),)
 
-    def flops(self, y: TensorType, x: TensorType) -> int:
-        return x.size + _met(x, self.moves(y.shape))
+    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
+        return x.size + super().flops(x, y)
 
 
 def max_pool2d(
@@ -318,12 +320,7 @@ def avg_pool2d(
 
 
 def max_pool1d(
-    x: Node,
-    window: int,
-    stride: int | None = None,
-    padding: int | str | Sequence[int] = 0,
-    *,
-    name: str | None = None,
+    x: Node, window: int, stride: int | None = None, padding: int | str | Sequence[int] = 0, *, name: str | None = None
 ) -> Node:
     """Maximum of every window of sequences [batch, channels, length]; `padding` may be a pair (before, after).
 
@@ -391,12 +388,6 @@ def _counts(op: AvgPool2D | AvgPool2DAdjoint, moves: Sweeps, dtype: npt.DTypeLik
     """By how much the sum over each window is divided."""
     rows, columns = ([sweep.window] * sweep.places if op.count_include_pad else sweep.met() for sweep in moves)
     return np.outer(rows, columns).astype(dtype)
-
-
-def _met(y: TensorType, moves: Sweeps) -> int:
-    """How many elements of images lie in windows, counted once for every window."""
-    rows, columns = (sum(sweep.met()) for sweep in moves)
-    return dims.bind(dims.product(y.shape[:2]), {}) * rows * columns
 
 
 def _between(pooled: TensorType, images: TensorType) -> TensorType:

@@ -1,6 +1,6 @@
-"""Windows that slide over images: how they are declared, where they stand, and which elements they meet.
+"""Windows that slide over images: how they are declared, where they are, and which elements they meet.
 
-An image is [batch, channels, height, width]. A window that stands at place i of an axis begins at element
+An image is [batch, channels, height, width]. Window i along an axis, at its place i, begins at element
 i * stride - before, where `before` elements of padding lie ahead of the axis; its element k lies k * dilation on.
 """
 
@@ -10,6 +10,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -61,7 +62,7 @@ def _schema_of_two(item: dict[str, Any], *others: dict[str, Any]) -> WithJsonSch
     return WithJsonSchema({"anyOf": [item, two, *others]})
 
 
-# The least values stand in the schema alone: it is `infer` that checks them, as its errors name operands and line.
+# Minima are in the schema alone: it is `infer` that checks them, as its errors name operands and line.
 _INT = {"type": "integer", "minimum": 0}
 _PADS = {"anyOf": [_INT, {"type": "array", "items": _INT, "minItems": 2, "maxItems": 2}]}
 Pair = Annotated[tuple[int, int], BeforeValidator(as_pair), _schema_of_two(_INT)]
@@ -154,7 +155,7 @@ class Sweep:
         inside = np.zeros(self.places, int)
         for k in range(self.window):
             inside[self.meets(k)[0]] += 1
-        return list(map(int, inside))
+        return inside.tolist()
 
 
 Sweeps = tuple[Sweep, Sweep]
@@ -172,8 +173,8 @@ def sweeps(image: Shape, window: Shape, stride: Sequence[int], dilation: Sequenc
         if isinstance(size, str):
             raise ShapeError(f"the height and the width of a window are numbers, not {size}")
         sizes.append(size)
-    check_least(1, window=sizes, stride=stride, dilation=dilation)
-    check_least(0, padding=0 if pads == "same" else pads)
+    check_minimum(1, window=sizes, stride=stride, dilation=dilation)
+    check_minimum(0, padding=0 if pads == "same" else pads)
     rows, columns = (
         Sweep(size, sizes[axis], stride[axis], dilation[axis], *(() if pads == "same" else pads[axis]))
         for axis, size in enumerate(image[2:])
@@ -198,11 +199,11 @@ def _same(sweep: Sweep) -> Sweep:
     return Sweep(sweep.size, sweep.window, sweep.stride, sweep.dilation, ahead, total - ahead)
 
 
-def check_least(least: int, **attributes: Any) -> None:
-    """Raise AttributeValueError unless all numbers of every attribute are at least `least`."""
+def check_minimum(minimum: int, **attributes: Any) -> None:
+    """Raise AttributeValueError unless all numbers of every attribute are at least `minimum`."""
     for name, value in attributes.items():
-        if np.min(value) < least:
-            raise AttributeValueError(f"{name} is at least {least}, not {value}")
+        if np.min(value) < minimum:
+            raise AttributeValueError(f"{name} is at least {minimum}, not {value}")
 
 
 @contextmanager
@@ -221,24 +222,19 @@ def along_width(padding: int | str | Sequence[int]) -> Padding:
 
 def meetings(sweeps: Sweeps) -> Iterator[tuple[int, Part, Part]]:
     """For every element of the window, row by row: its number, the places where it lies inside, and what it meets."""
-    rows, columns = sweeps
-    for i in range(rows.window):
-        for j in range(columns.window):
-            (high, met_high), (wide, met_wide) = rows.meets(i), columns.meets(j)
-            yield i * columns.window + j, (..., high, wide), (..., met_high, met_wide)
+    rows, columns = ([sweep.meets(k) for k in range(sweep.window)] for sweep in sweeps)
+    for k, ((high, met_high), (wide, met_wide)) in enumerate(product(rows, columns)):
+        yield k, (..., high, wide), (..., met_high, met_wide)
 
 
 def windows(xp: Any, x: Any, sweeps: Sweeps, outside: float) -> list[Any]:
     """For every element of the window, row by row, what it meets at all places: `outside` in the padding."""
-    rows, columns = sweeps
     pads = [*[(0, 0)] * (x.ndim - 2), *((sweep.before, sweep.after) for sweep in sweeps)]
     padded = xp.pad(x, pads, constant_values=outside)
-    return [padded[..., _at(rows, i), _at(columns, j)] for i in range(rows.window) for j in range(columns.window)]
-
-
-def _at(sweep: Sweep, k: int) -> slice:
-    start = k * sweep.dilation
-    return slice(start, start + (sweep.places - 1) * sweep.stride + 1, sweep.stride)
+    starts = (range(0, sweep.reach, sweep.dilation) for sweep in sweeps)
+    high, wide = ((sweep.places - 1) * sweep.stride + 1 for sweep in sweeps)
+    rows, columns = (sweep.stride for sweep in sweeps)
+    return [padded[..., i : i + high : rows, j : j + wide : columns] for i, j in product(*starts)]
 
 
 def spread(xp: Any, values: Sequence[Any], sweeps: Sweeps) -> Any:
