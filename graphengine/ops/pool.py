@@ -105,7 +105,7 @@ class PoolOfImages(Pool):
             return TensorType(self.pooled(x.shape), dtype)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return (_between(y, x),)
+        return (TensorType((*y.shape[:3], x.shape[3]), x.dtype),)  # pooled along the height alone
 
 
 class MaxPool2D(PoolOfImages):
@@ -271,7 +271,7 @@ class AvgPool2DAdjoint(Pool):
         return spread(xp, [contribution] * (self.window[0] * self.window[1]), moves)
 
     def scratch(self, y: TensorType, x: TensorType) -> tuple[TensorType, ...]:
-        return x, _between(x, y)
+        return x, TensorType((*x.shape[:3], y.shape[3]), x.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         (x,), (quotient, between), moves = operands, scratch, self.moves(out.shape)
@@ -388,11 +388,6 @@ def _counts(op: AvgPool2D | AvgPool2DAdjoint, moves: Sweeps, dtype: npt.DTypeLik
     """By how much the sum over each window is divided."""
     rows, columns = ([sweep.window] * sweep.places if op.count_include_pad else sweep.met() for sweep in moves)
     return np.outer(rows, columns).astype(dtype)
-
-
-def _between(pooled: TensorType, images: TensorType) -> TensorType:
-    """The type of what is pooled along the height alone."""
-    return TensorType((*pooled.shape[:3], images.shape[3]), images.dtype)
 
 
 def _first_nans(out: Array, size: int, parts: Sequence[tuple[int, Array, Array]]) -> None:

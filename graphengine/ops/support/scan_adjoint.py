@@ -47,7 +47,11 @@ class Step:
         stacked = [index for index in given if index >= op.carries]
         self.bars = {index: self.new_input(self.items[index]) for index in (*carried, *stacked)}
         """The inputs that give the step the adjoints of its items."""
-        self.adjoints = self._differentiate(active)
+        seeds: dict[Node, Node] = {}
+        for index, bar in self.bars.items():
+            accumulate(seeds, self.items[index], bar)
+        found = pullback(seeds, [self.inputs[index] for index in active], Phase.BACKWARD).adjoints
+        self.adjoints = {index: found[self.inputs[index]] for index in active if self.inputs[index] in found}
         """The adjoints of the active inputs; one that no path leads to has none."""
 
     def _active(self, carries: int, given: Collection[int], wanted: Collection[int]) -> list[int]:
@@ -64,13 +68,6 @@ class Step:
 
         depending, needed = _closed(wanted, carried_on), _closed(given, needed_before)
         return sorted(index for index in depending if index >= carries or index in needed)
-
-    def _differentiate(self, active: Sequence[int]) -> dict[int, Node]:
-        seeds: dict[Node, Node] = {}
-        for index, bar in self.bars.items():
-            accumulate(seeds, self.items[index], bar)
-        adjoints = pullback(seeds, [self.inputs[index] for index in active], Phase.BACKWARD).adjoints
-        return {index: adjoints[self.inputs[index]] for index in active if self.inputs[index] in adjoints}
 
     def new_input(self, like: Node) -> Node:
         """An input for the adjoint of `like`."""
