@@ -83,10 +83,10 @@ class Pool(Op):
         """The attributes that adjoints have in common with this op."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in ("kind", "size")}
 
-    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
-        """One for each element of x that lies in a window, counted once for every window."""
-        rows, columns = (sum(sweep.met()) for sweep in self.moves(x.shape))
-        return math.prod(y.static_shape[:2]) * rows * columns
+    def met(self, images: TensorType) -> int:
+        """How many elements of images lie in windows, counted once for every window."""
+        rows, columns = (sum(sweep.met()) for sweep in self.moves(images.shape))
+        return math.prod(images.static_shape[:2]) * rows * columns
 
     def check(self, *types: TensorType) -> DType:
         """The dtype that all of `types` share; raises DTypeError unless it is a float's."""
@@ -124,8 +124,8 @@ class MaxPool2D(PoolOfImages):
         place = apply(MaxPool2DPlace(**self.fixed()), x, y)
         return (apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place),)
 
-    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
-        return super().flops(y, x) - y.size
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return self.met(x) - y.size
 
 
 class MaxPool2DPlace(Pool):
@@ -165,6 +165,9 @@ class MaxPool2DPlace(Pool):
         parts = [(k, x[met], out[places]) for k, places, met in meetings(moves)]
         return as_one([*calls, (_first_nans, (out, self.window[0] * self.window[1], parts))])
 
+    def flops(self, y: TensorType, x: TensorType, maxima: TensorType) -> int:
+        return self.met(x)
+
 
 class PoolByPlace(Pool):
     """An op of x and `place`, both with one number for every window, or x of images and `place` with one."""
@@ -202,7 +205,7 @@ class MaxPool2DScatter(PoolByPlace):
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DGather(**self.fixed()), y_bar, place), None
 
-    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
+    def flops(self, y: TensorType, x: TensorType, place: TensorType) -> int:
         return x.size
 
 
@@ -230,9 +233,6 @@ class MaxPool2DGather(PoolByPlace):
     def vjp(self, y: Node, y_bar: Node, x: Node, place: Node) -> tuple[Node | None, ...]:
         return apply(MaxPool2DScatter(size=x.shape[2:], **self.fixed()), y_bar, place), None
 
-    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
-        return 0
-
 
 class AvgPool2D(PoolOfImages):
     """y[n, c, i, j] = the mean of the elements of x[n, c] in the window at (i, j)."""
@@ -251,6 +251,9 @@ class AvgPool2D(PoolOfImages):
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(AvgPool2DAdjoint(size=x.shape[2:], **self.fixed()), y_bar),)
+
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return self.met(x)
 
 
 class AvgPool2DAdjoint(Pool):
@@ -281,8 +284,8 @@ class AvgPool2DAdjoint(Pool):
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None]:
         return (apply(AvgPool2D(**self.fixed()), y_bar),)
 
-    def flops(self, y: TensorType, x: TensorType, *others: TensorType) -> int:
-        return x.size + super().flops(x, y)
+    def flops(self, y: TensorType, x: TensorType) -> int:
+        return x.size + self.met(y)
 
 
 def max_pool2d(
