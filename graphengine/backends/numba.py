@@ -7,7 +7,7 @@ table of calls; successive calls of machine code are one call from Python.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NoReturn
 
@@ -16,11 +16,11 @@ import numpy as np
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.blas import ONE_THREAD_DOES, find_blas
 from graphengine.backends.bound import BoundProgram
-from graphengine.backends.native.compile.arguments import kind, overlap, word
+from graphengine.backends.native.compile.arguments import apart, kind, word
 from graphengine.backends.native.compile.store import Request, addresses
 from graphengine.backends.native.gemm.products import blas_product, product_call
 from graphengine.backends.native.gemm.tiles import Workspace
-from graphengine.backends.native.kernel import Kernel, Product, is_shared, kernel_of, parameters, written
+from graphengine.backends.native.kernel import Kernel, Product, is_shared, kernel_of, parameters
 from graphengine.backends.native.lowering.registry import lower, numpy_scratch, scratch_types
 from graphengine.backends.native.threads.runtime import ROW
 from graphengine.backends.native.threads.team import Job, team
@@ -141,8 +141,7 @@ class NativeProgram(BoundProgram):
         kernel = function if isinstance(function, Kernel) else kernel_of(function)
         if "fault" in parameters(kernel):
             arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
-        if not kernel.may_overlap and overlap(arguments) and overlap(arguments, written(kernel)):
-            kernel = replace(kernel, may_overlap=True)
+        kernel, arguments = apart(kernel, arguments)
         request = kernel, tuple(map(kind, arguments))
         return _Native(request, tuple(arguments), reference)
 

@@ -127,6 +127,30 @@ def written(kernel: Kernel) -> frozenset[int]:
     )
 
 
+def specialized(kernel: Kernel | Callable[..., None], **given: str | int) -> Kernel:
+    """The kernel with a constant, or with the name of another parameter, in the place of some of its parameters."""
+    kernel = kernel if isinstance(kernel, Kernel) else kernel_of(kernel)
+    return _specialized(kernel, tuple(given.items()))
+
+
+@lru_cache(maxsize=4096)
+def _specialized(kernel: Kernel, given: tuple[tuple[str, str | int], ...]) -> Kernel:
+    values = {name: ast.Name(value) if isinstance(value, str) else ast.Constant(value) for name, value in given}
+    function = _Replaced(values).visit(_function(kernel))
+    function.args.args = [argument for argument in function.args.args if argument.arg not in values]
+    return Kernel(kernel.name, ast.unparse(function) + "\n", kernel.may_overlap)
+
+
+class _Replaced(ast.NodeTransformer):
+    """Puts expressions in the place of names."""
+
+    def __init__(self, values: Mapping[str, ast.expr]) -> None:
+        self._values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._values.get(node.id, node)
+
+
 def _function(kernel: Kernel) -> ast.FunctionDef:
     function = ast.parse(kernel.source).body[0]
     assert isinstance(function, ast.FunctionDef)  # what a kernel is

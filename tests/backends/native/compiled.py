@@ -14,7 +14,7 @@ from graphengine.backends.native.kernel import Kernel, is_shared, kernel_of
 
 pytest.importorskip("numba", reason="numba compiles the kernels")
 
-from graphengine.backends.native.compile.arguments import kind, word
+from graphengine.backends.native.compile.arguments import apart, kind, word
 from graphengine.backends.native.compile.build import assembly, machine_code
 from graphengine.backends.native.llvm.machine import load
 
@@ -23,9 +23,9 @@ _numbers = itertools.count()
 
 def run(kernel: Kernel | Callable[..., None], *arguments: Any, rank: int = 0, ranks: int = 1) -> None:
     """Calls the kernel as this thread of `ranks`: arrays are written in place, an int is a size, a float a number."""
-    kernel = kernel if isinstance(kernel, Kernel) else kernel_of(kernel)
-    words = (ctypes.c_int64 * len(arguments))(*map(word, arguments))
-    function(kernel, tuple(map(kind, arguments)))(words, rank, ranks)
+    kernel, given = apart(kernel if isinstance(kernel, Kernel) else kernel_of(kernel), arguments)
+    words = (ctypes.c_int64 * len(given))(*map(word, given))
+    function(kernel, tuple(map(kind, given)))(words, rank, ranks)
 
 
 def run_on(threads: int, kernel: Kernel | Callable[..., None], *arguments: Any) -> None:

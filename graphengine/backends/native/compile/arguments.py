@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from graphengine.backends.native.kernel import Kernel, parameters, specialized, written
 from graphengine.ir.types import Array
 
 
@@ -25,6 +27,24 @@ def word(argument: Any) -> int:
     if isinstance(argument, int | np.integer):
         return int(argument)
     return int(struct.unpack("q", struct.pack("d", argument))[0])
+
+
+def apart(kernel: Kernel, arguments: Sequence[Any]) -> tuple[Kernel, Sequence[Any]]:
+    """A call in which one parameter stands for all that are the same memory as an array that is written to.
+
+    Its loops then run on vectors as they do elsewhere, with no need to find out what overlaps. Where arrays overlap
+    in another way, its kernel is one that allows that.
+    """
+    if kernel.may_overlap or not overlap(arguments) or not overlap(arguments, written(kernel)):
+        return kernel, arguments
+    names = parameters(kernel)
+    arrays = {place: x for place, x in enumerate(arguments) if isinstance(x, np.ndarray)}
+    memory = {place: (word(x), x.dtype) for place, x in arrays.items()}
+    own = {memory[place]: place for place in sorted(written(kernel) & arrays.keys(), reverse=True)}
+    same = {place: own[memory[place]] for place in arrays if own.get(memory[place], place) != place}
+    kernel = specialized(kernel, **{names[place]: names[first] for place, first in same.items()})
+    arguments = [argument for place, argument in enumerate(arguments) if place not in same]
+    return replace(kernel, may_overlap=overlap(arguments, written(kernel))), arguments
 
 
 def overlap(arguments: Sequence[Any], written: Collection[int] | None = None) -> bool:

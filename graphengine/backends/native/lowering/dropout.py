@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphengine.backends.native.lowering.in_place import call_over
+from graphengine.backends.native.kernel import kernel_of
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.vocabulary import multiply_high, share, uint64
 from graphengine.ir.types import Array
@@ -25,7 +25,7 @@ def lower_dropout(op: Dropout, out: Array, x: Array, seed: Array, step: Array, *
         return None
     least = math.ceil(float(np.float32(op.rate)) * 2**24)
     arguments = (out, x, seed, step, op.stream, least, 1 / (1 - op.rate), x.size)
-    return [call_over(drop, arguments, "x")]
+    return [(kernel_of(drop), arguments)]
 
 
 def drop(

@@ -37,10 +37,15 @@ def lower_scatter_add(op: ScatterAdd, out: Array, x: Array, indices: Array, *, s
 
 @register_lowering(OneHot)
 def lower_one_hot(op: OneHot, out: Array, labels: Array, *, scratch: Sequence[Array]) -> Calls:
+    calls = labelled(out, labels, 1)
+    return None if calls is None else [*fills(out, 0), *calls]
+
+
+def labelled(out: Array, labels: Array, number: int) -> Calls:
+    """The calls that add a number at the label of each row of `out`."""
     if not labels.flags.c_contiguous:
         return None
-    out = as_bytes(out)
-    return [*fills(out, 0), (kernel_of(one_hot_rows), (labels, out, labels.size, out.shape[-1]))]
+    return [(kernel_of(add_at_labels), (labels, as_bytes(out), number, labels.size, out.shape[-1]))]
 
 
 def marks(out: Array, places: Array, table: Array, starts: Array) -> list[LoopCall]:
@@ -136,14 +141,16 @@ def scatter_many_rows(
                             rest[to + p] = 0.0
 
 
-def one_hot_rows(labels: Array, out: Array, rows: int, depth: int, fault: Array, rank: int, ranks: int) -> None:
-    """out[i, labels[i]] = 1."""
+def add_at_labels(
+    labels: Array, out: Array, number: int, rows: int, depth: int, fault: Array, rank: int, ranks: int
+) -> None:
+    """out[i, labels[i]] += number."""
     for i in share(rows, rank, ranks):
         label = int64(labels[i])
         if label < 0 or label >= depth:
             fault[0] = 1
         else:
-            out[i * depth + label] = 1
+            out[i * depth + label] += number
 
 
 def mark_places(out: Array, places: Array, table: Array, starts: Array, count: int, rank: int, ranks: int) -> None:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from textwrap import indent
 
 import numpy as np
 
-from graphengine.backends.native.kernel import Kernel
-from graphengine.backends.native.lowering.in_place import call_over
+from graphengine.backends.native.kernel import kernel_of
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
+from graphengine.backends.native.vocabulary import float64, lost, plus, real, share, sqrt
 from graphengine.ir.types import Array
 from graphengine.ops.norm import GroupNorm, RowNorm, RowNormAdjoint
 
@@ -26,25 +25,22 @@ def lower_row_norm(op: RowNorm, out: Array, x: Array, *affine: Array, scratch: S
         return []
     if not all(array.flags.c_contiguous for array in (x, *affine)):
         return None
-    none = np.empty(1, x.dtype)  # stands where an operand is not given, and is not read
-    scale, shift = (*affine, none, none)[:2]
-    *outer, _ = map(int, op.rows(x.shape))
-    rows, groups, space = prod(outer), 1, 1
-    if isinstance(op, GroupNorm):
-        groups, space = op.groups, prod(x.shape[2:])
+    scale, shift, *_ = *affine, x, x  # x stands where an operand is not given, and is not read there
+    rows = prod(map(int, op.rows(x.shape)[:-1]))
+    groups, space = (op.groups, prod(x.shape[2:])) if isinstance(op, GroupNorm) else (1, 1)
     sizes = (rows, x.size // rows, groups, space, int(op.centered), len(affine))
-    return [call_over(NORM_ROWS, (x, scale, shift, out, op.epsilon, *safe_squares(x), *sizes), "x")]
+    return [(kernel_of(norm_rows), (x, scale, shift, out, op.epsilon, *safe_squares(x), *sizes))]
 
 
 @register_lowering(RowNormAdjoint)
-def lower_row_norm_adjoint(op: RowNormAdjoint, out: Array, g: Array, x: Array, *, scratch: Sequence[Array]) -> Calls:
+def lower_row_norm_adjoint(op: RowNormAdjoint, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
     if not out.size:
         return []
-    if not all(array.flags.c_contiguous for array in (g, x)):
+    if not all(array.flags.c_contiguous for array in operands):
         return None
-    n = x.shape[-1]
-    arguments = (g, x, out, op.epsilon, *safe_squares(x), x.size // n, n, int(op.centered))
-    return [call_over(NORM_ADJOINT_ROWS, arguments, "g", "x")]
+    n = out.shape[-1]
+    sizes = out.size // n, n, int(op.centered)
+    return [(kernel_of(norm_adjoint_rows), (*operands, out, op.epsilon, *safe_squares(out), *sizes))]
 
 
 def safe_squares(x: Array) -> tuple[float, float, float]:
@@ -53,37 +49,49 @@ def safe_squares(x: Array) -> tuple[float, float, float]:
     return float(limits.tiny / limits.eps), float(limits.max), 2.0 ** (100 if x.itemsize == 4 else 600)
 
 
-def _totals(depth: int, *sums: tuple[str, str], ahead: str = "") -> str:
-    """The text of sums over a row, in blocks: of each a prefix of its names and what is added up, behind `ahead`."""
-    head = [f"{prefix}{name} = float64(0.0)" for prefix, _ in sums for name in ("total", "rest")]
-    parts = [f"    {prefix}part = 0.0" for prefix, _ in sums]
-    terms = [f"        {prefix}part = plus({prefix}part, {term})" for prefix, term in sums]
-    added = [f"    {p}{text}" for p, _ in sums for text in (f"rest += lost({p}total, {p}part)", f"total += {p}part")]
-    loop = "    for p in range(first + block, first + (block + 128 if block + 128 < n else n)):"
-    before = [f"        {ahead}"] if ahead else []
-    return indent(
-        "\n".join([*head, "for block in range(0, n, 128):", *parts, loop, *before, *terms, *added]), " " * depth
-    )
-
-
-_DIFFERENCE = "difference = (x[p] - mean) * k"
-
-_NORM_ROWS = """\
-def norm_rows(x, scale, shift, out, epsilon, least, most, power, rows, n, groups, space, centered, affine, rank, ranks):
+def norm_rows(
+    x: Array,
+    scale: Array,
+    shift: Array,
+    out: Array,
+    epsilon: float,
+    least: float,
+    most: float,
+    power: float,
+    rows: int,
+    n: int,
+    groups: int,
+    space: int,
+    centered: int,
+    affine: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The mean of each row in turn 0, of the squares of differences in turn 1, and in turn 2 if those were not safe."""
     for row in share(rows, rank, ranks):
         first = row * n
-        mean = 0.0
-        if centered == 1:
-{sums}
-            mean = real((total + rest) / float64(n))
-        k = 1.0
-        v = 0.0
-        for trial in range(2):
-            if trial == 0 or not (v > least and v <= most):
-                if trial == 1:
+        mean, k, v = 0.0, 1.0, 0.0
+        for turn in range(3):
+            if turn == 1 or (turn == 0 and centered == 1) or (turn == 2 and not (v > least and v <= most)):
+                if turn == 2:
                     k = power if v <= least else 1.0 / power
-{squares}
-                v = real((total + rest) / float64(n)) + epsilon * k * k
+                total, rest = float64(0.0), float64(0.0)
+                for block in range(0, n, 128):
+                    begin, end = first + block, first + (block + 128 if block + 128 < n else n)
+                    part = 0.0
+                    if turn == 0:
+                        for p in range(begin, end):
+                            part = plus(part, x[p])
+                    else:
+                        for p in range(begin, end):
+                            difference = (x[p] - mean) * k
+                            part = plus(part, difference * difference)
+                    rest += lost(total, part)
+                    total += part
+                if turn == 0:
+                    mean = real((total + rest) / float64(n))
+                else:
+                    v = real((total + rest) / float64(n)) + epsilon * k * k
         r = 1.0 / sqrt(v)
         for p in range(first, first + n):
             out[p] = (x[p] - mean) * k * r
@@ -103,50 +111,53 @@ def norm_rows(x, scale, shift, out, epsilon, least, most, power, rows, n, groups
                     b = shift[row % groups * channels + c]
                 for p in range(first + c * space, first + (c + 1) * space):
                     out[p] = out[p] * a + b
-"""
 
-NORM_ROWS = Kernel(
-    "norm_rows",
-    _NORM_ROWS.format(
-        sums=_totals(12, ("", "x[p]")),
-        squares=_totals(16, ("", "difference * difference"), ahead=_DIFFERENCE),
-    ),
-)
-"""The mean first, the variance of the differences then; of `scale` and `shift` only the first `affine` are read."""
 
-_NORM_ADJOINT_ROWS = """\
-def norm_adjoint_rows(g, x, out, epsilon, least, most, power, rows, n, centered, rank, ranks):
+def norm_adjoint_rows(
+    g: Array,
+    x: Array,
+    out: Array,
+    epsilon: float,
+    least: float,
+    most: float,
+    power: float,
+    rows: int,
+    n: int,
+    centered: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    """The same turns for x and g, and r (g - mean(g) - n mean(g n)) of each row."""
     for row in share(rows, rank, ranks):
         first = row * n
-        mean = 0.0
-        g_mean = 0.0
-        if centered == 1:
-{sums}
-            mean = real((total + rest) / float64(n))
-            g_mean = real((g_total + g_rest) / float64(n))
-        k = 1.0
-        v = 0.0
-        across = 0.0
-        for trial in range(2):
-            if trial == 0 or not (v > least and v <= most):
-                if trial == 1:
+        mean, g_mean, across, k, v = 0.0, 0.0, 0.0, 1.0, 0.0
+        for turn in range(3):
+            if turn == 1 or (turn == 0 and centered == 1) or (turn == 2 and not (v > least and v <= most)):
+                if turn == 2:
                     k = power if v <= least else 1.0 / power
-{squares}
-                v = real((total + rest) / float64(n)) + epsilon * k * k
-                across = real((g_total + g_rest) / float64(n))
+                total, rest, g_total, g_rest = float64(0.0), float64(0.0), float64(0.0), float64(0.0)
+                for block in range(0, n, 128):
+                    begin, end = first + block, first + (block + 128 if block + 128 < n else n)
+                    part, g_part = 0.0, 0.0
+                    if turn == 0:
+                        for p in range(begin, end):
+                            part = plus(part, x[p])
+                            g_part = plus(g_part, g[p])
+                    else:
+                        for p in range(begin, end):
+                            difference = (x[p] - mean) * k
+                            part = plus(part, difference * difference)
+                            g_part = plus(g_part, g[p] * difference)
+                    rest += lost(total, part)
+                    total += part
+                    g_rest += lost(g_total, g_part)
+                    g_total += g_part
+                if turn == 0:
+                    mean, g_mean = real((total + rest) / float64(n)), real((g_total + g_rest) / float64(n))
+                else:
+                    v = real((total + rest) / float64(n)) + epsilon * k * k
+                    across = real((g_total + g_rest) / float64(n))
         slope = across / v
         r = 1.0 / sqrt(v)
         for p in range(first, first + n):
             out[p] = r * (g[p] - g_mean - (x[p] - mean) * k * slope) * k
-"""
-
-NORM_ADJOINT_ROWS = Kernel(
-    "norm_adjoint_rows",
-    _NORM_ADJOINT_ROWS.format(
-        sums=_totals(12, ("", "x[p]"), ("g_", "g[p]")),
-        squares=_totals(
-            16, ("", "difference * difference"), ("g_", "g[p] * difference"), ahead="difference = (x[p] - mean) * k"
-        ),
-    ),
-)
-"""Two passes that sum, and one that writes."""
