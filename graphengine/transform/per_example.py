@@ -131,7 +131,7 @@ class _Batch:
         self.leaves = {node for node in self.active if captured.get(node, node).is_leaf}
         self.axes: dict[Node, int] = {losses: 0}
         """Along which axis a node between the weights and the losses holds the examples."""
-        self.shared: dict[Node, None] = {}
+        self.shared: set[Node] = set()
         """What all examples read whole: weights, and what is computed from them before any example comes in."""
         self.reads: dict[Node, Axes] = {}
         """For each node of `axes` along which axis each operand holds the examples."""
@@ -169,7 +169,7 @@ class _Batch:
                 if parent not in self.active:
                     continue
                 if axis is None:
-                    self.shared[parent] = None
+                    self.shared.add(parent)
                 elif self.axes.setdefault(parent, axis) != axis:
                     return False
         rows = [x for x in self.xs if x in self.axes]

@@ -17,7 +17,7 @@ from graphengine.ops.shape import ExpandDims, Squeeze, Transpose
 from graphengine.ops.support.keys import read_key
 from graphengine.transform.rewrite.arrangement import axis_order
 from graphengine.transform.rewrite.numbers import both_ways
-from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table
+from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table, first
 
 
 def softmax_by_hand(y: Site) -> Expression | None:
@@ -62,11 +62,7 @@ def log_softmax_by_hand(y: Site) -> Expression | None:
     if isinstance(y.op, Subtract):
         opposite = _log_softmax(b, a, y)
         return _log_softmax(a, b, y) if opposite is None else Apply(Negative(), opposite)
-    for x, total in both_ways(y):
-        found = _log_softmax(x, total.parents[0], y) if isinstance(total.op, Negative) else None
-        if found is not None:
-            return found
-    return None
+    return first(_log_softmax(x, total.parents[0], y) for x, total in both_ways(y) if isinstance(total.op, Negative))
 
 
 def _log_softmax(x: Node, total: Node, y: Site) -> Expression | None:

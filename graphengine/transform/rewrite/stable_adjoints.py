@@ -16,7 +16,7 @@ from graphengine.ops.elementwise import Add, Divide, Exp, Multiply, Negative, Sq
 from graphengine.ops.shape import ExpandDims
 from graphengine.transform.rewrite.numbers import both_ways, number, quotient
 from graphengine.transform.rewrite.softmax_forms import axes_of, quotient_of_powers, softmax_over
-from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table
+from graphengine.transform.rewrite.walk import Apply, Expression, Site, Table, first
 
 LOOKED_INTO = 8
 """How many nodes in a row are looked into for a factor."""
@@ -27,11 +27,7 @@ def quotient_times_divisor(y: Site) -> Expression | None:
 
     So it is in the adjoint of log p, where p has underflown and g / p is infinite.
     """
-    for value, factor in both_ways(y):
-        found = _times(value, factor) if value.type == factor.type == y.type else None
-        if found is not None:
-            return found
-    return None
+    return first(_times(a, b) for a, b in both_ways(y) if a.type == b.type == y.type)
 
 
 def _times(value: Node, factor: Node) -> Expression | None:
@@ -73,12 +69,8 @@ def power_over_one_more(y: Site) -> Expression | None:
 
     So it is in adjoints of log(1 + exp(x)) and of 1 / (1 + exp(x)), where the power has overflown.
     """
-    for value, power in both_ways(y):
-        if isinstance(power.op, Exp) and power.type == value.type == y.type:
-            found = _with_sigmoid(value, power.parents[0])
-            if found is not None:
-                return found
-    return None
+    ways = [(value, power) for value, power in both_ways(y) if power.type == value.type == y.type]
+    return first(_with_sigmoid(value, power.parents[0]) for value, power in ways if isinstance(power.op, Exp))
 
 
 def _with_sigmoid(value: Node, x: Node) -> Expression | None:

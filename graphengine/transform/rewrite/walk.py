@@ -8,7 +8,7 @@ puts in for the node, under its name, in its phase and declared where it was. Al
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class Site:
     def readers(self) -> list[Op] | None:
         """What reads the value; None if that is not known, of a value on the way to what a rule gives."""
         return None if self._node is None else self._walk.readers_of(self._node)
+
+
+def first(found: Iterable[Expression | None]) -> Expression | None:
+    """The first that is not None."""
+    return next((expression for expression in found if expression is not None), None)
 
 
 Rule = Callable[[Site], Expression | None]
