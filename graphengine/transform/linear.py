@@ -87,8 +87,7 @@ def tangents_of(ys: Sequence[Node], given: Mapping[Node, Node]) -> dict[Node, No
     seeds: dict[Node, Node] = {}
     for x, x_dot in given.items():
         if x in x_bars:
-            x_bar = x_bars[x]
-            accumulate(seeds, x_bar, x_dot)
+            accumulate(seeds, x_bars[x], x_dot)
     adjoints = pullback(seeds, list(bars.values()), Phase.FORWARD).adjoints
     reached = [y for y, bar in bars.items() if bar in adjoints]
     tangents = narrow_scans([adjoints[bars[y]] for y in reached], start) if reached else []

@@ -69,7 +69,6 @@ def _copy(
     nodes: Iterable[Node], graph: Graph, narrowed: Mapping[Node, NarrowedScan], results: Sequence[Node]
 ) -> list[Node]:
     """Emit into `graph` those of `nodes` that are not there yet, or differ by what they are narrowed to."""
-
     copies: dict[Node, Node] = {}
 
     def replaced(node: Node) -> Node | tuple[Op, Sequence[Node]]:
