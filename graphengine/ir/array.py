@@ -105,9 +105,9 @@ def fitted(array: Array, dtype: str) -> Array:
     if lost.any() and result.dtype.kind == "f":
         lost &= np.isfinite(array)
     if lost.any():
-        place = tuple(np.argwhere(lost)[0].tolist())
-        at = f"; it stands at {list(place)}" if place else ""
-        raise ValueError(f"{array[place].item()!r} does not fit {dtype}, which holds {_bounds(result.dtype)}{at}")
+        index = tuple(np.argwhere(lost)[0].tolist())
+        at = f"; it stands at {list(index)}" if index else ""
+        raise ValueError(f"{array[index].item()!r} does not fit {dtype}, which holds {_bounds(result.dtype)}{at}")
     return result
 
 

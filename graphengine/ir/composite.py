@@ -17,7 +17,7 @@ def layer_name(graph: Graph, kind: str) -> str:
     return free_name(kind, {node.name.partition(".")[0] for node in nodes}, 1, bare=False)
 
 
-class declaring:  # noqa: N801  # it is used as contextlib's are; theirs would stand between an error and the user's line
+class declaring:  # noqa: N801  # it is used as contextlib's are; theirs would come between an error and the user's line
     """A context in which errors quote the operands and the line of `kind(*operands)`, as those of a single op do."""
 
     def __init__(self, kind: str, *operands: Node, name: str | None = None) -> None:

@@ -91,7 +91,7 @@ def divide(a: Dim, b: Dim) -> Dim | None:
 
 
 def is_positive(dim: Dim) -> bool:
-    """Whether every term of `dim` is positive, so that it is at least 1: names stand for sizes of at least 1."""
+    """Whether every term of `dim` is positive, so that it is at least 1: names are sizes of at least 1."""
     return min(_read(dim).values(), default=0) > 0
 
 

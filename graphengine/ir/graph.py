@@ -151,14 +151,7 @@ class Graph:
         return self.append(op, tuple(parents), type_, name, phase, where, of)
 
     def append(
-        self,
-        op: Op,
-        parents: tuple[Node, ...],
-        type_: ValueType,
-        name: str,
-        phase: Phase,
-        where: Where,
-        of: str | None,
+        self, op: Op, parents: tuple[Node, ...], type_: ValueType, name: str, phase: Phase, where: Where, of: str | None
     ) -> Node:
         """Append a node of which all is known, and nothing is checked."""
         node = Node(self, len(self.nodes), name, op, parents, type_, phase, where, of)
@@ -304,7 +297,7 @@ class Graph:
 
         Names are put behind `prefix` and a dot (no dot if it ends in one, or in an underscore). `inputs` names inputs
         of `other`, and nodes of this graph that replace them; a named dim becomes that of the node given. A
-        parameter named there is shared instead of copied, and its update, if it has one, stays behind. Other inputs,
+        parameter named there is replaced instead of copied, and its update, if it has one, is left out. Other inputs,
         parameters, states, constants and updates are copied. Calling this twice gives two copies; what draws in one, as
         dropout does, draws otherwise than in the other: a node that gets a new name gets a stream of its own by it.
 

@@ -36,10 +36,7 @@ def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def free_name(stem: str, taken: Container[str], first: int = 2, *, bare: bool = True) -> str:
-    """`stem` if it is not among `taken`, or the first of stem_2, stem_3, ... that is not; `bare=False`: of these alone.
-
-    `first` is the number that is tried first.
-    """
+    """`stem` if it is not among `taken`, or the first of stem_`first`, ... that is not; without `bare` these alone."""
     if bare and stem not in taken:
         return stem
     return next(name for number in count(first) if (name := f"{stem}_{number}") not in taken)

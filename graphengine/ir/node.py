@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from graphengine.errors import DTypeError, GraphError, ShapeError
 from graphengine.ir.array import as_array, fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
-from graphengine.ir.op import GetItem, Op
+from graphengine.ir.op import GetItem, Op, plain
 from graphengine.ir.types import DType, TupleType, ValueType
 
 if TYPE_CHECKING:
@@ -64,10 +63,10 @@ def _operator(kind: str) -> tuple[_Operator, _Operator]:
     """An operator's method, and that for a node on its right."""
 
     def method(self: Node, other: Operand) -> Node:
-        return apply(_plain(kind), self, other)
+        return apply(plain(kind), self, other)
 
     def reflected(self: Node, other: Operand) -> Node:
-        return apply(_plain(kind), other, self)
+        return apply(plain(kind), other, self)
 
     return method, reflected
 
@@ -114,7 +113,7 @@ class Node:
     @property
     def T(self) -> Node:
         """The value with its axes in reverse order."""
-        return apply(_plain("transpose"), self)
+        return apply(plain("transpose"), self)
 
     def dim_names(self) -> frozenset[str]:
         """The names of dims in its type or in its op's attributes."""
@@ -135,7 +134,7 @@ class Node:
     __ge__ = _operator("greater_equal")[0]
 
     def __neg__(self) -> Node:
-        return apply(_plain("negative"), self)
+        return apply(plain("negative"), self)
 
     def __getitem__(self, key: Any) -> Node:
         return apply(Op.registry["slice"](key=key), self)
@@ -191,12 +190,6 @@ def check_single(what: str, node: Node) -> None:
         items = [other.name for other in node.graph.nodes if isinstance(other.op, GetItem) and other.parents[0] is node]
         remedy = f"name one of its items: {', '.join(items)}" if items else 'take one out by a node of the op "item"'
         raise ShapeError(f"{what} is one value, and {node.name!r} is several, {node.type}; {remedy}")
-
-
-@cache
-def _plain(kind: str) -> Op:
-    """The op of a kind that has no attributes: one for all nodes."""
-    return Op.registry[kind]()  # type: ignore[no-any-return]  # the registry holds no types
 
 
 def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Node:

@@ -183,7 +183,7 @@ class Op(Tagged):
         return self if len(type(self).model_fields) == 1 else (self, repr(self))
 
     def attributes(self) -> dict[str, Any]:
-        """The attributes as they stand in JSON, defaults left out."""
+        """The attributes as in JSON, defaults left out."""
         if len(type(self).model_fields) == 1:
             return {}
         attributes = self.model_dump(mode="json", exclude_defaults=True)
@@ -216,6 +216,12 @@ def check_operands(op: Op, types: Sequence[object]) -> None:
     for type_ in types:
         if isinstance(type_, TupleType) and not isinstance(op, GetItem):
             raise ShapeError(f"{op.kind} takes values, and {type_} is several; take one out by get_item")
+
+
+@cache
+def plain(kind: str) -> Op:
+    """The op of a kind that has no attributes: one for all nodes."""
+    return Op.registry[kind]()  # type: ignore[no-any-return]  # the registry holds no types
 
 
 class GetItem(Op):

@@ -40,7 +40,7 @@ class Pullback:
 def pullback(seeds: Mapping[Node, Node], wrt: Sequence[Node], phase: Phase) -> Pullback:
     """Emit the adjoint of every node between `wrt` and the keys of `seeds`, whose own adjoints are the values.
 
-    What is emitted bears `phase`, and inherits from the node it is the adjoint of where that was declared.
+    What is emitted has `phase`, and inherits from the node it is the adjoint of where that was declared.
     """
     result = Pullback()
     if not seeds:

@@ -91,26 +91,19 @@ class _SettingsType(type(BaseModel)):  # type: ignore[misc]  # the metaclass is 
 
     def __dir__(cls) -> list[str]:
         own = {k: v for base in cls.__mro__[: cls.__mro__.index(Settings)] for k, v in vars(base).items()}
-        return [
-            *arguments(cls),
-            *(name for name in own if callable(own[name]) and not name.startswith(("_", "model_"))),
-        ]
+        methods = [name for name in own if callable(own[name]) and not name.startswith(("_", "model_"))]
+        return [*arguments(cls), *methods]
 
     @property
     def __signature__(cls) -> Signature:
         fields = cls.model_fields  # which know types that a function has defined; get_type_hints strips Annotated
         hints = get_type_hints(SimpleNamespace(__annotations__={name: fields[name].annotation for name in fields}))
-        return Signature(
-            [
-                Parameter(
-                    name,
-                    Parameter.KEYWORD_ONLY if fields[name].kw_only else Parameter.POSITIONAL_OR_KEYWORD,
-                    annotation=hints[name],
-                    default=Parameter.empty if fields[name].is_required() else fields[name].default,
-                )
-                for name in arguments(cls)
-            ]
-        )
+        parameters = []
+        for name in arguments(cls):
+            kind = Parameter.KEYWORD_ONLY if fields[name].kw_only else Parameter.POSITIONAL_OR_KEYWORD
+            default = Parameter.empty if fields[name].is_required() else fields[name].default
+            parameters.append(Parameter(name, kind, annotation=hints[name], default=default))
+        return Signature(parameters)
 
     @__signature__.setter
     def __signature__(cls, _: object) -> None:
@@ -143,9 +136,8 @@ else:
             cls, known = type(self).__name__, type(self).model_fields
             names = [name for name in arguments(type(self)) if not known[name].kw_only]
             if len(values) > len(names):
-                raise AttributeValueError(
-                    f"{cls} takes {', '.join(names)} by position, and {len(values)} values are given"
-                )
+                taken = ", ".join(names)
+                raise AttributeValueError(f"{cls} takes {taken} by position, and {len(values)} values are given")
             twice = fields.keys() & names[: len(values)]
             if twice:
                 raise AttributeValueError(f"{cls}: {min(twice)} is given both by position and by name")

@@ -12,7 +12,7 @@ from graphengine.ir.tagged import Configuration, Settings
 
 
 class Schedule(Settings):
-    """A rule for alpha_t, the learning rate at step t = 0, 1, 2, ...; members stand in `optim/schedules.py`."""
+    """A rule for alpha_t, the learning rate at step t = 0, 1, 2, ...; members are in `optim/schedules.py`."""
 
     def at(self, step: Node) -> Node:
         """The node of alpha_t; `step` is the scalar t, as a float64."""
@@ -24,7 +24,7 @@ class Schedule(Settings):
 
 
 class Optimizer(Settings):
-    """A rule that makes next weights out of weights and gradients; members stand in `optim/rules.py`."""
+    """A rule that makes next weights out of weights and gradients; members are in `optim/rules.py`."""
 
     def emit(self, graph: Graph, gradients: dict[Node, Node]) -> None:
         """Add the UPDATE nodes: for every parameter of `gradients` its next value, and that of every slot it needs."""

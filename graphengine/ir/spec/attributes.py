@@ -15,7 +15,7 @@ from graphengine.errors import SpecError
 from graphengine.ir.graph import Graph
 from graphengine.ir.init import usual
 from graphengine.ir.leaf import Constant, Parameter
-from graphengine.ir.op import Op
+from graphengine.ir.op import Op, plain
 from graphengine.ir.spec.document import Place, check_keys, expect, shown
 from graphengine.ir.tagged import Configuration, Tagged
 from graphengine.ir.types import Array, DType
@@ -26,7 +26,7 @@ def _given(value: Any, info: ValidationInfo) -> Any:
 
 
 InnerGraph = Annotated[Graph, BeforeValidator(_given), PlainSerializer(lambda graph: graph.name)]
-"""A graph as an attribute, as the body of a loop is. It stands in the document's `graphs`, and here by its name."""
+"""A graph as an attribute, as the body of a loop is. It is in the document's `graphs`, and here by its name."""
 
 _MAX_LENGTH = 2**18
 """The maximum length of a node's attributes, as text; what is longer is a constant."""
@@ -36,7 +36,7 @@ Size = Annotated[int, Field(ge=0)]
 
 
 class StoredConstant(Configuration):
-    """A constant whose elements stand beside the document."""
+    """A constant whose elements are in the file beside the document."""
 
     dtype: DType
     shape: tuple[Size, ...]
@@ -60,10 +60,11 @@ def graph_fields(kind: type[Configuration]) -> tuple[str, ...]:
 def read_op(
     kind: type[Op], attributes: dict[str, Any], place: Place, array: Array | None, graphs: Mapping[str, Graph]
 ) -> Op:
-    """The op of these attributes; `graphs` are those that are graphs, `array` is what stands beside the document."""
+    """The op of these attributes; `graphs` are those that are graphs, `array` is from the file beside the document."""
+    name = kind.model_fields["kind"].default
     if not attributes and _field_names(kind) == ((), ()):
-        return _bare(kind)
-    what = f"op {kind.model_fields['kind'].default!r}"
+        return plain(name)
+    what = f"op {name!r}"
     if kind is Constant and "sha256" in attributes:
         return _stored(read_fields(StoredConstant, attributes, place, what), array, place)
     if kind is Constant and "shape" in attributes:
@@ -87,12 +88,6 @@ def read_fields(
         return kind.from_json_text(text, graphs)
     except ValidationError as error:
         raise _first_fault(error, values, place, what) from None
-
-
-@cache  # by classes
-def _bare(kind: type[Op]) -> Op:
-    """The instance of a kind that has no attributes, which all its nodes share."""
-    return kind.from_json_text("{}")
 
 
 @cache  # by classes

@@ -1,4 +1,4 @@
-"""Large constants: they stand in a safetensors file beside the document, which holds their SHA-256."""
+"""Large constants: they are in a safetensors file beside the document, which holds their SHA-256."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REMEDY = "save the graph again, which writes the document and this file togethe
 
 
 def path_beside(document: Path) -> Path:
-    """Where the large constants of a document stand: NAME.safetensors beside NAME.json."""
+    """The file of a document's large constants: NAME.safetensors beside NAME.json."""
     if document.suffix == _SUFFIX or not document.name:
         raise SpecError(f"a document is a file like net.json, not {str(document)!r}")
     return document.with_name(document.stem + _SUFFIX)
@@ -59,7 +59,7 @@ def read(path: Path, places: Mapping[str, Place]) -> dict[str, Array]:
 
 
 def nothing(places: Mapping[str, Place]) -> dict[str, Array]:
-    """What stands beside a document that is no file: no array, so the first that is asked for is an error."""
+    """Beside a document that is no file there is no array, so the first that is asked for is an error."""
     for name, place in places.items():
         message = f"the constant {name!r} is too large for the document, which has only its SHA-256"
         raise place.fault(message, "ge.load the file that was saved, which has the constants beside it as .safetensors")

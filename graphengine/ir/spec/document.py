@@ -86,7 +86,7 @@ def parse(text: object, place: Place, max_bytes: int) -> Any:
 
 
 def expect(value: Any, kind: type[Any], place: Place, *tokens: str | int) -> Any:
-    """`value`, found at `tokens` below `place`, which must be exactly of the JSON type that `kind` stands for."""
+    """`value`, found at `tokens` below `place`, which must be exactly of the JSON type of `kind`."""
     if type(value) is not kind:
         name = {dict: "an object", list: "a list", str: "a string", int: "an integer"}[kind]
         raise reduce(truediv, tokens, place).fault(f"{name} is needed, not {shown(value)}", f"write {name} here")

@@ -85,27 +85,27 @@ def _definitions() -> Schema:
 
 def _op(op: type[Op]) -> Schema:
     """A node of this op: its name, its operands, its attributes."""
+    node = _node(op, op)
     if op is not Constant:
-        return _node(op, op)
-    value = _node(op, op)
-    value["properties"]["value"] = {"$ref": "#/$defs/elements"}
-    return {"anyOf": [value, _node(op, EmptyConstant), _node(op, StoredConstant)]}
+        return node
+    node["properties"]["value"] = {"$ref": "#/$defs/elements"}
+    return {"anyOf": [node, _node(op, EmptyConstant), _node(op, StoredConstant)]}
 
 
 def _node(op: type[Op], form: type[Configuration]) -> Schema:
     """A node of this op with its attributes in this form."""
     attributes = form.model_json_schema(schema_generator=_Generator)
-    least, most = op.arity()
-    inputs: Schema = {"type": "array", "items": _NAME, "minItems": least}
+    minimum, maximum = op.arity()
+    inputs: Schema = {"type": "array", "items": _NAME, "minItems": minimum}
     properties: Schema = {"name": _NAME, "op": {"const": _kind(op)}}
-    properties["inputs"] = inputs if most is None else {**inputs, "maxItems": most}
+    properties["inputs"] = inputs if maximum is None else {**inputs, "maxItems": maximum}
     properties["phase"] = {"enum": list(PHASES)}
     for name, schema in attributes["properties"].items():
         if name != "kind":
             properties[name] = _NAME if name in graph_fields(form) else schema
     given = {"kind"} | ({"dtype"} if issubclass(op, Leaf) else set()) | ({"init"} if op is Parameter else set())
     required = [name for name in attributes.get("required", ()) if name not in given]
-    schema = _object(properties, ["name", "op", *(["inputs"] if least else []), *required])
+    schema = _object(properties, ["name", "op", *(["inputs"] if minimum else []), *required])
     return {"description": (op.__doc__ or "").partition("\n")[0], **schema}
 
 
