@@ -176,12 +176,9 @@ class Graph:
             if needed[node.index]:
                 for parent in node.parents:
                     needed[parent.index] = True
-        first = needed.find(False, start)
-        if first < 0:
-            return
-        behind = self.nodes[first:]
-        del self.nodes[first:]
-        for node in behind:
+        added = self.nodes[start:]
+        del self.nodes[start:]
+        for node in added:
             if needed[node.index]:
                 node.index = len(self.nodes)
                 self.nodes.append(node)

@@ -92,11 +92,9 @@ def read_fields(
 
 @cache  # by classes
 def _field_names(kind: type[Configuration]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    fields = {
-        name: field for name, field in kind.model_fields.items() if name != "kind" or not issubclass(kind, Tagged)
-    }
-    required = tuple(name for name, field in fields.items() if field.is_required())
-    return required, tuple(name for name in fields if name not in required)
+    names = [name for name in kind.model_fields if name != "kind" or not issubclass(kind, Tagged)]
+    required = tuple(name for name in names if kind.model_fields[name].is_required())
+    return required, tuple(name for name in names if name not in required)
 
 
 def _stored(stored: StoredConstant, array: Array | None, place: Place) -> Constant:

@@ -190,16 +190,11 @@ def _raise_first_fault(value: Any, place: Place) -> None:
         elif isinstance(value, list):
             pending += reversed([(item, place / index) for index, item in enumerate(value)])
         elif isinstance(value, dict):
-            place = _at_node(value, place)
+            if _NODE.match(place.pointer) and place.node is None and isinstance(value.get("name"), str):
+                place = Place(place.file, place.pointer, value["name"])
             for key in value:
                 _check_string(key, place)
             pending += reversed([(item, place / key) for key, item in value.items()])
-
-
-def _at_node(value: dict[str, Any], place: Place) -> Place:
-    name = value.get("name")
-    is_node = _NODE.match(place.pointer) and place.node is None and isinstance(name, str)
-    return Place(place.file, place.pointer, name) if is_node else place
 
 
 def _check_string(text: str, place: Place) -> None:
