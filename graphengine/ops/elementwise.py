@@ -103,7 +103,7 @@ class Sign(UnaryOp):
 
 
 class Floor(UnaryOp):
-    """y = the greatest whole number that is at most x. No gradient passes: floor' = 0 everywhere."""
+    """y = the largest integer that is at most x. No gradient passes: floor' = 0 everywhere."""
 
     kind: Literal["floor"] = "floor"
 

@@ -144,17 +144,17 @@ class ScatterAdd(Op):
     def eval(self, xp: Any, x: Any, indices: Any) -> Any:
         check_range(indices, dims.bind(self.size, {}), "index")
         before, _, after = self._split(x.shape, indices.ndim)
-        place = (*(builtins.slice(None) for _ in before), indices)
-        return _added(xp, xp.zeros((*before, self.size, *after), x.dtype), place, x)
+        index = (*(builtins.slice(None) for _ in before), indices)
+        return _added(xp, xp.zeros((*before, self.size, *after), x.dtype), index, x)
 
     def scratch(self, y: TensorType, x: TensorType, indices: TensorType) -> tuple[TensorType, ...]:
-        places = TensorType(x.shape, "int64")
+        offsets = TensorType(x.shape, "int64")
         if not _adds_many(x, indices):
-            return (places,)
-        return places, TensorType(y.shape, "float64"), TensorType((self.size,), "int64")
+            return (offsets,)
+        return offsets, TensorType(y.shape, "float64"), TensorType((self.size,), "int64")
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (x, indices), (places, *_) = operands, scratch
+        (x, indices), (offsets, *_) = operands, scratch
         before, rows, after = self._split(x.shape, indices.ndim)
         width = math.prod(after)
         size = dims.bind(self.size, {})
@@ -162,10 +162,10 @@ class ScatterAdd(Op):
         starts = (heads[:, None] + np.arange(width)).reshape((*before, *(1 for _ in rows), *after))
         numbers = indices[(..., *(None for _ in after))]
         vector = x.reshape(-1) if x.flags.c_contiguous else x  # ufunc.at is several times as fast on vectors
-        few = _scatter_add, (out, vector, indices, size, numbers, width, starts, places)
+        few = _scatter_add, (out, vector, indices, size, numbers, width, starts, offsets)
         if not _adds_many(x, indices):
             return few
-        return _scatter_many, (out, x, indices, width, scratch[2], places.reshape(-1)[: indices.size], few)
+        return _scatter_many, (out, x, indices, width, scratch[2], offsets.reshape(-1)[: indices.size], few)
 
     def vjp(self, y: Node, y_bar: Node, x: Node, indices: Node) -> tuple[Node | None, ...]:
         return gather(y_bar, indices, check_axis(self.axis, y.ndim)), None
@@ -198,9 +198,9 @@ class OneHot(Op):
         return (TensorType(labels.shape, "int64"),)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        (labels,), (places,) = operands, scratch
+        (labels,), (offsets,) = operands, scratch
         starts = np.arange(labels.size).reshape(labels.shape) * self.depth
-        return _one_hot, (out, labels, starts, places)
+        return _one_hot, (out, labels, starts, offsets)
 
 
 _WAVELENGTH = 10000
@@ -253,8 +253,8 @@ def check_range(values: Any, size: int, what: str) -> None:
         return
     if np.minimum.reduce(values, None) >= 0 and np.maximum.reduce(values, None) < size:
         return
-    place = tuple(int(i) for i in np.argwhere((values < 0) | (values >= size))[0])
-    raise ValueRangeError(f"{what} {values[place]} at {list(place)} is out of range: it must lie in [0, {size})")
+    index = tuple(int(i) for i in np.argwhere((values < 0) | (values >= size))[0])
+    raise ValueRangeError(f"{what} {values[index]} at {list(index)} is out of range: it must lie in [0, {size})")
 
 
 def slice(x: Node, key: Any, *, name: str | None = None) -> Node:
@@ -332,11 +332,11 @@ def part_of(x: Array, key: str) -> Array:
     return x[keys if Ellipsis in keys else (*keys, Ellipsis)]
 
 
-def _added(xp: Any, zeros: Any, place: Any, values: Any) -> Any:
-    """zeros[place] += values, for NumPy's arrays and for those that are never written to."""
+def _added(xp: Any, zeros: Any, index: Any, values: Any) -> Any:
+    """zeros[index] += values, for NumPy's arrays and for those that are never written to."""
     if xp is not np:
-        return zeros.at[place].add(values)
-    np.add.at(zeros, place, values)
+        return zeros.at[index].add(values)
+    np.add.at(zeros, index, values)
     return zeros
 
 
@@ -355,14 +355,14 @@ def _gather(out: Array, x: Array, indices: Array, numbers: Array | None, axis: i
 
 
 def _scatter_add(
-    out: Array, x: Array, indices: Array, size: int, numbers: Array, width: int, starts: Array, places: Array
+    out: Array, x: Array, indices: Array, size: int, numbers: Array, width: int, starts: Array, offsets: Array
 ) -> None:
     check_range(indices, size, "index")
-    np.copyto(places, numbers)
-    np.multiply(places, width, places)
-    np.add(places, starts, places)
+    np.copyto(offsets, numbers)
+    np.multiply(offsets, width, offsets)
+    np.add(offsets, starts, offsets)
     out.fill(0)
-    np.add.at(out.reshape(-1), places.reshape(x.shape), x)
+    np.add.at(out.reshape(-1), offsets.reshape(x.shape), x)
 
 
 def _adds_many(x: TensorType | Array, indices: TensorType | Array) -> bool:
@@ -387,9 +387,9 @@ def _scatter_many(out: Array, x: Array, indices: Array, width: int, counts: Arra
     out.reshape(-1, counts.size, width).swapaxes(1, 2)[..., numbers[starts]] = np.add.reduceat(rows, starts, -1)
 
 
-def _one_hot(out: Array, labels: Array, starts: Array, places: Array) -> None:
+def _one_hot(out: Array, labels: Array, starts: Array, offsets: Array) -> None:
     check_range(labels, out.shape[-1], "label")
-    np.copyto(places, labels)
-    np.add(places, starts, places)
+    np.copyto(offsets, labels)
+    np.add(offsets, starts, offsets)
     out.fill(0)
-    out.put(places, 1)
+    out.put(offsets, 1)

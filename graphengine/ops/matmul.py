@@ -57,7 +57,7 @@ class MatMul(Op):
             return self._vjp_of_vectors(y_bar, a, b)
         a_bar = sum_to(y_bar @ _swap(b), a.shape)
         if b.ndim == 2 < a.ndim:
-            # As one product: one for each place of the axes ahead would be as large as b, and be summed.
+            # As one product: one for each index of the axes ahead would be as large as b, and be summed.
             return a_bar, _as_matrix(a).T @ _as_matrix(y_bar)
         return a_bar, sum_to(_swap(a) @ y_bar, b.shape)
 

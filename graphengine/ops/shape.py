@@ -149,7 +149,7 @@ class Crop(Op):
 
 
 class ExpandDims(Op):
-    """x with axes of size 1 put in, which stand at `axis` of y. A view."""
+    """x with new axes of size 1, at `axis` of y. A view."""
 
     is_view: ClassVar[bool] = True
     keeps_layout: ClassVar[bool] = True

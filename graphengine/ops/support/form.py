@@ -298,9 +298,9 @@ def record(function: Callable[..., Scalar | float], arity: int) -> Form:
     for index in range(arity + len(tape.steps) - 1, arity - 1, -1):
         if index in needed:
             needed.update(tape.steps[index - arity].values)
-    kept = [index for index in range(arity, arity + len(tape.steps)) if index in needed]
-    number = {operand: operand for operand in range(arity)} | {old: arity + new for new, old in enumerate(kept)}
-    steps = [tape.steps[index - arity] for index in kept]
+    left = [index for index in range(arity, arity + len(tape.steps)) if index in needed]
+    number = {operand: operand for operand in range(arity)} | {old: arity + new for new, old in enumerate(left)}
+    steps = [tape.steps[index - arity] for index in left]
     return Form(
         arity,
         tuple([Step(s.name, tuple([number[x] if isinstance(x, int) else x for x in s.arguments])) for s in steps]),

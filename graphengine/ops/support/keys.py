@@ -1,6 +1,6 @@
 """Keys of basic indexing, x[1:, ::-1, 0]: as text, as Python has them, and the shapes that they pick.
 
-The text is what stands between the brackets, in canonical form, so a key is hashable, and reads the same in JSON.
+The text is what is between the brackets, in canonical form, so a key is hashable, and reads the same in JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def read_key(text: str) -> tuple[Key, ...]:
 
 
 def write_key(key: object) -> str:
-    """The canonical text of what stands between brackets; raises ValueError for what is no basic index."""
+    """The canonical text of what is between brackets; raises ValueError for what is no basic index."""
     keys = read_key(key) if isinstance(key, str) else key if isinstance(key, tuple) else (key,)
     text = ", ".join(map(_write, keys))
     read_key(text)
@@ -71,7 +71,7 @@ def _picked(text: str, shape: Shape) -> Iterator[Dim]:
 
 
 def one_an_axis(keys: tuple[Key, ...], shape: Shape) -> list[int | builtins.slice | None]:
-    """`keys` with full slices in the place of the Ellipsis, or at the end."""
+    """`keys` with full slices instead of the Ellipsis, or at the end."""
     given = sum(key is not None and key is not Ellipsis for key in keys)
     if given > len(shape):
         raise ShapeError(f"{given} axes are indexed, of a value of shape [{', '.join(map(str, shape))}]")

@@ -85,14 +85,14 @@ def dots(a: Array, b: Array, out: Array, parts: Sequence[Array] = ()) -> list[Ca
     ]
 
 
-def add_exactly(total: Array, part: Array, rest: Array, before: Array, share: Array) -> None:
+def add_exactly(total: Array, part: Array, rest: Array, before: Array, added: Array) -> None:
     """Add `part` to `total`, and what that loses by rounding (Knuth 1969) to `rest`; the others are work memory."""
     np.copyto(before, total)
     np.add(total, part, total)
-    np.subtract(total, before, share)
-    np.subtract(part, share, part)
-    np.subtract(total, share, share)
-    np.subtract(before, share, before)
+    np.subtract(total, before, added)
+    np.subtract(part, added, part)
+    np.subtract(total, added, added)
+    np.subtract(before, added, before)
     np.add(before, part, part)
     np.add(rest, part, rest)
 
