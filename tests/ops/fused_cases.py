@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine.backends.native import vocabulary
-from graphengine.backends.native.kernel import LoopCall
+from graphengine.backends.native.kernel import VOCABULARY, LoopCall
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import evaluate
@@ -122,7 +122,7 @@ def by_python(calls: Sequence[LoopCall], threads: int = 1) -> None:
     """Run kernels as Python, on NumPy's numbers, as so many threads one after the other."""
     for call in calls:
         kernel, arguments = call  # type: ignore[misc]  # no product among them
-        names = {name: getattr(vocabulary, name) for name in vocabulary.__all__}
+        names = {name: getattr(vocabulary, name, bool) for name in VOCABULARY}
         exec(kernel.source, names)  # type: ignore[union-attr]  # and no function
         flat = [_memory(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
         is_shared = "rank, ranks)" in kernel.source.splitlines()[0]  # type: ignore[union-attr]  # likewise

@@ -267,4 +267,4 @@ def test_a_long_sum_of_float32_keeps_its_digits() -> None:
 
 
 def test_every_name_of_the_vocabulary_has_a_meaning_in_python() -> None:
-    assert set(VOCABULARY) - {"bool"} == set(vocabulary.__all__)
+    assert [name for name in VOCABULARY if not hasattr(vocabulary, name)] == ["bool"]  # which Python has

@@ -10,40 +10,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = [
-    "absolute",
-    "copysign",
-    "cos",
-    "erf",
-    "exp",
-    "expm1",
-    "float32",
-    "float64",
-    "floor",
-    "int32",
-    "int64",
-    "log",
-    "log1p",
-    "lost",
-    "maximum",
-    "mills",
-    "minimum",
-    "multiply_high",
-    "plus",
-    "power",
-    "real",
-    "share",
-    "sigmoid",
-    "sign",
-    "sin",
-    "sqrt",
-    "tanh",
-    "totals",
-    "uint8",
-    "uint32",
-    "uint64",
-]
-
 absolute: Any = np.absolute
 copysign: Any = np.copysign
 cos: Any = np.cos

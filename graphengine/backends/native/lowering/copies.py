@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphengine.backends.native.kernel import LoopCall, kernel_of
+import numpy as np
+
+from graphengine.backends.native.kernel import LoopCall, Read, kernel_of, specialized
 from graphengine.backends.native.vocabulary import share
 from graphengine.ir.types import Array
 from graphengine.ops.support.layout import ascending, nest, outspread
@@ -22,11 +24,11 @@ def copies(out: Array, x: Array) -> list[LoopCall] | None:
     if axes is None:
         return None
     (into, start), (source, first) = ascending(out), ascending(x)
-    numbers = [number for axis in axes for number in axis.numbers]
-    arguments = (into, source, start, first, *numbers)
-    if axes[-1].steps == (1, 1):
-        return [(kernel_of(copy_rows), arguments[:-2])]
-    return [(kernel_of(copy_elements), arguments)]
+    *numbers, out_n, x_n = (number for axis in axes for number in axis.numbers)
+    arrays = (into, source, np.array([start, first, *numbers], np.int64))
+    if (out_n, x_n) == (1, 1):
+        return [(specialized(copy_elements, out_n=1, x_n=1), (*arrays, axes[-1].size))]
+    return [(kernel_of(copy_elements), (*arrays, 16, out_n, x_n))]
 
 
 def copies_of(pairs: Iterable[tuple[Array, Array]]) -> list[LoopCall] | None:
@@ -63,62 +65,18 @@ def copy_line(out: Array, x: Array, n: int, rank: int, ranks: int) -> None:
         out[i] = x[i]
 
 
-def copy_rows(
-    out: Array,
-    x: Array,
-    start: int,
-    first: int,
-    a: int,
-    out_a: int,
-    x_a: int,
-    b: int,
-    out_b: int,
-    x_b: int,
-    c: int,
-    out_c: int,
-    x_c: int,
-    n: int,
-    rank: int,
-    ranks: int,
-) -> None:
-    """out[i, j, k, :] = x[i, j, k, :], the elements of each line side by side in both."""
-    for i in share(a, rank, ranks):
+def copy_elements(out: Array, x: Array, sizes: Read, width: int, out_n: int, x_n: int, rank: int, ranks: int) -> None:
+    """out[i, j, k, l] = x[i, j, k, l], by blocks of `width`: of a transposed x, each reads few lines of the cache."""
+    start, first = sizes[0], sizes[1]
+    out_a, x_a, b, out_b, x_b = sizes[3], sizes[4], sizes[5], sizes[6], sizes[7]
+    c, out_c, x_c, n = sizes[8], sizes[9], sizes[10], sizes[11]
+    for i in share(sizes[2], rank, ranks):
         for j in range(b):
-            for k in range(c):
-                to = start + i * out_a + j * out_b + k * out_c
-                at = first + i * x_a + j * x_b + k * x_c
-                for p in range(n):
-                    out[to + p] = x[at + p]
-
-
-def copy_elements(
-    out: Array,
-    x: Array,
-    start: int,
-    first: int,
-    a: int,
-    out_a: int,
-    x_a: int,
-    b: int,
-    out_b: int,
-    x_b: int,
-    c: int,
-    out_c: int,
-    x_c: int,
-    n: int,
-    out_n: int,
-    x_n: int,
-    rank: int,
-    ranks: int,
-) -> None:
-    """out[i, j, k, l] = x[i, j, k, l], by blocks: of a transposed x, each block reads few lines of the cache."""
-    for i in share(a, rank, ranks):
-        for j in range(b):
-            for block in range(0, n, 16):
+            for block in range(0, n, width):
                 for k in range(c):
                     to = start + i * out_a + j * out_b + k * out_c
                     at = first + i * x_a + j * x_b + k * x_c
-                    for p in range(block, block + 16 if block + 16 < n else n):
+                    for p in range(block, block + width if block + width < n else n):
                         out[to + p * out_n] = x[at + p * x_n]
 
 

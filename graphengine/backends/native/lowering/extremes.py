@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphengine.backends.native.kernel import kernel_of
+from graphengine.backends.native.kernel import Read, kernel_of
 from graphengine.backends.native.lowering.index import marks
 from graphengine.backends.native.lowering.norms import safe_squares
 from graphengine.backends.native.lowering.reductions import Calls, joined, reduced
@@ -27,15 +27,13 @@ class Fold:
     gone: list[Axis]
 
     @property
-    def numbers(self) -> tuple[int, ...]:
+    def sizes(self) -> Array:
         """What kernels are told: sizes, with the steps in x and out of what stays, and in x alone of what goes."""
-        return *(n for axis in self.kept for n in axis.numbers), *(n for axis in self.gone for n in axis.numbers[:2])
-
-    @property
-    def numbers_across(self) -> tuple[int, ...]:
-        """The same for kernels of whole lines, which are told no steps along a line."""
-        rows, line = self.kept
-        return *rows.numbers, line.size, *self.numbers[6:]
+        kept, gone = (
+            (n for axis in self.kept for n in axis.numbers),
+            (n for axis in self.gone for n in axis.numbers[:2]),
+        )
+        return np.array([*kept, *gone], np.int64)
 
     @property
     def is_across(self) -> bool:
@@ -65,7 +63,7 @@ def lengths(out: Array, x: Array, axes: Sequence[int]) -> Calls:
     loops = fold(x, out, axes) if out.size else None
     if loops is None:
         return None if out.size else []
-    roots = kernel_of(root_places), (x, out, *safe_squares(x), *loops.numbers)
+    roots = kernel_of(root_places), (x, out, loops.sizes, *safe_squares(x))
     return joined(reduced("sum", out, [x], axes, value=_square), [roots])
 
 
@@ -96,34 +94,18 @@ def _places(kind: str, out: Array, x: Array, axes: Sequence[int], work: Array) -
     if loops is None:
         return None if out.size else []
     found = work.reshape(-1)[: out.size].reshape(out.shape)
-    kernel, numbers = (number_lines, loops.numbers_across) if loops.is_across else (number_places, loops.numbers)
+    kernel = kernel_of(number_lines if loops.is_across else number_places)
     keepdims = out.ndim == x.ndim
-    return joined(reduced(kind, found, [x], axes, keepdims=keepdims), [(kernel_of(kernel), (x, found, out, *numbers))])
+    return joined(reduced(kind, found, [x], axes, keepdims=keepdims), [(kernel, (x, found, out, loops.sizes))])
 
 
 def root_places(
-    x: Array,
-    out: Array,
-    least: float,
-    most: float,
-    power: float,
-    i: int,
-    x_i: int,
-    out_i: int,
-    j: int,
-    x_j: int,
-    out_j: int,
-    a: int,
-    x_a: int,
-    b: int,
-    x_b: int,
-    c: int,
-    x_c: int,
-    rank: int,
-    ranks: int,
+    x: Array, out: Array, sizes: Read, least: float, most: float, power: float, rank: int, ranks: int
 ) -> None:
     """The root of a sum of squares; where these are too small or too large for the dtype, of those of x and `power`."""
-    for place in share(i * j, rank, ranks):
+    x_i, out_i, j, x_j, out_j = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    a, x_a, b, x_b, c, x_c = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
+    for place in share(sizes[0] * j, rank, ranks):
         row = place // j
         column = place - row * j
         to = row * out_i + column * out_j
@@ -140,27 +122,11 @@ def root_places(
             out[to] = sqrt(real(total)) / k
 
 
-def number_places(
-    x: Array,
-    extremes: Array,
-    out: Array,
-    i: int,
-    x_i: int,
-    out_i: int,
-    j: int,
-    x_j: int,
-    out_j: int,
-    a: int,
-    x_a: int,
-    b: int,
-    x_b: int,
-    c: int,
-    x_c: int,
-    rank: int,
-    ranks: int,
-) -> None:
+def number_places(x: Array, extremes: Array, out: Array, sizes: Read, rank: int, ranks: int) -> None:
     """The first element that is equal to the extreme, or NaN as it is."""
-    for place in share(i * j, rank, ranks):
+    x_i, out_i, j, x_j, out_j = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    a, x_a, b, x_b, c, x_c = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
+    for place in share(sizes[0] * j, rank, ranks):
         row = place // j
         column = place - row * j
         to = row * out_i + column * out_j
@@ -177,26 +143,12 @@ def number_places(
         out[to] = found
 
 
-def number_lines(
-    x: Array,
-    extremes: Array,
-    out: Array,
-    i: int,
-    x_i: int,
-    out_i: int,
-    n: int,
-    a: int,
-    x_a: int,
-    b: int,
-    x_b: int,
-    c: int,
-    x_c: int,
-    rank: int,
-    ranks: int,
-) -> None:
+def number_lines(x: Array, extremes: Array, out: Array, sizes: Read, rank: int, ranks: int) -> None:
     """The same of lines, element by element: from the last line to the first."""
+    x_i, out_i, n = sizes[1], sizes[2], sizes[3]
+    a, x_a, b, x_b, c, x_c = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
     stretches = (n + 63) // 64
-    for place in share(i * stretches, rank, ranks):
+    for place in share(sizes[0] * stretches, rank, ranks):
         row = place // stretches
         begin = (place - row * stretches) * 64
         count = 64 if n - begin > 64 else n - begin
