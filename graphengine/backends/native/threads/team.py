@@ -42,10 +42,10 @@ _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """References to the arguments of the runtime's `lead`, without help and with it, and which of both takes less."""
+    """Where the arguments of the runtime's `lead` are, without help and with it, and which of both takes less."""
 
-    alone: Any
-    together: Any
+    alone: ctypes.c_void_p
+    together: ctypes.c_void_p
     pace: Pace = field(default_factory=Pace)
 
 
@@ -62,7 +62,8 @@ class Team:
     def job(self, table: Array, fault: Array) -> Job:
         """What `run` takes: the calls that `table` says, whose faults are noted in the 16 words of `fault`."""
         where = table.ctypes.data, len(table), fault.ctypes.data, self.board.ctypes.data
-        alone, together = (ctypes.byref((ctypes.c_int64 * 6)(*where, shared, _GIVE_WAY)) for shared in (0, 1))
+        words = [(ctypes.c_int64 * 6)(*where, shared, _GIVE_WAY) for shared in (0, 1)]
+        alone, together = (ctypes.cast(array, ctypes.c_void_p) for array in words)  # which keep their arrays alive
         return Job(alone, together)
 
     def run(self, job: Job, shared: bool) -> None:
