@@ -132,18 +132,13 @@ class NativeProgram(BoundProgram):
             found = product_call(call, find_blas(), self._workspace) if isinstance(call, Product) else call
             if found is None:
                 return reference()
-            calls.append(self._native(*found, reference))
+            function, arguments = found
+            kernel = function if isinstance(function, Kernel) else kernel_of(function)
+            if "fault" in parameters(kernel):
+                arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
+            kernel, arguments = apart(kernel, arguments)
+            calls.append(_Native((kernel, tuple(map(kind, arguments))), tuple(arguments), reference))
         return calls
-
-    def _native(
-        self, function: Kernel | Callable[..., None], arguments: Sequence[Any], reference: Callable[[], Sequence[Call]]
-    ) -> _Native:
-        kernel = function if isinstance(function, Kernel) else kernel_of(function)
-        if "fault" in parameters(kernel):
-            arguments = [*arguments, self._fault[_FAULT : _FAULT + 1]]
-        kernel, arguments = apart(kernel, arguments)
-        request = kernel, tuple(map(kind, arguments))
-        return _Native(request, tuple(arguments), reference)
 
     def _tabulate(self) -> Array:
         """A row of the runtime's table for each call; the rows of NumPy's kernels are 0."""
