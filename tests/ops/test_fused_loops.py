@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import graphengine as ge
 from graphengine.backends.native.fusion import loops as fused_loops
+from graphengine.backends.native.fusion import walk
 from graphengine.backends.native.fusion.loops import loops, partials, pointwise_loops
 from graphengine.backends.native.kernel import LoopCall
 from graphengine.ir.graph import Graph
@@ -94,7 +95,7 @@ def test_its_machine_code_does(case: Case, data: st.DataObject) -> None:
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Cuts small spaces as large ones are cut."""
     with monkeypatch.context() as patch:
-        patch.setattr(fused_loops, "BLOCK", 2)
+        patch.setattr(walk, "BLOCK", 2)
         patch.setattr(fused_loops, "PIECE", 5)
         patch.setattr(fused_loops, "WIDE", 10**9)
         yield

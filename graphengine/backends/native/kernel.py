@@ -18,7 +18,8 @@ source, compiles it for the dtypes of its arrays, and calls it; the NumPy backen
   sets `fault[0] = 1`, and its result is undefined then, but it must not overwrite what the op's `bind` checks. No
   further call is made; the NumPy kernel of the op is called on the same arrays and raises the error.
 - Two array parameters may be the same memory only where the op declares that it overwrites that operand, or where both
-  are only read: those annotated `Read`, and those of which only elements are read.
+  are only read: those annotated `Read`, and those of which only elements are read. The backend finds out which are, and
+  puts one name in the place of both in the text.
 """
 
 from __future__ import annotations

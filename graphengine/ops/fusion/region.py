@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Input
-from graphengine.ir.node import Node, Phase
-from graphengine.ir.op import Op
-from graphengine.ir.types import DType, TensorType, TupleType, ValueType, check_axes, check_dtype
+from graphengine.ir.node import Node
+from graphengine.ir.types import TupleType, ValueType, check_axes
 from graphengine.ops.broadcast import Reduction
 from graphengine.ops.fusion.numpy import Blocks
 
@@ -137,44 +136,3 @@ def _precedes(reader: Node, operand: Node, result: Node) -> bool:
         return reader.index < result.index
     may_overwrite = reader.op.may_overwrite()
     return all(place in may_overwrite for place, parent in enumerate(reader.parents) if parent is operand)
-
-
-@lru_cache(maxsize=4096)
-def single(op: Op, dtype: object, dtypes: tuple[object, ...]) -> Region | None:
-    """The region of `op` alone, for the dtypes of its value and of its operands; None if it has no scalar form."""
-    if not dtypes or op.scalar(*(f"x{place}" for place in range(len(dtypes)))) is None:
-        return None
-    graph, operands = operands_of(tuple([check_dtype(operand) for operand in dtypes]))
-    type_ = TensorType((), check_dtype(dtype))
-    node = graph.append(op, tuple(operands), type_, "y", Phase.FORWARD, operands[0].where, None)
-    return Region(graph, [Result(node)])
-
-
-@lru_cache(maxsize=4096)
-def totals(kinds: tuple[str, ...], dtypes: tuple[DType, ...], divisors: tuple[float | None, ...]) -> Region:
-    """The region that reduces each operand, of two axes, over the first."""
-    graph, operands = operands_of(dtypes)
-    given = zip(operands, kinds, divisors, strict=True)
-    return Region(graph, [Result(node, kind, (0,), divisor=divisor) for node, kind, divisor in given])
-
-
-def operands_of(dtypes: Sequence[DType]) -> tuple[Graph, list[Node]]:
-    """A graph with an input of each dtype, whose shapes do not count."""
-    graph = Graph("region")
-    return graph, [graph.input(f"x{place}", (), dtype) for place, dtype in enumerate(dtypes)]
-
-
-@lru_cache(maxsize=4096)
-def part(region: Region, places: tuple[int, ...]) -> Region:
-    """The region of the results at `places` alone."""
-    return Region(region.graph, [region.results[place] for place in places])
-
-
-@lru_cache(maxsize=4096)
-def sums(region: Region, places: tuple[int, ...]) -> Region:
-    """The region in which those of the results at `places` that are means are sums."""
-    results = [
-        replace(result, reduction="sum") if place in places and result.reduction == "mean" else result
-        for place, result in enumerate(region.results)
-    ]
-    return Region(region.graph, results) if results != region.results else region

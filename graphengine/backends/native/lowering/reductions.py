@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from graphengine.backends.native.fusion.loops import loops, pieces_of
+from graphengine.backends.native.fusion.regions import operands_of
 from graphengine.backends.native.kernel import LoopCall
 from graphengine.backends.native.lowering.registry import register_lowering
 from graphengine.ir.node import Node
@@ -15,7 +16,7 @@ from graphengine.ir.types import Array, DType, check_axes, check_dtype
 from graphengine.ops.broadcast import Reduction, Sum
 from graphengine.ops.compare import maximum, minimum
 from graphengine.ops.elementwise import exp, log
-from graphengine.ops.fusion.region import Region, Result, operands_of
+from graphengine.ops.fusion.region import Region, Result
 from graphengine.ops.reduce import LogSumExp, Max, Mean, Min, Variance
 
 Calls = list[LoopCall] | None
