@@ -53,7 +53,7 @@ class BroadcastTo(Op):
 
 
 class Reshape(Op):
-    """The operand's elements, in order, in another shape; one -1 stands for the size that is left over.
+    """The operand's elements, in order, in another shape; one -1 is the size that is left over.
 
     A contiguous operand is seen as a view; of another (a transposed one, say) a copy is made.
     """
@@ -196,8 +196,8 @@ def reduced(shape: Shape, axis: Sequence[int] | None, keepdims: bool) -> Shape:
     """The shape left of `shape` after a reduction over `axis`."""
     gone = set(check_axes(axis, len(shape)))
     if keepdims:
-        return tuple(1 if place in gone else dim for place, dim in enumerate(shape))
-    return tuple(dim for place, dim in enumerate(shape) if place not in gone)
+        return tuple(1 if i in gone else dim for i, dim in enumerate(shape))
+    return tuple(dim for i, dim in enumerate(shape) if i not in gone)
 
 
 def as_axes(axis: Axis) -> tuple[int, ...] | None:
@@ -205,7 +205,7 @@ def as_axes(axis: Axis) -> tuple[int, ...] | None:
     if axis is None:
         return None
     given = axis if isinstance(axis, Sequence) else (axis,)
-    return tuple(operator.index(place) if isinstance(place, SupportsIndex) else place for place in given)
+    return tuple(operator.index(i) if isinstance(i, SupportsIndex) else i for i in given)
 
 
 def as_shape(shape: Dim | Sequence[Dim]) -> Shape:
@@ -241,7 +241,7 @@ def sum_to(x: Node, shape: Shape) -> Node:
     if x.shape == shape:
         return x
     ahead = x.ndim - len(shape)
-    repeated = [place for place, dim in enumerate(shape, ahead) if dim == 1 and x.shape[place] != 1]
+    repeated = [i for i, dim in enumerate(shape, ahead) if dim == 1 and x.shape[i] != 1]
     total = sum(x, (*range(ahead), *repeated)) if ahead or repeated else x
     return reshape(total, shape)
 

@@ -389,7 +389,7 @@ def _behind_channels(x: Node) -> tuple[int, ...]:
 
 def _counts(op: AvgPool2D | AvgPool2DAdjoint, moves: Sweeps, dtype: npt.DTypeLike) -> Array:
     """By how much the sum over each window is divided."""
-    rows, columns = ([sweep.window] * sweep.places if op.count_include_pad else sweep.met() for sweep in moves)
+    rows, columns = ([sweep.window] * sweep.positions if op.count_include_pad else sweep.met() for sweep in moves)
     return np.outer(rows, columns).astype(dtype)
 
 

@@ -105,7 +105,7 @@ class Blocks:
         start = 0
         for node in sorted(self._sums, key=lambda node: -width(node.type)):
             ends = range(start, start + 4 * node.type.nbytes, node.type.nbytes)
-            rests[node] = [_as(memory[place:], node.type.static_shape, node.dtype) for place in ends[:3]]
+            rests[node] = [_as(memory[start:], node.type.static_shape, node.dtype) for start in ends[:3]]
             start = ends[3]
         return rests
 
@@ -161,8 +161,8 @@ class _Block:
         op, x = node.op, self._arrays[node.parents[0]]
         assert isinstance(op, Reduction)  # or it would be pointwise
         axes = check_axes(op.axis, x.ndim)
-        kept = [slice(None) if place in axes else part for place, part in enumerate(self._index)]
-        parts = [part for place, part in enumerate(kept) if op.keepdims or place not in axes]
+        kept = [slice(None) if axis in axes else part for axis, part in enumerate(self._index)]
+        parts = [part for axis, part in enumerate(kept) if op.keepdims or axis not in axes]
         target = _view(result, parts)
         reduce, combine = REDUCTIONS[op.kind]
         (number,) = self._registers.work[node]
@@ -191,21 +191,21 @@ def _as(register: Array, shape: tuple[int, ...], dtype: DType) -> Array:
     return register[: math.prod(shape) * np.dtype(dtype).itemsize].view(dtype).reshape(shape)
 
 
-def _indices(shape: tuple[int, ...], places: int) -> Iterator[Index]:
-    """Parts of `shape` that have at most so many places, if that is not 0, in order of memory."""
+def _indices(shape: tuple[int, ...], elements: int) -> Iterator[Index]:
+    """Parts of `shape` that have at most so many elements, if that is not 0, in order of memory."""
     cut, inner = len(shape), 1
-    while cut and inner * shape[cut - 1] <= places:
+    while cut and inner * shape[cut - 1] <= elements:
         cut -= 1
         inner *= shape[cut]
     if cut == 0 or 0 in shape:
         yield tuple(slice(0, size) for size in shape)
         return
-    rows = max(1, places // inner)
+    rows = max(1, elements // inner)
     whole = [slice(0, size) for size in shape[cut:]]
-    for place in product(*(range(size) for size in shape[: cut - 1])):
+    for ahead in product(*(range(size) for size in shape[: cut - 1])):
         for start in range(0, shape[cut - 1], rows):
             part = slice(start, min(start + rows, shape[cut - 1]))
-            yield (*(slice(i, i + 1) for i in place), part, *whole)
+            yield (*(slice(i, i + 1) for i in ahead), part, *whole)
 
 
 def _places(index: Index) -> int:
@@ -248,7 +248,7 @@ def width(type_: ValueType) -> int:
 class Registers:
     """The registers for a run of `members`, nodes of `body`, one after the other.
 
-    A result of the body is written to its own array. A register has one element for each place, so it is enough for
+    A result of the body is written to its own array. A register has one element for each index, so it is enough for
     whatever an op wants as work memory: that is of the shape of its value, or of an operand.
     """
 
@@ -296,8 +296,8 @@ class Registers:
 def _may_take_over(node: Node, parent: Node) -> bool:
     """Whether the value of `node` may be written over that of `parent`, which nobody reads afterwards."""
     allowed = node.op.may_overwrite()
-    places = [place for place, other in enumerate(node.parents) if other is parent]
-    return parent.type == node.type and all(place in allowed for place in places)
+    indices = [index for index, other in enumerate(node.parents) if other is parent]
+    return parent.type == node.type and all(index in allowed for index in indices)
 
 
 LONG_ROW = 256
@@ -319,21 +319,21 @@ def as_blocks(parts: Mapping[Node, Array], memory: Array) -> tuple[dict[Node, Ar
     """Blocks in `memory` that get the values of `parts`, and the call that copies them; none if they lie otherwise."""
     if any(array.flags.c_contiguous for array in parts.values()):
         return {}, ()
-    places = {node: array.__array_interface__["data"][0] for node, array in parts.items()}
-    nodes = sorted(parts, key=places.__getitem__)
-    whole = _together([parts[node] for node in nodes], [places[node] for node in nodes])
+    addresses = {node: array.__array_interface__["data"][0] for node, array in parts.items()}
+    nodes = sorted(parts, key=addresses.__getitem__)
+    whole = _together([parts[node] for node in nodes], [addresses[node] for node in nodes])
     if whole is None:
         return {}, ()
     blocks = memory[: whole.nbytes].view(whole.dtype).reshape(whole.shape)
     return dict(zip(nodes, blocks, strict=True)), [(np.copyto, (blocks, whole))]
 
 
-def _together(arrays: Sequence[Array], places: Sequence[int]) -> Array | None:
+def _together(arrays: Sequence[Array], addresses: Sequence[int]) -> Array | None:
     """Arrays at equal distances in the memory of another one, as one view of that."""
-    first, base, steps = arrays[0], arrays[0].base, {after - before for before, after in pairwise(places)}
+    first, base, steps = arrays[0], arrays[0].base, {after - before for before, after in pairwise(addresses)}
     if len(steps) > 1 or not isinstance(base, np.ndarray) or not base.flags.c_contiguous:
         return None
     if any(array.base is not base or array.strides != first.strides for array in arrays):
         return None
-    start = places[0] - base.__array_interface__["data"][0]
+    start = addresses[0] - base.__array_interface__["data"][0]
     return np.ndarray((len(arrays), *first.shape), first.dtype, base.data, start, (*steps, *first.strides))

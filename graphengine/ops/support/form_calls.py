@@ -1,6 +1,6 @@
 """The NumPy calls of a form: one a step, each into memory that is free by then, with the values of `where` as bits.
 
-They are found once for a form and its dtypes, as a `Plan` over numbered places, and then bound to arrays. The result
+They are found once for a form and its dtypes, as a `Plan` over numbered slots, and then bound to arrays. The result
 may be written over an operand: `out` is work memory too, from the last step on that reads one which it may overwrite.
 """
 
@@ -48,9 +48,9 @@ _INTO: dict[str, Callable[..., object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Calls of functions on places: `out`, the operands, the work memory, numbers, and views of those before.
+    """Calls of functions on slots: `out`, the operands, the work memory, numbers, and views of those before.
 
-    A view is a place with the dtype in which it is seen. Work memory is told by its dtype and by the operands to whose
+    A view is a slot with the dtype in which it is seen. Work memory is told by its dtype and by the operands to whose
     common shape it belongs: -1 for the shape of the result.
     """
 
@@ -63,10 +63,10 @@ class Plan:
 def calls(op: Any, out: Array, operands: Sequence[Array], work: Sequence[Array]) -> list[Call]:
     """The calls that compute the form of `op` on arrays; `work` is of the types that `scratch` gives."""
     plan = _planned(Exact(op), tuple([operand.dtype for operand in operands]))
-    places: list[Any] = [out, *operands, *work, *plan.numbers]
-    for place, dtype in plan.views:
-        places.append(places[place].view(dtype))
-    return [(function, tuple([places[place] for place in arguments])) for function, arguments in plan.calls]
+    slots: list[Any] = [out, *operands, *work, *plan.numbers]
+    for slot, dtype in plan.views:
+        slots.append(slots[slot].view(dtype))
+    return [(function, tuple([slots[slot] for slot in arguments])) for function, arguments in plan.calls]
 
 
 def scratch(op: Any, y: TensorType, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
@@ -83,11 +83,11 @@ def _planned(exact: Exact, dtypes: tuple[Any, ...]) -> Plan:
     return _Planner(form, names, exact.op.overwrites, exact.op.alike).plan()
 
 
-_Place = tuple[str, int]
+_Slot = tuple[str, int]
 """Where a value is: "out", an "operand", "work" or a "number", and which of them."""
-_Seen = tuple[_Place, DType]
-"""A place as an array of a dtype."""
-_OUT: _Place = "out", 0
+_Seen = tuple[_Slot, DType]
+"""A slot as an array of a dtype."""
+_OUT: _Slot = "out", 0
 
 
 class _Planner:
@@ -101,10 +101,10 @@ class _Planner:
         self._shapes = [frozenset({-1}) if -1 in which or which == named[form.result] else which for which in named]
         self._last_reader = {x: number for number, step in enumerate(form.steps) for x in step.values}
         self._operands_read = max((self._last_reader.get(x, -1) for x in overwrites if x < form.arity), default=-1)
-        self._of: dict[int, _Place] = {operand: ("operand", operand) for operand in range(form.arity)}
+        self._of: dict[int, _Slot] = {operand: ("operand", operand) for operand in range(form.arity)}
         self._calls: list[tuple[Callable[..., object], list[_Seen]]] = []
         self._work: list[tuple[DType, frozenset[int]]] = []
-        self._free: dict[tuple[int, frozenset[int]], list[_Place]] = defaultdict(list)
+        self._free: dict[tuple[int, frozenset[int]], list[_Slot]] = defaultdict(list)
         self._numbers: dict[str, object] = {}
 
     def plan(self) -> Plan:
@@ -118,9 +118,9 @@ class _Planner:
         first_view = starts["number"] + len(self._numbers)
         views: dict[tuple[int, DType], int] = {}
 
-        def at(place: _Place, dtype: DType) -> int:
-            found = starts[place[0]] + place[1]
-            is_own = place[0] == "number" or dtype == self._own_dtype(place)
+        def at(slot: _Slot, dtype: DType) -> int:
+            found = starts[slot[0]] + slot[1]
+            is_own = slot[0] == "number" or dtype == self._own_dtype(slot)
             return found if is_own else first_view + views.setdefault((found, dtype), len(views))
 
         made = tuple([(function, tuple([at(*seen) for seen in arguments])) for function, arguments in self._calls])
@@ -146,7 +146,7 @@ class _Planner:
             if self._of[x] != target:
                 self._release(self._of[x], self._shapes[x])
 
-    def _choose(self, step: Step, target: _Place, dtype: DType, shape: frozenset[int]) -> None:
+    def _choose(self, step: Step, target: _Slot, dtype: DType, shape: frozenset[int]) -> None:
         """The calls of `where`, on bits: all ones, which is -1, where the condition holds, else all zeros.
 
         On 65,536 random float32 that takes a tenth of the time of np.where, which branches.
@@ -171,7 +171,7 @@ class _Planner:
             self._release(mixed[0], shape)
         self._release(mask[0], narrow)
 
-    def _target(self, number: int, value: int, dying: Sequence[int]) -> _Place:
+    def _target(self, number: int, value: int, dying: Sequence[int]) -> _Slot:
         """Where a value goes: to `out` at last, over one that nobody reads any more, or to free memory."""
         result = self._form.result
         if value == result:
@@ -188,22 +188,22 @@ class _Planner:
         """Whether two values are of one dtype and shape."""
         return self._dtypes[value] == self._dtypes[other] and self._shapes[value] == self._shapes[other]
 
-    def _own_dtype(self, place: _Place) -> DType:
-        kind, number = place
+    def _own_dtype(self, slot: _Slot) -> DType:
+        kind, number = slot
         if kind == "work":
             return self._work[number][0]
         return self._dtypes[self._form.result if kind == "out" else number]
 
-    def _take(self, dtype: DType, shape: frozenset[int]) -> _Place:
+    def _take(self, dtype: DType, shape: frozenset[int]) -> _Slot:
         free = self._free[np.dtype(dtype).itemsize, shape]
         if free:
             return free.pop()
         self._work.append((dtype, shape))
         return "work", len(self._work) - 1
 
-    def _release(self, place: _Place, shape: frozenset[int]) -> None:
-        if place[0] == "work":
-            self._free[np.dtype(self._own_dtype(place)).itemsize, shape].append(place)
+    def _release(self, slot: _Slot, shape: frozenset[int]) -> None:
+        if slot[0] == "work":
+            self._free[np.dtype(self._own_dtype(slot)).itemsize, shape].append(slot)
 
     def _seen(self, value: int | float, dtype: DType, as_bits: bool = False) -> _Seen:
         """A value as an operand, of its bits perhaps; a number has the dtype of what it meets."""
@@ -214,5 +214,5 @@ class _Planner:
         self._numbers.setdefault(key, np.array(value, dtype).view(bits if as_bits else dtype))
         return self._number(key), dtype
 
-    def _number(self, key: str) -> _Place:
+    def _number(self, key: str) -> _Slot:
         return "number", list(self._numbers).index(key)

@@ -32,13 +32,13 @@ LINE = 1024
 def parts_of_sum(x: TensorType, axes: Sequence[int]) -> tuple[TensorType, ...]:
     """The work memory of `summed`: none for few rows, else one array, whichever way x lies in memory."""
     shape = x.static_shape
-    gone = [place for place in axes if shape[place] != 1]
-    if not x.is_float or 0 in shape or math.prod(shape[place] for place in gone) <= ROWS:
+    gone = [i for i in axes if shape[i] != 1]
+    if not x.is_float or 0 in shape or math.prod(shape[i] for i in gone) <= ROWS:
         return ()
-    results = math.prod(size for place, size in enumerate(shape) if place not in gone)
+    results = math.prod(size for i, size in enumerate(shape) if i not in gone)
     if results == 1 == len(gone):  # NumPy adds pairwise along the only axis
         return ()
-    ways = [shape[place] for place in gone], _runs(shape, gone)
+    ways = [shape[i] for i in gone], _runs(shape, gone)
     wide = 2 if x.dtype == "float32" else 0  # the sums in float64
     return (TensorType((results * (wide + max(map(_partial_sums, ways))),), x.dtype),)
 
@@ -50,14 +50,14 @@ def summed(x: Array, axes: Sequence[int], out: Array, parts: Sequence[Array] = (
     """
     if not x.size:
         return out.fill, (0,)
-    gone = [place for place in axes if x.shape[place] != 1]
-    whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
+    gone = [i for i in axes if x.shape[i] != 1]
+    whole = out.reshape([1 if i in axes else size for i, size in enumerate(x.shape)])
     loops = _loops(x, np.broadcast_to(whole, x.shape), _runs(x.shape, gone))
     values = as_strided(x, [axis.size for axis in loops], [axis.steps[0] * x.itemsize for axis in loops])
     left = [axis for axis in loops if axis.steps[1]]
     target = as_strided(whole, [axis.size for axis in left], [axis.steps[1] * x.itemsize for axis in left])
     memory = parts[0].reshape(-1) if parts else np.empty(0, x.dtype)
-    calls = _sums(values, tuple(place for place, axis in enumerate(loops) if not axis.steps[1]), target, memory)
+    calls = _sums(values, tuple(i for i, axis in enumerate(loops) if not axis.steps[1]), target, memory)
     return as_one(calls)
 
 
@@ -108,10 +108,10 @@ def _runs(shape: Sequence[int], gone: Sequence[int]) -> list[int]:
     """The sizes of the axes `gone`, those of neighbours multiplied: axes of size 1 do not part them."""
     runs: list[int] = []
     is_next = False
-    for place, size in enumerate(shape):
-        if place in gone:
+    for i, size in enumerate(shape):
+        if i in gone:
             runs[-1:] = [runs[-1] * size] if is_next else [*runs[-1:], size]
-        is_next = place in gone or (is_next and size == 1)
+        is_next = i in gone or (is_next and size == 1)
     return runs
 
 
@@ -152,14 +152,14 @@ def _sums(x: Array, gone: tuple[int, ...], out: Array, memory: Array) -> list[Ca
     """The calls that sum x over the axes `gone`, the last of them in blocks; `memory` is for the sums of these."""
     if not gone:
         return [(np.copyto, (out, x))]
-    sizes = [x.shape[place] for place in gone]
+    sizes = [x.shape[i] for i in gone]
     if math.prod(sizes) <= ROWS or gone == (x.ndim - 1,):
         return [_block(x, gone, out)]
     cut, rows = _cut(sizes)
     (*others, axis), inner = gone[: cut + 1], gone[cut + 1 :]
     n, step = x.shape[axis], x.strides[axis]
     whole, blocks = n // rows, -(-n // rows)
-    shape = [blocks if place == axis else size for place, size in enumerate(x.shape) if place not in inner]
+    shape = [blocks if i == axis else size for i, size in enumerate(x.shape) if i not in inner]
     parts = memory[: math.prod(shape)].reshape(shape)
     cuts = as_strided(
         x,
@@ -167,7 +167,7 @@ def _sums(x: Array, gone: tuple[int, ...], out: Array, memory: Array) -> list[Ca
         (*x.strides[:axis], rows * step, step, *x.strides[axis + 1 :]),
     )
     ahead = (slice(None),) * axis
-    calls = [_block(cuts, (axis + 1, *(place + 1 for place in inner)), parts[(*ahead, slice(whole))])]
+    calls = [_block(cuts, (axis + 1, *(i + 1 for i in inner)), parts[(*ahead, slice(whole))])]
     if whole < blocks:
         calls.append(_block(x[(*ahead, slice(whole * rows, None))], (axis, *inner), parts[(*ahead, whole, ...)]))
     left, rest = (*others, axis), memory[parts.size :]

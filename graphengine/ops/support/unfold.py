@@ -1,8 +1,8 @@
 """Images unfolded, so that a convolution is a matrix product.
 
 Images are unfolded along their width alone (Cho and Brand 2017, "MEC"): for every row of the image and every column of
-the kernel, what that column meets along the row. The patches of one row of places are then rows of this array that
-lie side by side, and those of the next row of places begin `stride` rows on: the matrices overlap in memory, and each
+the kernel, what that column meets along the row. The patches of one row of positions are then rows of this array that
+lie side by side, and those of the next row of positions begin `stride` rows on: matrices overlap in memory, and each
 element is copied as many times as the kernel is wide, not as many times as it has elements. A kernel dilated along the
 height has its rows apart; there they are copied as well.
 """
@@ -44,9 +44,9 @@ class Unfolding:
         """Of what is packed: images [G, rows, kernel width, channels, N, width], kernel, and values, a matrix for each
         row of positions: [height, G, filters, N * width].
         """
-        width = self.columns.places
+        width = self.columns.positions
         images = self.groups, self._height, self.columns.window, self.channels, self.images, width
-        return images, self.kernel_shape, (self.rows.places, self.groups, self.filters, self.images * width)
+        return images, self.kernel_shape, (self.rows.positions, self.groups, self.filters, self.images * width)
 
     @property
     def kernel_shape(self) -> Size:
@@ -56,7 +56,7 @@ class Unfolding:
     @property
     def matrix_shape(self) -> Size:
         """Of the patches of one row of positions: [G, inner, N * width]."""
-        return self.groups, self.kernel_shape[-1], self.images * self.columns.places
+        return self.groups, self.kernel_shape[-1], self.images * self.columns.positions
 
     def pack(self, role: Role, packed: Array, array: Array) -> list[Call]:
         """The calls that copy `array` into the array of `shapes` that it has."""
@@ -73,10 +73,10 @@ class Unfolding:
 
     def matrices(self, unfolded: Array) -> Array:
         """The patches, [height, G, inner, N * width], as a view: matrices that overlap unless they are disjoint."""
-        row = self.images * self.columns.places
+        row = self.images * self.columns.positions
         flat = unfolded.reshape(self.groups, self._height * self._inner, row)
         step = self._step * self._inner * flat.strides[1]
-        return as_strided(flat, (self.rows.places, *self.matrix_shape), (step, *flat.strides))
+        return as_strided(flat, (self.rows.positions, *self.matrix_shape), (step, *flat.strides))
 
     @property
     def _inner(self) -> int:
@@ -86,8 +86,8 @@ class Unfolding:
     def _height(self) -> int:
         """How many rows are unfolded: those that windows meet once each, or for every position its own."""
         if self.rows.dilation > 1:
-            return self.rows.places * self.rows.window
-        return (self.rows.places - 1) * self.rows.stride + self.rows.window
+            return self.rows.positions * self.rows.window
+        return (self.rows.positions - 1) * self.rows.stride + self.rows.window
 
     @property
     def _step(self) -> int:
@@ -118,7 +118,7 @@ class Unfolding:
         if rows.dilation == 1:
             behind = self._height - rows.before - dims.bind(rows.size, {})
             return [(unfolded, Sweep(rows.size, 1, before=rows.before, after=behind).meets(0))]
-        apart = unfolded.reshape(self.groups, rows.places, rows.window, *unfolded.shape[2:])
+        apart = unfolded.reshape(self.groups, rows.positions, rows.window, *unfolded.shape[2:])
         return [(apart[:, :, i], rows.meets(i)) for i in range(rows.window)]
 
 

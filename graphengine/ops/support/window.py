@@ -1,6 +1,6 @@
 """Windows that slide over images: how they are declared, where they are, and which elements they meet.
 
-An image is [batch, channels, height, width]. Window i along an axis, at its place i, begins at element
+An image is [batch, channels, height, width]. Window i along an axis, at its position i, begins at element
 i * stride - before, where `before` elements of padding lie ahead of the axis; its element k lies k * dilation on.
 """
 
@@ -81,7 +81,7 @@ NO_PADS = (0, 0), (0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """The places of a window along one axis."""
+    """The positions of a window along one axis."""
 
     size: Dim
     """Of the axis, without padding."""
@@ -103,7 +103,7 @@ class Sweep:
 
     @property
     def count(self) -> Dim:
-        """The number of places; raises ShapeError if there is none, or if it depends on a name in no simple way."""
+        """The number of positions; raises ShapeError if there is none, or if it depends on a name in no simple way."""
         span = dims.subtract(self.padded, self.reach)
         if isinstance(span, int) and span < 0:
             raise ShapeError(
@@ -125,8 +125,8 @@ class Sweep:
         return dims.bind(dims.subtract(self.padded, swept), {})
 
     @property
-    def places(self) -> int:
-        """The number of places along an axis whose size is bound."""
+    def positions(self) -> int:
+        """The number of positions along an axis whose size is bound."""
         return dims.bind(self.count, {})
 
     @property
@@ -140,19 +140,19 @@ class Sweep:
         return self.stride >= self.reach
 
     def meets(self, k: int) -> tuple[slice, slice]:
-        """The places at which element `k` of the window lies inside the axis, and the elements that it meets there."""
+        """The positions at which element `k` of the window is inside the axis, and the elements that it meets there."""
         offset = k * self.dilation - self.before
         size = dims.bind(self.size, {})
         first = max(0, -(offset // self.stride))
-        stop = min(self.places, (size - 1 - offset) // self.stride + 1)
+        stop = min(self.positions, (size - 1 - offset) // self.stride + 1)
         if stop <= first:
             return slice(0, 0), slice(0, 0)
         start = first * self.stride + offset
         return slice(first, stop), slice(start, start + (stop - first - 1) * self.stride + 1, self.stride)
 
     def met(self) -> list[int]:
-        """For every place, how many elements of the window lie inside the axis."""
-        inside = np.zeros(self.places, int)
+        """For every position, how many elements of the window lie inside the axis."""
+        inside = np.zeros(self.positions, int)
         for k in range(self.window):
             inside[self.meets(k)[0]] += 1
         return inside.tolist()
@@ -165,7 +165,7 @@ Sweeps = tuple[Sweep, Sweep]
 def sweeps(image: Shape, window: Shape, stride: Sequence[int], dilation: Sequence[int], pads: Any) -> Sweeps:
     """How a window moves over images of this shape; raises ShapeError or AttributeValueError unless it fits into them.
 
-    "same" pads such that there are ceil(size / stride) places; of an odd number of elements of padding the one more
+    "same" pads such that there are ceil(size / stride) positions; of an odd number of elements of padding the one more
     goes behind (as SAME_UPPER of ONNX has it).
     """
     sizes = []
@@ -221,18 +221,18 @@ def along_width(padding: int | str | Sequence[int]) -> Padding:
 
 
 def meetings(sweeps: Sweeps) -> Iterator[tuple[int, Part, Part]]:
-    """For every element of the window, row by row: its number, the places where it lies inside, and what it meets."""
+    """For every element of the window, row by row: its number, where it is inside, and what it meets."""
     rows, columns = ([sweep.meets(k) for k in range(sweep.window)] for sweep in sweeps)
     for k, ((high, met_high), (wide, met_wide)) in enumerate(product(rows, columns)):
         yield k, (..., high, wide), (..., met_high, met_wide)
 
 
 def windows(xp: Any, x: Any, sweeps: Sweeps, outside: float) -> list[Any]:
-    """For every element of the window, row by row, what it meets at all places: `outside` in the padding."""
+    """For every element of the window, row by row, what it meets at all positions: `outside` in the padding."""
     pads = [*[(0, 0)] * (x.ndim - 2), *((sweep.before, sweep.after) for sweep in sweeps)]
     padded = xp.pad(x, pads, constant_values=outside)
     starts = (range(0, sweep.reach, sweep.dilation) for sweep in sweeps)
-    high, wide = ((sweep.places - 1) * sweep.stride + 1 for sweep in sweeps)
+    high, wide = ((sweep.positions - 1) * sweep.stride + 1 for sweep in sweeps)
     rows, columns = (sweep.stride for sweep in sweeps)
     return [padded[..., i : i + high : rows, j : j + wide : columns] for i, j in product(*starts)]
 
@@ -249,7 +249,7 @@ def spread(xp: Any, values: Sequence[Any], sweeps: Sweeps) -> Any:
 
 
 def _spread(xp: Any, value: Any, sweep: Sweep, k: int) -> Any:
-    """`value` along the last axis, with each element where element `k` of its window stands, and zeros between."""
+    """`value` along the last axis, with each element where element `k` of its window is, and zeros between."""
     gaps = [(0, 0)] * value.ndim
     spaced = xp.pad(value[..., None], [*gaps, (0, sweep.stride - 1)])
     spaced = spaced.reshape(*value.shape[:-1], value.shape[-1] * sweep.stride)

@@ -30,9 +30,9 @@ def _convolved(op: Conv2D, y: Typed, x: Typed, weight: Typed) -> Tiled | None:
         return None
     images = sizes_of(x)
     moves = op.moves(x.shape, weight.shape[2:])
-    source = swept(images, moves, least_lanes(images[0]), moves[1].places)
+    source = swept(images, moves, least_lanes(images[0]), moves[1].positions)
     rows, columns = (
-        [[(k, i * sweep.stride + k * sweep.dilation) for k in range(sweep.window)] for i in range(sweep.places)]
+        [[(k, i * sweep.stride + k * sweep.dilation) for k in range(sweep.window)] for i in range(sweep.positions)]
         for sweep in moves
     )
     wide = [[(k, source.column(at)) for k, at in taps] for taps in columns]

@@ -93,7 +93,7 @@ def packed(images: tuple[int, ...], lanes: int, columns: int) -> Packed:
 def swept(images: tuple[int, ...], moves: Sweeps, lanes: int, positions: int) -> Packed:
     """How images of this shape are packed with the padding that windows meet, and zeros for rows of `positions`."""
     rows, columns = moves
-    high = (rows.places - 1) * rows.stride + rows.reach
+    high = (rows.positions - 1) * rows.stride + rows.reach
     wide = positions - 1 + -(-columns.reach // columns.stride)
     return Packed(images, high, rows.before, columns.stride, wide, columns.before, lanes)
 

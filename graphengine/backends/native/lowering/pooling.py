@@ -143,14 +143,14 @@ class _Form:
         rows, columns = moves
         count = len(_whole(columns)) if side_by_side and rows.window * columns.window <= MOST else 0
         together = next((number for number, least in _TOGETHER if count >= least), 0)
-        is_inside = together > 0 and all(len(_whole(sweep)) == sweep.places for sweep in moves)
+        is_inside = together > 0 and all(len(_whole(sweep)) == sweep.positions for sweep in moves)
         return cls(rows.window, columns.window, columns.stride, together, is_inside)
 
     def sizes(self, image: Array, moves: Sweeps) -> tuple[int, ...]:
         """What a kernel is told: of the image, of the windows, and from which column to which they are side by side."""
         rows, columns = moves
-        whole = _whole(columns) if self.together else range(columns.places, columns.places)
-        windows = rows.places, columns.places, rows.stride, rows.before, columns.before, whole.start, whole.stop
+        whole = _whole(columns) if self.together else range(columns.positions, columns.positions)
+        windows = rows.positions, columns.positions, rows.stride, rows.before, columns.before, whole.start, whole.stop
         return *image.shape, *strides(image)[:3], *windows
 
 
@@ -158,7 +158,7 @@ def _whole(sweep: Sweep) -> range:
     """The positions of windows that lie inside of the axis."""
     first = -(-sweep.before // sweep.stride)
     last = (dims.bind(sweep.size, {}) + sweep.before - sweep.window) // sweep.stride + 1
-    return range(first, max(first, min(last, sweep.places)))
+    return range(first, max(first, min(last, sweep.positions)))
 
 
 @lru_cache(maxsize=1024)
