@@ -36,7 +36,7 @@ from graphengine.ops.norm import BatchStatistic, GroupNorm, LayerNorm, Normalize
 from graphengine.ops.pool import AvgPool2DAdjoint, MaxPool2DGather, MaxPool2DPlace, MaxPool2DScatter
 from graphengine.ops.random import Dropout
 from graphengine.ops.reduce import First
-from graphengine.ops.support.pointwise import BinaryOp, Elementwise, UnaryOp
+from graphengine.ops.support.pointwise import BinaryOp, UnaryOp
 
 T = TypeVar("T")
 
@@ -775,27 +775,31 @@ OWN: dict[str, Recipe] = {
 """How a node is grown of a kind that takes more than any floats, away from its kinks."""
 
 
-def recipe_of(op: type[Elementwise]) -> Recipe:
-    """The recipe of an op of floats, from its class alone."""
+def recipe_of(op: type[Op]) -> Recipe:
+    """The recipe of an op of floats whose attributes have defaults, from its class alone."""
     if issubclass(op, BinaryOp):
         return binary(lambda a, b: apply(op(), a, b))
-    return unary(lambda x: apply(op(), x), *op.kinks)
+    if issubclass(op, UnaryOp):
+        return unary(lambda x: apply(op(), x), *op.kinks)
+    return lambda g: apply(op(), g.rows())
 
-
-RECIPES: dict[str, Recipe] = OWN | {
-    kind: recipe_of(op)
-    for kind, op in Op.registry.items()
-    if kind not in OWN and issubclass(op, UnaryOp | BinaryOp) and op.__module__.startswith("graphengine.")
-}
-"""How a node of each kind is grown."""
-
-LEAVES = {"constant", "input", "parameter", "state"}
-"""Kinds that every graph is planted with."""
 
 EXCLUDED = {
     "item": "takes apart the tuples of others",
 }
 """Kinds without a recipe, each with the reason."""
+
+RECIPES: dict[str, Recipe] = OWN | {
+    kind: recipe_of(op)
+    for kind, op in Op.registry.items()
+    if kind not in OWN
+    and (issubclass(op, UnaryOp | BinaryOp) or (op.arity() == (1, 1) and kind not in EXCLUDED))
+    and op.__module__.startswith("graphengine.")
+}
+"""How a node of each kind is grown."""
+
+LEAVES = {"constant", "input", "parameter", "state"}
+"""Kinds that every graph is planted with."""
 
 
 def grow(seed: int, size: int = 8, setting: Setting = TAME) -> Sample:
