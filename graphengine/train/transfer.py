@@ -28,8 +28,9 @@ def transfer(source: Executable, target: Executable, rename: Rename | None = Non
     """
     given = _renamed(source, rename or {})
     message = f"{source.graph.name!r} does not fit {target.graph.name!r}; nothing was set"
-    weights = {**source.parameters, **source.state}
-    arrays = {name: weights[origin] for name, origin in given.items()}
+    arrays = {}
+    for name, origin in given.items():  # each is copied as it is read, so the optimizer's slots are left alone
+        arrays[name] = (source.state if origin in source.state else source.parameters)[origin]
     notes = {name: f" (from {origin})" for name, origin in given.items() if origin != name}
     return set_weights(target, _weights(target.graph), arrays, message, strict, notes)
 

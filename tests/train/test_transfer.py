@@ -8,6 +8,8 @@ import pytest
 import graphengine as ge
 from graphengine.errors import NamingError, TrainingError
 from graphengine.executable import Executable
+from graphengine.ir.types import Array
+from graphengine.weights import Held
 from tests.arrays import f64
 
 
@@ -37,6 +39,20 @@ def test_equal_networks_transfer_as_they_are() -> None:
     feeds = {"x": f64(6, 3, seed=5)}
     assert source.forward(feeds)["loss"] == target.forward(feeds)["loss"]
     np.testing.assert_array_equal(target.state["a.mean"], source.state["a.mean"])
+
+
+def test_only_what_is_transferred_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = trained(network("a.", "b."), seed=1), trained(network("a."), seed=2)
+    read: list[str] = []
+    get = Held.__getitem__
+
+    def noted(held: Held, name: str) -> Array:
+        read.append(name)
+        return get(held, name)
+
+    monkeypatch.setattr(Held, "__getitem__", noted)
+    names = ge.transfer(source, target, {"b.": None})
+    assert sorted(read) == sorted(names)
 
 
 def test_the_slots_of_optimizers_stay_where_they_are() -> None:
