@@ -105,9 +105,10 @@ def cross_validate(
     parts = _deal(arrays, arrays.examples, folds, stratify, seed)
     results = []
     for number, rows in enumerate(parts):
-        before, exe = exe, build(number) if number else exe
-        if number and exe is before:
+        fresh = build(number) if number else exe
+        if number and fresh is exe:
             raise TrainingError(f"fold {number} is given the executable of the fold before, which is trained already")
+        exe = fresh  # that of the fold before takes no memory while this one is trained
         others = np.sort(np.concatenate([part for part in parts if part is not rows]))
         train, held_out = ({**part.split, **part.whole} for part in (arrays.take(others), arrays.take(rows)))
         history = fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import weakref
 
 import numpy as np
 import pytest
@@ -101,6 +102,19 @@ def test_a_function_gives_the_executable_of_each_fold() -> None:
     ge.cross_validate(build, points(20), folds=4, epochs=2)
     assert len(made) == 4
     assert len({weights(exe)["w"] for exe in made}) == 4
+
+
+def test_an_executable_is_dropped_before_the_fold_after_the_next_is_made() -> None:
+    made: list[weakref.ref[Executable]] = []
+
+    def build(fold: int) -> Executable:
+        assert sum(exe() is not None for exe in made) <= 1
+        exe = line(seed=fold)
+        made.append(weakref.ref(exe))
+        return exe
+
+    ge.cross_validate(build, points(20), folds=4, epochs=1)
+    assert len(made) == 4
 
 
 def test_an_executable_that_is_trained_already_is_refused() -> None:
