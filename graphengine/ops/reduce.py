@@ -33,7 +33,7 @@ class NonEmptyReduction(Reduction):
 
 
 class Mean(NonEmptyReduction):
-    """y = (1/n) sum of x over `axis`, n the number of elements there; NaN where there is none."""
+    """y = (1/n) sum of x over `axis`, n the number of elements there."""
 
     operands: ClassVar[str] = "floats"
     kind: Literal["mean"] = "mean"
