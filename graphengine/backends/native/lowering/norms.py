@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from graphengine.backends.native.kernel import kernel_of
+from graphengine.backends.native.kernel import Read, kernel_of
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.vocabulary import float64, lost, plus, real, share, sqrt
 from graphengine.ir.types import Array
@@ -28,8 +28,8 @@ def lower_row_norm(op: RowNorm, out: Array, x: Array, *affine: Array, scratch: S
     scale, shift, *_ = *affine, x, x  # x stands where an operand is not given, and is not read there
     rows = prod(map(int, op.rows(x.shape)[:-1]))
     groups, space = (op.groups, prod(x.shape[2:])) if isinstance(op, GroupNorm) else (1, 1)
-    sizes = (rows, x.size // rows, groups, space, int(op.centered), len(affine))
-    return [(kernel_of(norm_rows), (x, scale, shift, out, op.epsilon, *safe_squares(x), *sizes))]
+    sizes = np.array((rows, x.size // rows, groups, space, op.centered, len(affine)), np.int64)
+    return [(kernel_of(norm_rows), (x, scale, shift, out, op.epsilon, *safe_squares(x), sizes))]
 
 
 @register_lowering(RowNormAdjoint)
@@ -58,16 +58,12 @@ def norm_rows(
     least: float,
     most: float,
     power: float,
-    rows: int,
-    n: int,
-    groups: int,
-    space: int,
-    centered: int,
-    affine: int,
+    sizes: Read,
     rank: int,
     ranks: int,
 ) -> None:
     """The mean of each row in turn 0, of the squares of differences in turn 1, and in turn 2 if those were not safe."""
+    rows, n, groups, space, centered, affine = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     for row in share(rows, rank, ranks):
         first = row * n
         mean, k, v = 0.0, 1.0, 0.0

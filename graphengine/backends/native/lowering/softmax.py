@@ -177,9 +177,9 @@ def softmax_lines(
     """The same of columns, in stretches of lines that lie side by side."""
     stretches = (inner + 63) // 64
     total, rest = totals(), totals()
-    for place in share(outer * stretches, rank, ranks):
-        plane = place // stretches
-        begin = (place - plane * stretches) * 64
+    for stretch in share(outer * stretches, rank, ranks):
+        plane = stretch // stretches
+        begin = (stretch - plane * stretches) * 64
         count = 64 if inner - begin > 64 else inner - begin
         work = plane * inner + begin
         first = plane * n * inner + begin
@@ -211,15 +211,13 @@ def softmax_lines(
                 rest[p] += lost(total[p], along[work + p])
                 total[p] += along[work + p]
                 along[work + p] = 0.0
-        if is_log != 0:
-            for p in range(count):
-                along[work + p] = log(real(total[p] + rest[p]))
-            for k in range(n):
+        for p in range(count):
+            sum_of_powers = real(total[p] + rest[p])
+            along[work + p] = log(sum_of_powers) if is_log != 0 else 1.0 / sum_of_powers
+        for k in range(n):
+            if is_log != 0:
                 for p in range(count):
                     out[first + k * inner + p] -= along[work + p]
-        else:
-            for p in range(count):
-                along[work + p] = 1.0 / real(total[p] + rest[p])
-            for k in range(n):
+            else:
                 for p in range(count):
                     out[first + k * inner + p] *= along[work + p]
