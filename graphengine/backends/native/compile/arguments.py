@@ -30,7 +30,7 @@ def word(argument: Any) -> int:
 
 
 def apart(kernel: Kernel, arguments: Sequence[Any]) -> tuple[Kernel, Sequence[Any]]:
-    """A call in which one parameter stands for all that are the same memory as an array that is written to.
+    """A call in which one parameter is used for all that are the same memory as an array that is written to.
 
     Its loops then run on vectors as they do elsewhere, with no need to find out what overlaps. Where arrays overlap
     in another way, its kernel is one that allows that.
@@ -38,12 +38,12 @@ def apart(kernel: Kernel, arguments: Sequence[Any]) -> tuple[Kernel, Sequence[An
     if kernel.may_overlap or not overlap(arguments) or not overlap(arguments, written(kernel)):
         return kernel, arguments
     names = parameters(kernel)
-    arrays = {place: x for place, x in enumerate(arguments) if isinstance(x, np.ndarray)}
-    memory = {place: (word(x), x.dtype) for place, x in arrays.items()}
-    own = {memory[place]: place for place in sorted(written(kernel) & arrays.keys(), reverse=True)}
-    same = {place: own[memory[place]] for place in arrays if own.get(memory[place], place) != place}
-    kernel = specialized(kernel, **{names[place]: names[first] for place, first in same.items()})
-    arguments = [argument for place, argument in enumerate(arguments) if place not in same]
+    arrays = {index: x for index, x in enumerate(arguments) if isinstance(x, np.ndarray)}
+    memory = {index: (word(x), x.dtype) for index, x in arrays.items()}
+    own = {memory[index]: index for index in sorted(written(kernel) & arrays.keys(), reverse=True)}
+    same = {index: own[memory[index]] for index in arrays if own.get(memory[index], index) != index}
+    kernel = specialized(kernel, **{names[index]: names[first] for index, first in same.items()})
+    arguments = [argument for index, argument in enumerate(arguments) if index not in same]
     return replace(kernel, may_overlap=overlap(arguments, written(kernel))), arguments
 
 

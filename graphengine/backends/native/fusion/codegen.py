@@ -26,8 +26,8 @@ _IN_TEXT = frozenset({0, 0.5, 1, 2, 3, 4})
 class Form:
     """All that the text depends on besides the region: loops, dtypes and steps of the array parameters, and sizes.
 
-    `loads` and `stores` give the array parameter of every operand and of every result, and `kept` says along which
-    loops a result moves. `cell` is where totals of lines stand, if there are any. With `fours`, four
+    `loads` and `stores` give the array parameter of every operand and of every result, and `retained` says along which
+    loops a result moves. `cell` is where totals of lines are, if there are any. With `fours`, four
     lines are read before a result is written.
     """
 
@@ -37,7 +37,7 @@ class Form:
     sizes: tuple[str, ...]
     loads: tuple[int, ...]
     stores: tuple[int, ...]
-    kept: tuple[tuple[bool, ...], ...]
+    retained: tuple[tuple[bool, ...], ...]
     cell: str | None
     fours: bool
 
@@ -50,18 +50,18 @@ class Form:
 def numbers(region: Region, counts: Sequence[int]) -> dict[str, float | int]:
     """The numbers that a kernel is given, by name: constants, where extremes start, and how many a mean is of."""
     constants = [node for node in region.pointwise if isinstance(node.op, Constant) and not _is_in_text(node)]
-    given = {f"c{place}": _number_of(node) for place, node in enumerate(constants)}
-    for place, (result, count) in enumerate(zip(region.results, counts, strict=True)):
+    given = {f"c{index}": _number_of(node) for index, node in enumerate(constants)}
+    for index, (result, count) in enumerate(zip(region.results, counts, strict=True)):
         if result.reduction in ("max", "min"):
-            given[f"start{place}"] = start_of(result.reduction, result.value.dtype)
+            given[f"start{index}"] = start_of(result.reduction, result.value.dtype)
         elif result.reduction == "mean":
-            given[f"count{place}"] = float(count if result.divisor is None else result.divisor)
+            given[f"count{index}"] = float(count if result.divisor is None else result.divisor)
     return given
 
 
 @lru_cache(maxsize=4096)
 def kernel(region: Region, form: Form) -> Kernel | None:
-    """The kernel that computes `region` in this form; None if a number in it has no place among the kernel's floats."""
+    """The kernel that computes `region` in this form; None if a number in it is not among the kernel's floats."""
     try:
         return _Writer(region, form).kernel()
     except _UnwritableError:
@@ -89,9 +89,9 @@ class _Writer:
         """The kernel's text."""
         for node in self._region.pointwise:
             self._known[node] = self._value(node)
-        for place, result in enumerate(self._region.results):
-            self._write(place, result)
-        arrays = [f"p{place}" for place in range(len(self._form.dtypes))]
+        for index, result in enumerate(self._region.results):
+            self._write(index, result)
+        arrays = [f"p{index}" for index in range(len(self._form.dtypes))]
         given = numbers(self._region, [1] * len(self._region.results))
         shared = ["rank", "ranks"] if any("ranks" in loop.span for loop in self._form.loops) else []
         head = f"def {self._name()}({', '.join([*arrays, *self._form.sizes, *given, *shared])}):"
@@ -157,12 +157,12 @@ class _Writer:
         """A number of the kernel's floats, an int or a bool, as one of `dtype`."""
         return text if dtype in (self._form.floats, "int64", "bool") else f"{dtype}({text})"
 
-    def _write(self, place: int, result: Result) -> None:
+    def _write(self, index: int, result: Result) -> None:
         (name, _), dtype = self._known[result.value], result.value.dtype
-        array, kept = self._form.stores[place], self._form.kept[place]
+        array, retained = self._form.stores[index], self._form.retained[index]
         steps = self._form.steps[array]
-        if result.reduction is None or all(kept):
-            value = name if result.reduction != "mean" else f"{name} / {self._typed(f'count{place}', dtype)}"
+        if result.reduction is None or all(retained):
+            value = name if result.reduction != "mean" else f"{name} / {self._typed(f'count{index}', dtype)}"
             self._lines.behind(self._lines.depth, f"{self._lines.element(f'p{array}', steps)} = {value}")
             return
         is_sum = result.reduction in ("sum", "mean")
@@ -174,10 +174,10 @@ class _Writer:
             value=name,
             array=f"p{array}",
             steps=steps,
-            kept=kept,
-            number=place + 1,
-            start=self._typed(zero if is_sum else f"start{place}", dtype),
-            count=self._typed(f"count{place}", dtype),
+            retained=retained,
+            number=index + 1,
+            start=self._typed(zero if is_sum else f"start{index}", dtype),
+            count=self._typed(f"count{index}", dtype),
             cell=self._form.cell,
         ).write(self._lines)
 
@@ -198,14 +198,14 @@ def _is_in_text(constant: Node) -> bool:
 
 
 def start_of(kind: str, dtype: DType) -> float | int:
-    """What the greatest ("max") or the least ("min") of no values is: any value takes its place."""
+    """What the maximum ("max") or the minimum ("min") of no values is: any value replaces it."""
     low, high = (-np.inf, np.inf) if dtype in FLOATS else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return low if kind == "max" else high
 
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """A value, by its name, reduced into an array that moves along the loops that are `kept`.
+    """A value, by its name, reduced into an array that moves along the loops that are `retained`.
 
     Sums of floats that go on over more than one loop add up each turn of the inner one by itself, and the turns in
     twice the digits: in a total of float64 and what that loses. For sums of lines there are totals for a strip of
@@ -218,7 +218,7 @@ class Accumulation:
     value: str
     array: str
     steps: Steps
-    kept: tuple[bool, ...]
+    retained: tuple[bool, ...]
     number: int
     start: str
     count: str
@@ -226,15 +226,15 @@ class Accumulation:
 
     def write(self, lines: Lines) -> None:
         """Add the statements to those of the nest."""
-        depth = len(self.kept)
-        while depth and not self.kept[depth - 1]:
+        depth = len(self.retained)
+        while depth and not self.retained[depth - 1]:
             depth -= 1
         value = self._register(lines, depth) if depth < lines.depth else self.value
         element = lines.element(self.array, self.steps[:depth])
-        if all(self.kept[:depth]):
+        if all(self.retained[:depth]):
             lines.behind(depth, f"{element} = {self._finished(value)}")
             return
-        first, steps = self.kept.index(False), self.steps[:depth]
+        first, steps = self.retained.index(False), self.steps[:depth]
         lines.ahead(first, *lines.sweep(steps, first, self.array, f"{{}} = {self.start}"))
         lines.fold(depth, element, value, self.start, self._folded)
         if self.cell and self._is_sum:
@@ -310,7 +310,7 @@ class Loop:
 
 
 class Lines:
-    """The text of a nest of loops. A statement belongs to a depth: it stands inside so many of the loops.
+    """The text of a nest of loops. A statement belongs to a depth: it is inside so many of the loops.
 
     With `fours`, the last loop but one takes four turns at once inside the last one, which is then the outer of both:
     what is added up over the turns stays in a register.
@@ -347,7 +347,7 @@ class Lines:
     def sweep(self, steps: Steps, start: int, array: str, *forms: str) -> list[str]:
         """These statements along all loops from number `start` on that the array moves along.
 
-        In a form, {} stands for the element.
+        In a form, {} is the element.
         """
         inner = [number for number in range(start, len(steps)) if steps[number] != "0"]
         heads = [f"for {self.loops[number].variable} in {self.loops[number].whole}:" for number in inner]
@@ -386,7 +386,7 @@ class Lines:
         yield from [f"        {element} = {folded(element, value)}" for element, value, _, folded in self._folds]
 
     def _offset(self, steps: Steps) -> str:
-        """Where an array of these steps stands; the share of the outer loops is computed there, once for all arrays."""
+        """Where an element of an array of these steps is; the outer loops' part is computed there, once for all arrays."""
         outer = steps[: reach(steps[:-1])]
         term = self._term(steps)
         return f"{self._outer_offset(outer)} + {term}" if outer else term
@@ -401,7 +401,7 @@ class Lines:
         return self._offsets[steps]
 
     def _term(self, steps: Steps) -> str:
-        """What the last of these loops adds to where the array stands."""
+        """What the last of these loops adds to that."""
         if not steps:
             return "0"
         variable = self.loops[len(steps) - 1].variable

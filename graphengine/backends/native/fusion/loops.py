@@ -41,7 +41,7 @@ SIMPLE = 3
 """Lines of values that so many ops compute are read by fours: otherwise a kernel takes long to compile."""
 
 WIDE = 128
-"""How many places the axes that all reductions keep have at least, if threads share those."""
+"""How many elements the axes that all reductions keep have at least, if threads share those."""
 
 
 def loops(
@@ -56,12 +56,12 @@ def loops(
     starts = [array.__array_interface__["data"][0] for array in arrays]
     layouts = tuple([(array.shape, array.strides, array.dtype) for array in arrays])
     first: dict[object, int] = {}
-    same = tuple([first.setdefault(seen, place) for place, seen in enumerate(zip(starts, layouts, strict=True))])
+    same = tuple([first.setdefault(seen, index) for index, seen in enumerate(zip(starts, layouts, strict=True))])
     planned = plan(region, layouts, same, scratch[0].shape[0] if scratch else 0)
     if planned is None or _overlap(len(outs), arrays, starts, same):
         return None
     arrays += scratch
-    return [(call.kernel, (*[arrays[place] for place in call.arrays], *call.numbers)) for call in planned]
+    return [(call.kernel, (*[arrays[index] for index in call.arrays], *call.numbers)) for call in planned]
 
 
 def pointwise_loops(op: Op, out: Array | tuple[Array, ...], operands: Sequence[Array]) -> list[LoopCall] | None:
@@ -77,19 +77,19 @@ def partials(region: Region) -> tuple[TensorType, ...]:
 
     There are none where threads share an axis that all reductions keep, or where the space is small.
     """
-    places = [place for place, result in enumerate(region.results) if result.reduction is not None]
+    indices = [index for index, result in enumerate(region.results) if result.reduction is not None]
     shape = [dims.bind(dim, {}) for dim in broadcast_shapes(*(node.shape for node in region.graph.inputs))]
-    reduced = {axis for place in places for axis in region.results[place].axes}
-    kept = math.prod(size for axis, size in enumerate(shape) if axis not in reduced)
-    types = [node.type for place, node in enumerate(region.outputs) if place in places]
-    pieces = pieces_of(math.prod(shape), kept, sum(type.size for type in types))
+    reduced = {axis for index in indices for axis in region.results[index].axes}
+    retained = math.prod(size for axis, size in enumerate(shape) if axis not in reduced)
+    types = [node.type for index, node in enumerate(region.outputs) if index in indices]
+    pieces = pieces_of(math.prod(shape), retained, sum(type.size for type in types))
     return tuple([TensorType((pieces, type.size), type.dtype) for type in types if pieces])
 
 
-def pieces_of(size: int, kept: int, results: int) -> int:
-    """Into how many pieces a space of so many elements is cut, if so many places are kept and so many results made."""
+def pieces_of(size: int, retained: int, results: int) -> int:
+    """Into how many pieces a space of `size` elements is cut, of which `retained` are not reduced and `results` are made."""
     pieces = min(MOST_PIECES, size // PIECE)
-    return 0 if pieces < 2 or kept >= WIDE or results * pieces > size // 4 else pieces
+    return 0 if pieces < 2 or retained >= WIDE or results * pieces > size // 4 else pieces
 
 
 def _overlap(outs: int, arrays: Sequence[Array], starts: Sequence[int], same: Sequence[int]) -> bool:
@@ -119,7 +119,7 @@ Layout = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One call: a kernel, the places of the arrays that it is given, and its numbers."""
+    """One call: a kernel, the indices of the arrays that it is given, and its numbers."""
 
     kernel: Kernel
     arrays: tuple[int, ...]
@@ -128,7 +128,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class _Space:
-    """The places at which a region is computed, and how its arrays lie over them: results, operands, rows of pieces."""
+    """The elements for which a region is computed, and the layouts of its arrays: results, operands, rows of pieces."""
 
     region: Region
     shape: tuple[int, ...]
@@ -139,19 +139,19 @@ class _Space:
 
     @property
     def reductions(self) -> list[int]:
-        """The places of the results that are reductions."""
-        return [place for place, result in enumerate(self.region.results) if result.reduction is not None]
+        """The indices of the results that are reductions."""
+        return [index for index, result in enumerate(self.region.results) if result.reduction is not None]
 
-    def row(self, place: int) -> int:
+    def row(self, index: int) -> int:
         """How many elements a result has."""
-        return math.prod(self.shape) // self.counts[place]
+        return math.prod(self.shape) // self.counts[index]
 
     def nest(self) -> Nest:
-        """The loops, in the order of what is written at every place, and else of what is read at most places."""
+        """The loops, in the order of what is written for every element, and else of what is read for most elements."""
         reductions = self.reductions
-        whole = [place for place in range(len(self.region.results)) if place not in reductions]
+        whole = [index for index in range(len(self.region.results)) if index not in reductions]
         operands = range(len(self.region.results), len(self.strides) - len(reductions))
-        read = sorted(operands, key=lambda place: -sum(map(bool, self.strides[place])))
+        read = sorted(operands, key=lambda index: -sum(map(bool, self.strides[index])))
         return nest(self.shape, self.strides, [*whole, *read, *reductions], reductions)
 
 
@@ -177,17 +177,17 @@ def _apart(region: Region, layouts: tuple[Layout, ...], same: tuple[int, ...]) -
 
     That may be written over what the others read.
     """
-    reductions = [place for place, result in enumerate(region.results) if result.reduction is not None]
-    whole = [place for place in range(len(region.results)) if place not in reductions]
+    reductions = [index for index, result in enumerate(region.results) if result.reduction is not None]
+    whole = [index for index in range(len(region.results)) if index not in reductions]
     calls: list[Planned] = []
-    for group in (*([place] for place in reductions), *([whole] if whole else [])):
-        places = [*group, *range(len(region.results), len(layouts))]
-        first = [same[place] for place in places]
+    for group in (*([index] for index in reductions), *([whole] if whole else [])):
+        indices = [*group, *range(len(region.results), len(layouts))]
+        first = [same[index] for index in indices]
         own = tuple([first.index(each) for each in first])
-        planned = plan(part(region, tuple(group)), tuple([layouts[place] for place in places]), own, 0)
+        planned = plan(part(region, tuple(group)), tuple([layouts[index] for index in indices]), own, 0)
         if planned is None:
             return None
-        calls += [replace(call, arrays=tuple([places[place] for place in call.arrays])) for call in planned]
+        calls += [replace(call, arrays=tuple([indices[index] for index in call.arrays])) for call in planned]
     return tuple(calls)
 
 
@@ -221,41 +221,41 @@ def _strides(layout: Layout, reduction: Result | None, ndim: int) -> Strides | N
 def _agrees(space: _Space, same: Sequence[int]) -> bool:
     """Whether a result is the memory of no other result, and of no operand but one that is read just there."""
     results = len(space.region.results)
-    pairs = [(first, place) for place, first in enumerate(same) if first < results and first != place]
-    return all(place >= results and space.strides[first] == space.strides[place] for first, place in pairs)
+    pairs = [(first, index) for index, first in enumerate(same) if first < results and first != index]
+    return all(index >= results and space.strides[first] == space.strides[index] for first, index in pairs)
 
 
 def _planned(space: _Space, same: Sequence[int], pieces: int) -> tuple[Planned, ...] | None:
     """The kernel, and those that reduce what it leaves of the reductions that are cut into pieces."""
     loops = space.nest()
-    rows = {place: len(same) + number for number, place in enumerate(space.reductions)}
-    in_order = all(space.strides[place] == space.strides[row] for place, row in rows.items())
-    cut = [place for place in rows if pieces and in_order and loops.sizes and not loops.strides[place][0]]
-    writes = [rows[place] if place in cut else place for place in range(len(space.region.results))]
+    rows = {index: len(same) + number for number, index in enumerate(space.reductions)}
+    in_order = all(space.strides[index] == space.strides[row] for index, row in rows.items())
+    cut = [index for index in rows if pieces and in_order and loops.sizes and not loops.strides[index][0]]
+    writes = [rows[index] if index in cut else index for index in range(len(space.region.results))]
     calls = [_call(space, loops, (*writes, *same[len(writes) :]), pieces if cut else 0)]
-    for size in dict.fromkeys(space.row(place) for place in cut):
-        group = [place for place in cut if space.row(place) == size]
-        calls.append(_total(space, group, [rows[place] for place in group], pieces))
+    for size in dict.fromkeys(space.row(index) for index in cut):
+        group = [index for index in cut if space.row(index) == size]
+        calls.append(_total(space, group, [rows[index] for index in group], pieces))
     known = tuple([call for call in calls if call is not None])
     return known if len(known) == len(calls) else None
 
 
-def _call(space: _Space, loops: Nest, places: Sequence[int], pieces: int) -> Planned | None:
-    """The kernel that computes the region over `loops`, from and into the arrays at `places`."""
+def _call(space: _Space, loops: Nest, indices: Sequence[int], pieces: int) -> Planned | None:
+    """The kernel that computes the region over `loops`, from and into the arrays at `indices`."""
     count = len(space.region.results)
-    cut = tuple([place for place in range(count) if places[place] != place])
-    chosen = sorted(dict.fromkeys(places), key=lambda place: space.dtypes[place] != "float64")
-    rows = {places[place]: space.row(place) for place in cut}
-    walk = _walk(space, loops, pieces, tuple([rows.get(place, 0) for place in chosen]), chosen)
+    cut = tuple([index for index in range(count) if indices[index] != index])
+    chosen = sorted(dict.fromkeys(indices), key=lambda index: space.dtypes[index] != "float64")
+    rows = {indices[index]: space.row(index) for index in cut}
+    walk = _walk(space, loops, pieces, tuple([rows.get(index, 0) for index in chosen]), chosen)
     steps, sizes = walk.steps()
     form = Form(
         loops=tuple(walk.loops()),
-        dtypes=tuple([space.dtypes[place] for place in chosen]),
+        dtypes=tuple([space.dtypes[index] for index in chosen]),
         steps=tuple(steps),
         sizes=tuple(sizes),
-        loads=tuple([chosen.index(place) for place in places[count:]]),
-        stores=tuple([chosen.index(place) for place in places[:count]]),
-        kept=tuple([walk.kept(loops.strides[place]) for place in range(count)]),
+        loads=tuple([chosen.index(index) for index in indices[count:]]),
+        stores=tuple([chosen.index(index) for index in indices[:count]]),
+        retained=tuple([walk.retained(loops.strides[index]) for index in range(count)]),
         cell=walk.cell,
         fours=walk.adds_lines and _is_simple(space.region),
     )
@@ -272,24 +272,24 @@ def _is_simple(region: Region) -> bool:
 
 
 def _walk(space: _Space, loops: Nest, pieces: int, rows: tuple[int, ...], chosen: Sequence[int] = ()) -> Walk:
-    """The walk over `loops` with the arrays at the places `chosen`."""
-    own = Nest(loops.sizes, tuple([loops.strides[place] for place in chosen]))
-    reduced = [space.region.results[place] for place in space.reductions]
+    """The walk over `loops` with the arrays at the indices `chosen`."""
+    own = Nest(loops.sizes, tuple([loops.strides[index] for index in chosen]))
+    reduced = [space.region.results[index] for index in space.reductions]
     rounds = any(result.reduction in ("sum", "mean") and result.value.type.is_float for result in reduced)
-    return Walk(own, tuple([loops.strides[place] for place in space.reductions]), rounds, pieces, rows)
+    return Walk(own, tuple([loops.strides[index] for index in space.reductions]), rounds, pieces, rows)
 
 
 def _total(space: _Space, group: Sequence[int], rows: Sequence[int], pieces: int) -> Planned | None:
     """The kernel that reduces rows of pieces, of one size, to the results that they are of."""
     size = space.row(group[0])
-    kinds = tuple([space.region.results[place].reduction or "" for place in group])
-    dtypes = tuple([np.dtype(space.dtypes[place]) for place in group])
+    kinds = tuple([space.region.results[index].reduction or "" for index in group])
+    dtypes = tuple([np.dtype(space.dtypes[index]) for index in group])
     layouts: list[Layout] = [((size,), (dtype.itemsize,), dtype) for dtype in dtypes]
     layouts += [_in_order(((pieces, size), (), dtype)) for dtype in dtypes]
-    divisors = tuple([space.region.results[place].divisor for place in group])
-    total = _space(totals(kinds, tuple([space.dtypes[place] for place in group]), divisors), layouts)
+    divisors = tuple([space.region.results[index].divisor for index in group])
+    total = _space(totals(kinds, tuple([space.dtypes[index] for index in group]), divisors), layouts)
     assert total is not None  # contiguous arrays have strides
-    total = replace(total, counts=tuple([space.counts[place] for place in group]))
+    total = replace(total, counts=tuple([space.counts[index] for index in group]))
     call = _call(total, total.nest(), range(len(layouts)), 0)
     arrays = (*group, *rows)
-    return call and replace(call, arrays=tuple([arrays[place] for place in call.arrays]))
+    return call and replace(call, arrays=tuple([arrays[index] for index in call.arrays]))

@@ -16,7 +16,7 @@ from graphengine.ops.fusion.region import Region, Result
 @lru_cache(maxsize=4096)
 def single(op: Op, dtype: object, dtypes: tuple[object, ...]) -> Region | None:
     """The region of `op` alone, for the dtypes of its value and of its operands; None if it has no scalar form."""
-    if not dtypes or op.scalar(*(f"x{place}" for place in range(len(dtypes)))) is None:
+    if not dtypes or op.scalar(*(f"x{index}" for index in range(len(dtypes)))) is None:
         return None
     graph, operands = operands_of(tuple([check_dtype(operand) for operand in dtypes]))
     type_ = TensorType((), check_dtype(dtype))
@@ -35,20 +35,20 @@ def totals(kinds: tuple[str, ...], dtypes: tuple[DType, ...], divisors: tuple[fl
 def operands_of(dtypes: Sequence[DType]) -> tuple[Graph, list[Node]]:
     """A graph with an input of each dtype, whose shapes do not count."""
     graph = Graph("region")
-    return graph, [graph.input(f"x{place}", (), dtype) for place, dtype in enumerate(dtypes)]
+    return graph, [graph.input(f"x{index}", (), dtype) for index, dtype in enumerate(dtypes)]
 
 
 @lru_cache(maxsize=4096)
-def part(region: Region, places: tuple[int, ...]) -> Region:
-    """The region of the results at `places` alone."""
-    return Region(region.graph, [region.results[place] for place in places])
+def part(region: Region, indices: tuple[int, ...]) -> Region:
+    """The region of the results at `indices` alone."""
+    return Region(region.graph, [region.results[index] for index in indices])
 
 
 @lru_cache(maxsize=4096)
-def sums(region: Region, places: tuple[int, ...]) -> Region:
-    """The region in which those of the results at `places` that are means are sums."""
+def sums(region: Region, indices: tuple[int, ...]) -> Region:
+    """The region in which those of the results at `indices` that are means are sums."""
     results = [
-        replace(result, reduction="sum") if place in places and result.reduction == "mean" else result
-        for place, result in enumerate(region.results)
+        replace(result, reduction="sum") if index in indices and result.reduction == "mean" else result
+        for index, result in enumerate(region.results)
     ]
     return Region(region.graph, results) if results != region.results else region

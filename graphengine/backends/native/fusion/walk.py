@@ -124,10 +124,10 @@ class Walk:
         """Which of the loops threads share: one that all reductions keep, the outermost or the innermost."""
         sizes = self.nest.sizes
         ends = (0, len(sizes) - 1) if sizes and not self.pieces else ()
-        kept = [loop for loop in ends if all(strides[loop] for strides in self.reduced)]
-        if kept and kept[-1] == len(sizes) - 1 and sizes[0] < FEW and sizes[-1] >= BLOCK:
-            return kept[-1]
-        return kept[0] if kept else None
+        retained = [loop for loop in ends if all(strides[loop] for strides in self.reduced)]
+        if retained and retained[-1] == len(sizes) - 1 and sizes[0] < FEW and sizes[-1] >= BLOCK:
+            return retained[-1]
+        return retained[0] if retained else None
 
     def loops(self) -> list[Loop]:
         """The loops as text, those over pieces and over blocks among them."""
@@ -156,7 +156,7 @@ class Walk:
 
     @property
     def cell(self) -> str | None:
-        """Where a total of the innermost loop's place stands among those of the strip; None if there are no strips."""
+        """Where a total of the innermost loop's element is among those of the strip; None if there are no strips."""
         return f"i{len(self.nest.sizes) - 1} - width * strip" if self.strips else None
 
     @property
@@ -164,8 +164,8 @@ class Walk:
         """The outermost loop that reductions of lines do not keep."""
         return next(number for number, step in enumerate(self.reduced[0]) if not step)
 
-    def kept(self, strides: Strides) -> tuple[bool, ...]:
-        """Along which of the loops a result moves: for every piece it has a place of its own."""
+    def retained(self, strides: Strides) -> tuple[bool, ...]:
+        """Along which of the loops a result moves: for every piece it has an element of its own."""
         return tuple([bool(step) for step in self._along(strides, 1, 1, strides[self._cut] if self.blocks else 0)])
 
     def steps(self) -> tuple[list[Steps], dict[str, int]]:
@@ -216,6 +216,6 @@ def nest(sizes: Sequence[int], strides: Sequence[Strides], leaders: Sequence[int
     axes.sort(key=lambda axis: [strides[array][axis] for array in leaders], reverse=True)
     space = space.taken(axes).merged()
     outer = range(len(space.sizes) - 1)
-    kept = [axis for axis in outer if all(space.strides[array][axis] for array in reduced)]
-    order = [*kept, *(axis for axis in outer if axis not in kept), *range(len(space.sizes))[-1:]]
+    retained = [axis for axis in outer if all(space.strides[array][axis] for array in reduced)]
+    order = [*retained, *(axis for axis in outer if axis not in retained), *range(len(space.sizes))[-1:]]
     return space.taken(order).merged()

@@ -1,4 +1,4 @@
-"""Kernels that meet the elements of a reduction in order: where an extreme stands, and norms whose squares overflow."""
+"""Kernels that meet the elements of a reduction in order: where an extreme is, and norms whose squares overflow."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from graphengine.ops.support.layout import Axis, nest, outspread
 class Fold:
     """A reduction as loops: over two axes that stay and three that go, of which some may run once."""
 
-    kept: list[Axis]
+    retained: list[Axis]
     gone: list[Axis]
 
     @property
     def sizes(self) -> Array:
         """What kernels are told: sizes, with the steps in x and out of what stays, and in x alone of what goes."""
-        kept, gone = (
-            (n for axis in self.kept for n in axis.numbers),
+        retained, gone = (
+            (n for axis in self.retained for n in axis.numbers),
             (n for axis in self.gone for n in axis.numbers[:2]),
         )
-        return np.array([*kept, *gone], np.int64)
+        return np.array([*retained, *gone], np.int64)
 
     @property
     def is_across(self) -> bool:
         """Whether the inner loop of both arrays stays, so that whole lines make one line."""
-        return self.kept[-1].size > 1 and self.kept[-1].steps == (1, 1)
+        return self.retained[-1].size > 1 and self.retained[-1].steps == (1, 1)
 
 
 def fold(x: Array, out: Array, axes: Sequence[int], in_order: bool = False) -> Fold | None:
     """The loops of a reduction of x over `axes` into `out`; None if there are too many, or some go backwards.
 
-    With `in_order` what goes is met row by row, and else as it stands in memory, as far as may be.
+    With `in_order` what goes is met row by row, and else as it is in memory, as far as may be.
     """
     if any(step < 0 for step in x.strides):
         return None
-    whole = out.reshape([1 if place in axes else size for place, size in enumerate(x.shape)])
+    whole = out.reshape([1 if i in axes else size for i, size in enumerate(x.shape)])
     loops = nest(x, np.broadcast_to(whole, x.shape))
-    kept = outspread([axis for axis in loops if axis.steps[1] != 0], 2, arrays=2)
+    retained = outspread([axis for axis in loops if axis.steps[1] != 0], 2, arrays=2)
     inwards = [axis for axis in loops if axis.steps[1] == 0]
     if not in_order:
         inwards.sort(key=lambda axis: -axis.steps[0])
     gone = outspread(inwards, 3, arrays=2)
-    return None if kept is None or gone is None else Fold(kept, gone)
+    return None if retained is None or gone is None else Fold(retained, gone)
 
 
 def lengths(out: Array, x: Array, axes: Sequence[int]) -> Calls:
@@ -80,9 +80,9 @@ def _place(op: ExtremeIndex, out: Array, *operands: Array, scratch: Sequence[Arr
 def _first(op: First, out: Array, *operands: Array, scratch: Sequence[Array]) -> Calls:
     (x,), (work, numbers, _) = operands, scratch
     axes = check_axes(op.axis, x.ndim)
-    kept = with_behind(x.ndim, axes)[: x.ndim - len(axes)]
+    retained = with_behind(x.ndim, axes)[: x.ndim - len(axes)]
     found = _places(op.of, numbers, x, axes, work)
-    return joined(found, marks(out, numbers, memory_offsets(x.shape, axes), memory_offsets(x.shape, kept)))
+    return joined(found, marks(out, numbers, memory_offsets(x.shape, axes), memory_offsets(x.shape, retained)))
 
 
 def _places(kind: str, out: Array, x: Array, axes: Sequence[int], work: Array) -> Calls:
@@ -105,9 +105,9 @@ def root_places(
     """The root of a sum of squares; where these are too small or too large for the dtype, of those of x and `power`."""
     x_i, out_i, j, x_j, out_j = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     a, x_a, b, x_b, c, x_c = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
-    for place in share(sizes[0] * j, rank, ranks):
-        row = place // j
-        column = place - row * j
+    for index in share(sizes[0] * j, rank, ranks):
+        row = index // j
+        column = index - row * j
         to = row * out_i + column * out_j
         if out[to] > least and out[to] <= most:
             out[to] = sqrt(out[to])
@@ -126,9 +126,9 @@ def number_places(x: Array, extremes: Array, out: Array, sizes: Read, rank: int,
     """The first element that is equal to the extreme, or NaN as it is."""
     x_i, out_i, j, x_j, out_j = sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     a, x_a, b, x_b, c, x_c = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
-    for place in share(sizes[0] * j, rank, ranks):
-        row = place // j
-        column = place - row * j
+    for index in share(sizes[0] * j, rank, ranks):
+        row = index // j
+        column = index - row * j
         to = row * out_i + column * out_j
         extreme = extremes[to]
         found = a * b * c
@@ -148,9 +148,9 @@ def number_lines(x: Array, extremes: Array, out: Array, sizes: Read, rank: int, 
     x_i, out_i, n = sizes[1], sizes[2], sizes[3]
     a, x_a, b, x_b, c, x_c = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
     stretches = (n + 63) // 64
-    for place in share(sizes[0] * stretches, rank, ranks):
-        row = place // stretches
-        begin = (place - row * stretches) * 64
+    for stretch in share(sizes[0] * stretches, rank, ranks):
+        row = stretch // stretches
+        begin = (stretch - row * stretches) * 64
         count = 64 if n - begin > 64 else n - begin
         to = row * out_i + begin
         for outer in range(a):
