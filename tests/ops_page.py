@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import pkgutil
+import sys
+from textwrap import fill
 
-import graphengine  # noqa: F401  # registers all ops
+import graphengine
 from graphengine.backends.native.lowering.registry import lowering_of
 from graphengine.errors import AttributeValueError
 from graphengine.ir.op import Op
@@ -30,7 +33,14 @@ def page() -> str:
     """The whole page."""
     kinds = [kind for kind, op in Op.registry.items() if op.__module__.startswith("graphengine.") and not op.is_leaf]
     rows = "".join(f"| {' | '.join(row(kind, Op.registry[kind]))} |\n" for kind in sorted(kinds))
-    return f"{HEAD}{rows}"
+    names = fill(", ".join(f"`{name}`" for name in functions()), 120)
+    return f"{HEAD}{rows}\n## Functions\n\nThese make nodes of ops, and are public in `ge`.\n\n{names}\n"
+
+
+def functions() -> list[str]:
+    """The public names of the op files."""
+    files = [f"graphengine.ops.{module.name}" for module in pkgutil.iter_modules(graphengine.ops.__path__)]
+    return sorted(name for file in files for name in getattr(sys.modules[file], "__all__", ()))
 
 
 def row(kind: str, op: type[Op]) -> list[str]:

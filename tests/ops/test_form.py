@@ -285,6 +285,12 @@ def test_a_form_cannot_branch_on_a_value() -> None:
         form.record(lambda x: x if x > 0 else -x, 1)
 
 
+def test_a_form_takes_numpys_numbers_and_refuses_its_functions() -> None:
+    assert form.record(lambda x: np.float64(2.0) * x, 1).text(["x"]) == "2.0 * x"
+    with pytest.raises(TypeError, match="does not support ufuncs"):
+        form.record(lambda x: np.tanh(x), 1)
+
+
 def test_flops_count_the_operators_of_a_form_at_their_own_sizes() -> None:
     x, mean = TensorType((2, 3), "float32"), TensorType((3,), "float32")
     assert activation.SiLU().flops(x, x) == 6 * 6

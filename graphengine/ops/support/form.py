@@ -75,6 +75,8 @@ def _operator(name: str) -> tuple[Callable[[Any, Any], Scalar], Callable[[Any, A
 class Scalar:
     """The value at one element, in a form that is run: an operand's, or what a step makes."""
 
+    __array_ufunc__ = None  # NumPy's functions refuse it, and its numbers leave operators to it
+
     tape: _Tape
     index: int
 

@@ -386,7 +386,7 @@ class Lines:
         yield from [f"        {element} = {folded(element, value)}" for element, value, _, folded in self._folds]
 
     def _offset(self, steps: Steps) -> str:
-        """Where an element of an array of these steps is; the outer loops' part is computed there, once for all arrays."""
+        """Where an element of an array of these steps is; what the outer loops add is computed there once for all."""
         outer = steps[: reach(steps[:-1])]
         term = self._term(steps)
         return f"{self._outer_offset(outer)} + {term}" if outer else term

@@ -87,7 +87,7 @@ def partials(region: Region) -> tuple[TensorType, ...]:
 
 
 def pieces_of(size: int, retained: int, results: int) -> int:
-    """Into how many pieces a space of `size` elements is cut, of which `retained` are not reduced and `results` are made."""
+    """Into how many pieces a space of `size` elements is cut; `retained` is the size of what is not reduced."""
     pieces = min(MOST_PIECES, size // PIECE)
     return 0 if pieces < 2 or retained >= WIDE or results * pieces > size // 4 else pieces
 
