@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from graphengine.errors import DTypeError
 from graphengine.ir.node import Node, Operand, apply
-from graphengine.ir.op import Call, Op
+from graphengine.ir.op import Call, Op, plain
 from graphengine.ir.types import DTYPES, FLOATS, Array, TensorType, broadcast_shapes, common_dtype
 from graphengine.ops.support import form, form_calls
 from graphengine.ops.support.form import evaluate, recorded
@@ -31,7 +30,7 @@ def unary(op: type[Op]) -> _Unary:
     """The public function of an op with one operand and no attributes."""
 
     def function(x: Operand, *, name: str | None = None) -> Node:
-        return apply(_bare(op), x, name=name)
+        return apply(plain(kind_of(op)), x, name=name)
 
     return as_public(function, op)
 
@@ -40,14 +39,9 @@ def binary(op: type[Op]) -> _Binary:
     """The public function of an op with two operands, nodes or numbers, and no attributes."""
 
     def function(a: Operand, b: Operand, *, name: str | None = None) -> Node:
-        return apply(_bare(op), a, b, name=name)
+        return apply(plain(kind_of(op)), a, b, name=name)
 
     return as_public(function, op)
-
-
-@cache  # by classes
-def _bare(op: type[Op]) -> Op:
-    return op(kind=kind_of(op))
 
 
 def kind_of(op: type[Op]) -> str:
