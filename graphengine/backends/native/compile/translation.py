@@ -84,7 +84,7 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
 
     def create_ir_module(self, name: str) -> ir.Module:
         module = ir.Module(name)
-        module.triple, module.data_layout = llvm.get_process_triple(), str(_target().target_data)
+        module.triple, module.data_layout = _machine()
         return module
 
     def add_linking_library(self, library: Any) -> None:
@@ -93,6 +93,12 @@ class _Library(CPUCodeLibrary):  # type: ignore[misc]  # numba has no types
     def add_ir_module(self, ir_module: ir.Module) -> None:
         """Keep what a function has become."""
         self.module = ir_module
+
+
+@cache
+def _machine() -> tuple[str, str]:
+    """How LLVM names this machine, and how it lays out data: asked once, since each question waits for LLVM's lock."""
+    return llvm.get_process_triple(), str(_target().target_data)
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
