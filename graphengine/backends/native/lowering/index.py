@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from graphengine.backends.native.kernel import LoopCall, kernel_of
+import numpy as np
+
+from graphengine.backends.native.kernel import LoopCall, Read, kernel_of
 from graphengine.backends.native.lowering.copies import as_bytes, fills
 from graphengine.backends.native.lowering.registry import Calls, register_lowering
 from graphengine.backends.native.vocabulary import int64, lost, real, share
@@ -19,8 +21,8 @@ def lower_gather(op: Gather, out: Array, x: Array, indices: Array, *, scratch: S
     if not (x.flags.c_contiguous and indices.flags.c_contiguous):
         return None
     before, width = prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
-    sizes = (before, indices.size, x.shape[axis], width)
-    return [(kernel_of(gather_rows), (as_bytes(x), indices, as_bytes(out), *sizes))]
+    sizes = np.array((before, indices.size, x.shape[axis], width), np.int64)
+    return [(kernel_of(gather_rows), (as_bytes(x), indices, as_bytes(out), sizes))]
 
 
 @register_lowering(ScatterAdd)
@@ -29,10 +31,10 @@ def lower_scatter_add(op: ScatterAdd, out: Array, x: Array, indices: Array, *, s
     if not (x.flags.c_contiguous and indices.flags.c_contiguous):
         return None
     before, width = prod(out.shape[:axis]), prod(out.shape[axis + 1 :])
-    sizes = (before, indices.size, out.shape[axis], width)
+    sizes = np.array((before, indices.size, out.shape[axis], width), np.int64)
     _, *rests = scratch  # in float64, for what each element of `out` loses by rounding; floats alone have it
     kernel = kernel_of(scatter_many_rows if rests else scatter_rows)
-    return [*fills(out, 0), (kernel, (x, indices, out, *rests[:1], *sizes))]
+    return [*fills(out, 0), (kernel, (x, indices, out, *rests[:1], sizes))]
 
 
 @register_lowering(OneHot)
@@ -53,19 +55,9 @@ def marks(out: Array, places: Array, table: Array, starts: Array) -> list[LoopCa
     return [*fills(out, 0), (kernel_of(mark_places), (out, places, table, starts, places.size))]
 
 
-def gather_rows(
-    x: Array,
-    indices: Array,
-    out: Array,
-    before: int,
-    count: int,
-    size: int,
-    width: int,
-    fault: Array,
-    rank: int,
-    ranks: int,
-) -> None:
+def gather_rows(x: Array, indices: Array, out: Array, sizes: Read, fault: Array, rank: int, ranks: int) -> None:
     """out[b, i, :] = x[b, indices[i], :]."""
+    before, count, size, width = sizes[0], sizes[1], sizes[2], sizes[3]
     for i in share(count, rank, ranks):
         index = int64(indices[i])
         if index < 0 or index >= size:
@@ -78,19 +70,9 @@ def gather_rows(
                     out[to + p] = x[at + p]
 
 
-def scatter_rows(
-    x: Array,
-    indices: Array,
-    out: Array,
-    before: int,
-    count: int,
-    size: int,
-    width: int,
-    fault: Array,
-    rank: int,
-    ranks: int,
-) -> None:
+def scatter_rows(x: Array, indices: Array, out: Array, sizes: Read, fault: Array, rank: int, ranks: int) -> None:
     """out[b, indices[i], :] += x[b, i, :], in the order of i; each thread does so for numbers of its own."""
+    before, count, size, width = sizes[0], sizes[1], sizes[2], sizes[3]
     first = size * rank // ranks
     last = size * (rank + 1) // ranks
     for i in range(count):
@@ -106,19 +88,10 @@ def scatter_rows(
 
 
 def scatter_many_rows(
-    x: Array,
-    indices: Array,
-    out: Array,
-    rest: Array,
-    before: int,
-    count: int,
-    size: int,
-    width: int,
-    fault: Array,
-    rank: int,
-    ranks: int,
+    x: Array, indices: Array, out: Array, rest: Array, sizes: Read, fault: Array, rank: int, ranks: int
 ) -> None:
     """The same; what is lost by rounding is added up beside the sums, and added to them at last."""
+    before, count, size, width = sizes[0], sizes[1], sizes[2], sizes[3]
     first = size * rank // ranks
     last = size * (rank + 1) // ranks
     for turn in range(3):
