@@ -33,10 +33,10 @@ from graphengine.compile import compile
 from graphengine.executable import Executable
 from graphengine.ir.array import to_json_value
 from graphengine.ir.spec import json_schema, load
-from graphengine.train.checkpoint import load_parameters, save_parameters
 from graphengine.train.evaluate import evaluate as measure
 from graphengine.train.evaluate import predict as compute
 from graphengine.train.fit import fit
+from graphengine.train.weights_file import load_parameters, save_parameters
 from graphengine.transform.training_graph import trains_itself
 from graphengine.view import lint as find_oddities
 from graphengine.view import summarize

@@ -17,7 +17,7 @@ from graphengine.ir.leaf import Constant
 from graphengine.ir.spec.beside import path_beside
 from graphengine.ir.spec.io import INLINE_ELEMENTS
 from graphengine.ir.types import Array
-from graphengine.train.checkpoint import save_parameters
+from graphengine.train.weights_file import save_parameters
 
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"

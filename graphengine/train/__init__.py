@@ -2,13 +2,14 @@
 
 from graphengine.train import metrics
 from graphengine.train.callbacks import Callback, Checkpoint, EarlyStopping
-from graphengine.train.checkpoint import load_checkpoint, load_parameters, save_checkpoint, save_parameters
+from graphengine.train.checkpoint import load_checkpoint, save_checkpoint
 from graphengine.train.evaluate import evaluate, predict
 from graphengine.train.fit import fit
 from graphengine.train.folds import CrossValidation, Fold, cross_validate
 from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import Metric, confusion_matrix
 from graphengine.train.transfer import transfer
+from graphengine.train.weights_file import load_parameters, save_parameters
 
 __all__ = [
     "Callback",

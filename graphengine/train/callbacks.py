@@ -9,8 +9,9 @@ from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array
-from graphengine.train.checkpoint import StrPath, save_checkpoint
+from graphengine.train.checkpoint import save_checkpoint
 from graphengine.train.history import Epoch, History
+from graphengine.train.weights_file import StrPath
 
 Mode = Literal["min", "max"]
 

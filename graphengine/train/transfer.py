@@ -9,7 +9,7 @@ from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
-from graphengine.train.checkpoint import set_weights
+from graphengine.train.weights_file import set_weights
 
 Rename = Mapping[str, str | None]
 

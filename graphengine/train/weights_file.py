@@ -1,0 +1,138 @@
+"""Weights on disk, in the safetensors format: arrays by the names of their leaves, and nothing that runs when read.
+
+A file of parameters holds the parameters, and the states that outputs are computed from, which are the running
+statistics of batch normalization: what a trained network is. A checkpoint (`checkpoint.py`) is read where parameters
+are wanted, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from graphengine.errors import TrainingError
+from graphengine.executable import Executable
+from graphengine.ir.leaf import State
+from graphengine.ir.node import Node
+from graphengine.ir.spec.beside import replacing
+from graphengine.ir.subgraph import needed_nodes
+from graphengine.ir.types import Array
+
+StrPath = str | os.PathLike[str]
+
+_VERSION = 1
+
+
+def save_parameters(exe: Executable, path: StrPath) -> None:
+    """Write the parameters of `exe`, and the states that inference reads, to a safetensors file.
+
+    The file replaces `path` when it has been read back correctly. Returns nothing.
+    Raises TrainingError if it cannot be written so, or the OSError of the system.
+    """
+    states = {node.name: exe.state[node.name] for node in _states_read(exe)}
+    write_arrays(Path(path), {**exe.parameters, **states}, about_graph(exe))
+
+
+def load_parameters(exe: Executable, path: StrPath, *, strict: bool = True) -> list[str]:
+    """Set the parameters of `exe`, and the states that inference reads, to those of a file, and return their names.
+
+    Names, shapes and dtypes must be those of `exe`; otherwise it raises TrainingError, which lists all that is missing,
+    unexpected or of another type, and `exe` stays as it is. With `strict=False`, what only one of the two has is
+    ignored.
+    """
+    arrays, about = read_arrays(Path(path))
+    leaves = [*exe.graph.parameters, *_states_read(exe)]
+    others = set(json.loads(about.get("state", "[]"))) - {node.name for node in leaves}
+    given = {name: array for name, array in arrays.items() if name not in others}
+    return set_weights(exe, leaves, given, misfit(path), strict)
+
+
+def set_weights(
+    exe: Executable,
+    leaves: Sequence[Node],
+    arrays: Mapping[str, Array],
+    message: str,
+    strict: bool,
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """Set those of `leaves` that `arrays` has, and return their names; with `strict`, both must have the same names.
+
+    Raises TrainingError `message` with all that does not fit and the `notes` on it by name, and sets nothing.
+    """
+    wanted = {node.name: str(node.type) for node in leaves}
+    given = {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+    said = {name: type_ + notes.get(name, "") for name, type_ in given.items()}
+    names = [name for name in wanted if name in given]
+    faults = []
+    if strict:
+        faults += [f"missing: {name}, {type_}" for name, type_ in wanted.items() if name not in given]
+        faults += [f"unexpected: {name}, {text}" for name, text in said.items() if name not in wanted]
+    for name in names:
+        if wanted[name] != given[name]:
+            faults.append(f"of another type: {name} is {wanted[name]}, and {said[name]} is given")
+    if faults:
+        error = TrainingError(message)
+        error.quote(*faults)
+        raise error
+    for name in names:
+        weights = exe.state if name in exe.state else exe.parameters
+        weights[name] = arrays[name]
+    return names
+
+
+def _states_read(exe: Executable) -> list[Node]:
+    """The states that outputs are computed from when nothing is being trained."""
+    nodes = needed_nodes(exe.inference.graph.outputs.values())
+    return [node for node in nodes if isinstance(node.op, State)]
+
+
+def misfit(path: StrPath) -> str:
+    """The message for arrays that are not those of the graph."""
+    return f"{os.fspath(path)!r} does not fit the graph; nothing was set"
+
+
+def about_graph(exe: Executable) -> dict[str, str]:
+    """What the metadata of every file say."""
+    return {"writer": "graphengine", "version": str(_VERSION), "graph": exe.graph.name}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> None:
+    """Write arrays and metadata, all or nothing, once they have been read back as they were."""
+    from safetensors.numpy import save
+
+    # safetensors 0.8.0 writes an array of another layout wrongly; np.ascontiguousarray would turn a scalar into a row.
+    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(arrays, about))
+        written, _ = read_arrays(temporary)
+        same = written.keys() == arrays.keys() and all(
+            (written[name].shape, written[name].dtype) == (array.shape, array.dtype)
+            and written[name].tobytes() == array.tobytes()  # so that NaN is equal to itself, and 0.0 is not -0.0
+            for name, array in arrays.items()
+        )
+        if not same:
+            raise TrainingError(
+                f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
+            )
+
+
+def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata of a file; raises TrainingError where it cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise TrainingError(f"no such file: {str(path)!r}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+    except SafetensorError as error:
+        raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
+    if about.get("writer") == "graphengine" and int(about["version"]) > _VERSION:
+        raise TrainingError(f"{str(path)!r} is of version {about['version']}; this graphengine reads up to {_VERSION}")
+    return arrays, about
