@@ -7,6 +7,7 @@ are wanted, too.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,8 @@ from graphengine.ir.types import Array
 
 StrPath = str | os.PathLike[str]
 
-_VERSION = 1
+_VERSION = 2
+_DIGEST = "sha256_metadata"
 
 
 def save_parameters(exe: Executable, path: StrPath) -> None:
@@ -101,38 +103,69 @@ def about_graph(exe: Executable) -> dict[str, str]:
     return {"writer": "graphengine", "version": str(_VERSION), "graph": exe.graph.name}
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array], about: dict[str, str]) -> None:
-    """Write arrays and metadata, all or nothing, once they have been read back as they were."""
+def write_arrays(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str]) -> None:
+    """Write arrays and metadata with their SHA-256, all or nothing, once they have been read back as they were."""
     from safetensors.numpy import save
 
     # safetensors 0.8.0 writes an array of another layout wrongly; np.ascontiguousarray would turn a scalar into a row.
     arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+    said = {**about, "sha256": json.dumps({name: _digest(array) for name, array in arrays.items()})}
+    said[_DIGEST] = _digest_of_texts(said)
     with replacing(path) as temporary:
-        temporary.write_bytes(save(arrays, about))
-        written, _ = read_arrays(temporary)
-        same = written.keys() == arrays.keys() and all(
-            (written[name].shape, written[name].dtype) == (array.shape, array.dtype)
-            and written[name].tobytes() == array.tobytes()  # so that NaN is equal to itself, and 0.0 is not -0.0
-            for name, array in arrays.items()
-        )
-        if not same:
+        temporary.write_bytes(save(arrays, said))
+        if _damage(*_parsed(temporary, path)):
             raise TrainingError(
                 f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
             )
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The arrays and the metadata of a file; raises TrainingError where it cannot be read."""
-    from safetensors import SafetensorError, safe_open
-
+    """The arrays and the metadata of a file; raises TrainingError where it cannot be read, or is damaged."""
     if not path.is_file():
         raise TrainingError(f"no such file: {str(path)!r}")
+    arrays, about = _parsed(path, path)
+    damage = _damage(arrays, about)
+    if damage:
+        raise TrainingError(f"{str(path)!r} is damaged: {damage}")
+    version = about.get("version", "")
+    if about.get("writer") == "graphengine" and version not in map(str, range(1, _VERSION + 1)):
+        raise TrainingError(f"{str(path)!r} is of version {version[:20]!r}; this graphengine reads up to {_VERSION}")
+    return arrays, about
+
+
+def _parsed(path: Path, known_as: Path) -> tuple[dict[str, Array], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  # it is no mapping
     except SafetensorError as error:
-        raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
-    if about.get("writer") == "graphengine" and int(about["version"]) > _VERSION:
-        raise TrainingError(f"{str(path)!r} is of version {about['version']}; this graphengine reads up to {_VERSION}")
-    return arrays, about
+        raise TrainingError(f"{str(known_as)!r} is not a safetensors file: {error}") from None
+
+
+def _damage(arrays: Mapping[str, Array], about: Mapping[str, str]) -> str | None:
+    """What is not as it was written; None for a file without SHA-256, as others and version 1 write them."""
+    if _DIGEST not in about:
+        is_own = about.get("writer") == "graphengine" and about.get("version") == str(_VERSION)
+        return "its metadata have no SHA-256" if is_own else None
+    if about[_DIGEST] != _digest_of_texts(about):
+        return "its metadata are not what was written (another SHA-256)"
+    written = json.loads(about["sha256"])
+    if written.keys() != arrays.keys():
+        return f"it should hold {len(written)} arrays of other names than the {len(arrays)} that it holds"
+    wrong = [name for name, array in arrays.items() if _digest(array) != written[name]]
+    return f"array {wrong[0]!r} is not what was written (another SHA-256)" if wrong else None
+
+
+def _digest(array: Array) -> str:
+    """The SHA-256 of dtype, shape and values."""
+    digest = hashlib.sha256(f"{array.dtype}{list(array.shape)}".encode())
+    digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _digest_of_texts(about: Mapping[str, str]) -> str:
+    """The SHA-256 of the metadata, but for that of this itself."""
+    texts = sorted((name, text) for name, text in about.items() if name != _DIGEST)
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()

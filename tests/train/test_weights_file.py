@@ -85,8 +85,8 @@ def test_files_that_cannot_be_read_are_told(tmp_path: Path):
     (tmp_path / "text").write_text("not weights")
     with pytest.raises(TrainingError, match="is not a safetensors file"):
         ge.load_parameters(line(), tmp_path / "text")
-    save_file({"w": np.zeros(1)}, tmp_path / "new", {"writer": "graphengine", "version": "2"})
-    with pytest.raises(TrainingError, match="is of version 2; this graphengine reads up to 1"):
+    save_file({"w": np.zeros(1)}, tmp_path / "new", {"writer": "graphengine", "version": "3"})
+    with pytest.raises(TrainingError, match="is of version '3'; this graphengine reads up to 2"):
         ge.load_parameters(line(), tmp_path / "new")
 
 
@@ -100,3 +100,26 @@ def test_a_write_that_goes_wrong_leaves_the_file_that_was_there(tmp_path: Path, 
         ge.save_parameters(exe, tmp_path / "w")
     assert (tmp_path / "w").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["w"]
+
+
+@pytest.mark.parametrize("save", [ge.save_parameters, ge.save_checkpoint])
+def test_a_flipped_bit_is_found_wherever_it_is(tmp_path: Path, save):
+    save(line(ge.Adam(0.1)), tmp_path / "w")
+    written = bytearray((tmp_path / "w").read_bytes())
+    other = line(ge.Adam(0.1))
+    before = weights(other)
+    for place in range(0, len(written), 5):
+        damaged = written.copy()
+        damaged[place] ^= 1 << place % 8
+        (tmp_path / "w").write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"damaged|not a safetensors file|no checkpoint|of version"):
+            (ge.load_parameters if save is ge.save_parameters else ge.load_checkpoint)(other, tmp_path / "w")
+    assert weights(other) == before
+
+
+def test_files_of_version_1_have_no_digests_and_are_read(tmp_path: Path):
+    arrays = {"w": np.full((3, 1), 7.0), "b": np.zeros(1)}
+    save_file(arrays, tmp_path / "w", {"writer": "graphengine", "version": "1", "graph": "line"})
+    assert ge.load_parameters(line(), tmp_path / "w") == ["w", "b"]
+    save_file(arrays, tmp_path / "c", {"version": "1", "state": "[]", "epochs_done": "4", "writer": "graphengine"})
+    assert ge.load_checkpoint(line(), tmp_path / "c") == 4
