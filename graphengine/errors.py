@@ -12,9 +12,12 @@
     ├── ExecutionError          a compiled graph cannot run as asked
     │   ├── FeedError           a feed is missing, unknown, or of the wrong dtype, rank or size
     │   └── ValueRangeError     a value met while running lies outside what an op admits, as a label can
-    └── TrainingError           data, a metric, or saved weights do not fit the network
+    ├── TrainingError           data, a metric, or saved weights do not fit the network
+    ├── UsageError              an argument or an operation is not one that a function or an object takes; a TypeError
+    └── UnknownAttributeError   a module or an object has no such attribute; an AttributeError
 
-What went wrong is in the first line; the lines under it name the node, its operands and where each was declared.
+What went wrong is in the first line; the lines under it name the node, its operands and where each was declared, or
+else the line of the program that led to the error.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ __all__ = [
     "ShapeError",
     "SpecError",
     "TrainingError",
+    "UnknownAttributeError",
+    "UsageError",
     "ValueRangeError",
 ]
 
@@ -39,21 +44,29 @@ __dir__ = __all__.copy
 
 from collections.abc import Sequence
 
+from graphengine.where import caller
+from graphengine.wording import cut, printable
+
+_LENGTH = 2000
+"""The maximum length of a line of an error, in characters."""
+
 
 class GraphEngineError(Exception):
     """The root of the tree; catching it catches everything that graphengine raises on purpose."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = cut(printable(message), _LENGTH)
+        super().__init__(self.message)
         self.context: tuple[str, ...] = ()
+        self.where = caller()
+        """The line of the program that led to this error."""
 
     def quote(self, *lines: str) -> None:
         """Add lines of context, unless code nearer to the fault has done so already."""
-        self.context = self.context or lines
+        self.context = self.context or tuple(cut(printable(line), _LENGTH) for line in lines)
 
     def __str__(self) -> str:
-        return "\n  ".join((self.message, *self.context))
+        return "\n  ".join((self.message, *(self.context or (f"at {self.where}",))))
 
 
 class GraphError(GraphEngineError):
@@ -106,3 +119,15 @@ class ValueRangeError(ExecutionError):
 
 class TrainingError(GraphEngineError):
     """Data, a metric, or saved weights do not fit the network."""
+
+
+class UsageError(GraphEngineError, TypeError):
+    """An argument or an operation is not one that a function or an object takes."""
+
+
+class UnknownAttributeError(GraphEngineError, AttributeError):
+    """A module or an object has no such attribute."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.obj = None  # with an object Python would add a guess of its own

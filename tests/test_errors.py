@@ -28,12 +28,27 @@ def test_the_docstring_draws_the_tree_as_it_is() -> None:
         depth = len(stem) // 4
         parents[depth] = name
         tree[name] = parents.get(depth - 1, "Exception") if depth else "Exception"
-    assert tree == {error.__name__: error.__base__.__name__ for error in classes()}
+    assert tree == {error.__name__: error.__bases__[0].__name__ for error in classes()}
 
 
 def test_every_error_is_documented_and_exported() -> None:
     assert set(errors.__all__) == {error.__name__ for error in classes()}
     assert all(error.__doc__ for error in classes())
+
+
+def test_an_error_without_context_says_the_line_that_led_to_it() -> None:
+    line = inspect.currentframe().f_lineno + 2
+    with pytest.raises(ge.NamingError) as caught:
+        ge.Graph("1x")
+    assert re.search(rf"\n  at .*{HERE}:{line}$", str(caught.value))
+
+
+def test_an_error_is_printable_and_bounded() -> None:
+    error = errors.GraphError("\x1b[31m" + "x" * 10_000)
+    error.quote("a\x07b" + "y" * 10_000)
+    assert str(error).startswith(r"\x1b[31mxxx")
+    assert r"a\x07b" in str(error)
+    assert len(str(error)) < 5000
 
 
 def test_the_context_nearest_to_the_fault_stays() -> None:

@@ -25,7 +25,8 @@ OPS = " ".join(
 
 ERRORS = """
     AttributeValueError CompileError CycleError DTypeError ExecutionError FeedError GradientError GraphEngineError
-    GraphError NamingError OneByOneWarning ShapeError SpecError TrainingError UnreachedParameterWarning ValueRangeError
+    GraphError NamingError OneByOneWarning ShapeError SpecError TrainingError UnknownAttributeError
+    UnreachedParameterWarning UsageError ValueRangeError
 """
 
 REST = """

@@ -52,6 +52,8 @@ def mistakes_told() -> Iterator[None]:
 def _message(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}"
+    if isinstance(error, GraphEngineError):
+        return "\n  ".join((error.message, *error.context))
     if not isinstance(error, OSError):
         return str(error)
     what = error.strerror or str(error) or type(error).__name__

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import free_name
-from graphengine.ir.node import Node, caller
+from graphengine.ir.node import Node
+from graphengine.where import caller
 
 
 def layer_name(graph: Graph, kind: str) -> str:

@@ -15,9 +15,10 @@ from graphengine.ir.copying import copy_nodes, import_graph
 from graphengine.ir.dims import Dim
 from graphengine.ir.init import Initializer, Zeros, usual
 from graphengine.ir.names import check_name, did_you_mean
-from graphengine.ir.node import Node, Phase, Where, caller, check_single, context
+from graphengine.ir.node import Node, Phase, check_single, context
 from graphengine.ir.op import Op, check_operands
 from graphengine.ir.types import DType, ValueType, check_dtype
+from graphengine.where import Where, caller
 
 if TYPE_CHECKING:
     import os

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,35 +15,13 @@ from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import GetItem, Op, plain
 from graphengine.ir.types import DType, TupleType, ValueType
+from graphengine.where import Where
 
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
 
 _WRITTEN_AS = {"b": "b", "i": "biu", "u": "biu", "f": "biuf"}
 """By the kind of a node's dtype the kinds of numbers beside it: integers may be written for floats, not 2.0 for 2."""
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-
-
-class Where(NamedTuple):
-    """A file and a line number, or a document and a JSON pointer into it."""
-
-    file: str
-    place: int | str
-
-    def __str__(self) -> str:
-        if isinstance(self.place, str):
-            return f"{self.file}#{self.place}"
-        path = os.path.relpath(self.file) if self.file.startswith(os.getcwd() + os.sep) else self.file
-        return f"{path}:{self.place}"
-
-
-def caller() -> Where:
-    """The nearest line, going up the stack, that lies outside this package."""
-    frame = sys._getframe(1)
-    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
-        frame = frame.f_back
-    return Where(frame.f_code.co_filename, frame.f_lineno)
 
 
 class Phase(IntEnum):

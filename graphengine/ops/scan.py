@@ -19,7 +19,7 @@ from graphengine.ir import dims
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph, content
 from graphengine.ir.leaf import Constant, Input, Leaf
-from graphengine.ir.node import Node, Phase, apply, caller, context, innermost
+from graphengine.ir.node import Node, Phase, apply, context, innermost
 from graphengine.ir.op import GetItem, OneDim, Op
 from graphengine.ir.spec.attributes import InnerGraph
 from graphengine.ir.subgraph import cut, evaluate, needed_nodes
@@ -27,6 +27,7 @@ from graphengine.ir.types import TensorType, TupleType, ValueType
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.matmul import MatMul
 from graphengine.ops.shape import Transpose
+from graphengine.where import caller
 
 __all__ = ["scan"]
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, takewhile
 
-from graphengine.ir.node import Phase, Where
+from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
 from graphengine.ir.types import TupleType, ValueType
+from graphengine.where import Where
 
 
 @dataclass(slots=True, eq=False)

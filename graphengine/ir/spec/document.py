@@ -15,7 +15,8 @@ from typing import Any
 
 from graphengine.errors import SpecError
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.node import Where
+from graphengine.where import Where
+from graphengine.wording import cut, printable
 
 FORMAT = "graphengine"
 VERSION = 1
@@ -46,7 +47,7 @@ class Place:
         return Place(self.file, f"{self.pointer}/{escaped}", self.node)
 
     def __str__(self) -> str:
-        return f"{self.file}#{_printable(self.pointer)}"
+        return f"{self.file}#{printable(self.pointer)}"
 
     def where(self) -> Where:
         """This place, as nodes that are declared here have it."""
@@ -54,10 +55,10 @@ class Place:
 
     def fault(self, message: str, remedy: str, context: Sequence[str] = ()) -> SpecError:
         """The error of a wrong value at this place."""
-        error = SpecError(_cut(_printable(message), _MESSAGE_LENGTH))
-        node = [] if context or self.node is None else [f"node  {_printable(self.node)}"]
+        error = SpecError(cut(printable(message), _MESSAGE_LENGTH))
+        node = [] if context or self.node is None else [f"node  {printable(self.node)}"]
         lines = [*node, *context, f"at {self}", f"remedy: {remedy}"]
-        error.quote(*(_cut(line, _MESSAGE_LENGTH) for line in lines))
+        error.quote(*(cut(line, _MESSAGE_LENGTH) for line in lines))
         return error
 
 
@@ -109,7 +110,7 @@ def check_keys(value: Any, required: Iterable[str], optional: Iterable[str], pla
 
 def shown(value: Any) -> str:
     """A JSON value in a message: on one line, and not at length."""
-    return _cut(json.dumps(value, default=repr), _VALUE_LENGTH)
+    return cut(json.dumps(value, default=repr), _VALUE_LENGTH)
 
 
 @dataclass(slots=True)
@@ -146,7 +147,7 @@ class _Hooks:
         return self._fault(f"{text} is not JSON", f'write it as the string "{text}", in the value of a float constant')
 
     def _beyond(self, text: str) -> _Fault:
-        message = f"the number {_cut(text, 30)} is beyond 64 bits"
+        message = f"the number {cut(text, 30)} is beyond 64 bits"
         return self._fault(message, "write a number that an int64 or a float64 holds")
 
     def _fault(self, message: str, remedy: str) -> _Fault:
@@ -200,14 +201,3 @@ def _raise_first_fault(value: Any, place: Place) -> None:
 def _check_string(text: str, place: Place) -> None:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise place.fault(f"{shown(text)} holds half of a surrogate pair", "write whole characters")
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
-
-
-def _printable(text: str) -> str:
-    """`text` with what no terminal shows written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -8,8 +8,9 @@ from typing import Literal
 
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.node import Node, Where
+from graphengine.ir.node import Node
 from graphengine.ops.scan import Scan
+from graphengine.where import Where
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from graphengine.errors import GraphError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.node import Where
 from graphengine.ops.scan import Scan
+from graphengine.where import Where
 
 
 def check_rewrite(before: Graph, after: Graph) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.node import caller
 from graphengine.transform.rewrite.additions import add_products, add_slices
 from graphengine.transform.rewrite.algebra import simplify
 from graphengine.transform.rewrite.constant_folding import fold_constants
@@ -18,6 +17,7 @@ from graphengine.transform.rewrite.dce import eliminate_dead_code
 from graphengine.transform.rewrite.fuse import fuse
 from graphengine.transform.rewrite.matrix_chain import reorder_matrix_chains
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
+from graphengine.where import caller
 
 STABILIZATION = "stabilization"
 """The rewrite that is made before a graph is differentiated, too."""

@@ -3,7 +3,7 @@
 import os
 
 import graphengine as ge
-from graphengine.ir.node import Where, caller
+from graphengine.where import Where, caller
 
 
 def test_a_node_knows_the_users_line() -> None:

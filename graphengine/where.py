@@ -1,0 +1,39 @@
+"""Where something was written: a line of a program, or a place in a document."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import FrameType
+from typing import NamedTuple
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_BETWEEN = frozenset({"contextlib", "copy", "functools", "graphengine", "importlib", "numpy", "pydantic", "runpy"})
+"""Packages whose lines are not the user's: this one, and those through which it is called."""
+
+
+class Where(NamedTuple):
+    """A file and a line number, or a document and a JSON pointer into it."""
+
+    file: str
+    place: int | str
+
+    def __str__(self) -> str:
+        if isinstance(self.place, str):
+            return f"{self.file}#{self.place}"
+        path = os.path.relpath(self.file) if self.file.startswith(os.getcwd() + os.sep) else self.file
+        return f"{path}:{self.place}"
+
+
+def caller() -> Where:
+    """The nearest line, going up the stack, that lies outside this package."""
+    frame = sys._getframe(1)
+    while _is_between(frame) and frame.f_back is not None:
+        frame = frame.f_back
+    return Where(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _is_between(frame: FrameType) -> bool:
+    if frame.f_code.co_filename.startswith(_PACKAGE):
+        return True
+    return str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN
