@@ -39,7 +39,7 @@ class Executable:
         """`weights` may be shared with other executables; what the graph holds and is not there yet is added."""
         weights.add(training.graph)
         # Nothing here leads back to the executable, so that its memory is free as soon as nothing holds it.
-        self.programs = Programs(training, settings, weights.arrays)
+        self.programs = Programs(training, settings, weights)
         """What was made of the graph so far."""
         self.parameters = Held(weights, training.graph.parameters, "parameter")
         self.state = Held(weights, training.graph.states, "state")

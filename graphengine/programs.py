@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from graphengine.backends.backend import Backend, Runnable
+from graphengine.backends.memory import taking
 from graphengine.feeds import Feeds, checked_feeds, sizes_of
 from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
 from graphengine.ir.types import Array
 from graphengine.schedule.budget import plan_within
-from graphengine.schedule.program import Program
+from graphengine.schedule.demand import demand, greatest
+from graphengine.schedule.program import Program, headline
 from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph
+from graphengine.weights import Weights
 
 CACHED = 16
 """How many programs are cached, those used last; each may be bound, and then has an arena of its own."""
@@ -98,7 +101,7 @@ class Prepared:
 class Programs:
     """The programs that were used last, over the same parameters and states."""
 
-    def __init__(self, training: TrainingGraph, settings: Settings, weights: Mapping[str, Array]) -> None:
+    def __init__(self, training: TrainingGraph, settings: Settings, weights: Weights) -> None:
         self.training = training
         self.settings = settings
         self.cached: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
@@ -143,17 +146,22 @@ class Programs:
     def bound(self, prepared: Prepared) -> Bound:
         """The program bound to an arena of its own, to the weights, and to arrays for its feeds."""
         if prepared.bound is None:
-            part, program = prepared.part, prepared.program
-            leaves = dict(self.weights)
-            if program.name in HALVES:
-                states = self.training.halves.states
-                leaves |= {states[name].name: array for name, array in self.gradients.items()}
-            types = {name: program.leaves[name].type for name in program.inputs}
-            feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
-            constants = {n.name: n.op.value for n in part.graph.nodes if isinstance(n.op, Constant)}
-            runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
-            prepared.bound = Bound(part, program, runnable, feeds)
+            program = prepared.program
+            what = f"program {headline(program.name, program.binding)}"
+            with taking(demand(program), what, context=lambda: greatest(program)):
+                prepared.bound = self._bound(prepared.part, program)
         return prepared.bound
+
+    def _bound(self, part: Part, program: Program) -> Bound:
+        leaves = self.weights.of(program.leaves)
+        if program.name in HALVES:
+            states = self.training.halves.states
+            leaves |= {states[name].name: array for name, array in self.gradients.items()}
+        types = {name: program.leaves[name].type for name in program.inputs}
+        feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
+        constants = {n.name: n.op.value for n in part.graph.nodes if isinstance(n.op, Constant)}
+        runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
+        return Bound(part, program, runnable, feeds)
 
     def fed(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
         """The bound program for feeds of these shapes, with the feeds copied in."""

@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from graphengine.backends.memory import taking
 from graphengine.errors import NamingError
-from graphengine.ir import dims, leaf
+from graphengine.ir import leaf
 from graphengine.ir.array import assignable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
-from graphengine.ir.types import Array, ValueType
+from graphengine.ir.types import Array, TensorType, ValueType
 
 
 class Weights:
-    """Arrays by the names of their parameters and states. First values are drawn from `seed`."""
+    """Arrays by the names of their parameters and states, each drawn from `seed` when it is first read."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.arrays: dict[str, Array] = {}
         self.assignments = 0
         """How often a value has been assigned from outside."""
+        self._leaves: dict[str, leaf.Stored] = {}
+        self._arrays: dict[str, Array] = {}
+        self._nbytes = 0
+        """What the arrays take."""
 
     def add(self, graph: Graph) -> None:
-        """Draw what `graph` holds and is not there yet."""
+        """Note what `graph` holds; raises what drawing it would, as far as one element tells."""
         for node in graph.nodes:
-            if isinstance(node.op, leaf.Parameter | leaf.State) and node.name not in self.arrays:
-                shape = tuple(dims.bind(dim, {}) for dim in node.shape)
-                self.arrays[node.name] = node.op.init.draw(self.seed, node.name, shape, node.dtype)
+            if isinstance(node.op, leaf.Stored) and node.name not in self._leaves:
+                node.op.init.check(self.seed, node.name, node.type.static_shape, node.dtype)
+                self._leaves[node.name] = node.op
+
+    def __getitem__(self, name: str) -> Array:
+        """The array of this name, which stays the same one."""
+        array = self._arrays.get(name)
+        if array is None:
+            op = self._leaves[name]
+            array = self._keep(name, lambda type_: op.init.draw(self.seed, name, type_.static_shape, type_.dtype))
+        return array
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        """Set all elements; what has not been drawn yet is not drawn for that."""
+        array = self._arrays.get(name)
+        if array is None:
+            array = self._keep(name, lambda type_: np.array(value, type_.dtype, order="C"))
+        array[...] = value
+        self.assignments += 1
+
+    def of(self, names: Iterable[str]) -> dict[str, Array]:
+        """The arrays of those of `names` that are parameters or states."""
+        return {name: self[name] for name in names if name in self._leaves}
+
+    def _keep(self, name: str, make: Callable[[TensorType], Array]) -> Array:
+        type_ = self._leaves[name].infer()
+        with taking(type_.nbytes, f"{name}, {type_},", self._nbytes):
+            made = make(type_)
+        array = self._arrays.setdefault(name, made)  # all threads that make it at once get the same one
+        self._nbytes += array.nbytes if array is made else 0
+        return array
 
 
 class Held(MutableMapping[str, Array]):
@@ -41,14 +75,12 @@ class Held(MutableMapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         self._type(name)
-        array = self._weights.arrays[name].copy()
+        array = self._weights[name].copy()
         array.flags.writeable = False
         return array
 
     def __setitem__(self, name: str, value: Any) -> None:
-        type_ = self._type(name)
-        self._weights.arrays[name][...] = assignable(value, type_, f"{self._what} {name!r}")
-        self._weights.assignments += 1
+        self._weights[name] = assignable(value, self._type(name), f"{self._what} {name!r}")
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default` if there is none."""

@@ -75,9 +75,15 @@ class BoundProgram:
                 for function, arguments in calls:
                     function(*arguments)
             except ExecutionError as error:
-                failed = (function, arguments)
-                self.quote(error, next(i for i in range(first, last) if all(map(is_, self.calls[i], failed))))
+                self.quote(error, self._index(first, last, function, arguments))
                 raise
+            except MemoryError:
+                fault = ExecutionError("a kernel needs memory while it runs, and the system has no more to give")
+                self.quote(fault, self._index(first, last, function, arguments))
+                raise fault from None
+
+    def _index(self, first: int, last: int, *call: object) -> int:
+        return next(i for i in range(first, last) if all(map(is_, self.calls[i], call)))
 
     @property
     def kernels(self) -> tuple[KernelUse, ...]:
@@ -223,7 +229,7 @@ class _Frame:
         assert isinstance(scan.op, Scan)  # nothing else has a loop
         constants = {node.name: node.op.value for node in scan.op.body.nodes if isinstance(node.op, Constant)}
         still = _Frame(self.array(loop.memory), {**constants, **held}, self._binder)
-        moving = _moving(loop)
+        moving = loop.moving
         bound_once = {step: still.bind(step) for step in loop.body.instructions if step not in moving}
         for t in loop.order:
             frame = still.moved(leaves_at(t))
@@ -239,19 +245,3 @@ class _Frame:
             elif item in loop.stacked:
                 rows = loop.stacked[item]
                 self._arrays[part] = self.array(rows.stack)[rows.shift : rows.shift + len(loop.order)]
-
-
-def _moving(loop: Loop) -> set[Instruction]:
-    """The instructions of the body that read or write what is elsewhere at each step.
-
-    So do those that read a view which such an instruction makes: it is an array that each step has for itself.
-    """
-    moving: set[Instruction] = set()
-    views: set[Buffer] = set()
-    for step in loop.body.instructions:
-        buffers = (step.out, *step.out.parts.values(), *step.operands, *step.scratch)
-        if any(buffer.root.leaf in loop.rows or buffer in views for buffer in buffers):
-            moving.add(step)
-            if step.is_view or step.loop is not None:
-                views.update((step.out, *step.out.parts.values()))
-    return moving

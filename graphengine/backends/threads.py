@@ -8,9 +8,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from graphengine.backends.blas import find_blas
+from graphengine.backends.cgroups import groups
 from graphengine.errors import ValueRangeError
 
 MOST_THREADS = 256
@@ -107,23 +108,7 @@ def _at_first() -> int:
 def available_cores(root: Path = Path("/")) -> int:
     """How many cores this process may use; `root` is where the files of the system begin."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *map(int, _quotas(root))]))
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """The quotas of the control groups (version 2 or 1) that this process is in, each as a number of cores."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") > 1):
-        version_2 = controllers == ""
-        if not version_2 and "cpu" not in controllers.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / ("" if version_2 else "cpu")
-        inside = PurePosixPath(path.lstrip("/"))
-        for group in (inside, *inside.parents):  # in a container the path may be that of the host: its own is the mount
-            yield from _quota(mount / group, version_2)
+    return max(1, min([cores, *(int(quota) for group in groups(root, "cpu") for quota in _quota(*group))]))
 
 
 def _quota(group: Path, version_2: bool) -> Iterator[float]:

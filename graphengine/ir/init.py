@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -43,17 +44,35 @@ Size = tuple[int, ...]
 class Initializer(Settings):
     """A rule for the first value of a parameter: a function of seed, name, shape and dtype."""
 
+    block: ClassVar[int] = 2**16
+    """How many elements are drawn at a time in float64, in which the bits of all dtypes are drawn."""
+
     def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
-        """The array that this rule gives the parameter `name` under `seed`."""
+        """The array that this rule gives the parameter `name` under `seed`. It takes the memory of its dtype."""
+        return self._first(math.prod(shape), seed, name, shape, dtype).reshape(shape)
+
+    def check(self, seed: int, name: str, shape: Size, dtype: str) -> None:
+        """Raise what `draw` would, as far as the first element tells."""
+        self._first(min(1, math.prod(shape)), seed, name, shape, dtype)
+
+    def _first(self, count: int, seed: int, name: str, shape: Size, dtype: str) -> Array:
         digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
+        result = np.empty(count, dtype)
         try:
-            return np.array(fitted(self.sample(generator, shape), dtype), order="C")
+            for start in range(0, count, self.block):
+                stop = min(start + self.block, count)
+                result[start:stop] = fitted(self.elements(generator, shape, start, stop), dtype)
         except ValueError as error:
-            raise AttributeValueError(f"the first value of {name!r}, by {self!r}: {error}") from None
+            lost, _, _ = str(error).partition(";")  # where it stands is where it stands in a block
+            raise AttributeValueError(f"the first value of {name!r}, by {self!r}: {lost}") from None
+        return result
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        """A float64 array of `shape`."""
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        """The elements number `start` to `stop` of an array of `shape`, in C order and float64.
+
+        They are asked for in order, `block` of them at a time.
+        """
         raise NotImplementedError
 
 
@@ -65,8 +84,8 @@ class Zeros(Initializer):
 
     kind: Literal["zeros"] = Field(default="zeros", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        return np.zeros(shape)
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        return np.zeros(stop - start)
 
 
 class Ones(Initializer):
@@ -74,8 +93,8 @@ class Ones(Initializer):
 
     kind: Literal["ones"] = Field(default="ones", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        return np.ones(shape)
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        return np.ones(stop - start)
 
 
 class Constant(Initializer):
@@ -84,8 +103,8 @@ class Constant(Initializer):
     kind: Literal["constant"] = Field(default="constant", init=False)
     value: ExactFloat
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        return np.full(shape, self.value)
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        return np.full(stop - start, self.value)
 
 
 class Seed(Initializer):
@@ -93,8 +112,8 @@ class Seed(Initializer):
 
     kind: Literal["seed"] = Field(default="seed", init=False)
 
-    def draw(self, seed: int, name: str, shape: Size, dtype: str) -> Array:
-        return np.full(shape, seed % 2**63, dtype=dtype)
+    def _first(self, count: int, seed: int, name: str, shape: Size, dtype: str) -> Array:
+        return np.full(count, seed % 2**63, dtype=dtype)
 
 
 class Normal(Initializer):
@@ -108,8 +127,8 @@ class Normal(Initializer):
     mean: float = Field(default=0.0, kw_only=True)
     std: float = Field(default=1.0, ge=0)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        return generator.normal(self.mean, self.std, shape)
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        return generator.normal(self.mean, self.std, stop - start)
 
 
 class Uniform(Initializer):
@@ -119,10 +138,10 @@ class Uniform(Initializer):
     low: float = -1.0
     high: float = 1.0
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
         if self.low > self.high:
             raise AttributeValueError(f"Uniform: low {self.low} is above high {self.high}")
-        return generator.uniform(self.low, self.high, shape)
+        return generator.uniform(self.low, self.high, stop - start)
 
 
 class GlorotUniform(Initializer):
@@ -130,9 +149,9 @@ class GlorotUniform(Initializer):
 
     kind: Literal["glorot_uniform"] = Field(default="glorot_uniform", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
         radius = math.sqrt(6 / max(1, sum(fans(shape))))
-        return generator.uniform(-radius, radius, shape)
+        return generator.uniform(-radius, radius, stop - start)
 
 
 class GlorotNormal(Initializer):
@@ -140,8 +159,8 @@ class GlorotNormal(Initializer):
 
     kind: Literal["glorot_normal"] = Field(default="glorot_normal", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        return generator.normal(0, math.sqrt(2 / max(1, sum(fans(shape)))), shape)
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        return generator.normal(0, math.sqrt(2 / max(1, sum(fans(shape)))), stop - start)
 
 
 class HeUniform(Initializer):
@@ -149,9 +168,9 @@ class HeUniform(Initializer):
 
     kind: Literal["he_uniform"] = Field(default="he_uniform", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
         radius = math.sqrt(6 / max(1, fans(shape)[0]))
-        return generator.uniform(-radius, radius, shape)
+        return generator.uniform(-radius, radius, stop - start)
 
 
 class HeNormal(Initializer):
@@ -159,8 +178,8 @@ class HeNormal(Initializer):
 
     kind: Literal["he_normal"] = Field(default="he_normal", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
-        return generator.normal(0, math.sqrt(2 / max(1, fans(shape)[0])), shape)
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
+        return generator.normal(0, math.sqrt(2 / max(1, fans(shape)[0])), stop - start)
 
 
 class Orthogonal(Initializer):
@@ -170,17 +189,22 @@ class Orthogonal(Initializer):
     Source: Saxe et al. 2014.
     """
 
+    block: ClassVar[int] = sys.maxsize
     kind: Literal["orthogonal"] = Field(default="orthogonal", init=False)
     gain: float = 1.0
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+    def check(self, seed: int, name: str, shape: Size, dtype: str) -> None:
+        super().check(seed, name, tuple(1 for _ in shape), dtype)  # no element is drawn without the others
+
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
         if len(shape) < 2:
             raise AttributeValueError(f"Orthogonal: a matrix is needed, not shape {shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         square = generator.normal(size=(max(rows, columns), min(rows, columns)))
         q, r = np.linalg.qr(square)
         q *= np.sign(np.diagonal(r))
-        return self.gain * (q if rows >= columns else q.T).reshape(shape)
+        matrix: Array = q if rows >= columns else q.T
+        return self.gain * matrix.reshape(-1)
 
 
 class LSTMBias(Initializer):
@@ -192,10 +216,11 @@ class LSTMBias(Initializer):
 
     kind: Literal["lstm_bias"] = Field(default="lstm_bias", init=False)
 
-    def sample(self, generator: np.random.Generator, shape: Size) -> Array:
+    def elements(self, generator: np.random.Generator, shape: Size, start: int, stop: int) -> Array:
         if len(shape) != 1 or shape[0] % 4:
             raise AttributeValueError(f"LSTMBias: a vector of four equal parts is needed, not shape {shape}")
-        return np.repeat([0.0, 1.0, 0.0, 0.0], shape[0] // 4)
+        is_forget: Array = np.arange(start, stop) // (shape[0] // 4) == 1
+        return is_forget.astype(float)
 
 
 def usual(shape: Sequence[object]) -> Initializer:

@@ -9,10 +9,11 @@ from functools import partial
 from graphengine.errors import CompileError
 from graphengine.ir.graph import Graph
 from graphengine.ir.node import Phase
-from graphengine.schedule.arena import fullest, rounded
+from graphengine.schedule.arena import rounded
+from graphengine.schedule.demand import largest
 from graphengine.schedule.eviction import Work, evicting
 from graphengine.schedule.memory import Scratch, numpy_scratch, plan
-from graphengine.schedule.program import Buffer, Instruction, Program, Slot
+from graphengine.schedule.program import Buffer, Instruction, Program
 from graphengine.transform.rematerialization import Repeated
 
 _PLANS = 4
@@ -23,9 +24,6 @@ _SPARE = 0.02
 
 _HALVINGS = 12
 """To how many bits the least memory is found that a machine can do with."""
-
-_SHOWN = 3
-"""How many values a refusal names."""
 
 _MOST_AGAIN = 8
 """How many times the work of a whole program may be done again at most."""
@@ -111,7 +109,7 @@ def _works(steps: Sequence[Instruction], held: Collection[Buffer]) -> tuple[list
     works = []
     for step in steps:
         reads = [number.get(operand.root) for operand in step.operands]
-        results = _results(step)
+        results = step.results
         number.update({result: index for index, result in enumerate(results, len(number))})
         works.append(
             Work(
@@ -124,11 +122,6 @@ def _works(steps: Sequence[Instruction], held: Collection[Buffer]) -> tuple[list
             )
         )
     return works, [value for result, value in number.items() if result in held]
-
-
-def _results(step: Instruction) -> list[Buffer]:
-    """The buffers that an instruction writes."""
-    return list(dict.fromkeys(part.root for part in step.out.components.values()))
 
 
 def _overwritten(step: Instruction, reads: Sequence[int | None]) -> tuple[int, ...]:
@@ -149,16 +142,6 @@ def _refusal(whole: Program, least: Program, budget: int) -> CompileError:
         f"program {whole.name!r} does not fit in a memory_budget of {budget:,} bytes: it takes {whole.peak_bytes:,}, "
         f"and {least.peak_bytes:,} is the least found with values computed again"
     )
-    held = (f"{buffer.name}, {buffer.type}, {buffer.type.nbytes:,} bytes" for buffer in _largest(least))
+    held = (f"{buffer.name}, {buffer.type}, {buffer.type.nbytes:,} bytes" for buffer in largest(least))
     error.quote("where that has the most in memory, it holds", *held)
     return error
-
-
-def _largest(program: Program) -> list[Buffer]:
-    """The largest values where the most memory is held."""
-    _, where = fullest(program.slots)
-    written: dict[Slot, Buffer] = {}
-    for step in program.instructions[: where + 1]:
-        written.update({buffer.slot: buffer for buffer in (*_results(step), *step.scratch) if buffer.slot})
-    held = [buffer for slot, buffer in written.items() if slot.last >= where]
-    return sorted(held, key=lambda buffer: -buffer.type.nbytes)[:_SHOWN]

@@ -301,7 +301,7 @@ def _part(whole: Buffer, index: int) -> Buffer:
 def _work(step: Instruction) -> tuple[int, int]:
     """The FLOPs of an instruction, and the bytes that it moves."""
     if step.loop is not None:
-        steps, body = len(step.loop.order), step.loop.body
+        steps, body = step.loop.steps, step.loop.body
         moved = sum(step.bytes_moved for step in body.instructions)
         copied = sum(2 * first.type.nbytes for first in step.loop.firsts.values())
         return steps * sum(body.flops().values()), steps * moved + copied

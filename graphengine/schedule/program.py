@@ -84,6 +84,11 @@ class Instruction:
         return f"{self.name} = {self.op.kind}({', '.join(operand.name for operand in self.operands)})"
 
     @property
+    def results(self) -> list[Buffer]:
+        """The buffers that it writes."""
+        return list(dict.fromkeys(part.root for part in self.out.components.values()))
+
+    @property
     def is_view(self) -> bool:
         """Whether it computes nothing: its value is memory that another buffer owns."""
         return self.out.source is not None
@@ -126,10 +131,31 @@ class Loop:
     memory: Buffer
     """The arena of the body."""
 
+    @property
+    def steps(self) -> int:
+        """How many steps there are, which may be more than `len` can say."""
+        return abs(self.order.stop - self.order.start)
+
     def scratch(self, out: Buffer) -> list[Buffer]:
         """What is needed only while the loop runs: the body's arena, and carries of which no item of `out` is read."""
         carries = [self.held[name] for name in self.firsts if name in self.held]
         return [self.memory, *(carry for carry in carries if carry not in out.parts.values())]
+
+    @property
+    def moving(self) -> set[Instruction]:
+        """The instructions of the body that read or write what is elsewhere at each step.
+
+        So do those that read a view which such an instruction makes: it is an array that each step has for itself.
+        """
+        moving: set[Instruction] = set()
+        views: set[Buffer] = set()
+        for step in self.body.instructions:
+            buffers = (step.out, *step.out.parts.values(), *step.operands, *step.scratch)
+            if any(buffer.root.leaf in self.rows or buffer in views for buffer in buffers):
+                moving.add(step)
+                if step.is_view or step.loop is not None:
+                    views.update((step.out, *step.out.parts.values()))
+        return moving
 
     @property
     def constants(self) -> list[Buffer]:
@@ -202,7 +228,7 @@ class Program:
             type_ = TupleType(parts) if parts else step.out.type
             yield step.phase.name, str(step), str(type_), place, "0" if step.is_view else f"{type_.nbytes:,}"
             if step.loop:
-                yield "", f"  {len(step.loop.order)} times:", "", f"in {step.loop.memory.place}", ""
+                yield "", f"  {step.loop.steps} times:", "", f"in {step.loop.memory.place}", ""
                 yield from (("", f"    {text}", *others) for _, text, *others in step.loop.body._rows())
 
 

@@ -1,5 +1,6 @@
 """Initializers: the laws that they draw from, and what a draw depends on."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -82,6 +83,26 @@ def test_a_draw_depends_on_seed_name_and_shape_and_on_nothing_else() -> None:
 def test_a_float32_draw_is_the_float64_draw_rounded() -> None:
     rule = ge.init.GlorotUniform()
     assert (rule.draw(0, "w", SHAPE, "float32") == draw(rule).astype("float32")).all()
+
+
+@pytest.mark.parametrize("kind", sorted(Initializer.registry.keys() - {"constant", "orthogonal", "lstm_bias", "seed"}))
+def test_a_draw_in_blocks_has_the_bits_of_one_that_is_whole(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, shape = Initializer.registry[kind](), (7, 5, 3)
+    whole = draw(rule, shape)
+    monkeypatch.setattr(Initializer, "block", 8)
+    assert (draw(rule, shape) == whole).all()
+
+
+def test_a_draw_has_the_bits_that_it_had_before_it_was_in_blocks() -> None:
+    digest = hashlib.sha256(f"{0}/w".encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
+    shape = (3, 70_000)
+    assert (draw(ge.init.Normal(std=0.5), shape) == generator.normal(0.0, 0.5, shape)).all()
+
+
+@pytest.mark.parametrize("rule", [ge.init.Orthogonal(), ge.init.LSTMBias(), ge.init.Normal()])
+def test_a_check_takes_no_time_whatever_the_size(rule: Initializer) -> None:
+    rule.check(0, "w", (2**40,) if isinstance(rule, ge.init.LSTMBias) else (2**30, 2**30), "float32")
 
 
 def test_a_parameter_that_is_added_leaves_the_others_draws_as_they_were() -> None:

@@ -441,7 +441,8 @@ def test_the_memory_that_is_allocated_is_the_peak_that_was_predicted(time: int) 
     graph = part.graph
     graphs = [graph, *(node.op.body for node in graph.nodes if node.op.kind == "scan")]
     constants = [node.op.value for graph in graphs for node in graph.nodes if node.op.kind == "constant"]
-    allowed = [arena, *constants, *exe.programs.weights.values(), *bound.feeds.values()]
+    weights = exe.programs.weights.of(bound.program.leaves)
+    allowed = [arena, *constants, *weights.values(), *bound.feeds.values()]
     for function, arguments in bound.runnable.calls:
         for array in arguments:
             if isinstance(array, np.ndarray):
