@@ -44,6 +44,8 @@ class Executable:
         self.parameters = Held(weights, training.graph.parameters, "parameter")
         self.state = Held(weights, training.graph.states, "state")
         self.seed = weights.seed
+        self.epochs_done = 0
+        """How many epochs `ge.fit` has trained it for; the next call goes on from there."""
         self._training = training
         self._weights = weights
         self._last_forward: Bound | None = None

@@ -30,7 +30,8 @@ ERRORS = """
 """
 
 REST = """
-    Adagrad Adam AdamW Callback Checkpoint ClipByGlobalNorm ClipByValue CosineDecay CrossValidation EarlyStopping Epoch
+    Adagrad Adam AdamW Callback Checkpoint CheckpointWarning ClipByGlobalNorm ClipByValue CosineDecay
+    CrossValidation EarlyStopping Epoch
     Executable ExponentialDecay Fold GD Gradients Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD
     StepDecay
     TensorType Training Warmup collapse compile confusion_matrix cross_validate evaluate fit for_inference grad

@@ -1,8 +1,9 @@
 """From an executable and data to trained weights."""
 
 from graphengine.train import metrics
-from graphengine.train.callbacks import Callback, Checkpoint, EarlyStopping
-from graphengine.train.checkpoint import load_checkpoint, save_checkpoint
+from graphengine.train.callbacks import Callback, EarlyStopping
+from graphengine.train.checkpoint import CheckpointWarning, load_checkpoint, save_checkpoint
+from graphengine.train.checkpoint_folder import Checkpoint
 from graphengine.train.evaluate import evaluate, predict
 from graphengine.train.fit import fit
 from graphengine.train.folds import CrossValidation, Fold, cross_validate
@@ -14,6 +15,7 @@ from graphengine.train.weights_file import load_parameters, save_parameters
 __all__ = [
     "Callback",
     "Checkpoint",
+    "CheckpointWarning",
     "CrossValidation",
     "EarlyStopping",
     "Epoch",

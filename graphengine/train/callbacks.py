@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array
-from graphengine.train.checkpoint import save_checkpoint
 from graphengine.train.history import Epoch, History
-from graphengine.train.weights_file import StrPath
 
 Mode = Literal["min", "max"]
 
@@ -24,12 +23,29 @@ class Callback:
     def on_start(self, exe: Executable, history: History) -> None:
         """Before the first epoch."""
 
+    def on_step_end(self, exe: Executable, history: History) -> str | None:
+        """After a step; a text returned is the reason why training should stop in the middle of the epoch.
+
+        `ge.fit(resume=...)` goes on from there.
+        """
+        return None
+
     def on_epoch_end(self, exe: Executable, history: History) -> str | None:
         """After an epoch, the last of `history`; a text returned is the reason why training should stop."""
         return None
 
     def on_end(self, exe: Executable, history: History) -> None:
         """After the last epoch, also if an error or the user ended it."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a checkpoint keeps of this callback, so that a resumed training goes on with it; nothing by default.
+
+        A dict of JSON values (None, bool, int, float, str, lists and dicts of them) and arrays of numbers.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave; `ge.fit(resume=...)` calls it after `on_start`. A tuple is now a list."""
 
 
 class EarlyStopping(Callback):
@@ -54,7 +70,7 @@ class EarlyStopping(Callback):
         self.monitor = monitor
         self.patience = patience
         self.min_delta = min_delta
-        self.mode = mode or _mode_of(monitor)
+        self.mode = mode or mode_of(monitor)
         self.restore_best = restore_best
         self._forget()
 
@@ -89,6 +105,29 @@ class EarlyStopping(Callback):
         exe.state.update(state)
         self._best_weights = {}, {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """The best value, its epoch and weights, and for how many epochs nothing was better."""
+        parameters, state = self._best_weights
+        return {
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "waited": self._waited,
+            "parameters": parameters,
+            "state": state,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on waiting; raises TrainingError for the state of a stopping that monitors something else."""
+        monitored = state["monitor"], state["mode"]
+        if monitored != (self.monitor, self.mode):
+            raise TrainingError(
+                f"the checkpoint is of an EarlyStopping that monitors {monitored}, not {(self.monitor, self.mode)}"
+            )
+        self.best, self.best_epoch, self._waited = state["best"], state["best_epoch"], state["waited"]
+        self._best_weights = state["parameters"], state["state"]
+
     def _value(self, epoch: Epoch) -> float:
         if self.monitor not in epoch.values:
             remedy = "; give fit validation=" if self.monitor.startswith("validation_") else ""
@@ -97,26 +136,8 @@ class EarlyStopping(Callback):
         return epoch.values[self.monitor]
 
 
-class Checkpoint(Callback):
-    """Write a checkpoint to `path` after every `every` epochs, with the number of epochs done.
-
-    Raises TrainingError for `every` below 1.
-    """
-
-    def __init__(self, path: StrPath, *, every: int = 1) -> None:
-        if every < 1:
-            raise TrainingError(f"a checkpoint is written every 1 or more epochs, not every {every!r}")
-        self.path = path
-        self.every = every
-
-    def on_epoch_end(self, exe: Executable, history: History) -> None:
-        """Write the checkpoint."""
-        number = history.epochs[-1].number
-        if number % self.every == 0:
-            save_checkpoint(exe, self.path, epochs_done=number)
-
-
-def _mode_of(monitor: str) -> Mode:
+def mode_of(monitor: str) -> Mode:
+    """Whether small or large values are good, by the name of what is measured."""
     if monitor.endswith(("loss", "error")):
         return "min"
     if monitor.endswith("accuracy"):

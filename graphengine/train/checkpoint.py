@@ -1,38 +1,230 @@
-"""Checkpoints: files of weights that hold all states, too.
+"""Checkpoints: files of weights that hold the whole run.
 
-These are the slots of the optimizer, its count of steps and that of random draws, so that training goes on as if it had
-never stopped.
+Beside the parameters they have all states (the slots of the optimizer, its count of steps, that of random draws), and a
+manifest in the metadata: what is trained and how, the place in the epoch, the history, the states of callbacks. So
+training goes on as if it had never stopped.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
-from graphengine.train.weights_file import StrPath, about_graph, misfit, read_arrays, set_weights, write_arrays
+from graphengine.ir.names import did_you_mean
+from graphengine.ir.node import Phase
+from graphengine.ir.types import Array
+from graphengine.train.history import History
+from graphengine.train.run import Kept, Place, Run, keep
+from graphengine.train.weights_file import (
+    StrPath,
+    about_graph,
+    misfit,
+    read_arrays,
+    read_metadata,
+    set_weights,
+    write_arrays,
+)
+from graphengine.wording import cut
+
+_NAME = re.compile(r"step-(\d{1,18})\.safetensors")
+
+IDENTITY = ("graph", "loss", "optimizer", "seed")
+"""What `load_checkpoint` compares."""
+SETTINGS = ("batch_size", "shuffle", "shuffle_seed", "examples", "validation", "metrics")
+"""What `fit` compares, too."""
 
 
-def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int = 0) -> None:
+class CheckpointWarning(UserWarning):
+    """A checkpoint in a folder cannot be read, and the one before it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a checkpoint says of its run."""
+
+    graphengine: str = ""
+    backend: str = ""
+    identity: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    place: Place = field(default_factory=Place)
+    history: History = field(default_factory=History)
+    callbacks: list[Kept] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint as it was read."""
+
+    path: Path
+    arrays: dict[str, Array]
+    """Parameters and states, and those that callbacks keep."""
+    states: frozenset[str]
+    """The names of those that are no parameters."""
+    manifest: Manifest
+
+
+def save_checkpoint(exe: Executable, path: StrPath, *, epochs_done: int | None = None) -> None:
     """Write parameters and state to a safetensors file, so that training resumes exactly: see `ge.load_checkpoint`.
 
-    Returns nothing. Raises TrainingError or OSError where `ge.save_parameters` does.
+    epochs_done: left out, how many epochs `ge.fit` has trained `exe` for. `ge.fit(checkpoint=...)` writes files that
+    hold its history and callbacks, too. Returns nothing.
+    Raises TrainingError or OSError where `ge.save_parameters` does.
     """
-    about = {**about_graph(exe), "state": json.dumps(list(exe.state)), "epochs_done": str(epochs_done)}
-    write_arrays(Path(path), {**exe.parameters, **exe.state}, about)
+    write(Run(exe, Place(1 + (exe.epochs_done if epochs_done is None else epochs_done))), Path(path))
 
 
-def load_checkpoint(exe: Executable, path: StrPath) -> int:
-    """Set parameters and state to those of a checkpoint, and return how many epochs it says were done.
+def load_checkpoint(exe: Executable, path: StrPath, *, ignore: Collection[str] = ()) -> int:
+    """Set parameters and state to those of a checkpoint, and return how many epochs were done.
 
-    `ge.fit(exe, data, epochs=5, epochs_done=ge.load_checkpoint(exe, path))` makes the same steps, to the last bit at
-    the same thread setting, as the training that wrote the checkpoint would have made next. Raises TrainingError where
-    `ge.load_parameters` does, and for a file without state.
+    path: the file, or a folder of `ge.Checkpoint`, whose newest file is taken; one that is damaged gives a
+    `CheckpointWarning`, and the one before it is taken.
+
+    A `ge.fit(exe, data, epochs=5)` then makes the same steps, to the last bit at the same thread setting, as the
+    training that wrote the checkpoint would have made next: `exe.epochs_done` is set, too.
+
+    The checkpoint must be of the same graph, loss, optimizer and seed, and between two epochs. What may differ is named
+    by `ignore`: "graph", "loss", "optimizer" (slots that only one of the two has are left out), "seed", "place".
+    Raises TrainingError otherwise, and where `ge.load_parameters` does; then `exe` stays as it is.
     """
-    arrays, about = read_arrays(Path(path))
-    if "epochs_done" not in about:
-        raise TrainingError(f"{os.fspath(path)!r} is no checkpoint: it holds no state; ge.load_parameters reads it")
-    set_weights(exe, [*exe.graph.parameters, *exe.graph.states], arrays, misfit(path), strict=True)
-    return int(about["epochs_done"])
+    saved = find(Path(path))
+    if saved is None:
+        raise TrainingError(f"no such file, and no folder with checkpoints: {os.fspath(path)!r}")
+    place = saved.manifest.place
+    check_same(saved, identity(exe), ignore, (*IDENTITY, "place"))
+    if place.steps and "place" not in ignore:
+        raise TrainingError(
+            f"{os.fspath(path)!r} is from the middle of epoch {place.epoch}, after step {place.steps}: "
+            'ge.fit(resume=...) goes on from there; ignore=["place"] takes the weights alone'
+        )
+    take_weights(exe, saved, ignore)
+    return exe.epochs_done
+
+
+def identity(exe: Executable) -> dict[str, Any]:
+    """What tells the training of `exe` from others."""
+    return {**exe.programs.training.identity, "seed": exe.seed}
+
+
+def write(run: Run, path: Path) -> None:
+    """Write the whole run, all or nothing."""
+    exe = run.exe
+    callbacks, arrays = keep(run.callbacks)
+    backend = exe.programs.settings.backend.name
+    manifest = Manifest(_version(), backend, identity(exe), dict(run.settings), run.place, run.history, callbacks)
+    about = {**about_graph(exe), "state": json.dumps([*exe.state, *arrays]), "run": json.dumps(asdict(manifest))}
+    write_arrays(path, {**exe.parameters, **exe.state, **arrays}, about)
+
+
+def file_of(folder: Path, steps: int) -> Path:
+    """The file for a run of so many steps."""
+    return folder / f"step-{steps:08d}.safetensors"
+
+
+def files_in(folder: Path) -> dict[int, Path]:
+    """The files of checkpoints in a folder, by their steps, the newest last."""
+    names = [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    return dict(sorted((int(found[1]), folder / found[0]) for found in map(_NAME.fullmatch, names) if found))
+
+
+def find(path: Path) -> Saved | None:
+    """The checkpoint in a file, or the newest in a folder that can be read; None if there is none.
+
+    Warns of those that cannot; raises TrainingError if that holds for all.
+    """
+    if path.is_file():
+        return read(path)
+    faults: list[str] = []
+    for file in reversed(files_in(path).values()):
+        try:
+            saved = read(file)
+        except (TrainingError, OSError) as error:
+            faults.append(str(error))
+            continue
+        for fault in faults:
+            warnings.warn(f"{fault}; the checkpoint before it is taken: {file.name}", CheckpointWarning, stacklevel=4)
+        return saved
+    if faults:
+        failure = TrainingError(f"no checkpoint in {str(path)!r} can be read")
+        failure.quote(*faults)
+        raise failure
+    return None
+
+
+def read(path: Path) -> Saved:
+    """Read a checkpoint; raises TrainingError for what is none."""
+    arrays, about = read_arrays(path)
+    manifest = _manifest(path, about)
+    return Saved(path, arrays, frozenset(json.loads(about["state"])), manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """What a checkpoint says of its run, without reading the arrays."""
+    return _manifest(path, read_metadata(path))
+
+
+def _manifest(path: Path, about: Mapping[str, str]) -> Manifest:
+    from pydantic import TypeAdapter
+
+    try:
+        if "run" in about:
+            return TypeAdapter(Manifest).validate_python(json.loads(about["run"]))
+        if "epochs_done" in about:  # version 1
+            return Manifest(place=Place(1 + int(about["epochs_done"])))
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"{str(path)!r} says of its run what cannot be read: {error!s:.200}") from None
+    raise TrainingError(f"{str(path)!r} is no checkpoint: it holds no state; ge.load_parameters reads it")
+
+
+def check_same(saved: Saved, here: Mapping[str, Any], ignore: Collection[str], known: Collection[str]) -> None:
+    """Raise TrainingError with all that differs between a checkpoint and `here`, but for what is ignored.
+
+    What a checkpoint does not say is not compared: version 1 says nothing, `save_checkpoint` nothing of `fit`.
+    """
+    for name in [ignore] if isinstance(ignore, str) else ignore:
+        if name not in known:
+            raise TrainingError(f"ignore is a list of names: there is no {name!r}{did_you_mean(name, tuple(known))}")
+    there = saved.manifest.identity | saved.manifest.settings
+    different = [name for name in here if name in there and there[name] != here[name] and name not in ignore]
+    if different:
+        error = TrainingError(f"{str(saved.path)!r} is of another training; nothing was set")
+        lines = [_difference(name, there[name], here[name]) for name in different]
+        error.quote(*lines, f"make them the same, or go on all the same with ignore={different}")
+        raise error
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """What differs; of the fields of an optimizer those that do."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        same = [key for key in there if key in here and there[key] == here[key]]
+        there, here = ({key: value for key, value in each.items() if key not in same} for each in (there, here))
+    return f"{name}: {cut(json.dumps(there), 200)} there, {cut(json.dumps(here), 200)} here"
+
+
+def take_weights(exe: Executable, saved: Saved, ignore: Collection[str]) -> None:
+    """Set parameters, states and `epochs_done`; raises TrainingError and sets nothing if they do not fit."""
+    leaves = [*exe.graph.parameters, *exe.graph.states]
+    arrays = {name: array for name, array in saved.arrays.items() if "/" not in name}
+    if "optimizer" in ignore:
+        leaves = [node for node in leaves if node.phase is not Phase.UPDATE or node.name in arrays]
+        arrays = {name: array for name, array in arrays.items() if name in exe.state or name not in saved.states}
+    set_weights(exe, leaves, arrays, misfit(saved.path), strict=True)
+    exe.epochs_done = saved.manifest.place.epoch - 1
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("graphengine")
+    except PackageNotFoundError:  # it is on the path, and not installed
+        return "unknown"

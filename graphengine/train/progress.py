@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from graphengine.train.history import Epoch
+from graphengine.train.run import Place
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,14 +21,14 @@ _PAUSE = 0.1
 class Bar:
     """Draws a bar with the loss, what the last epoch measured, and examples per second."""
 
-    def __init__(self, progress: Progress, epochs: int, first: int, examples: int | None) -> None:
+    def __init__(self, progress: Progress, place: Place, last: int, examples: int | None) -> None:
         self._progress = progress
-        self._last_epoch = first + epochs - 1
-        self._epoch = first
+        self._last_epoch = last
+        self._epoch = place.epoch
         self._measured = ""
-        self._seen = 0
+        self._seen = self._seen_before = place.examples
         self._started = self._drawn = time.perf_counter()
-        total = None if examples is None else epochs * examples
+        total = None if examples is None else (last - place.epoch + 1) * examples
         self._task = progress.add_task("", total=total, said="", rate="")
 
     def step(self, count: int, loss: float) -> None:
@@ -50,14 +51,14 @@ class Bar:
             completed=self._seen,
             description=f"epoch {self._epoch}/{self._last_epoch}",
             said=said,
-            rate=f"{self._seen / max(now - self._started, 1e-9):,.0f} examples/s",
+            rate=f"{(self._seen - self._seen_before) / max(now - self._started, 1e-9):,.0f} examples/s",
             refresh=True,
         )
 
 
 @contextmanager
-def drawing(wanted: bool, epochs: int, first: int, examples: int | None) -> Iterator[Bar | None]:
-    """A bar for so many epochs, the first of them of number `first`; None unless it is wanted and stderr a terminal."""
+def drawing(wanted: bool, place: Place, last: int, examples: int | None) -> Iterator[Bar | None]:
+    """A bar from `place` to the end of epoch `last`; None unless it is wanted and stderr a terminal."""
     if not wanted or not sys.stderr.isatty():
         yield None
         return
@@ -73,4 +74,4 @@ def drawing(wanted: bool, epochs: int, first: int, examples: int | None) -> Iter
         TextColumn("{task.fields[said]}", markup=False, table_column=Column()),  # the one to break in short lines
     )
     with Progress(*columns, console=Console(file=sys.stderr), auto_refresh=False) as progress:
-        yield Bar(progress, epochs, first, examples)
+        yield Bar(progress, place, last, examples)

@@ -113,7 +113,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], about: Mapping[str, st
     said[_DIGEST] = _digest_of_texts(said)
     with replacing(path) as temporary:
         temporary.write_bytes(save(arrays, said))
-        if _damage(*_parsed(temporary, path)):
+        if _damage(*_parsed(temporary)):
             raise TrainingError(
                 f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
             )
@@ -121,41 +121,55 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], about: Mapping[str, st
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of a file; raises TrainingError where it cannot be read, or is damaged."""
+    arrays, about = _parsed(path)
+    _check(path, about, _damage(arrays, about))
+    return arrays, about
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file, without reading its arrays; raises TrainingError where these are damaged."""
+    _, about = _parsed(path, with_arrays=False)
+    _check(path, about, _damage_of_texts(about))
+    return about
+
+
+def _parsed(path: Path, *, with_arrays: bool = True) -> tuple[dict[str, Array], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise TrainingError(f"no such file: {str(path)!r}")
-    arrays, about = _parsed(path, path)
-    damage = _damage(arrays, about)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = file.keys() if with_arrays else ()
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
+    except SafetensorError as error:
+        raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
+
+
+def _check(path: Path, about: Mapping[str, str], damage: str | None) -> None:
     if damage:
         raise TrainingError(f"{str(path)!r} is damaged: {damage}")
     version = about.get("version", "")
     if about.get("writer") == "graphengine" and version not in map(str, range(1, _VERSION + 1)):
-        raise TrainingError(f"{str(path)!r} is of version {version[:20]!r}; this graphengine reads up to {_VERSION}")
-    return arrays, about
-
-
-def _parsed(path: Path, known_as: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118  # it is no mapping
-    except SafetensorError as error:
-        raise TrainingError(f"{str(known_as)!r} is not a safetensors file: {error}") from None
+        raise TrainingError(f"{str(path)!r} is of version {version!r:.20}; this graphengine reads up to {_VERSION}")
 
 
 def _damage(arrays: Mapping[str, Array], about: Mapping[str, str]) -> str | None:
     """What is not as it was written; None for a file without SHA-256, as others and version 1 write them."""
-    if _DIGEST not in about:
-        is_own = about.get("writer") == "graphengine" and about.get("version") == str(_VERSION)
-        return "its metadata have no SHA-256" if is_own else None
-    if about[_DIGEST] != _digest_of_texts(about):
-        return "its metadata are not what was written (another SHA-256)"
+    if _DIGEST not in about or _damage_of_texts(about):
+        return _damage_of_texts(about)
     written = json.loads(about["sha256"])
     if written.keys() != arrays.keys():
         return f"it should hold {len(written)} arrays of other names than the {len(arrays)} that it holds"
     wrong = [name for name, array in arrays.items() if _digest(array) != written[name]]
     return f"array {wrong[0]!r} is not what was written (another SHA-256)" if wrong else None
+
+
+def _damage_of_texts(about: Mapping[str, str]) -> str | None:
+    if _DIGEST in about:
+        return None if about[_DIGEST] == _digest_of_texts(about) else "its metadata are not what was written"
+    is_own = about.get("writer") == "graphengine" and about.get("version") == str(_VERSION)
+    return "its metadata have no SHA-256" if is_own else None
 
 
 def _digest(array: Array) -> str:

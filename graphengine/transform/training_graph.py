@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from graphengine.errors import CompileError, GraphError
+from graphengine.errors import CompileError, GraphError, SpecError
 from graphengine.ir.copying import drop_unneeded
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Input, Parameter
+from graphengine.ir.leaf import Input, Parameter, State
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.training import Optimizer
@@ -50,6 +51,7 @@ class TrainingGraph:
     """What stabilization changed in the declared graph, before it was differentiated."""
     given: Mapping[str, Node] | None = None
     """The gradients that the optimizer was given, each a node of its own; None where updates stood in the graph."""
+    optimizer: Optimizer | None = None
 
     @cached_property
     def halves(self) -> Halves:
@@ -57,6 +59,25 @@ class TrainingGraph:
         assert self.loss is not None  # it trains
         given = read_gradients(self.graph, self.gradients) if self.given is None else self.given
         return split(self.graph, self.loss, given)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this training from others: the SHA-256 of the network with its loss, and the optimizer's fields.
+
+        Adjoints and slots are left out, for they follow from these, and another version may emit other ones.
+        """
+        outputs = self.graph.outputs
+        results = [*outputs.values(), *([] if self.loss is None else [self.loss])]
+        updates = self.graph.updates
+        if self.optimizer is not None:
+            own = [leaf for leaf in updates if isinstance(leaf.op, State) and leaf.phase is Phase.FORWARD]
+            updates = {leaf: updates[leaf] for leaf in own}
+        network = extract(self.graph, dict.fromkeys(results), updates)
+        return {
+            "graph": _hash(network),
+            "loss": next((name for name, node in outputs.items() if node is self.loss), None),
+            "optimizer": None if self.optimizer is None else self.optimizer.model_dump(mode="json"),
+        }
 
     @property
     def fullest(self) -> ProgramName:
@@ -142,6 +163,7 @@ def training_graph(
         unreached=missing,
         stabilized=stabilized,
         given={leaf.name: node for leaf, node in given.items()} if optimizer else None,
+        optimizer=optimizer,
     )
 
 
@@ -157,6 +179,17 @@ def dim_names(graph: Graph) -> set[str]:
 
 def _trainable(graph: Graph) -> list[Node]:
     return [node for node in graph.parameters if isinstance(node.op, Parameter) and node.op.trainable]
+
+
+def _hash(graph: Graph) -> str:
+    """The hash of a graph; that of its nodes' kinds, types and operands if it holds code, which no document does."""
+    try:
+        return graph.hash()
+    except SpecError:
+        nodes = [
+            (node.name, node.op.kind, str(node.type), [each.name for each in node.parents]) for node in graph.nodes
+        ]
+        return hashlib.sha256(repr(nodes).encode()).hexdigest()
 
 
 def _nodes_of_their_own(gradients: Mapping[Node, Node]) -> dict[Node, Node]:

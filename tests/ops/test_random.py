@@ -137,7 +137,7 @@ def test_training_resumed_from_a_checkpoint_is_the_same_to_the_bit(tmp_path: Pat
         straight.step(ONES)
     ge.save_checkpoint(straight, tmp_path / "at3.safetensors")
     resumed = compiled(network(), seed=99)
-    ge.load_checkpoint(resumed, tmp_path / "at3.safetensors")
+    ge.load_checkpoint(resumed, tmp_path / "at3.safetensors", ignore=["seed"])
     for _ in range(3):
         straight.step(ONES)
         resumed.step(ONES)
