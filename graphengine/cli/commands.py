@@ -15,7 +15,7 @@ from graphengine.cli import show
 from graphengine.cli.compare import compare
 from graphengine.cli.demo import demo
 from graphengine.cli.faults import Commands
-from graphengine.cli.files import check_apart, check_writable, read_arrays, write_arrays
+from graphengine.cli.files import read_arrays, write_arrays
 from graphengine.cli.options import (
     AsJson,
     AtATime,
@@ -31,6 +31,7 @@ from graphengine.cli.options import (
 from graphengine.cli.reproduce import reproduce
 from graphengine.compile import compile
 from graphengine.executable import Executable
+from graphengine.files import check_writable
 from graphengine.ir.array import to_json_value
 from graphengine.ir.spec import json_schema, load
 from graphengine.train.evaluate import evaluate as measure
@@ -111,7 +112,6 @@ def train(
     graph = load(spec)
     target = weights or spec.with_suffix(".weights.safetensors")
     check_writable(target)
-    check_apart(target, graph, spec)
     training = training_of(graph, learning_rate, epochs=epochs, batch_size=batch_size, seed=seed)
     rule = None if trains_itself(graph) and learning_rate is None else training.optimizer
     exe = compile(graph, loss=training.loss, optimizer=rule, seed=training.seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,8 @@ import numpy as np
 from graphengine.data import Split
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
+from graphengine.files import replacing
 from graphengine.ir.graph import Graph
-from graphengine.ir.leaf import Constant
-from graphengine.ir.spec.beside import path_beside
-from graphengine.ir.spec.io import INLINE_ELEMENTS
 from graphengine.ir.types import Array
 from graphengine.train.weights_file import save_parameters
 
@@ -49,7 +46,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an .npz file under exactly this name; the same arrays give the same bytes."""
     # np.savez takes names as keywords, so an array could not be called "file".
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
@@ -62,20 +59,3 @@ def save_trained(folder: Path, name: str, graph: Graph, data: Split, exe: Execut
     write_arrays(folder / "train.npz", data.train)
     write_arrays(folder / "test.npz", data.test)
     save_parameters(exe, folder / f"{name}.weights.safetensors")
-
-
-def check_writable(path: Path) -> None:
-    """Raise OSError now rather than after the work if a file could not be written to `path`."""
-    if path.is_dir():
-        raise IsADirectoryError(None, "is a directory, and a file is to be written", str(path))
-    if not path.parent.is_dir():
-        raise FileNotFoundError(None, "no such folder", str(path.parent))
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise PermissionError(None, "not allowed to write there", str(path))
-
-
-def check_apart(target: Path, graph: Graph, document: Path) -> None:
-    """Raise TrainingError if weights at `target` would overwrite the large constants of the graph's document."""
-    large = any(isinstance(node.op, Constant) and node.op.value.size > INLINE_ELEMENTS for node in graph.nodes)
-    if large and target.resolve() == path_beside(document).resolve():
-        raise TrainingError(f"{target}: the constants of {document} stand there; give the weights another name")

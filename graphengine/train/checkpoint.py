@@ -19,13 +19,13 @@ from typing import Any
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
+from graphengine.files import StrPath
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Phase
 from graphengine.ir.types import Array
 from graphengine.train.history import History
 from graphengine.train.run import Kept, Place, Run, keep
 from graphengine.train.weights_file import (
-    StrPath,
     about_graph,
     misfit,
     read_arrays,

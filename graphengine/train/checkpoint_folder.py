@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from graphengine.errors import TrainingError
+from graphengine.files import StrPath
 from graphengine.train.callbacks import Callback, Mode, mode_of
 from graphengine.train.checkpoint import (
     IDENTITY,
@@ -23,7 +24,6 @@ from graphengine.train.checkpoint import (
 )
 from graphengine.train.evaluate import check_size
 from graphengine.train.run import Run
-from graphengine.train.weights_file import StrPath
 
 
 class Checkpoint(Callback):

@@ -11,6 +11,7 @@ from typing import Any
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
+from graphengine.files import StrPath
 from graphengine.ir.types import Array
 from graphengine.train.callbacks import Callback
 from graphengine.train.checkpoint import take_weights
@@ -21,7 +22,6 @@ from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import BoundMetric, MetricLike
 from graphengine.train.progress import Bar, drawing
 from graphengine.train.run import Place, Run, take_up
-from graphengine.train.weights_file import StrPath
 
 
 def fit(

@@ -18,13 +18,11 @@ import numpy as np
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
+from graphengine.files import StrPath, replacing
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node
-from graphengine.ir.spec.beside import replacing
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array
-
-StrPath = str | os.PathLike[str]
 
 _VERSION = 2
 _DIGEST = "sha256_metadata"

@@ -142,16 +142,6 @@ def test_what_cannot_be_written_is_refused_before_the_work(folder: Path) -> None
     assert "is a directory" in refused("predict", folder / "net.json", *weights, "--out", folder)
 
 
-def test_weights_do_not_overwrite_the_constants_of_the_document(folder: Path) -> None:
-    g = classifier()
-    g.constant("large", np.ones(5000))
-    g.save(folder / "net.json")
-    before = (folder / "net.safetensors").read_bytes()
-    message = refused(*training(folder, "data.npz", "--weights", folder / "net.safetensors"))
-    assert "give the weights another name" in message
-    assert (folder / "net.safetensors").read_bytes() == before
-
-
 def test_a_metric_that_is_not_known_is_refused(folder: Path) -> None:
     assert "no metric 'acuracy'; did you mean 'accuracy'?" in refused(
         *training(folder, "data.npz", "--metric", "acuracy")

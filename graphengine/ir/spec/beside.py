@@ -2,81 +2,91 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import hashlib
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from graphengine.errors import SpecError
+from graphengine.files import replacing, resolved
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.spec.document import Place
 from graphengine.ir.types import Array
 
 _SUFFIX = ".safetensors"
+_CONTENT = re.compile("[0-9a-f]{16}")
 _REMEDY = "save the graph again, which writes the document and this file together"
 
+Digests = Mapping[str, Any]
+"""The SHA-256 of large constants, by name."""
 
-def path_beside(document: Path) -> Path:
-    """The file of a document's large constants: NAME.safetensors beside NAME.json."""
-    if document.suffix == _SUFFIX or not document.name:
-        raise SpecError(f"a document is a file like net.json, not {str(document)!r}")
-    return document.with_name(document.stem + _SUFFIX)
+
+def path_beside(document: Path, digests: Digests) -> Path:
+    """The file of a document's large constants: net.json.<16 hex digits that follow from them>.safetensors.
+
+    Another graph saved under the document's name has another such file, so that each document finds its own.
+    """
+    content = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    return document.with_name(f"{document.name}.{content[:16]}{_SUFFIX}")
+
+
+def find(document: Path, digests: Digests) -> Path:
+    """The file of a document that is there; those of version 0.1.0 have net.safetensors beside net.json."""
+    path, old = path_beside(resolved(document), digests), document.with_suffix(_SUFFIX)
+    return old if old.is_file() and not path.exists() else path
+
+
+def remove_others(document: Path, kept: Path) -> None:
+    """Remove the constants of what was saved as `document` before, or was not saved, since a process was killed."""
+    for path in document.parent.iterdir():
+        digits = path.name.removeprefix(f"{document.name}.").removesuffix(_SUFFIX)
+        if path.name == f"{document.name}.{digits}{_SUFFIX}" and _CONTENT.fullmatch(digits) and path != kept:
+            path.unlink(missing_ok=True)
 
 
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write the arrays by name, all or nothing, once what has been written reads back as it was."""
-    from safetensors.numpy import load_file, save_file  # on first use, like the other that few documents need
+    from safetensors.numpy import load_file, save  # on first use, like the other that few documents need
 
-    # save_file takes the memory as it lies, and would write a transposed array in the wrong order
+    # save takes the memory as it lies, and would write a transposed array in the wrong order
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(path) as temporary:
-        save_file(contiguous, temporary)
+        temporary.write_bytes(save(contiguous))
         written = load_file(temporary)
         for name, array in arrays.items():
             if written[name].dtype != array.dtype or written[name].tobytes() != array.tobytes():
                 raise SpecError(f"{path}: {name!r} does not read back as it was written; the file is left as it was")
 
 
-def read(path: Path, places: Mapping[str, Place]) -> dict[str, Array]:
+def read(document: Path, places: Mapping[str, Place], digests: Digests) -> dict[str, Array]:
     """The arrays by name: those that the nodes at `places` ask for, and no others."""
     if not places:
         return {}
     from safetensors import SafetensorError, safe_open
 
+    path = find(document, digests)
     somewhere = next(iter(places.values()))
+    if not path.is_file():
+        message = f"the large constants of this document stand in {path}, and there is no such file"
+        raise somewhere.fault(message, f"put {path.name} back beside the document")
     try:
         with safe_open(path, framework="numpy") as file:
             _check_names(path, file.keys(), places)
             return {name: file.get_tensor(name) for name in places}
-    except FileNotFoundError:
-        message = f"the large constants of this document stand in {path}, and there is no such file"
-        raise somewhere.fault(message, f"put {path.name} back beside the document") from None
     except (SafetensorError, OSError, TypeError) as error:
         raise somewhere.fault(f"{path} cannot be read: {error}", _REMEDY) from None
 
 
-def nothing(places: Mapping[str, Place]) -> dict[str, Array]:
+def nothing(places: Mapping[str, Place], _: Digests) -> dict[str, Array]:
     """Beside a document that is no file there is no array, so the first that is asked for is an error."""
     for name, place in places.items():
         message = f"the constant {name!r} is too large for the document, which has only its SHA-256"
         raise place.fault(message, "ge.load the file that was saved, which has the constants beside it as .safetensors")
     return {}
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of `path` at the end: nobody ever finds half of it there."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_names(path: Path, names: list[str], places: Mapping[str, Place]) -> None:

@@ -11,10 +11,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphengine.errors import GraphError, NamingError, SpecError
+from graphengine.files import check_writable, is_plain, resolved, sharing, write
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Leaf
@@ -56,18 +58,37 @@ def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Graph:
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write the document, and constants of more than 4,096 elements to NAME.safetensors beside it.
+    """Write the document, and constants of more than 4,096 elements to a file beside it: see `beside.path_beside`.
 
-    Each of the two files is written as a whole or left as it was.
+    The document is replaced last, so whatever happens on the way, it has the constants that belong to it.
     """
-    path = Path(path)
-    text = to_json(graph)
-    constants = {node.name: node.op.value for node in graph.nodes if isinstance(node.op, Constant)}
-    large = {name: value for name, value in constants.items() if value.size > INLINE_ELEMENTS}
-    if large:
-        beside.write(beside.path_beside(path), large)
-    with beside.replacing(path) as temporary:
-        temporary.write_bytes(text.encode())
+    path, text = Path(path), to_json(graph).encode()
+    ops = {node.name: node.op for node in graph.nodes if isinstance(node.op, Constant)}
+    large = {name: op for name, op in ops.items() if op.value.size > INLINE_ELEMENTS}
+    if not is_plain(path) and large:
+        raise SpecError(f"{path} is no file, and the constants {', '.join(large)} need one beside the document")
+    if not is_plain(path):
+        write(path, text)
+        return
+    check_writable(path)
+    document = resolved(path)
+    file = beside.path_beside(document, {name: op.digest() for name, op in large.items()})
+    with sharing(document.parent) as is_alone:
+        before, was_there = _content(document), file.exists()
+        try:
+            if large:
+                beside.write(file, {name: op.value for name, op in large.items()})
+            write(path, text)
+        except BaseException:
+            if not was_there and is_alone() and _content(document) == before:
+                file.unlink(missing_ok=True)
+            raise
+        if is_alone() and _content(document) == text:
+            beside.remove_others(document, file)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
@@ -78,9 +99,9 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
     """
     path = Path(path)
     place = Place(str(path))
-    with open(path, "rb") as file:
+    with sharing(resolved(path).parent), open(path, "rb") as file:
         document = parse(file.read(max_bytes + 1), place, max_bytes)
-    return read(document, place, lambda places: beside.read(beside.path_beside(path), places))
+        return read(document, place, partial(beside.read, path))
 
 
 def digest(graph: Graph) -> str:

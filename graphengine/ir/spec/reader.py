@@ -30,8 +30,8 @@ ENTRY_FIELDS = ("name", "op", "inputs", "phase")
 
 PHASES = {phase.name.lower(): phase for phase in Phase}
 
-Fetch = Callable[[Mapping[str, Place]], Mapping[str, Array]]
-"""Gives the large constants by name, for the places that ask for them."""
+Fetch = Callable[[Mapping[str, Place], Mapping[str, Any]], Mapping[str, Array]]
+"""Gives the large constants by name, for the places that ask for them and what these say is their SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _innermost_first(held: Mapping[str, Mapping[str, Place]]) -> list[str]:
         raise at.fault(message, "let the innermost be a graph of its own") from None
 
 
-def _whole(places: Mapping[str, Place]) -> dict[str, Array]:
+def _whole(places: Mapping[str, Place], _: Mapping[str, Any]) -> dict[str, Array]:
     """The file beside the document holds no constants of a graph inside a node."""
     for place in places.values():
         raise place.fault("the constants of a graph inside a node are written in full", "write its elements as value")
@@ -143,7 +143,9 @@ def _declare(section: _Section, graphs: Mapping[str, Graph], fetch: Fetch) -> Gr
     """The graph of a section, whose nodes may hold `graphs`."""
     graph, entries = section.graph, section.entries
     stored = {"sha256", "shape"}
-    arrays = fetch({e.name: e.place / "sha256" for e in entries.values() if e.attributes.keys() - {"dtype"} == stored})
+    large = [entry for entry in entries.values() if entry.attributes.keys() - {"dtype"} == stored]
+    places = {entry.name: entry.place / "sha256" for entry in large}
+    arrays = fetch(places, {entry.name: entry.attributes["sha256"] for entry in large})
     for entry in _in_order(entries):
         with _Quoting("give the node operands and attributes that fit each other", entry.place):
             held = {key: graphs[entry.attributes[key]] for key in graph_fields(entry.op) if key in entry.attributes}
