@@ -14,6 +14,7 @@ from graphengine.executable import Executable as Executable
 from graphengine.gradients import Gradients as Gradients
 from graphengine.ir import init as init
 from graphengine.ir.graph import Graph as Graph
+from graphengine.ir.names import unknown_in as _unknown_in
 from graphengine.ir.node import Node as Node
 from graphengine.ir.op import Op as Op
 from graphengine.ir.spec import load as load
@@ -67,11 +68,11 @@ _MODULES = frozenset({"data", "init", "layers", "metrics", "optim", "schedules",
 
 def __getattr__(name: str) -> object:
     """Import `data`, `layers` and `zoo` when they are first asked for: a graph can do without."""
-    if name in _MODULES:
-        from importlib import import_module
+    if name not in _MODULES:
+        _unknown_in("")(name)
+    from importlib import import_module
 
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
 
 
 def __dir__() -> list[str]:

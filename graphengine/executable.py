@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy.typing as npt
 
-from graphengine.errors import ExecutionError, FeedError, NamingError
+from graphengine.errors import ExecutionError, FeedError, NamingError, UsageError
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds
 from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
-from graphengine.ir.names import did_you_mean
+from graphengine.ir.names import Suggesting, did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array, ValueType
@@ -27,7 +27,7 @@ from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGr
 from graphengine.weights import Held, Weights
 
 
-class Executable:
+class Executable(Suggesting):
     """A compiled graph with its parameters and state, and the programs that run over them.
 
     `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run;
@@ -51,6 +51,14 @@ class Executable:
         self._last_forward: Bound | None = None
         self._assigned_before = 0
         self._activations_saved = False
+
+    def __repr__(self) -> str:
+        return f"Executable({self.graph!r})"
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """Say what is called instead."""
+        inputs = ", ".join(f"{node.name!r}: array" for node in self.graph.inputs)
+        raise UsageError(f"an executable is not called; write exe.forward({{{inputs}}}), or ge.predict(exe, data)")
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has run nothing yet; its weights are its own, as they are now."""

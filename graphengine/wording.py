@@ -38,9 +38,8 @@ class _Shown(reprlib.Repr):
             return f"the class {x.__name__}"
         if type(x).__name__ in ("function", "builtin_function_or_method", "ufunc"):
             return f"the function {x.__name__}"
-        shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
-        if type(x).__module__ == "numpy" and shape and dtype is not None:
-            return f"an array {dtype}[{', '.join(map(str, shape))}]"
+        if type(x).__module__ == "numpy" and getattr(x, "shape", None):
+            return f"an array {x.dtype}[{', '.join(map(str, x.shape))}]"
         return super().repr1(x, level)
 
     def repr_int(self, x: int, level: int) -> str:

@@ -86,7 +86,7 @@ def test_help_on_a_configuration_is_about_it_alone() -> None:
         (lambda: ge.SGD(), "SGD: learning_rate is missing"),
         (lambda: ge.SGD(0.1, 0.9, False, 0.0, 1.0), "SGD takes learning_rate, momentum, nesterov, weight_decay by"),
         (lambda: ge.SGD(0.1, learning_rate=0.1), "SGD: learning_rate is given both by position and by name"),
-        (lambda: ge.init.Normal(-1.0), "Normal: std: Input should be greater than or equal to 0 (was -1.0)"),
+        (lambda: ge.init.Normal(-1.0), "Normal: std: it should be greater than or equal to 0 (was -1.0)"),
     ],
 )
 def test_wrong_arguments_of_a_configuration_name_the_argument(make: Callable[[], object], message: str) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphengine.errors import AttributeValueError, GraphError, NamingError, ShapeError
+from graphengine.errors import AttributeValueError, GraphError, NamingError, ShapeError, UsageError
 from graphengine.ir import dims, leaf
 from graphengine.ir.array import as_array
 from graphengine.ir.copying import copy_nodes, import_graph
 from graphengine.ir.dims import Dim
 from graphengine.ir.init import Initializer, Zeros, usual
-from graphengine.ir.names import check_name, did_you_mean
+from graphengine.ir.names import Suggesting, check_name, did_you_mean
 from graphengine.ir.node import Node, Phase, check_single, context
 from graphengine.ir.op import Op, check_operands
 from graphengine.ir.types import DType, ValueType, check_dtype
 from graphengine.where import Where, caller
+from graphengine.wording import shown
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from graphengine.ir.training import Training
 
 
-class Graph:
+class Graph(Suggesting):
     """A static, typed graph, to which nodes are added.
 
     dtype: that of leaves without their own. Nodes are in the order of declaration, so parents come before children.
@@ -227,12 +228,20 @@ class Graph:
 
     def __getitem__(self, name: str) -> Node:
         """The node of this name."""
+        if not isinstance(name, str):
+            raise UsageError(
+                f"graph[...] takes the name of a node, not {shown(name)}; graph.nodes[0] is the first node"
+            )
         if name not in self._by_name:
             raise NamingError(f"graph {self.name!r} has no node {name!r}{did_you_mean(name, self._by_name)}")
         return self._by_name[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._by_name
+    def __contains__(self, what: object) -> bool:
+        """Whether there is a node of this name, or this node."""
+        return self._by_name.get(what.name) is what if isinstance(what, Node) else what in self._by_name
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
 
     def __len__(self) -> int:
         return len(self.nodes)

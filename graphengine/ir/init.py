@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from graphengine.errors import AttributeValueError
 from graphengine.ir.array import ExactFloat, fitted
+from graphengine.ir.names import unknown_in
 from graphengine.ir.tagged import Settings
 from graphengine.ir.types import Array
 
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 __dir__ = __all__.copy
+__getattr__ = unknown_in("init")
 
 Size = tuple[int, ...]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from itertools import count
+from typing import Any, NoReturn
 
-from graphengine.errors import NamingError
+from graphengine.errors import NamingError, UnknownAttributeError
+from graphengine.wording import shown
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 NAME_LENGTH = 128
@@ -33,6 +35,46 @@ def did_you_mean(name: str, known: Mapping[str, object] | Sequence[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there are {', '.join(known)}" if 0 < len(known) <= 12 else ""
+
+
+def instead_of_argument(name: str, value: object, known: Sequence[str]) -> str:
+    """What to say after the name of an argument that is not among the `known` ones."""
+    from graphengine.words import for_argument
+
+    ours = for_argument(name[:NAME_LENGTH], known)
+    if len(ours) == 1:
+        return f"; write {ours[0]}={shown(value)}"
+    return f"; write {' and '.join(ours)}" if ours else did_you_mean(name, known)
+
+
+def unknown_in(module: str) -> Callable[[str], NoReturn]:
+    """The `__getattr__` of a public module, `ge` itself for "", which says what to write for a name that it lacks."""
+
+    def refuse(name: str) -> NoReturn:
+        if name.startswith("_"):  # asked for by Python and by tools, to see whether it is there
+            raise AttributeError(f"{module!r} has no attribute {name!r}")
+        from graphengine.words import no_attribute
+
+        raise UnknownAttributeError(no_attribute(module, name))
+
+    return refuse
+
+
+class Suggesting:
+    """An object that says, of an attribute that it lacks, what to write."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property, within which an attribute is missing
+            return object.__getattribute__(self, name)
+        if name.startswith("_"):  # asked for by Python and by tools, to see whether it is there
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        from graphengine.words import remedy_of_object
+
+        own = [known for known in dir(self) if not known.startswith("_")]
+        remedy = remedy_of_object(type(self), name, own) if len(name) <= NAME_LENGTH else ""
+        raise UnknownAttributeError(f"{shown(self)}: there is no attribute {shown(name)}{remedy}")
 
 
 def free_name(stem: str, taken: Container[str], first: int = 2, *, bare: bool = True) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from graphengine.errors import DTypeError, GraphError, ShapeError
+from graphengine.errors import DTypeError, GraphError, ShapeError, UsageError
 from graphengine.ir.array import as_array, fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
+from graphengine.ir.names import Suggesting
 from graphengine.ir.op import GetItem, Op, plain
 from graphengine.ir.types import DType, TupleType, ValueType
 from graphengine.where import Where
@@ -47,8 +48,33 @@ def _operator(kind: str) -> tuple[_Operator, _Operator]:
     return method, reflected
 
 
+_OPERATORS = frozenset(
+    ["add", "subtract", "multiply", "divide", "power", "matmul", "less", "less_equal", "greater", "greater_equal"],
+)
+"""The operators of nodes, by the names of their ops, which are those of NumPy's functions too."""
+
+_COMPUTES = "exe.forward(feeds), for exe = ge.compile(graph), computes values"
+
+
+def _refused(what: str, remedy: str) -> Callable[..., Any]:
+    """The method of an operation that needs a value."""
+
+    def method(self: Node, *_: Any, **__: Any) -> NoReturn:
+        raise self._no_value(what, remedy)
+
+    return method
+
+
+def _instead_of(function: str) -> str:
+    """The remedy for a function of NumPy."""
+    from graphengine.words import for_public  # tables that nothing else needs
+
+    path = for_public(function, near=False) or ""
+    return f"write {path}" if path.startswith("ge.") and path.count(".") == 1 else _COMPUTES
+
+
 @dataclass(slots=True, eq=False, repr=False)
-class Node:
+class Node(Suggesting):
     """One op applied to parents. Op functions and `Graph` make nodes, which never change.
 
     Operators make nodes: + - * / ** @, unary -, < <= > >=, indexing with ints and slices, and `.T`. A Python or NumPy
@@ -64,7 +90,6 @@ class Node:
     phase: Phase
     where: Where
     of: str | None
-    __array_ufunc__ = None  # so that NumPy leaves `array * node` to the node
 
     @property
     def shape(self) -> Shape:
@@ -115,11 +140,43 @@ class Node:
     def __getitem__(self, key: Any) -> Node:
         return apply(Op.registry["slice"](key=key), self)
 
-    def __iter__(self) -> Iterator[Node]:
-        raise TypeError(f"{self!r} is a node, not a sequence; index it")
+    def __array_ufunc__(self, function: np.ufunc, method: str, *operands: Any, **options: Any) -> Node:
+        """What NumPy makes of `array * node`; other functions of NumPy compute values, and a node has none yet."""
+        name, out = function.__name__, options.get("out", operands)  # `array += node` has the array for `out`
+        if name in _OPERATORS and method == "__call__" and out[0] is operands[0]:
+            return apply(plain(name), *operands)
+        raise self._no_value(f"np.{name}", _instead_of(name))
 
-    def __bool__(self) -> bool:
-        raise TypeError(f"{self!r} has no value before the graph runs; use ge.where instead of `if`")
+    def __array_function__(self, function: Callable[..., Any], *_: Any) -> NoReturn:
+        raise self._no_value(f"np.{function.__name__}", _instead_of(function.__name__))
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        raise self._no_value("an array", f"{_COMPUTES}, and ge.stack joins nodes")
+
+    def _no_value(self, what: str, remedy: str) -> UsageError:
+        error = UsageError(f"{what}: a node has no value before the graph runs; {remedy}")
+        error.quote(f"at {error.where}", f"node  {self!r}", f"declared at {self.where}")
+        return error
+
+    __len__ = _refused("len(x)", "x.shape[0] is the size of its first axis")
+    __bool__ = _refused("a condition", "use ge.where instead of `if`, and ge.logical_and instead of `and`")
+    __float__ = __complex__ = _refused("float(x)", f"{_COMPUTES}, and functions such as ge.exp take nodes")
+    __int__ = _refused("int(x)", f"{_COMPUTES}, and ge.cast(x, 'int64') makes a node of ints")
+    __index__ = _refused("an index or a size", f"{_COMPUTES}, and ge.gather(x, indices) indexes by a node")
+    __round__ = _refused("round(x)", "write ge.floor(x + 0.5)")
+    __iter__ = _refused("iteration", "index it, as x[0]; ge.sum, ge.max and ge.split take it as a whole")
+    __contains__ = _refused("`in`", "ge.equal(x, y) compares its elements")
+    __setitem__ = _refused("x[...] = y", "a node never changes, and ge.where or ge.concat makes another")
+    __call__ = _refused("x(...)", "ge.layers.dense(x, units) makes a layer on x")
+    __invert__ = _refused("~x", "write ge.logical_not(x)")
+    __and__ = __rand__ = _refused("x & y", "write ge.logical_and(x, y)")
+    __or__ = __ror__ = _refused("x | y", "write ge.logical_or(x, y)")
+    __xor__ = __rxor__ = _refused("x ^ y", "write x**y for a power, ge.not_equal(x, y) for bools")
+    __floordiv__ = __rfloordiv__ = _refused("x // y", "write ge.floor(x / y)")
+    __mod__ = __rmod__ = _refused("x % y", "write x - y * ge.floor(x / y)")
+
+    def __abs__(self) -> Node:
+        return apply(plain("abs"), self)
 
 
 Operand = Node | float | int | bool | np.number[Any] | np.bool_ | np.ndarray[Any, np.dtype[Any]]

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from pydantic_core import PydanticCustomError
 
 from graphengine.errors import AttributeValueError
-from graphengine.ir.names import did_you_mean
+from graphengine.ir.names import did_you_mean, instead_of_argument
+from graphengine.wording import shown
 
 
 class Configuration(BaseModel):
@@ -72,8 +73,9 @@ class Tagged(Configuration):
             raise PydanticCustomError("tagged", 'an object with a "kind" is needed')
         known = cls.registry.get(value["kind"]) if isinstance(value["kind"], str) else None
         if known is None:
-            kinds = ", ".join(sorted(cls.registry))
-            raise PydanticCustomError("kind", f"no kind {value['kind']!r}; there are {kinds}")
+            kinds = sorted(cls.registry)
+            near = did_you_mean(value["kind"], kinds) or f"; there are {', '.join(kinds)}"
+            raise PydanticCustomError("kind", f"no kind {shown(value['kind'])}{near}")
         try:
             text = json.dumps(value)
         except (TypeError, ValueError):
@@ -151,13 +153,13 @@ def arguments(cls: type[Any]) -> list[str]:
 
 
 def _first_fault(error: ValidationError, known: Sequence[str]) -> str:
-    """The first thing that pydantic found wrong, as one line: field, what is wrong, the value."""
-    fault = error.errors(include_url=False, include_context=False)[0]
+    """The first thing that pydantic found wrong, as one line: field, what is wrong, the value, the remedy."""
+    faults = error.errors(include_url=False, include_context=False)
+    fault = min(faults, key=lambda fault: fault["type"] != "extra_forbidden")  # one that is missing may be meant by it
     place = ".".join(map(str, fault["loc"]))
     if fault["type"] == "missing":
-        return f"{place} is missing"
+        return f"{place} is missing; write {place}=..."
     if fault["type"] == "extra_forbidden":
-        return f"there is no argument {place!r}{did_you_mean(place, known)}"
-    value = repr(fault["input"])
-    value = value if len(value) <= 60 else value[:57] + "..."
-    return f"{place + ': ' if place else ''}{fault['msg'].removeprefix('Value error, ')} (was {value})"
+        return f"there is no argument {shown(place)}{instead_of_argument(place, fault['input'], known)}"
+    told = fault["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return f"{place + ': ' if place else ''}{told} (was {shown(fault['input'])})"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from graphengine.ir.names import unknown_in
 from graphengine.ir.node import Node
 from graphengine.ir.training import Schedule
 from graphengine.ops.compare import maximum, minimum, where
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 __dir__ = __all__.copy
+__getattr__ = unknown_in("schedules")
 
 
 def _rate(value: Any) -> float | Schedule:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
-from graphengine.ir.names import did_you_mean
+from graphengine.ir.names import did_you_mean, unknown_in
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array
 from graphengine.ops.activation import Identity, Sigmoid
@@ -25,6 +25,7 @@ from graphengine.train.data import batch_axis, has_examples
 __all__ = ["Metric", "accuracy", "confusion_matrix", "mean_absolute_error", "mean_squared_error"]
 
 __dir__ = __all__.copy
+__getattr__ = unknown_in("metrics")
 
 Measure = Callable[[Array, Array], float]
 

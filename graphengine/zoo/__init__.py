@@ -1,5 +1,6 @@
 """Systems ready made: graphs that are declared, with what they are named after in their docstrings."""
 
+from graphengine.ir.names import unknown_in
 from graphengine.zoo.lecture import (
     Activation,
     Objective,
@@ -41,3 +42,4 @@ __all__ = [
 ]
 
 __dir__ = __all__.copy
+__getattr__ = unknown_in("zoo")

@@ -1,0 +1,153 @@
+"""What beginners write by mistake, and what they are told: the line, both values, and what to write instead.
+
+A mistake is a program of one line. The message has the error's class, each of the parts, and the line of the mistake.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+import graphengine as ge
+from graphengine import words
+
+
+def setting() -> dict[str, object]:
+    """The names that mistakes use: a graph `g` of a dense layer and its loss, compiled as `exe`."""
+    g = ge.Graph("toy")
+    x, t = g.input("x", ("batch", 3)), g.input("t", ("batch", 2))
+    w, b = g.parameter("w", (3, 2)), g.parameter("b", (2,))
+    y = g.output("y", ge.add(x @ w, b, name="y"))
+    loss = g.output("loss", ge.squared_error(y, t))
+    exe = ge.compile(g, loss="loss", optimizer=ge.SGD(0.1))
+    labels, images = g.input("labels", ("batch",), "int64"), g.input("images", ("batch", 28, 28, 3))
+    return {**locals(), "ge": ge, "np": np, "math": math, "X": np.zeros((4, 3)), "T": np.zeros((4, 2))}
+
+
+NODES = """
+len(x)                  | UsageError | len(x): a node has no value before the graph runs; x.shape[0]
+float(y)                | UsageError | float(x): a node has no value | exe.forward(feeds)
+int(y)                  | UsageError | int(x): a node has no value | exe.forward(feeds)
+round(y)                | UsageError | round(x): a node | write ge.floor
+bool(x > 0)             | UsageError | a condition: a node has no value | use ge.where
+y and x                 | UsageError | ge.where | ge.logical_and
+[v for v in x]          | UsageError | iteration: a node has no value | index it, as x[0]
+3 in x                  | UsageError | `in`: a node has no value | ge.equal
+sum(x)                  | UsageError | iteration: a node has no value | ge.sum
+range(x)                | UsageError | an index or a size: a node has no value | ge.gather
+x[0] = 1.0              | UsageError | x[...] = y: a node has no value | ge.where
+y(x)                    | UsageError | x(...): a node has no value | ge.layers.dense(x, units)
+~(x > 0)                | UsageError | write ge.logical_not(x)
+(x > 0) & (x < 1)       | UsageError | write ge.logical_and(x, y)
+x // 2                  | UsageError | write ge.floor(x / y)
+7 % x                   | UsageError | write x - y * ge.floor(x / y)
+np.exp(x)               | UsageError | np.exp: a node has no value | write ge.exp | node  x = input()
+np.mean(x, axis=0)      | UsageError | np.mean: a node has no value | write ge.mean
+np.concatenate([x, x])  | UsageError | np.concatenate: a node has no value | write ge.concat
+np.where(x > 0, x, 0)   | UsageError | np.where: a node has no value | write ge.where
+np.maximum(x, 0)        | UsageError | np.maximum: a node has no value | write ge.maximum
+np.linalg.norm(x)       | UsageError | np.norm: a node has no value | exe.forward(feeds)
+np.asarray(x)           | UsageError | an array: a node has no value | exe.forward(feeds)
+math.exp(x)             | UsageError | float(x): a node has no value | ge.exp
+X == x                  | UsageError | np.equal: a node has no value | write ge.equal
+x + [x, x]              | UsageError | an array: a node has no value | ge.stack
+x.mean()                | UnknownAttributeError | x = input(): float32[batch, 3] | 'mean'; write ge.mean(x, ...)
+x.reshape(3)            | UnknownAttributeError | no attribute 'reshape'; write ge.reshape(x, ...)
+x.numpy()               | UnknownAttributeError | no attribute 'numpy' | forward(feeds)
+loss.backward()         | UnknownAttributeError | no attribute 'backward'; write ge.grad(loss, [x])
+x.shpae                 | UnknownAttributeError | no attribute 'shpae'; did you mean x.shape?
+g.fit(X, T)             | UnknownAttributeError | Graph('toy' | no attribute 'fit' | ge.fit(exe, data, epochs=...)
+g.dense(x, 3)           | UnknownAttributeError | no attribute 'dense'; write ge.layers.dense(x, ...)
+exe(X)                  | UsageError | an executable is not called; write exe.forward({'x': array, 't': array
+exe.fit(X, T)           | UnknownAttributeError | Executable(Graph('toy' | no attribute 'fit'; write ge.fit(exe, ...)
+exe.lr                  | UnknownAttributeError | no attribute 'lr'; write ge.compile(graph, loss=..., optimizer=
+g[0]                    | UsageError | graph[...] takes the name of a node, not 0; graph.nodes
+"""
+
+NAMES = """
+ge.mse                  | UnknownAttributeError | ge has no 'mse'; write ge.squared_error
+ge.Dense(3)             | UnknownAttributeError | ge has no 'Dense'; write ge.layers.dense
+ge.layers.Dense(3)      | UnknownAttributeError | ge.layers has no 'Dense'; write ge.layers.dense
+ge.nn.Linear(3, 2)      | UnknownAttributeError | ge has no 'nn'; write ge.layers
+ge.CrossEntropyLoss()   | UnknownAttributeError | ge has no 'CrossEntropyLoss'; write ge.cross_entropy
+ge.ReLU()               | UnknownAttributeError | ge has no 'ReLU'; write ge.relu
+ge.softmx(x)            | UnknownAttributeError | ge has no 'softmx'; write ge.softmax
+ge.Variable(3.0)        | UnknownAttributeError | ge has no 'Variable'; write graph.parameter(name, shape)
+ge.init.he_normal()     | UnknownAttributeError | ge.init has no 'he_normal'; write ge.init.HeNormal
+ge.optim.Adagard(0.1)   | UnknownAttributeError | ge.optim has no 'Adagard'; write ge.optim.Adagrad
+ge.metrics.mse          | UnknownAttributeError | ge.metrics has no 'mse'; write ge.metrics.mean_squared_error
+ge.frobnicate           | UnknownAttributeError | ge has no 'frobnicate'; dir(ge) lists what there is
+"""
+
+CONFIGURATIONS = """
+ge.SGD(lr=0.1)          | AttributeValueError | SGD: there is no argument 'lr'; write learning_rate=0.1
+ge.Adam(beta_1=0.9)     | AttributeValueError | Adam: there is no argument 'beta_1'; write beta1=0.9
+ge.Adam(betas=(.9, .9)) | AttributeValueError | Adam: there is no argument 'betas'; write beta1 and beta2
+ge.Adam(foo=0.9)        | AttributeValueError | Adam: there is no argument 'foo'; there are learning_rate, beta1
+ge.SGD()                | AttributeValueError | SGD: learning_rate is missing; write learning_rate=...
+ge.SGD(10**400)         | AttributeValueError | a finite number of at least 0 | (was an int of about 400 digits)
+ge.SGD(10**5000)        | AttributeValueError | a finite number of at least 0 | (was an int of about 5,000 digits)
+ge.Adam(0.1, 2.0)       | AttributeValueError | Adam: beta1: it should be less than 1 (was 2.0)
+ge.init.Normal(stddev=1)| AttributeValueError | Normal: there is no argument 'stddev'; write std=1
+ge.init.Normal(-1.0)    | AttributeValueError | Normal: std: it should be greater than or equal to 0 (was -1.0)
+ge.CosineDecay(0.1, T_max=9) | AttributeValueError | CosineDecay: there is no argument 'T_max'; write steps=9
+"""
+
+
+def mistakes(*tables: str) -> list[list[str]]:
+    return [[part.strip() for part in line.split("|")] for table in tables for line in table.strip().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def names() -> dict[str, object]:
+    return setting()
+
+
+@pytest.mark.parametrize("mistake", mistakes(NODES, NAMES, CONFIGURATIONS), ids=lambda mistake: mistake[0])
+def test_a_mistake_is_told_with_its_line_and_remedy(mistake: list[str], names: dict[str, object]) -> None:
+    code, error, *parts = mistake
+    with pytest.raises(ge.GraphEngineError) as caught:
+        exec(compile(code, "train.py", "exec"), names)
+    told = str(caught.value)
+    assert type(caught.value).__name__ == error
+    assert not [part for part in parts if part not in told], told
+    assert "train.py:1" in told
+    assert len(told) < 1000
+
+
+def test_arithmetic_of_an_array_and_a_node_is_a_node(names: dict[str, object]) -> None:
+    x, array = names["x"], np.ones((1, 3), "float32")
+    assert [(array * x).op.kind, (np.float64(2.0) - x).op.kind, (array < x).op.kind] == ["multiply", "subtract", "less"]
+    array += x
+    assert array.op.kind == "add"
+    assert abs(x).op.kind == "abs"
+    with pytest.raises(ge.UsageError):
+        np.add.reduce(x)
+
+
+def test_a_graph_holds_its_nodes_and_their_names(names: dict[str, object]) -> None:
+    graph = names["g"]
+    assert list(graph) == graph.nodes
+    assert "x" in graph
+    assert names["x"] in graph
+    assert ge.Graph().input("x", ()) not in graph
+
+
+def test_protocols_that_ask_for_attributes_are_answered(names: dict[str, object]) -> None:
+    for value in (names["x"], names["g"], ge, ge.layers):
+        assert not hasattr(value, "mean_of_all")
+        assert not hasattr(value, "__fspath__")
+    assert copy.copy(names["x"]).name == pickle.loads(pickle.dumps(names["x"])).name == "x"
+    assert copy.deepcopy(names["g"]) == names["g"]
+
+
+def test_what_is_suggested_is_there() -> None:
+    for path in words._NAMES:
+        value: object = sys.modules[__name__]
+        for name in path.partition("(")[0].replace("graph.", "ge.Graph.").split("."):
+            value = getattr(value, name)
