@@ -87,7 +87,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, exe: Executable, history: History) -> str | None:
         """Keep the best weights; return the reason to stop after `patience` epochs without an improvement."""
         epoch = history.epochs[-1]
-        value = self._value(epoch)
+        value = value_of(self.monitor, epoch, "EarlyStopping")
         if (self.best - value if self.mode == "min" else value - self.best) > self.min_delta:
             self.best, self.best_epoch, self._waited = value, epoch.number, 0
             if self.restore_best:
@@ -128,12 +128,15 @@ class EarlyStopping(Callback):
         self.best, self.best_epoch, self._waited = state["best"], state["best_epoch"], state["waited"]
         self._best_weights = state["parameters"], state["state"]
 
-    def _value(self, epoch: Epoch) -> float:
-        if self.monitor not in epoch.values:
-            remedy = "; give fit validation=" if self.monitor.startswith("validation_") else ""
-            known = did_you_mean(self.monitor, epoch.values)
-            raise TrainingError(f"EarlyStopping monitors {self.monitor!r}, which is not measured{remedy}{known}")
-        return epoch.values[self.monitor]
+
+def value_of(monitor: str, epoch: Epoch, owner: str) -> float:
+    """What `owner` monitors, as it was measured in an epoch."""
+    if monitor not in epoch.values:
+        remedy = "; give fit validation=" if monitor.startswith("validation_") else ""
+        raise TrainingError(
+            f"{owner} monitors {monitor!r}, which is not measured{remedy}{did_you_mean(monitor, epoch.values)}"
+        )
+    return epoch.values[monitor]
 
 
 def mode_of(monitor: str) -> Mode:

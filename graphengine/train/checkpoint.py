@@ -17,6 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import TypeAdapter
+
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.files import StrPath
@@ -33,11 +36,11 @@ from graphengine.train.weights_file import (
     set_weights,
     write_arrays,
 )
-from graphengine.wording import cut
+from graphengine.wording import cut, shown
 
 _NAME = re.compile(r"step-(\d{1,18})\.safetensors")
 
-IDENTITY = ("graph", "loss", "optimizer", "seed")
+IDENTITY = ("graph", "loss", "wrt", "optimizer", "seed")
 """What `load_checkpoint` compares."""
 SETTINGS = ("batch_size", "shuffle", "shuffle_seed", "examples", "validation", "metrics")
 """What `fit` compares, too."""
@@ -58,6 +61,8 @@ class Manifest:
     place: Place = field(default_factory=Place)
     history: History = field(default_factory=History)
     callbacks: list[Kept] = field(default_factory=list)
+    slots: list[str] = field(default_factory=list)
+    """The states that are the optimizer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,6 @@ class Saved:
     path: Path
     arrays: dict[str, Array]
     """Parameters and states, and those that callbacks keep."""
-    states: frozenset[str]
-    """The names of those that are no parameters."""
     manifest: Manifest
 
 
@@ -92,7 +95,7 @@ def load_checkpoint(exe: Executable, path: StrPath, *, ignore: Collection[str] =
     training that wrote the checkpoint would have made next: `exe.epochs_done` is set, too.
 
     The checkpoint must be of the same graph, loss, optimizer and seed, and between two epochs. What may differ is named
-    by `ignore`: "graph", "loss", "optimizer" (slots that only one of the two has are left out), "seed", "place".
+    by `ignore`: "graph", "loss", "wrt", "optimizer" (slots that only one of the two has are left out), "seed", "place".
     Raises TrainingError otherwise, and where `ge.load_parameters` does; then `exe` stays as it is.
     """
     saved = find(Path(path))
@@ -118,9 +121,19 @@ def write(run: Run, path: Path) -> None:
     """Write the whole run, all or nothing."""
     exe = run.exe
     callbacks, arrays = keep(run.callbacks)
-    backend = exe.programs.settings.backend.name
-    manifest = Manifest(_version(), backend, identity(exe), dict(run.settings), run.place, run.history, callbacks)
-    about = {**about_graph(exe), "state": json.dumps([*exe.state, *arrays]), "run": json.dumps(asdict(manifest))}
+    manifest = Manifest(
+        graphengine=_version(),
+        backend=exe.programs.settings.backend.name,
+        identity=identity(exe),
+        settings=dict(run.settings),
+        place=run.place,
+        history=run.history,
+        callbacks=callbacks,
+        slots=[node.name for node in exe.graph.states if node.phase is Phase.UPDATE],
+    )
+    text = json.dumps(asdict(manifest), default=_plain)
+    about = {**about_graph(exe), "state": json.dumps([*exe.state, *arrays]), "run": text}
+    _manifest(path, about)  # raises if it could not be read
     write_arrays(path, {**exe.parameters, **exe.state, **arrays}, about)
 
 
@@ -162,8 +175,7 @@ def find(path: Path) -> Saved | None:
 def read(path: Path) -> Saved:
     """Read a checkpoint; raises TrainingError for what is none."""
     arrays, about = read_arrays(path)
-    manifest = _manifest(path, about)
-    return Saved(path, arrays, frozenset(json.loads(about["state"])), manifest)
+    return Saved(path, arrays, _manifest(path, about))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -172,8 +184,6 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _manifest(path: Path, about: Mapping[str, str]) -> Manifest:
-    from pydantic import TypeAdapter
-
     try:
         if "run" in about:
             return TypeAdapter(Manifest).validate_python(json.loads(about["run"]))
@@ -215,9 +225,17 @@ def take_weights(exe: Executable, saved: Saved, ignore: Collection[str]) -> None
     arrays = {name: array for name, array in saved.arrays.items() if "/" not in name}
     if "optimizer" in ignore:
         leaves = [node for node in leaves if node.phase is not Phase.UPDATE or node.name in arrays]
-        arrays = {name: array for name, array in arrays.items() if name in exe.state or name not in saved.states}
+        others = set(saved.manifest.slots) - set(exe.state)
+        arrays = {name: array for name, array in arrays.items() if name not in others}
     set_weights(exe, leaves, arrays, misfit(saved.path), strict=True)
     exe.epochs_done = saved.manifest.place.epoch - 1
+
+
+def _plain(value: object) -> object:
+    """A NumPy number as JSON."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TrainingError(f"the history or the settings of fit have {shown(value)}, and a checkpoint holds JSON values")
 
 
 @cache

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 from graphengine.errors import TrainingError
-from graphengine.files import StrPath
-from graphengine.train.callbacks import Callback, Mode, mode_of
+from graphengine.files import StrPath, check_writable
+from graphengine.train.callbacks import Callback, Mode, mode_of, value_of
 from graphengine.train.checkpoint import (
     IDENTITY,
     SETTINGS,
@@ -24,6 +24,7 @@ from graphengine.train.checkpoint import (
 )
 from graphengine.train.evaluate import check_size
 from graphengine.train.run import Run
+from graphengine.wording import shown
 
 
 class Checkpoint(Callback):
@@ -38,8 +39,8 @@ class Checkpoint(Callback):
     replaced after every `every` epochs.
 
     Raises TrainingError for numbers that are no ints of at least 1, for `every` beside the others, and for a name
-    without a mode; `fit` raises it before the first step if nothing can be written there, or if the folder holds
-    checkpoints of another run.
+    without a mode; `fit` raises it before the first step if the folder holds checkpoints of another run, and OSError if
+    nothing can be written there.
     """
 
     def __init__(
@@ -75,20 +76,23 @@ class Checkpoint(Callback):
         found = self._best_in_folder()
         return found[1] if found else None
 
-    def start(self, resumed: Path | None) -> None:
-        """Make ready to write; `resumed` is the file or folder that training goes on from."""
-        if self.in_folder:
-            self._check_folder(resumed)
-        elif self.path.is_dir():
+    def start(self, run: Run, resumed: Path | None) -> None:
+        """Make ready to write; `resumed` is the file or folder that `run` goes on from."""
+        files = list(files_in(self.path).values()) if self.in_folder else []
+        goes_on = (
+            bool(files) and resumed is not None and resumed.resolve() in (self.path.resolve(), files[-1].resolve())
+        )
+        if files and not goes_on:
+            raise TrainingError(
+                f"{str(self.path)!r} holds checkpoints of another run, or newer ones, up to {files[-1].name!r}: "
+                f"fit(resume={str(self.path)!r}) goes on with it, or give another folder"
+            )
+        if not self.in_folder and self.path.is_dir():
             raise TrainingError(f"{str(self.path)!r} is a folder: say every_epochs=, or name a file")
-        try:
-            if self.in_folder:
-                self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path if self.in_folder else self.path.parent):
-                pass
-        except OSError as error:
-            raise TrainingError(f"no checkpoint can be written to {str(self.path)!r}: {error.strerror}") from None
-        self._written = None
+        if self.in_folder:
+            self.path.mkdir(parents=True, exist_ok=True)
+        check_writable(self._file(run))
+        self._written = (run.steps, run.place.epoch) if goes_on else None
         self._best = self._best_in_folder()
 
     def after_step(self, run: Run) -> None:
@@ -99,10 +103,10 @@ class Checkpoint(Callback):
     def after_epoch(self, run: Run) -> None:
         """Write a checkpoint if one is due after an epoch, when all callbacks have seen it."""
         epoch = run.history.epochs[-1]
-        value = epoch.values[self.best] if self.best else math.nan
+        value = value_of(self.best, epoch, "Checkpoint") if self.best else math.nan
         is_best = self._is_better(value, self._best)
         if is_best or (self.every_epochs and epoch.number % self.every_epochs == 0):
-            self._best = (value, file_of(self.path, run.steps)) if is_best else self._best
+            self._best = (value, self._file(run)) if is_best else self._best
             self._write(run)
 
     def finish(self, run: Run) -> None:
@@ -111,7 +115,7 @@ class Checkpoint(Callback):
             self._write(run)
 
     def _write(self, run: Run) -> None:
-        write(run, file_of(self.path, run.steps) if self.in_folder else self.path)
+        write(run, self._file(run))
         self._written = run.steps, run.place.epoch
         if self.in_folder:
             files = [
@@ -121,13 +125,8 @@ class Checkpoint(Callback):
                 if self._best is None or path != self._best[1]:
                     path.unlink(missing_ok=True)
 
-    def _check_folder(self, resumed: Path | None) -> None:
-        files = list(files_in(self.path).values())
-        if files and (resumed is None or resumed.resolve() not in (self.path.resolve(), files[-1].resolve())):
-            raise TrainingError(
-                f"{str(self.path)!r} holds checkpoints of another run, the last one {files[-1].name!r}: "
-                f"fit(resume={str(self.path)!r}) goes on with it, or give another folder"
-            )
+    def _file(self, run: Run) -> Path:
+        return file_of(self.path, run.steps) if self.in_folder else self.path
 
     def _is_better(self, value: float, best: tuple[float, Path] | None) -> bool:
         if best is None:
@@ -147,11 +146,20 @@ class Checkpoint(Callback):
         return best
 
 
-def find_run(run: Run, path: Path, checkpoint: Checkpoint | None, ignore: Collection[str]) -> Saved | None:
-    """The checkpoint that `run` goes on from; None if `checkpoint` is to write the first one there.
+def find_run(run: Run, resume: StrPath | None, checkpoint: Checkpoint | None, ignore: Collection[str]) -> Saved | None:
+    """Let `run` be at the place of the checkpoint in `resume`; None if it is to begin.
 
-    Raises TrainingError if there is none, or if it is of another run.
+    Raises TrainingError if the checkpoint is of another run, or is missing where `checkpoint` does not write.
     """
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        raise TrainingError(f"checkpoint is ge.Checkpoint(folder), not {shown(checkpoint)}")
+    if resume is None:
+        if ignore:
+            raise TrainingError(f"ignore={shown(ignore)} says what of a checkpoint may differ: give resume=, too")
+        return None
+    if not isinstance(resume, str | os.PathLike):
+        raise TrainingError(f"resume is the path of a checkpoint or of a folder of them, not {shown(resume)}")
+    path = Path(resume)
     saved = find(path)
     if saved is None:
         if checkpoint and checkpoint.path.resolve() == path.resolve():
@@ -161,4 +169,5 @@ def find_run(run: Run, path: Path, checkpoint: Checkpoint | None, ignore: Collec
             f"with checkpoint=ge.Checkpoint({str(path)!r}), too, training begins where there is none"
         )
     check_same(saved, {**identity(run.exe), **run.settings}, ignore, (*IDENTITY, *SETTINGS, "callbacks"))
+    run.place, run.history = saved.manifest.place, saved.manifest.history
     return saved

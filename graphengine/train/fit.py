@@ -69,23 +69,23 @@ def fit(
     """
     check_size("epochs", epochs)
     check_size("batch_size", batch_size)
-    if epochs_done is not None and epochs_done < 0:
-        raise TrainingError(f"epochs_done is at least 0, not {epochs_done}")
+    if epochs_done is not None and (epochs_done < 0 or resume is not None):
+        raise TrainingError(f"epochs_done is at least 0, and known from the checkpoint to resume; not {epochs_done}")
     seed = exe.seed if seed is None else seed
     plan = _prepare(exe, data, epochs, batch_size, shuffle, validation, metrics, seed)
     run = Run(exe, Place(1 + (exe.epochs_done if epochs_done is None else epochs_done)), callbacks=callbacks)
     run.settings = plan.settings()
     last = epochs if resume is not None else run.place.epoch - 1 + epochs
-    saved = None if resume is None else find_run(run, Path(resume), checkpoint, ignore)
+    saved = find_run(run, resume, checkpoint, ignore)
+    resumed = Path(resume) if resume is not None and saved else None
     savers = [each for each in callbacks if isinstance(each, Checkpoint)]
     if checkpoint:
         checkpoint.in_folder = True
         savers.append(checkpoint)
     for saver in savers:
-        saver.start(Path(resume) if resume is not None and saved else None)
+        saver.start(run, resumed)
     if saved:
         take_weights(exe, saved, ignore)
-        run.place, run.history = saved.manifest.place, saved.manifest.history
     with drawing(progress, run.place, last, plan.data.examples) as bar:
         for callback in callbacks:
             callback.on_start(exe, run.history)

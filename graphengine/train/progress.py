@@ -28,7 +28,7 @@ class Bar:
         self._measured = ""
         self._seen = self._seen_before = place.examples
         self._started = self._drawn = time.perf_counter()
-        total = None if examples is None else (last - place.epoch + 1) * examples
+        total = None if examples is None else max(0, last - place.epoch + 1) * examples
         self._task = progress.add_task("", total=total, said="", rate="")
 
     def step(self, count: int, loss: float) -> None:

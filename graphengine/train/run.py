@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
@@ -26,10 +27,10 @@ class Place:
     `loss` is the sum of the losses of the steps, each times its examples; `before` counts the steps of earlier epochs.
     """
 
-    epoch: int = 1
-    before: int = 0
-    steps: int = 0
-    examples: int = 0
+    epoch: Annotated[int, Field(ge=1)] = 1
+    before: Annotated[int, Field(ge=0)] = 0
+    steps: Annotated[int, Field(ge=0)] = 0
+    examples: Annotated[int, Field(ge=0)] = 0
     seconds: float = 0.0
     loss: float = 0.0
 
@@ -79,12 +80,16 @@ def take_up(callbacks: Sequence[Callback], kept: Sequence[Kept], arrays: Mapping
             raise TrainingError(f"the checkpoint has no state of callback {name}")
         if found is not None:
             left.remove(found)
-            given.append((callback, _unpacked(found.state, arrays)))
+            given.append((callback, found.state))
     for each in left:
         if each.state:
             raise TrainingError(f"the checkpoint has a state of callback {each.name[:80]!r}, and fit is given no such")
     for callback, state in given:
-        callback.load_state_dict(state)
+        try:
+            callback.load_state_dict(_unpacked(state, arrays))
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"{type(callback).__name__} does not take the state that the checkpoint has of it"
+            raise TrainingError(f"{message}: {shown(error)}") from error
 
 
 def _packed(value: Any, owner: str, arrays: dict[str, Array]) -> Any:

@@ -75,6 +75,7 @@ class TrainingGraph:
         network = extract(self.graph, dict.fromkeys(results), updates)
         return {
             "graph": _hash(network),
+            "wrt": None if self.given is None else list(self.given),
             "loss": next((name for name, node in outputs.items() if node is self.loss), None),
             "optimizer": None if self.optimizer is None else self.optimizer.model_dump(mode="json"),
         }
