@@ -27,8 +27,8 @@ from benchmarks.frame.text import ABSENT, conditions, ratio_text, seconds_text
 from benchmarks.frame.verdict import Verdict
 from benchmarks.networks import BATCH, LAYERS, by_units, deep_mlp, deep_mlp_feeds, ladder
 from benchmarks.over_forward import MLPS, NETWORKS
+from graphengine.backends.installed import BACKENDS, installed_backends
 from graphengine.baselines import WAYS, Comparison, Unshared, Way, compare
-from graphengine.compile import BACKENDS, installed_backends
 
 __all__ = ["NAIVE_BENCHMARK", "count_text", "jobs"]
 

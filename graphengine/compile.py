@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 
 import numpy as np
 
-from graphengine.backends.backend import Backend
-from graphengine.backends.numpy import NumpyBackend
+from graphengine.backends.installed import BACKENDS, installed_backends
 from graphengine.errors import CompileError, NamingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
@@ -19,24 +17,6 @@ from graphengine.programs import Settings
 from graphengine.transform.rewrite.passes import STABILIZATION, chosen
 from graphengine.transform.training_graph import dim_names, training_graph
 from graphengine.weights import Weights
-
-
-def _numba() -> Backend:
-    """The backend that needs what the extra `fast` installs, imported on first use."""
-    if "numba" not in installed_backends():
-        raise CompileError('the backend "numba" needs numba: pip install "graphengine[fast]"')
-    from graphengine.backends.numba import NumbaBackend
-
-    return NumbaBackend()
-
-
-BACKENDS: dict[str, Callable[[], Backend]] = {"numpy": NumpyBackend, "numba": _numba}
-"""By name; `compile` takes "auto" as well."""
-
-
-def installed_backends() -> list[str]:
-    """The backends that can be used here: `numba` only where the extra `fast` is installed."""
-    return [name for name in BACKENDS if name != "numba" or find_spec("numba") is not None]
 
 
 def compile(
@@ -53,14 +33,14 @@ def compile(
     """Compile `graph`; returns a `ge.Executable`. The graph itself is not changed.
 
     loss: an output's name or a node, a float scalar. Without it the executable only runs forward. wrt: the leaves to
-    differentiate by, which hold floats; left out, all trainable parameters. optimizer: trains all trainable parameters
-    in `step`. A graph with updates of trainable parameters, as `exe.graph` and its document have, has `step` without an
-    optimizer, and an optimizer beside them is an error. backend: "numpy", "numba" (needs the extra `fast`), or "auto":
-    numba if it is installed. rewrites: names of `ge.rewrites()`; left out, all of them. memory_budget: the maximum size
-    of the arena of each program, in bytes. It holds values, adjoints and work memory, not the leaves. Values are
-    dropped and computed again to stay within it, with the same bits; `cost()` says for how many FLOPs. If sizes are
-    named, a budget that is too small is found by `cost(...)` or the first run. seed: of the initial parameters and of
-    dropout.
+    differentiate by, which hold floats; left out, all trainable parameters. optimizer: trains the parameters among them
+    in `step`; all others stay as they are, and have no slots. A graph with updates of trainable parameters, as
+    `exe.graph` and its document have, has `step` without an optimizer, and an optimizer beside them is an error.
+    backend: "numpy", "numba" (needs the extra `fast`), or "auto": numba if it is installed. rewrites: names of
+    `ge.rewrites()`; left out, all of them. memory_budget: the maximum size of the arena of each program, in bytes. It
+    holds values, adjoints and work memory, not the leaves. Values are dropped and computed again to stay within it,
+    with the same bits; `cost()` says for how many FLOPs. If sizes are named, a budget that is too small is found by
+    `cost(...)` or the first run. seed: of the initial parameters and of dropout.
 
     Raises CompileError, GraphError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """
@@ -69,6 +49,8 @@ def compile(
     chosen_backend = installed_backends()[-1] if backend == "auto" else backend
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
+    if isinstance(wrt, str):
+        raise CompileError(f"wrt is a list of leaves: say wrt=[{wrt!r}]")
     if not isinstance(seed, int | np.integer):
         raise CompileError(f"seed is an int, not {seed!r}")
     if memory_budget is not None and memory_budget < 0:

@@ -13,6 +13,7 @@
     │   ├── FeedError           a feed is missing, unknown, or of the wrong dtype, rank or size
     │   └── ValueRangeError     a value met while running lies outside what an op admits, as a label can
     ├── TrainingError           data, a metric, or saved weights do not fit the network
+    ├── PickleError             what cannot be pickled, or was pickled by another version; a pickle.PickleError
     ├── UsageError              an argument or an operation is not one that a function or an object takes; a TypeError
     └── UnknownAttributeError   a module or an object has no such attribute; an AttributeError
 
@@ -32,6 +33,7 @@ __all__ = [
     "GraphEngineError",
     "GraphError",
     "NamingError",
+    "PickleError",
     "ShapeError",
     "SpecError",
     "TrainingError",
@@ -42,6 +44,7 @@ __all__ = [
 
 __dir__ = __all__.copy
 
+import pickle
 from collections.abc import Sequence
 
 from graphengine.where import caller
@@ -119,6 +122,10 @@ class ValueRangeError(ExecutionError):
 
 class TrainingError(GraphEngineError):
     """Data, a metric, or saved weights do not fit the network."""
+
+
+class PickleError(GraphEngineError, pickle.PickleError):
+    """An object cannot be pickled, or another version has pickled it."""
 
 
 class UsageError(GraphEngineError, TypeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import Suggesting, did_you_mean
 from graphengine.ir.node import Node
+from graphengine.ir.pickling import blank, writer
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array, ValueType
 from graphengine.programs import Bound, Prepared, Programs, Settings
@@ -33,6 +35,9 @@ class Executable(Suggesting):
     `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run;
     `gradients` and `update` the same in two. A program is planned on its first run, for the outputs and the sizes of
     named dims; the last 16 are cached. An executable may be used by one thread at a time.
+
+    `copy.copy`, `copy.deepcopy` and `pickle` give executables of their own: with the weights, states, seed and settings
+    as they are now, and nothing run yet. They go on bit for bit like this one.
     """
 
     def __init__(self, training: TrainingGraph, settings: Settings, weights: Weights) -> None:
@@ -60,9 +65,26 @@ class Executable(Suggesting):
         inputs = ", ".join(f"{node.name!r}: array" for node in self.graph.inputs)
         raise UsageError(f"an executable is not called; write exe.forward({{{inputs}}}), or ge.predict(exe, data)")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has run nothing yet; its weights are its own, as they are now."""
-        return vars(self) | {"_last_forward": None, "_activations_saved": False}
+    def __copy__(self) -> Executable:
+        """A copy has weights of its own, as a deep copy has; and it has run nothing yet."""
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Executable:
+        """What never changes is shared."""
+        twin = Executable.__new__(Executable)
+        twin.__setstate__(self._state(copy.deepcopy(self._weights, memo)))
+        return twin
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return blank, ("Executable", writer()), self._state(self._weights)
+
+    def _state(self, weights: Weights) -> tuple[Any, ...]:
+        return self._training, self.programs.settings, weights, self.programs.sizes, self.epochs_done
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        training, settings, weights, sizes, epochs_done = state
+        self.__init__(training, settings, weights)  # type: ignore[misc]  # it has been made without
+        self.programs.sizes, self.epochs_done = sizes, epochs_done
 
     @property
     def graph(self) -> Graph:

@@ -45,6 +45,8 @@ class Gradients(Mapping[str, Array]):
         """The same values in a block of their own."""
         return Gradients(self.types, self.block.copy(), self.loss)
 
+    __copy__ = copy
+
     def assign(self, values: Mapping[str, Any]) -> None:
         """Write these values into the block; raises before anything is written where one does not fit."""
         if values is self:

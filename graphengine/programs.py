@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from graphengine.backends.backend import Backend, Runnable
+from graphengine.backends.installed import BACKENDS
 from graphengine.backends.memory import taking
 from graphengine.feeds import Feeds, checked_feeds, sizes_of
 from graphengine.gradients import Gradients
@@ -38,6 +39,14 @@ class Settings:
     backend: Backend
     rewrites: tuple[str, ...] = ()
     memory_budget: int | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A backend goes by its name, which another machine may lack."""
+        return _settings, (self.backend.name, *(getattr(self, field.name) for field in fields(self)[1:]))
+
+
+def _settings(backend: str, *others: Any) -> Settings:
+    return Settings(BACKENDS[backend](), *others)
 
 
 class Part:
@@ -111,11 +120,6 @@ class Programs:
         self.sizes: dict[str, int] = {}
         """The sizes of the named dims in the last run of a program that has any."""
         self.weights = weights
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has no programs yet: their arrays are views of one another, which copying would tear apart."""
-        state = {name: value for name, value in vars(self).items() if name != "gradients"}
-        return state | {"cached": OrderedDict(), "latest": None}
 
     @cached_property
     def gradients(self) -> Gradients:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.compile import compile, installed_backends
+from graphengine.backends.installed import installed_backends
+from graphengine.compile import compile
 from graphengine.errors import GraphEngineError, GraphError
 from graphengine.executable import Executable
 from graphengine.ir import dims

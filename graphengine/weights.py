@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
@@ -28,6 +29,14 @@ class Weights:
         self._arrays: dict[str, Array] = {}
         self._nbytes = 0
         """What the arrays take."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Weights:
+        """The same values in arrays of their own; what has not been drawn yet is drawn the same."""
+        twin = Weights(self.seed)
+        twin._leaves.update(self._leaves)
+        for name, array in list(self._arrays.items()):
+            twin[name] = array
+        return twin
 
     def add(self, graph: Graph) -> None:
         """Note what `graph` holds; raises what drawing it would, as far as one element tells."""
@@ -72,6 +81,10 @@ class Held(MutableMapping[str, Array]):
         self._weights = weights
         self._types = {node.name: node.type for node in nodes}
         self._what = what
+
+    def __copy__(self) -> Held:
+        """A copy that an executable no longer changes."""
+        return copy.deepcopy(self)
 
     def __getitem__(self, name: str) -> Array:
         self._type(name)

@@ -19,7 +19,7 @@ if importlib.util.find_spec("graphengine") is None:
     sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: all else is taken from the interpreter's own
 
 import graphengine as ge
-from graphengine.compile import installed_backends
+from graphengine.backends.installed import installed_backends
 
 __all__ = ["facts", "graph_of", "load", "predicted_peak", "prepare"]
 

@@ -17,6 +17,7 @@ from graphengine.ir.init import Initializer, Zeros, usual
 from graphengine.ir.names import Suggesting, check_name, did_you_mean
 from graphengine.ir.node import Node, Phase, check_single, context
 from graphengine.ir.op import Op, check_operands
+from graphengine.ir.pickling import blank, check_code, writer
 from graphengine.ir.types import DType, ValueType, check_dtype
 from graphengine.where import Where, caller
 from graphengine.wording import shown
@@ -225,6 +226,35 @@ class Graph(Suggesting):
         if key not in self._scalars:
             self._scalars[key] = self.add(leaf.Constant(value=np.asarray(value), dtype=dtype))
         return self._scalars[key]
+
+    def __copy__(self) -> Graph:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """The nodes refer to each other by index, so that a pickler does not follow them from one to the next."""
+        nodes = []
+        for node in self.nodes:
+            check_code(node)
+            parents = [parent.index for parent in node.parents]
+            nodes.append((node.op, parents, node.type, node.name, node.phase, node.where, node.of))
+        outputs = {name: node.index for name, node in self.outputs.items()}
+        updates = {target.index: node.index for target, node in self.updates.items()}
+        scalars = {key: node.index for key, node in self._scalars.items()}
+        state = (self.name, self.dtype, nodes, outputs, updates, scalars, self._counters, self.training)
+        return blank, ("Graph", writer()), state
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        name, dtype, nodes, outputs, updates, scalars, counters, training = state
+        self.__init__(name, dtype)  # type: ignore[misc]  # `blank` has made it without
+        for op, parents, *rest in nodes:
+            self.append(op, tuple([self.nodes[index] for index in parents]), *rest)
+        self.outputs = {name: self.nodes[index] for name, index in outputs.items()}
+        self.updates = {self.nodes[target]: self.nodes[index] for target, index in updates.items()}
+        self._scalars = {key: self.nodes[index] for key, index in scalars.items()}
+        self._counters, self.training = counters, training
 
     def __getitem__(self, name: str) -> Node:
         """The node of this name."""

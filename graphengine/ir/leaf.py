@@ -98,6 +98,10 @@ class Constant(Leaf):
     def eval(self, xp: Any) -> Any:
         return xp.asarray(self.value)
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self.value.flags.writeable = False  # which no pickle tells
+
     def digest(self) -> str:
         """The SHA-256 of the elements, in C order and little-endian."""
         return hashlib.sha256(self.value.astype(self.value.dtype.newbyteorder("<")).tobytes()).hexdigest()

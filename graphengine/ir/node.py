@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from graphengine.errors import DTypeError, GraphError, ShapeError, UsageError
+from graphengine.errors import DTypeError, GraphError, PickleError, ShapeError, UsageError
 from graphengine.ir.array import as_array, fitted
 from graphengine.ir.dims import Shape
 from graphengine.ir.leaf import Constant
@@ -119,6 +121,17 @@ class Node(Suggesting):
     def dim_names(self) -> frozenset[str]:
         """The names of dims in its type or in its op's attributes."""
         return self.type.names() | self.op.dim_names()
+
+    def __copy__(self) -> Node:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        return copy.deepcopy(self.graph, memo)[self.name]
+
+    def __reduce__(self) -> tuple[object, ...]:
+        if self.name not in self.graph or self.graph[self.name] is not self:
+            raise PickleError(f"{self.name!r} is no longer a node of graph {self.graph.name!r}")
+        return operator.getitem, (self.graph, self.name)
 
     def __repr__(self) -> str:
         return f"{signature(self.name, self.op, self.parents)}: {self.type}"

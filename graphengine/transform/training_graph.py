@@ -53,6 +53,9 @@ class TrainingGraph:
     """The gradients that the optimizer was given, each a node of its own; None where updates stood in the graph."""
     optimizer: Optimizer | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "halves"}
+
     @cached_property
     def halves(self) -> Halves:
         """A step as two graphs; raises ExecutionError if its updates read more than gradients."""
@@ -140,8 +143,7 @@ def training_graph(
     asked = trainable if wrt is None else [graph[name] for name in wrt]
     if not asked:
         raise CompileError(f"graph {graph.name!r} has no trainable parameter, and wrt names nothing else")
-    trained = trainable if optimizer else []
-    _check_updates(graph, trained)
+    trained = _trained(graph, asked) if optimizer else []
     start = len(graph)
     derivative = differentiate(loss, list(dict.fromkeys([*asked, *trained])), Phase.BACKWARD)
     graph.discard(start, keep=list(derivative.adjoints.values()))  # what was emitted on the way, and none of them needs
@@ -206,10 +208,23 @@ def _nodes_of_their_own(gradients: Mapping[Node, Node]) -> dict[Node, Node]:
     return found
 
 
-def _check_updates(graph: Graph, trained: Sequence[Node]) -> None:
-    for node in trained:
+def _trained(graph: Graph, asked: Sequence[Node]) -> list[Node]:
+    """What an optimizer trains of the leaves that are asked for; raises where there is nothing, or not just that."""
+    trainable = _trainable(graph)
+    for node in asked:
+        if isinstance(node.op, Parameter) and node not in trainable:
+            raise CompileError(
+                f"wrt names {node.name!r}, which no optimizer trains: it is declared with trainable=False "
+                f"at {node.where}; leave it out, or declare it without"
+            )
+    trained = [node for node in dict.fromkeys(asked) if node in trainable]
+    if not trained:
+        names = ", ".join(node.name for node in asked)
+        raise CompileError(f"an optimizer trains the parameters that wrt names, and there is none among these: {names}")
+    for node in trainable:
         if node in graph.updates:
             raise GraphError(
                 f"{node.name!r} has an update already, declared at {graph.updates[node].where}; "
                 "leave the optimizer out to train by the updates that stand in the graph"
             )
+    return trained
