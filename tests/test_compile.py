@@ -79,6 +79,42 @@ def test_wrt_takes_leaves_by_name_or_node_and_keeps_its_order() -> None:
     assert {name: array.shape for name, array in gradients.items()} == {"x": (2, 3), "w": (3, 1)}
 
 
+@pytest.mark.parametrize("backend", installed_backends())
+@pytest.mark.parametrize("optimizer", [SGD, ge.Adam(0.1, clip=ge.ClipByGlobalNorm(1.0))], ids=["sgd", "adam"])
+def test_an_optimizer_trains_just_what_wrt_names(optimizer: Optimizer, backend: str) -> None:
+    graph, options = neuron(), {"loss": "loss", "seed": 3, "backend": backend}
+    feeds = {"x": np.random.default_rng(0).normal(size=(4, 3)), "y": np.ones((4, 1))}
+    exe = ge.compile(graph, optimizer=optimizer, wrt=["x", graph["b"], "b"], **options)
+    twins = [ge.compile(again, **options) for again in (exe.graph, ge.Graph.from_json(exe.graph.to_json()))]
+    halves = ge.compile(graph, optimizer=optimizer, wrt=["b"], **options)
+    before = exe.parameters["w"]
+    assert not [name for name in exe.state if name.startswith("w")]
+    assert next(iter(exe.graph.updates)).name == "b"
+    for _ in range(2):
+        losses = [each.step(feeds) for each in (exe, *twins)]
+        gradients = halves.gradients(feeds)
+        halves.update(gradients)
+        assert list(gradients) == ["b"]
+        assert {*losses, gradients.loss} == {losses[0]}
+    ge.fit(exe, feeds, epochs=1, progress=False)
+    [each.step(feeds) for each in (halves, *twins)]
+    for each in (exe, halves, *twins):
+        np.testing.assert_array_equal(each.parameters["w"], before)
+        np.testing.assert_array_equal(each.parameters["b"], exe.parameters["b"])
+        assert each.parameters["b"] != 0
+    exe.forward(feeds)
+    assert list(exe.backward()) == ["x", "b"]
+
+
+def test_wrt_without_a_parameter_for_the_optimizer_is_refused() -> None:
+    graph = neuron()
+    graph.output("more", graph.parameter("fixed", (), trainable=False) * 1.0)
+    with pytest.raises(CompileError, match="the parameters that wrt names, and there is none among these: x"):
+        ge.compile(graph, loss="loss", optimizer=SGD, wrt=["x"])
+    with pytest.raises(CompileError, match=r"'fixed', which no optimizer trains: .* trainable=False at .*\.py"):
+        ge.compile(graph, loss="loss", optimizer=SGD, wrt=["w", "fixed"])
+
+
 def test_wrt_means_the_leaf_even_where_an_output_has_its_name() -> None:
     graph = ge.Graph("names", dtype="float64")
     w = graph.parameter("w", ())
@@ -109,6 +145,7 @@ def test_a_parameter_that_is_not_trainable_is_left_alone() -> None:
         ({"loss": "loss", "wrt": ["v"]}, NamingError, "no node 'v'"),
         ({"loss": "loss", "wrt": ["add_1"]}, CompileError, "wrt names leaves"),
         ({"loss": "loss", "wrt": []}, CompileError, "no trainable parameter"),
+        ({"loss": "loss", "wrt": "w"}, CompileError, r"a list of leaves: say wrt=\['w'\]"),
         ({"optimizer": SGD}, CompileError, "needs a loss"),
         ({"wrt": ["w"]}, CompileError, "needs a loss"),
         ({"backend": "abacus"}, CompileError, "no backend 'abacus'; there are numpy"),
