@@ -89,7 +89,6 @@ def test_an_optimizer_trains_just_what_wrt_names(optimizer: Optimizer, backend: 
     halves = ge.compile(graph, optimizer=optimizer, wrt=["b"], **options)
     before = exe.parameters["w"]
     assert not [name for name in exe.state if name.startswith("w")]
-    assert next(iter(exe.graph.updates)).name == "b"
     for _ in range(2):
         losses = [each.step(feeds) for each in (exe, *twins)]
         gradients = halves.gradients(feeds)

@@ -25,7 +25,7 @@ OPS = " ".join(
 
 ERRORS = """
     AttributeValueError CompileError CycleError DTypeError ExecutionError FeedError GradientError GraphEngineError
-    GraphError NamingError OneByOneWarning ShapeError SpecError TrainingError UnknownAttributeError
+    GraphError NamingError OneByOneWarning PickleError ShapeError SpecError TrainingError UnknownAttributeError
     UnreachedParameterWarning UsageError ValueRangeError
 """
 
