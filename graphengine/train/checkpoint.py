@@ -160,7 +160,7 @@ def find(path: Path) -> Saved | None:
         try:
             saved = read(file)
         except (TrainingError, OSError) as error:
-            faults.append(str(error))
+            faults.append(error.message if isinstance(error, TrainingError) else str(error))
             continue
         for fault in faults:
             warnings.warn(f"{fault}; the checkpoint before it is taken: {file.name}", CheckpointWarning, stacklevel=4)

@@ -48,3 +48,18 @@ def rings(n: int = 300, seed: int = 0) -> Data:
 def weights(exe: Executable) -> dict[str, bytes]:
     """All that the executable holds, bit for bit."""
     return {name: array.tobytes() for name, array in {**exe.parameters, **exe.state}.items()}
+
+
+class Killed(BaseException):
+    """What ends a run between two steps, without a chance to write."""
+
+
+class Kill(ge.Callback):
+    def __init__(self, steps: int | None) -> None:
+        self.left = steps
+
+    def on_step_end(self, exe: Executable, history: ge.History) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed

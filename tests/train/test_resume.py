@@ -6,25 +6,10 @@ from typing import Any
 import pytest
 
 import graphengine as ge
-from graphengine.compile import installed_backends
+from graphengine.backends.installed import installed_backends
 from graphengine.executable import Executable
 from graphengine.ops.loss import cross_entropy
-from tests.train.problems import rings, weights
-
-
-class Killed(BaseException):
-    """What ends a run between two steps, without a chance to write."""
-
-
-class Kill(ge.Callback):
-    def __init__(self, steps: int | None) -> None:
-        self.left = steps
-
-    def on_step_end(self, exe: Executable, history: ge.History) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise Killed
+from tests.train.problems import Kill, Killed, rings, weights
 
 
 def dropping(backend: str = "numpy") -> Executable:
