@@ -117,7 +117,14 @@ class FeedError(ExecutionError):
 
 
 class ValueRangeError(ExecutionError):
-    """A value met while running lies outside what an op admits."""
+    """A value met while running lies outside what an op admits.
+
+    `value` is that, and `index` where it is in the op's operand; None where there is no such operand.
+    """
+
+    def __init__(self, message: str, value: object = None, index: tuple[int, ...] | None = None) -> None:
+        super().__init__(message)
+        self.value, self.index = value, index
 
 
 class TrainingError(GraphEngineError):

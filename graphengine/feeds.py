@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from graphengine.ir.array import as_array, fitted
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array, ValueType
+from graphengine.wording import shown
 
 Feeds = Mapping[str, npt.ArrayLike]
 
@@ -20,8 +21,7 @@ Feeds = Mapping[str, npt.ArrayLike]
 def checked_feeds(graph: Graph, needs: Mapping[str, ValueType], feeds: Feeds) -> dict[str, Array]:
     """The feeds as arrays of the types in `needs`, in their order; raises FeedError for what does not fit."""
     if not isinstance(feeds, Mapping):
-        inputs = ", ".join(needs) or "none"
-        raise FeedError(f"feeds are arrays by the names of inputs ({inputs}), not a {type(feeds).__name__}")
+        raise FeedError(no_dict("feeds", needs, feeds))
     for name in feeds:
         if name not in needs and not (name in graph and isinstance(graph[name].op, leaf.Input)):
             raise FeedError(f"no input {name!r}{did_you_mean(name, [node.name for node in graph.inputs])}")
@@ -34,15 +34,41 @@ def checked_feeds(graph: Graph, needs: Mapping[str, ValueType], feeds: Feeds) ->
         except ValueError as error:
             raise FeedError(f"input {name!r} is fed with {error}") from None
         if array.dtype != type_.dtype and not np.can_cast(array.dtype, type_.dtype, "same_kind"):
+            remedy = _remedy(array, type_) or f"; feed array.astype({type_.dtype!r}) if that is meant"
             raise FeedError(
-                f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence; "
-                f"feed array.astype({type_.dtype!r}) if that is meant"
+                f"input {name!r} is {type_}, and {array.dtype} is not cast to {type_.dtype} in silence{remedy}"
             )
         try:
             arrays[name] = fitted(array, type_.dtype)
         except ValueError as error:
             raise FeedError(f"input {name!r} is {type_}, and {error}") from None
     return arrays
+
+
+def no_dict(what: str, inputs: Iterable[str], given: object, instead: str = "") -> str:
+    """The message about data that are not a dict of arrays, nor what else there may be `instead`."""
+    named = ", ".join(f"{name!r}: ..." for name in inputs)
+    return f"{what} must be a dict of arrays by the names of inputs, {{{named}}}{instead}, and not {shown(given)}"
+
+
+def _remedy(array: Array, type_: ValueType) -> str:
+    """What to feed instead of an array with an axis too many or too few; "" if it does not show."""
+    shape, wanted = array.shape, type_.shape
+
+    def fit(sizes: tuple[int, ...]) -> bool:
+        return all(isinstance(dim, str) or dim == size for size, dim in zip(sizes, wanted, strict=True))
+
+    if len(shape) == len(wanted) + 1 and fit(shape[:-1]):
+        if shape[-1] == 1:
+            return "; feed array[..., 0]"
+        if not type_.is_float:
+            return "; if these are one-hot labels, feed array.argmax(-1)"
+    if len(shape) == len(wanted) - 1:
+        if fit((*shape, 1)) and wanted[-1] == 1:
+            return "; feed array[..., None]"
+        if fit((1, *shape)):
+            return "; feed array[None] for one example"
+    return ""
 
 
 def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, ValueType]) -> dict[str, int]:
@@ -52,7 +78,10 @@ def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, ValueType]) -> dic
     for name, type_ in types.items():
         shape = arrays[name].shape
         if len(shape) != type_.ndim:
-            raise FeedError(f"input {name!r} is {type_}, of rank {type_.ndim}, and the feed has shape {list(shape)}")
+            remedy = _remedy(arrays[name], type_)
+            raise FeedError(
+                f"input {name!r} is {type_}, of rank {type_.ndim}, and the feed has shape {list(shape)}{remedy}"
+            )
         for dim, size in zip(type_.shape, shape, strict=True):
             if isinstance(dim, int):
                 if size != dim:

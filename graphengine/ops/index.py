@@ -254,7 +254,8 @@ def check_range(values: Any, size: int, what: str) -> None:
     if np.minimum.reduce(values, None) >= 0 and np.maximum.reduce(values, None) < size:
         return
     index = tuple(int(i) for i in np.argwhere((values < 0) | (values >= size))[0])
-    raise ValueRangeError(f"{what} {values[index]} at {list(index)} is out of range: it must lie in [0, {size})")
+    value, message = values[index], f"at {list(index)} is out of range: it must lie in [0, {size})"
+    raise ValueRangeError(f"{what} {value} {message}", value, index)
 
 
 def slice(x: Node, key: Any, *, name: str | None = None) -> Node:

@@ -367,8 +367,9 @@ def _check_probabilities(targets: Any) -> None:
         return
     if np.minimum.reduce(targets, None, initial=0) >= 0 and np.maximum.reduce(targets, None, initial=1) <= 1:
         return
-    place = tuple(int(i) for i in np.argwhere(~((targets >= 0) & (targets <= 1)))[0])
-    raise ValueRangeError(f"target {targets[place]} at {list(place)} is out of range: it must lie in [0, 1]")
+    index = tuple(int(i) for i in np.argwhere(~((targets >= 0) & (targets <= 1)))[0])
+    value, message = targets[index], f"at {list(index)} is out of range: it must lie in [0, 1]"
+    raise ValueRangeError(f"target {value} {message}", value, index)
 
 
 class _OfTarget(Protocol):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array
-from graphengine.train.history import Epoch, History
+from graphengine.train.history import History
+from graphengine.wording import shown
 
 Mode = Literal["min", "max"]
 
@@ -19,6 +20,9 @@ class Callback:
     """What `fit` calls while it trains; a subclass overrides the methods it needs. It may read and set parameters and
     state.
     """
+
+    monitor: str | None = None
+    """The name of the value of an epoch that this reads; `fit` finds before the first step if it is not measured."""
 
     def on_start(self, exe: Executable, history: History) -> None:
         """Before the first epoch."""
@@ -35,7 +39,7 @@ class Callback:
         return None
 
     def on_end(self, exe: Executable, history: History) -> None:
-        """After the last epoch, also if an error or the user ended it."""
+        """After the last epoch, also if an error or the user ended it, or the `on_end` of another callback failed."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """What a checkpoint keeps of this callback, so that a resumed training goes on with it; nothing by default.
@@ -53,7 +57,8 @@ class EarlyStopping(Callback):
 
     mode: "min" or "max"; left out, "min" for names that end in loss or error, and "max" for those that end in accuracy.
     restore_best: at the end, parameters and state are set to those after the best epoch, `best_epoch`.
-    Raises TrainingError for patience below 1, a negative min_delta, a name without a mode, and a metric not measured.
+    Raises TrainingError for patience below 1, a negative min_delta, another mode, and a name without a mode; `ge.fit`
+    raises it before the first step if `monitor` is not measured.
     """
 
     def __init__(
@@ -70,7 +75,7 @@ class EarlyStopping(Callback):
         self.monitor = monitor
         self.patience = patience
         self.min_delta = min_delta
-        self.mode = mode or mode_of(monitor)
+        self.mode = mode_of(monitor, mode)
         self.restore_best = restore_best
         self._forget()
 
@@ -87,7 +92,7 @@ class EarlyStopping(Callback):
     def on_epoch_end(self, exe: Executable, history: History) -> str | None:
         """Keep the best weights; return the reason to stop after `patience` epochs without an improvement."""
         epoch = history.epochs[-1]
-        value = value_of(self.monitor, epoch, "EarlyStopping")
+        value = monitored(self, epoch.values)
         if (self.best - value if self.mode == "min" else value - self.best) > self.min_delta:
             self.best, self.best_epoch, self._waited = value, epoch.number, 0
             if self.restore_best:
@@ -129,18 +134,29 @@ class EarlyStopping(Callback):
         self._best_weights = state["parameters"], state["state"]
 
 
-def value_of(monitor: str, epoch: Epoch, owner: str) -> float:
-    """What `owner` monitors, as it was measured in an epoch."""
-    if monitor not in epoch.values:
+def monitored(callback: Callback, values: Mapping[str, float]) -> float:
+    """The value that `callback` monitors; raises TrainingError if it is not among those of an epoch."""
+    check_monitor(callback, list(values))
+    return values[callback.monitor or ""]
+
+
+def check_monitor(callback: Callback, measured: Sequence[str]) -> None:
+    """Raise TrainingError unless what `callback` monitors is measured."""
+    monitor = callback.monitor
+    if monitor is not None and monitor not in measured:
         remedy = "; give fit validation=" if monitor.startswith("validation_") else ""
+        known = did_you_mean(monitor, measured)
         raise TrainingError(
-            f"{owner} monitors {monitor!r}, which is not measured{remedy}{did_you_mean(monitor, epoch.values)}"
+            f"{type(callback).__name__} monitors {shown(monitor)}, which is not measured{remedy}{known}"
         )
-    return epoch.values[monitor]
 
 
-def mode_of(monitor: str) -> Mode:
-    """Whether small or large values are good, by the name of what is measured."""
+def mode_of(monitor: str, mode: Mode | None = None) -> Mode:
+    """Whether small or large values are good: `mode`, or what the name of what is measured says."""
+    if mode is not None and mode not in get_args(Mode):
+        raise TrainingError(f'mode is "min" or "max", not {shown(mode)}')
+    if mode is not None:
+        return mode
     if monitor.endswith(("loss", "error")):
         return "min"
     if monitor.endswith("accuracy"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from graphengine.errors import TrainingError
 from graphengine.files import StrPath, check_writable
-from graphengine.train.callbacks import Callback, Mode, mode_of, value_of
+from graphengine.train.callbacks import Callback, Mode, mode_of, monitored
 from graphengine.train.checkpoint import (
     IDENTITY,
     SETTINGS,
@@ -65,8 +65,8 @@ class Checkpoint(Callback):
         self.every_steps = every_steps
         self.every_epochs = every_epochs if every_epochs or every_steps else every or 1
         self.keep = keep
-        self.best = best
-        self.mode = mode or (mode_of(best) if best else "min")
+        self.best = self.monitor = best
+        self.mode = mode_of(best or "loss", mode)
         self._written: tuple[int, int] | None = None
         self._best: tuple[float, Path] | None = None
 
@@ -103,7 +103,7 @@ class Checkpoint(Callback):
     def after_epoch(self, run: Run) -> None:
         """Write a checkpoint if one is due after an epoch, when all callbacks have seen it."""
         epoch = run.history.epochs[-1]
-        value = value_of(self.best, epoch, "Checkpoint") if self.best else math.nan
+        value = monitored(self, epoch.values) if self.best else math.nan
         is_best = self._is_better(value, self._best)
         if is_best or (self.every_epochs and epoch.number % self.every_epochs == 0):
             self._best = (value, self._file(run)) if is_best else self._best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import TrainingError
+from graphengine.feeds import no_dict
+from graphengine.ir.array import as_array
 from graphengine.ir.graph import Graph
 from graphengine.ir.types import Array, TensorType, ValueType
+from graphengine.wording import shown
 
 Feeds = Mapping[str, npt.ArrayLike]
 Data = Feeds | Iterable[Feeds]
@@ -27,6 +30,8 @@ class Arrays:
 
     split: dict[str, Array]
     whole: dict[str, Array] = field(default_factory=dict)
+    rows: Array | None = None
+    """Which rows of the user's data the examples are; None for all, as they come."""
 
     @property
     def names(self) -> Collection[str]:
@@ -58,7 +63,16 @@ class Arrays:
 
     def take(self, rows: Array) -> Arrays:
         """The examples of these row numbers, copied."""
-        return Arrays({name: array[rows] for name, array in self.split.items()}, self.whole)
+        return Arrays({name: array[rows] for name, array in self.split.items()}, self.whole, rows)
+
+    def where(self, name: str, index: Sequence[int], start: int, order: Array | None = None) -> str:
+        """What the element `index` of an array in the batch that begins at example `start` is in the user's data."""
+        if name in self.whole:
+            return f"{name!r} at {list(index)}"
+        row = start + index[0]
+        for rows in (order, self.rows):
+            row = int(rows[row]) if rows is not None else row
+        return f"{name!r} at {[row, *index[1:]]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +91,13 @@ class Stream:
 
     def batches(self, names: Collection[str], size: int | None = None, order: Array | None = None) -> Iterator[Batch]:
         """The arrays of `names`, batch by batch."""
-        for feeds in self.feeds:
+        for number, feeds in enumerate(self.feeds, 1):
+            _check_batch(self.graph, feeds, number)
             yield from _as_arrays(self.graph, feeds).batches(names)
+
+    def where(self, name: str, index: Sequence[int], start: int, order: Array | None = None) -> str:
+        """What the element `index` of an array in a batch is, behind `start` examples."""
+        return f"{name!r} at {list(index)} of the batch after example {start}"
 
     @property
     def once(self) -> bool:
@@ -93,9 +112,24 @@ def as_source(graph: Graph, data: Data) -> Source:
     """`data` as a source of batches for `graph`; raises TrainingError where arrays do not fit each other."""
     if isinstance(data, Mapping):
         return _as_arrays(graph, data)
-    if not isinstance(data, Iterable) or isinstance(data, str | np.ndarray):
-        raise TrainingError(f"data is a mapping of arrays by name, or an iterable of such mappings, not {type(data)}")
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes) or hasattr(data, "__array__"):  # a table, say
+        raise _no_data(graph, data)
+    if isinstance(data, Sequence):  # all of it can be looked at before the first step
+        if data and not isinstance(data[0], Mapping):
+            raise _no_data(graph, data)
+        for number, feeds in enumerate(data, 1):
+            _check_batch(graph, feeds, number)
     return Stream(data, graph)
+
+
+def _no_data(graph: Graph, data: object) -> TrainingError:
+    names = [node.name for node in graph.inputs]
+    return TrainingError(no_dict("data", names, data, ", or an iterable of such dicts, a batch each"))
+
+
+def _check_batch(graph: Graph, feeds: object, number: int) -> None:
+    if not isinstance(feeds, Mapping):
+        raise TrainingError(no_dict(f"batch {number}", [node.name for node in graph.inputs], feeds))
 
 
 def batch_axis(graph: Graph) -> str | None:
@@ -115,7 +149,13 @@ def _as_arrays(graph: Graph, data: Feeds) -> Arrays:
     fed_whole = {node.name for node in graph.inputs if node.shape[:1] != (axis,)}
     arrays = Arrays({}, {})
     for name, value in data.items():
-        array = np.asarray(value)
+        try:
+            array = as_array(value)
+        except ValueError as error:
+            raise TrainingError(f"array {name!r} is given {error}") from None
+        if array.dtype.kind == "O":
+            dense = "; of a sparse matrix give .toarray()" if hasattr(value, "toarray") else ""
+            raise TrainingError(f"array {name!r} is {shown(value)}, and an array of numbers is needed{dense}")
         if axis is None or name in fed_whole:
             arrays.whole[name] = array
         elif array.ndim == 0:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from graphengine.errors import FeedError, TrainingError
+from graphengine.errors import FeedError, TrainingError, ValueRangeError
 from graphengine.executable import Executable
+from graphengine.feeds import checked_feeds, sizes_of
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ir.types import Array, check_axes
+from graphengine.ir.types import Array, ValueType, check_axes
 from graphengine.ops.activation import Identity
 from graphengine.ops.broadcast import Reshape, Sum
 from graphengine.ops.elementwise import Add, Divide, Multiply, Negative, Subtract
@@ -20,7 +21,8 @@ from graphengine.ops.loss import Loss
 from graphengine.ops.matmul import MatMul
 from graphengine.ops.reduce import Mean
 from graphengine.ops.shape import ExpandDims, Squeeze
-from graphengine.train.data import Data, Source, as_source, batch_axis, has_examples
+from graphengine.train.data import Arrays, Data, Source, as_source, batch_axis, has_examples
+from graphengine.train.diagnosis import out_of_range
 from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics
 
 BATCH = 1024
@@ -64,8 +66,8 @@ def predict(
     source, _ = prepare(exe, feeds, ())
     check_size("batch_size", batch_size)
     names = _predicted(exe, [outputs] if isinstance(outputs, str) else outputs)
-    batches = source.batches(exe.inference.needs(names), batch_size)
-    return _joined([exe.inference.forward(batch, names) for batch, _ in batches], names)
+    values = _forward(exe.inference, source, exe.inference.needs(names), names, batch_size)
+    return _joined([outputs for _, outputs, _ in values], names)
 
 
 def prepare(
@@ -93,8 +95,7 @@ def measure(
     examples = 0
     predicted: list[Mapping[str, Array]] = []
     true: list[Mapping[str, Array]] = []
-    for batch, count in source.batches({*needs, *targets}, batch_size):
-        values = exe.forward({name: batch[name] for name in needs if name in batch}, outputs)
+    for batch, values, count in _forward(exe, source, {*needs, *targets}, outputs, batch_size):
         total += (1 if adds_up else count) * float(values[loss]) if loss else 0.0
         examples += count
         for name in targets:
@@ -107,6 +108,22 @@ def measure(
     measured = {"loss": total / (1 if adds_up else examples)} if loss else {}
     predictions, truth = _joined(predicted, {metric.output for metric in metrics}), _joined(true, targets)
     return measured | {metric.name: metric(predictions[metric.output], truth[metric.target]) for metric in metrics}
+
+
+def _forward(
+    exe: Executable, source: Source, names: Collection[str], outputs: Sequence[str], batch_size: int | None
+) -> Iterator[tuple[Mapping[str, Array], dict[str, Array], int]]:
+    """The arrays of `names` of every batch, the values of `outputs`, and the number of examples."""
+    needs = exe.needs(outputs)
+    examples = 0
+    for batch, count in source.batches(names, batch_size):
+        feeds = {name: batch[name] for name in needs if name in batch}
+        try:
+            values = exe.forward(feeds, outputs)
+        except ValueRangeError as error:
+            raise out_of_range(error, feeds, source, examples) from None
+        yield batch, values, count
+        examples += count
 
 
 def _joined(batches: Sequence[Mapping[str, Array]], names: Iterable[str]) -> dict[str, Array]:
@@ -155,6 +172,17 @@ def _adds_up(node: Node, axis: str | None, varying: Collection[Node], sums: Coll
 
 _LINEAR = (Add, ExpandDims, Identity, Negative, Reshape, Squeeze, Subtract)
 """What is a sum over the examples where all its operands are."""
+
+
+def check_feeds(exe: Executable, source: Source, needs: Mapping[str, ValueType], what: str) -> None:
+    """Raise FeedError, before the first step, if the first example is not what inputs need."""
+    if isinstance(source, Arrays):
+        batch, _ = next(source.batches(needs, 1))
+        try:
+            sizes_of(checked_feeds(exe.graph, needs, batch), needs)
+        except FeedError as error:
+            error.quote(f"in {what}")
+            raise
 
 
 def check_measures(loss: str | None, metrics: Sequence[BoundMetric]) -> None:

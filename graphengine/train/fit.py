@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphengine.errors import TrainingError
+import numpy as np
+
+from graphengine.errors import TrainingError, ValueRangeError
 from graphengine.executable import Executable
 from graphengine.files import StrPath
 from graphengine.ir.types import Array
-from graphengine.train.callbacks import Callback
+from graphengine.train.callbacks import Callback, check_monitor
 from graphengine.train.checkpoint import take_weights
 from graphengine.train.checkpoint_folder import Checkpoint, find_run
 from graphengine.train.data import Arrays, Data, Source, Stream, generator, split_off
-from graphengine.train.evaluate import BATCH, check_measures, check_size, loss_of, measure, prepare
+from graphengine.train.diagnosis import ADVICE, not_finite, odd_input, out_of_range
+from graphengine.train.evaluate import BATCH, check_feeds, check_measures, check_size, loss_of, measure, prepare
 from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import BoundMetric, MetricLike
 from graphengine.train.progress import Bar, drawing
 from graphengine.train.run import Place, Run, take_up
+from graphengine.wording import shown
 
 
 def fit(
@@ -65,14 +71,19 @@ def fit(
     callbacks must be those of the checkpoint; what may differ is named by `ignore`, in the words of the error. Batches
     of a stream that were passed are skipped.
 
-    Raises TrainingError if the data do not fit, or as soon as the loss of a step is not finite.
+    Raises TrainingError or FeedError if the data do not fit, and TrainingError as soon as the loss of a step is not
+    finite, or if parameters are not at the end. Every error that leaves `fit`, a KeyboardInterrupt too, has the history
+    so far as its attribute `history`; callbacks are ended before, so that EarlyStopping has restored the best weights.
+    A validation loss that is not finite is a UserWarning.
     """
     check_size("epochs", epochs)
     check_size("batch_size", batch_size)
+    _check_callbacks(callbacks, checkpoint)
     if epochs_done is not None and (epochs_done < 0 or resume is not None):
         raise TrainingError(f"epochs_done is at least 0, and known from the checkpoint to resume; not {epochs_done}")
     seed = exe.seed if seed is None else seed
     plan = _prepare(exe, data, epochs, batch_size, shuffle, validation, metrics, seed)
+    _check_monitors([*callbacks, *([checkpoint] if checkpoint else [])], plan.measured(loss_of(exe)))
     run = Run(exe, Place(1 + (exe.epochs_done if epochs_done is None else epochs_done)), callbacks=callbacks)
     run.settings = plan.settings()
     last = epochs if resume is not None else run.place.epoch - 1 + epochs
@@ -86,17 +97,73 @@ def fit(
         saver.start(run, resumed)
     if saved:
         take_weights(exe, saved, ignore)
-    with drawing(progress, run.place, last, plan.data.examples) as bar:
-        for callback in callbacks:
-            callback.on_start(exe, run.history)
-        try:
-            if saved and "callbacks" not in ignore:
-                take_up(callbacks, saved.manifest.callbacks, saved.arrays)
-            _train(run, plan, last, savers, bar)
-        finally:
-            for callback in callbacks:
-                callback.on_end(exe, run.history)
+    with drawing(progress, run.place, last, plan.data.examples) as bar, _started(run):
+        if saved and "callbacks" not in ignore:
+            take_up(callbacks, saved.manifest.callbacks, saved.arrays)
+        _train(run, plan, last, savers, bar)
+    _check_weights(run, plan)
     return run.history
+
+
+@contextmanager
+def _started(run: Run) -> Iterator[None]:
+    """Start the callbacks, and end those that were started, whatever happens; an error has the history so far."""
+    errors: list[BaseException] = []
+    started: list[Callback] = []
+    try:
+        for callback in run.callbacks:
+            started.append(callback)
+            callback.on_start(run.exe, run.history)
+        yield
+    except BaseException as error:
+        errors.append(error)
+    for callback in started:
+        try:
+            callback.on_end(run.exe, run.history)
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        first, *others = errors
+        _give(first, run.history)
+        for other in others:
+            first.add_note(f"then the end of a callback failed: {type(other).__name__}: {other}")
+        raise first
+
+
+def _check_callbacks(callbacks: Sequence[Callback], checkpoint: Checkpoint | None) -> None:
+    """Raise TrainingError for what is no callback, before anything is done."""
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise TrainingError(f"callbacks must be a list of ge.Callback, and not {shown(callbacks)}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            made = f": say {callback.__name__}(...)" if isinstance(callback, type) else ""
+            raise TrainingError(f"callbacks must be a list of ge.Callback, and has {shown(callback)}{made}")
+    if not isinstance(checkpoint, Checkpoint | None):
+        raise TrainingError(f"checkpoint must be a ge.Checkpoint(folder), and not {shown(checkpoint)}")
+
+
+def _check_monitors(callbacks: Sequence[Callback], measured: Sequence[str]) -> None:
+    """Raise TrainingError for a callback that monitors what is not measured; other callbacks may add values."""
+    others = [each for each in callbacks if each.monitor is None]
+    may_add = any(type(each).on_epoch_end is not Callback.on_epoch_end for each in others)
+    for callback in callbacks:
+        if not may_add or (callback.monitor or "").startswith("validation_"):
+            check_monitor(callback, measured)
+
+
+def _check_weights(run: Run, plan: _Plan) -> None:
+    """Raise TrainingError if the last step left weights that are not finite, which no loss has shown."""
+    for name, array in run.exe.parameters.items():
+        if not np.isfinite(array).all():
+            cause = plan.odd_input(plan.data) or ADVICE
+            diverged = _diverged(f"parameter {name!r} is not finite after the last step: {cause}", run.history)
+            _give(diverged, run.history)
+            raise diverged
+
+
+def _give(error: BaseException, history: History) -> None:
+    """Let whoever catches the error have the history."""
+    error.history = history  # type: ignore[attr-defined]  # an exception takes any attribute
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +184,16 @@ class _Plan:
         if not self.shuffle or self.batch_size is None or self.data.examples is None:
             return None
         return generator(self.seed, epoch).permutation(self.data.examples)
+
+    def measured(self, loss: str | None) -> list[str]:
+        """The names of the values that an epoch has."""
+        validated = [] if self.validation is None else [metric.name for metric in self.validation_metrics]
+        validated = ["loss", *validated] if loss and self.validation is not None else validated
+        return ["loss", *(metric.name for metric in self.metrics), *(f"validation_{name}" for name in validated)]
+
+    def odd_input(self, source: Source) -> str | None:
+        """The first element of arrays that are fed which is not finite."""
+        return odd_input(source, next(source.batches(self.needs, 1))[0]) if isinstance(source, Arrays) else None
 
     def settings(self) -> dict[str, Any]:
         """What must be the same when training goes on from a checkpoint."""
@@ -141,9 +218,12 @@ def _prepare(
     seed: int,
 ) -> _Plan:
     needs = exe.needs()
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TrainingError(f"seed is an int, not {shown(seed)}")
     if seed < 0:
         raise TrainingError(f"the seed of a shuffle is at least 0, not {seed}; say fit(..., seed=...)")
     source, bound = prepare(exe, data, metrics)
+    check_feeds(exe, source, needs, "the training data")
     if batch_size is not None and source.examples is None:
         raise TrainingError(
             "a stream consists of batches: leave batch_size out"
@@ -153,13 +233,18 @@ def _prepare(
     held_out: Source | None = None
     validation_metrics = bound
     if isinstance(validation, int | float):
+        if isinstance(validation, bool) or not 0 < validation < 1:
+            raise TrainingError(f"validation is data, or a fraction of them between 0 and 1, and not {validation}")
         if not isinstance(source, Arrays):
             raise TrainingError("a fraction can be held out of arrays only; give the validation data of a stream apart")
         source, held_out = split_off(source, validation, seed)
     elif validation is not None:
         held_out, validation_metrics = prepare(exe, validation, metrics)
     if held_out is not None:
-        check_measures(loss_of(exe), validation_metrics)
+        loss = loss_of(exe)
+        check_measures(loss, validation_metrics)
+        outputs = [*([loss] if loss else []), *(metric.output for metric in validation_metrics)]
+        check_feeds(exe, held_out, exe.inference.needs(outputs), "the validation data")
     for what, passed, times in (("data", source, epochs + bool(bound)), ("validation", held_out, epochs)):
         if isinstance(passed, Stream) and passed.once and times > 1:
             raise TrainingError(
@@ -206,15 +291,20 @@ def _steps(run: Run, plan: _Plan, bar: Bar | None, after_step: Callable[[], str 
     """The steps of the epoch that are left; returns the reason of a callback that stops it before its end."""
     exe, place = run.exe, run.place
     started = time.perf_counter() - place.seconds
-    batches = iter(plan.data.batches(plan.needs, plan.batch_size, plan.order(place.epoch)))
+    order = plan.order(place.epoch)
+    batches = iter(plan.data.batches(plan.needs, plan.batch_size, order))
     for passed in range(place.steps):
         if next(batches, None) is None:
             raise TrainingError(f"the data has {passed} batches, and the checkpoint is from after batch {place.steps}")
     for feeds, count in batches:
-        loss = exe.step(feeds)
+        try:
+            loss = exe.step(feeds)
+        except ValueRangeError as error:
+            raise out_of_range(error, feeds, plan.data, place.examples, order) from None
         place.steps += 1
         if not math.isfinite(loss):
-            raise _diverged(loss, place.epoch, place.steps, run.history)
+            cause = not_finite(exe, feeds, plan.data, place.examples)
+            raise _diverged(f"the loss is {loss} in epoch {place.epoch}, step {place.steps}: {cause}", run.history)
         place.loss += count * loss
         place.examples += count
         if bar:
@@ -240,13 +330,14 @@ def _measured(run: Run, plan: _Plan) -> Epoch:
     if plan.validation is not None:
         measured = measure(exe, plan.validation, loss_of(exe), plan.validation_metrics, BATCH)
         values |= {f"validation_{name}": value for name, value in measured.items()}
+        if not math.isfinite(values.get("validation_loss", 0.0)):
+            cause = plan.odd_input(plan.validation) or ADVICE
+            said = f"validation_loss is {values['validation_loss']} after epoch {place.epoch}: {cause}"
+            warnings.warn(said, UserWarning, stacklevel=2)
     return Epoch(place.epoch, place.steps, time.perf_counter() - started, values)
 
 
-def _diverged(loss: float, epoch: int, step: int, history: History) -> TrainingError:
-    error = TrainingError(
-        f"the loss is {loss} in epoch {epoch}, step {step}, and the weights that gave it are of no use: "
-        "a lower learning rate, clipped gradients, or data scaled to about 1 may help"
-    )
+def _diverged(message: str, history: History) -> TrainingError:
+    error = TrainingError(message)
     error.quote(*(f"epoch {past.number}: loss {past.values['loss']:.4g}" for past in history.epochs[-5:]))
     return error

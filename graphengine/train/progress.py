@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from graphengine.train.history import Epoch
 from graphengine.train.run import Place
@@ -56,10 +56,18 @@ class Bar:
         )
 
 
+def is_terminal(stream: Any) -> bool:
+    """Whether a person reads this stream; programs without a console have None for one, and notebooks their own."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # of a stream without the question, and of a closed one
+        return False
+
+
 @contextmanager
 def drawing(wanted: bool, place: Place, last: int, examples: int | None) -> Iterator[Bar | None]:
     """A bar from `place` to the end of epoch `last`; None unless it is wanted and stderr a terminal."""
-    if not wanted or not sys.stderr.isatty():
+    if not wanted or not is_terminal(sys.stderr):
         yield None
         return
     from rich.console import Console

@@ -97,3 +97,109 @@ def test_callbacks_end_whatever_ends_training():
     with pytest.raises(KeyboardInterrupt):
         ge.fit(line(), points(), epochs=1, callbacks=[callback])
     assert callback.ended
+
+
+class Fails(ge.Callback):
+    """Fails in the methods of these names."""
+
+    def __init__(self, *names: str) -> None:
+        self.ended = 0
+        for name in names:
+            setattr(self, name, self._fail)
+
+    def _fail(self, exe: Executable, history: ge.History) -> None:
+        raise RuntimeError("a plot failed")
+
+    def on_end(self, exe: Executable, history: ge.History) -> None:
+        self.ended += 1
+
+
+class Interrupt(ge.Callback):
+    """Is Ctrl-C after so many epochs."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_epoch_end(self, exe: Executable, history: ge.History) -> None:
+        if len(history) == self.epochs:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_the_best_weights_and_has_the_history():
+    script, stopping = Script(5, 3, 4, 4), ge.EarlyStopping("score", mode="min")
+    exe = line(ge.SGD(learning_rate=0.01, momentum=0.9))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ge.fit(exe, points(), epochs=9, callbacks=[script, stopping, Interrupt(4)], progress=False)
+    assert len(caught.value.history) == 4
+    assert weights(exe) == script.held[1]
+
+
+def test_an_error_in_a_metric_and_in_a_callback_has_the_history():
+    failing: list[dict[str, object]] = [
+        {"metrics": ge.Metric("m", lambda predictions, targets: predictions.no_such_method(targets))},
+        {"callbacks": [Fails("on_epoch_end")]},
+    ]
+    for settings in failing:
+        with pytest.raises((AttributeError, RuntimeError)) as caught:
+            ge.fit(line(), points(), epochs=2, progress=False, **settings)
+        assert isinstance(caught.value.history, ge.History)
+
+
+def test_every_callback_is_ended_whatever_fails():
+    script, stopping = Script(5, 3, 4), ge.EarlyStopping("score", mode="min")
+    exe = line(ge.SGD(learning_rate=0.01, momentum=0.9))
+    last = Fails()
+    with pytest.raises(RuntimeError, match="a plot failed") as caught:
+        ge.fit(exe, points(), epochs=3, callbacks=[script, Fails("on_end"), stopping, Fails("on_end"), last])
+    assert weights(exe) == script.held[1]
+    assert last.ended == 1
+    assert caught.value.__notes__ == ["then the end of a callback failed: RuntimeError: a plot failed"]
+    assert len(caught.value.history) == 3
+
+
+def test_callbacks_that_were_started_are_ended_when_another_does_not_start():
+    first, last = Fails(), Fails()
+    with pytest.raises(RuntimeError, match="a plot failed"):
+        ge.fit(line(), points(), epochs=1, callbacks=[first, Fails("on_start"), last])
+    assert (first.ended, last.ended) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        (ge.EarlyStopping(), "callbacks must be a list of ge.Callback, and not "),
+        ("early", "callbacks must be a list of ge.Callback, and not 'early'"),
+        ([ge.EarlyStopping], r"has the class EarlyStopping: say EarlyStopping\(\.\.\.\)"),
+        ([None], "callbacks must be a list of ge.Callback, and has None"),
+        ([print], "and has the function print"),
+        ([ge.EarlyStopping()], "EarlyStopping monitors 'validation_loss', which is not measured; give fit validation="),
+        ([Script(1), ge.EarlyStopping()], "EarlyStopping monitors 'validation_loss', which is not measured"),
+        ([ge.EarlyStopping("accuracy")], "EarlyStopping monitors 'accuracy', which is not measured; there are loss"),
+    ],
+)
+def test_callbacks_are_checked_before_the_first_step(callbacks: object, message: str):
+    exe = line()
+    before = weights(exe)
+    with pytest.raises(TrainingError, match=message):
+        ge.fit(exe, points(), epochs=1, callbacks=callbacks)
+    assert weights(exe) == before
+
+
+def test_a_name_that_no_callback_gives_is_told_after_the_epoch():
+    with pytest.raises(TrainingError, match="monitors 'scor', which is not measured; did you mean 'score'"):
+        ge.fit(line(), points(), epochs=2, callbacks=[Script(1, 1), ge.EarlyStopping("scor", mode="min")])
+
+
+def test_what_a_checkpoint_calls_best_is_checked_before_the_first_step(tmp_path):
+    exe = line()
+    with pytest.raises(TrainingError, match="Checkpoint monitors 'validation_loss', which is not measured"):
+        ge.fit(exe, points(), epochs=1, checkpoint=ge.Checkpoint(tmp_path, best="validation_loss"))
+    with pytest.raises(TrainingError, match=r"checkpoint must be a ge\.Checkpoint"):
+        ge.fit(exe, points(), epochs=1, checkpoint=tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["MIN", "minimum", "", 1])
+def test_another_mode_is_refused(mode: object):
+    for make in (ge.EarlyStopping, lambda name, mode: ge.Checkpoint("folder", best=name, mode=mode)):
+        with pytest.raises(TrainingError, match='mode is "min" or "max", not '):
+            make("score", mode=mode)

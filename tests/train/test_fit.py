@@ -187,7 +187,10 @@ def test_feeds_that_are_missing_or_unknown_are_named():
         ({"batch_size": 2.5}, "batch_size is an int of at least 1, not 2.5"),
         ({"epochs_done": -1}, "epochs_done is at least 0"),
         ({"seed": -1}, "the seed of a shuffle is at least 0"),
-        ({"validation": 1.0}, "a fraction of 1.0 of 50 examples leaves no examples"),
+        ({"seed": 0.5}, "seed is an int, not 0.5"),
+        ({"validation": 1.0}, "a fraction of them between 0 and 1, and not 1.0"),
+        ({"validation": math.nan}, "a fraction of them between 0 and 1, and not nan"),
+        ({"validation": True}, "a fraction of them between 0 and 1, and not True"),
         ({"validation": 0.001}, "leaves no examples"),
     ],
 )
@@ -197,7 +200,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], me
 
 
 def test_data_that_are_no_mapping_are_refused():
-    with pytest.raises(TrainingError, match="data is a mapping of arrays by name"):
+    with pytest.raises(TrainingError, match="data must be a dict of arrays by the names of inputs"):
         ge.fit(line(), points()["x"], epochs=1)
     with pytest.raises(TrainingError, match="a stream consists of batches"):
         ge.fit(line(), [points()], epochs=1, batch_size=8)

@@ -69,3 +69,19 @@ print(sorted({"rich", "typer", "safetensors"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+class Writer:
+    """A stream that does not say whether it is a terminal."""
+
+    def write(self, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def test_training_goes_without_a_stream_and_with_any_other(monkeypatch):
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, Writer(), closed):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert len(ge.fit(line(), points(), epochs=1)) == 1
