@@ -77,19 +77,25 @@ def take_up(callbacks: Sequence[Callback], kept: Sequence[Kept], arrays: Mapping
         name = type(callback).__name__
         found = next((each for each in left if each.name == name), None)
         if found is None and callback.state_dict():
-            raise TrainingError(f"the checkpoint has no state of callback {name}")
+            raise _others(f"the checkpoint has no state of callback {name}")
         if found is not None:
             left.remove(found)
             given.append((callback, found.state))
     for each in left:
         if each.state:
-            raise TrainingError(f"the checkpoint has a state of callback {each.name[:80]!r}, and fit is given no such")
+            raise _others(f"the checkpoint has a state of callback {shown(each.name)}, and fit is given no such")
     for callback, state in given:
         try:
             callback.load_state_dict(_unpacked(state, arrays))
         except (KeyError, TypeError, ValueError) as error:
             message = f"{type(callback).__name__} does not take the state that the checkpoint has of it"
             raise TrainingError(f"{message}: {shown(error)}") from error
+
+
+def _others(message: str) -> TrainingError:
+    error = TrainingError(message)
+    error.quote("give fit the callbacks of the first run, or begin with all of them anew by ignore=['callbacks']")
+    return error
 
 
 def _packed(value: Any, owner: str, arrays: dict[str, Array]) -> Any:

@@ -1,5 +1,8 @@
 """Small networks, and data that they can learn."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 import graphengine as ge
@@ -26,14 +29,17 @@ def points(n: int = 50, seed: int = 0, noise: float = 0.0) -> Data:
     return {"x": x, "y": x @ [[1.0], [-2.0], [0.5]] + 3 + noise * generator.normal(size=(n, 1))}
 
 
-def classifier(optimizer: Optimizer | None = None, seed: int = 0) -> Executable:
+def classifier(
+    optimizer: Optimizer | None = None, seed: int = 0, *, graph: Callable[[ge.Graph], object] = str, **settings: Any
+) -> Executable:
     """A network of one hidden layer for points of the plane in three classes, in float32."""
     g = ge.Graph("classifier")
     x, label = g.input("x", ("batch", 2)), g.input("label", ("batch",), "int64")
     h = ge.tanh(x @ g.parameter("w1", (2, 16)) + g.parameter("b1", (16,)))
     logits = g.output("logits", h @ g.parameter("w2", (16, 3)) + g.parameter("b2", (3,)))
     g.output("loss", cross_entropy(logits, label))
-    return ge.compile(g, loss="loss", optimizer=optimizer or ge.Adam(learning_rate=0.02), seed=seed)
+    graph(g)
+    return ge.compile(g, loss="loss", optimizer=optimizer or ge.Adam(learning_rate=0.02), seed=seed, **settings)
 
 
 def rings(n: int = 300, seed: int = 0) -> Data:
