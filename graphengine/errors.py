@@ -53,6 +53,9 @@ from graphengine.wording import cut, printable
 _LENGTH = 2000
 """The maximum length of a line of an error, in characters."""
 
+_LINES = 40
+"""The maximum number of its lines."""
+
 
 class GraphEngineError(Exception):
     """The root of the tree; catching it catches everything that graphengine raises on purpose."""
@@ -66,7 +69,8 @@ class GraphEngineError(Exception):
 
     def quote(self, *lines: str) -> None:
         """Add lines of context, unless code nearer to the fault has done so already."""
-        self.context = self.context or tuple(cut(printable(line), _LENGTH) for line in lines)
+        more = (f"... and {len(lines) - _LINES:,} more",) if len(lines) > _LINES else ()
+        self.context = self.context or tuple(cut(printable(line), _LENGTH) for line in (*lines[:_LINES], *more))
 
     def __str__(self) -> str:
         return "\n  ".join((self.message, *(self.context or (f"at {self.where}",))))

@@ -26,16 +26,10 @@ from graphengine.files import StrPath
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Phase
 from graphengine.ir.types import Array
+from graphengine.train.array_file import read_arrays, read_metadata, write_arrays
 from graphengine.train.history import History
 from graphengine.train.run import Kept, Place, Run, keep
-from graphengine.train.weights_file import (
-    about_graph,
-    misfit,
-    read_arrays,
-    read_metadata,
-    set_weights,
-    write_arrays,
-)
+from graphengine.train.weights_file import about_graph, misfit, set_weights
 from graphengine.wording import cut, shown
 
 _NAME = re.compile(r"step-(\d{1,18})\.safetensors")

@@ -151,8 +151,6 @@ def find_run(run: Run, resume: StrPath | None, checkpoint: Checkpoint | None, ig
 
     Raises TrainingError if the checkpoint is of another run, or is missing where `checkpoint` does not write.
     """
-    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
-        raise TrainingError(f"checkpoint is ge.Checkpoint(folder), not {shown(checkpoint)}")
     if resume is None:
         if ignore:
             raise TrainingError(f"ignore={shown(ignore)} says what of a checkpoint may differ: give resume=, too")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from graphengine.errors import NamingError
 from graphengine.executable import Executable
 from graphengine.ir.graph import Graph
-from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node, Phase
+from graphengine.train.renaming import Rename, renamed
 from graphengine.train.weights_file import set_weights
-
-Rename = Mapping[str, str | None]
 
 
 def transfer(source: Executable, target: Executable, rename: Rename | None = None, *, strict: bool = True) -> list[str]:
@@ -26,7 +21,8 @@ def transfer(source: Executable, target: Executable, rename: Rename | None = Non
     source that is not said to stay behind must be taken; without, what only one of the two has is ignored.
     Raises TrainingError, which lists all that does not fit, and sets nothing; NamingError for a wrong `rename`.
     """
-    given = _renamed(source, rename or {})
+    names = [node.name for node in _weights(source.graph)]
+    given = renamed(names, rename or {}, source.graph.name)
     message = f"{source.graph.name!r} does not fit {target.graph.name!r}; nothing was set"
     arrays = {}
     for name, origin in given.items():  # each is copied as it is read, so the optimizer's slots are left alone
@@ -39,27 +35,3 @@ def _weights(graph: Graph) -> list[Node]:
     """Parameters, and the float states that the network itself declares."""
     states = [node for node in graph.states if node.type.is_float and node.phase is Phase.FORWARD]
     return [*graph.parameters, *states]
-
-
-def _renamed(source: Executable, rename: Rename) -> dict[str, str]:
-    """The names of what the source gives, by the names in the target."""
-    names = [node.name for node in _weights(source.graph)]
-    for key in rename:
-        if not any(_matches(key, name) for name in names):
-            raise NamingError(f"rename: {source.graph.name!r} has no weights {key!r}{did_you_mean(key, names)}")
-    given: dict[str, str] = {}
-    for name in names:
-        keys = [key for key in rename if _matches(key, name)]
-        key = max(keys, key=len, default="")
-        new = rename[key] if keys else ""
-        if new is None:
-            continue
-        new += name[len(key) :]
-        if new in given:
-            raise NamingError(f"rename: {given[new]!r} and {name!r} would both become {new!r}")
-        given[new] = name
-    return given
-
-
-def _matches(key: str, name: str) -> bool:
-    return name == key or ((key.endswith(".") or not key) and name.startswith(key))

@@ -7,25 +7,23 @@ are wanted, too.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
-from graphengine.files import StrPath, replacing
+from graphengine.files import StrPath
+from graphengine.ir.array import fitted
 from graphengine.ir.leaf import State
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
-from graphengine.ir.types import Array
-
-_VERSION = 2
-_DIGEST = "sha256_metadata"
+from graphengine.ir.types import Array, DType, check_dtype
+from graphengine.train.array_file import VERSION, decoded, dtype_name, parsed, read_arrays, write_arrays
+from graphengine.train.renaming import Rename, renamed
+from graphengine.wording import cut, printable
 
 
 def save_parameters(exe: Executable, path: StrPath) -> None:
@@ -38,18 +36,68 @@ def save_parameters(exe: Executable, path: StrPath) -> None:
     write_arrays(Path(path), {**exe.parameters, **states}, about_graph(exe))
 
 
-def load_parameters(exe: Executable, path: StrPath, *, strict: bool = True) -> list[str]:
+def load_parameters(
+    exe: Executable,
+    path: StrPath,
+    *,
+    strict: bool = True,
+    dtype: DType | None = None,
+    rename: Rename | None = None,
+) -> list[str]:
     """Set the parameters of `exe`, and the states that inference reads, to those of a file, and return their names.
 
-    Names, shapes and dtypes must be those of `exe`; otherwise it raises TrainingError, which lists all that is missing,
-    unexpected or of another type, and `exe` stays as it is. With `strict=False`, what only one of the two has is
-    ignored.
+    Names, shapes and dtypes must be those of `exe`. With `strict=False`, what only one of the two has is ignored; that
+    nothing is in both is a UserWarning. dtype: other floats (float16, float32, float64, bfloat16, float8_e4m3fn,
+    float8_e5m2) are converted to parameters of this dtype, by rounding. rename: what a name of the file is in `exe`, as
+    in `ge.transfer`: {"module.": ""} takes a prefix away, {"head.": None} leaves arrays out.
+
+    Raises TrainingError, which lists all that is missing, unexpected or of another type, or says what is damaged; then
+    `exe` stays as it is. Raises NamingError for a wrong `rename`, DTypeError for an unknown `dtype`.
     """
     arrays, about = read_arrays(Path(path))
     leaves = [*exe.graph.parameters, *_states_read(exe)]
-    others = set(json.loads(about.get("state", "[]"))) - {node.name for node in leaves}
-    given = {name: array for name, array in arrays.items() if name not in others}
-    return set_weights(exe, leaves, given, misfit(path), strict)
+    if about.get("writer") == "graphengine":
+        others = _others(about, path).difference(node.name for node in leaves)
+        arrays = {name: array for name, array in arrays.items() if name not in others}
+    origins = renamed(list(arrays), rename or {}, os.fspath(path))
+    given = {name: arrays[origin] for name, origin in origins.items()}
+    message = misfit(path)
+    if dtype is not None:
+        given |= _converted(leaves, given, check_dtype(dtype), path)
+    elif odd := [n for n in leaves if n.type.is_float and n.name in given and _is_other_float(given[n.name], n.dtype)]:
+        message += f"; dtype={odd[0].dtype!r} converts other floats"
+    notes = {name: f" (from {cut(origin)})" for name, origin in origins.items() if origin != name}
+    names = set_weights(exe, leaves, given, message, strict, notes)
+    if not names and leaves:
+        there, wanted = (", ".join(map(cut, some[:3])) for some in (list(given), [node.name for node in leaves]))
+        said = f"it has {there or 'no arrays'}, and the graph {wanted}; rename= maps names"
+        warnings.warn(printable(f"nothing of {os.fspath(path)!r} was set: {said}"), UserWarning, stacklevel=2)
+    return names
+
+
+def _others(about: Mapping[str, str], path: StrPath) -> set[str]:
+    """The names of what a checkpoint holds besides parameters."""
+    names = parsed(about, "state", "[]")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TrainingError(f"{os.fspath(path)!r} is damaged: its metadata do not say which arrays are states")
+    return set(names)
+
+
+def _converted(leaves: Sequence[Node], arrays: Mapping[str, Array], dtype: DType, path: StrPath) -> dict[str, Array]:
+    """The floats among `arrays` that are to be of `dtype`, and are of another one."""
+    converted = {}
+    for node in leaves:
+        if node.name not in arrays or node.dtype != dtype or not _is_other_float(arrays[node.name], dtype):
+            continue
+        try:
+            converted[node.name] = fitted(decoded(arrays[node.name]), dtype)
+        except ValueError as error:
+            raise TrainingError(f"{os.fspath(path)!r}: {node.name}: {error}; nothing was set") from None
+    return converted
+
+
+def _is_other_float(array: Array, dtype: str) -> bool:
+    return array.dtype != dtype and decoded(array[:0] if array.ndim else array).dtype.kind == "f"
 
 
 def set_weights(
@@ -65,13 +113,13 @@ def set_weights(
     Raises TrainingError `message` with all that does not fit and the `notes` on it by name, and sets nothing.
     """
     wanted = {node.name: str(node.type) for node in leaves}
-    given = {name: f"{array.dtype}{list(array.shape)}" for name, array in arrays.items()}
+    given = {name: f"{dtype_name(array)}{list(array.shape)}" for name, array in arrays.items()}
     said = {name: type_ + notes.get(name, "") for name, type_ in given.items()}
     names = [name for name in wanted if name in given]
     faults = []
     if strict:
         faults += [f"missing: {name}, {type_}" for name, type_ in wanted.items() if name not in given]
-        faults += [f"unexpected: {name}, {text}" for name, text in said.items() if name not in wanted]
+        faults += [f"unexpected: {cut(name)}, {text}" for name, text in said.items() if name not in wanted]
     for name in names:
         if wanted[name] != given[name]:
             faults.append(f"of another type: {name} is {wanted[name]}, and {said[name]} is given")
@@ -98,86 +146,4 @@ def misfit(path: StrPath) -> str:
 
 def about_graph(exe: Executable) -> dict[str, str]:
     """What the metadata of every file say."""
-    return {"writer": "graphengine", "version": str(_VERSION), "graph": exe.graph.name}
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Array], about: Mapping[str, str]) -> None:
-    """Write arrays and metadata with their SHA-256, all or nothing, once they have been read back as they were."""
-    from safetensors.numpy import save
-
-    # safetensors 0.8.0 writes an array of another layout wrongly; np.ascontiguousarray would turn a scalar into a row.
-    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
-    said = {**about, "sha256": json.dumps({name: _digest(array) for name, array in arrays.items()})}
-    said[_DIGEST] = _digest_of_texts(said)
-    with replacing(path) as temporary:
-        temporary.write_bytes(save(arrays, said))
-        if _damage(*_parsed(temporary)):
-            raise TrainingError(
-                f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
-            )
-
-
-def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The arrays and the metadata of a file; raises TrainingError where it cannot be read, or is damaged."""
-    arrays, about = _parsed(path)
-    _check(path, about, _damage(arrays, about))
-    return arrays, about
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file, without reading its arrays; raises TrainingError where these are damaged."""
-    _, about = _parsed(path, with_arrays=False)
-    _check(path, about, _damage_of_texts(about))
-    return about
-
-
-def _parsed(path: Path, *, with_arrays: bool = True) -> tuple[dict[str, Array], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise TrainingError(f"no such file: {str(path)!r}")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = file.keys() if with_arrays else ()
-            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
-    except SafetensorError as error:
-        raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
-
-
-def _check(path: Path, about: Mapping[str, str], damage: str | None) -> None:
-    if damage:
-        raise TrainingError(f"{str(path)!r} is damaged: {damage}")
-    version = about.get("version", "")
-    if about.get("writer") == "graphengine" and version not in map(str, range(1, _VERSION + 1)):
-        raise TrainingError(f"{str(path)!r} is of version {version!r:.20}; this graphengine reads up to {_VERSION}")
-
-
-def _damage(arrays: Mapping[str, Array], about: Mapping[str, str]) -> str | None:
-    """What is not as it was written; None for a file without SHA-256, as others and version 1 write them."""
-    if _DIGEST not in about or _damage_of_texts(about):
-        return _damage_of_texts(about)
-    written = json.loads(about["sha256"])
-    if written.keys() != arrays.keys():
-        return f"it should hold {len(written)} arrays of other names than the {len(arrays)} that it holds"
-    wrong = [name for name, array in arrays.items() if _digest(array) != written[name]]
-    return f"array {wrong[0]!r} is not what was written (another SHA-256)" if wrong else None
-
-
-def _damage_of_texts(about: Mapping[str, str]) -> str | None:
-    if _DIGEST in about:
-        return None if about[_DIGEST] == _digest_of_texts(about) else "its metadata are not what was written"
-    is_own = about.get("writer") == "graphengine" and about.get("version") == str(_VERSION)
-    return "its metadata have no SHA-256" if is_own else None
-
-
-def _digest(array: Array) -> str:
-    """The SHA-256 of dtype, shape and values."""
-    digest = hashlib.sha256(f"{array.dtype}{list(array.shape)}".encode())
-    digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _digest_of_texts(about: Mapping[str, str]) -> str:
-    """The SHA-256 of the metadata, but for that of this itself."""
-    texts = sorted((name, text) for name, text in about.items() if name != _DIGEST)
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+    return {"writer": "graphengine", "version": str(VERSION), "graph": exe.graph.name}

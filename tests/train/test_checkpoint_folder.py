@@ -184,7 +184,7 @@ def test_a_run_that_is_over_returns_its_history_and_writes_nothing(tmp_path: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"checkpoint": "folder"}, r"checkpoint is ge.Checkpoint\(folder\), not 'folder'"),
+        ({"checkpoint": "folder"}, r"checkpoint must be a ge.Checkpoint\(folder\), and not 'folder'"),
         ({"resume": True}, "resume is the path of a checkpoint or of a folder of them, not True"),
         ({"resume": None, "ignore": ["seed"]}, "give resume=, too"),
         ({"ignore": ["sed"]}, "there is no 'sed'; did you mean 'seed'"),
