@@ -11,41 +11,23 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from graphengine.cli import show
-from graphengine.cli.compare import compare
-from graphengine.cli.demo import demo
+from graphengine.cli import compare, demo, reproduce, show, train
 from graphengine.cli.faults import Commands
-from graphengine.cli.files import read_arrays, write_arrays
-from graphengine.cli.options import (
-    AsJson,
-    AtATime,
-    Data,
-    Metrics,
-    Seed,
-    Spec,
-    Weights,
-    sizes_of,
-    training_of,
-    validation_of,
-)
-from graphengine.cli.reproduce import reproduce
+from graphengine.cli.files import check_files, read_arrays, read_document, read_weights, write_arrays
+from graphengine.cli.options import AsJson, AtATime, Data, Metrics, Spec, Weights, sizes_of
 from graphengine.compile import compile
 from graphengine.executable import Executable
-from graphengine.files import check_writable
 from graphengine.ir.array import to_json_value
-from graphengine.ir.spec import json_schema, load
+from graphengine.ir.graph import Graph
+from graphengine.ir.spec import constants_of, json_schema
 from graphengine.train.evaluate import evaluate as measure
 from graphengine.train.evaluate import predict as compute
-from graphengine.train.fit import fit
-from graphengine.train.weights_file import load_parameters, save_parameters
-from graphengine.transform.training_graph import trains_itself
 from graphengine.view import lint as find_oddities
 from graphengine.view import summarize
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -66,71 +48,29 @@ def _version(asked: bool) -> None:
     raise typer.Exit
 
 
-@app.callback()
+@app.callback(help="Static, typed computation graphs: declared once, differentiated, planned, and run fast.")
 def graphengine(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-) -> None:
-    """Static, typed computation graphs: declared once, differentiated, planned, and run fast."""
+) -> None: ...
 
 
-for command in (demo, reproduce, compare):
-    app.command()(command)
+app.command(help=demo.HELP)(demo.demo)
+app.command(help=reproduce.HELP)(reproduce.reproduce)
+app.command(help=compare.HELP)(compare.compare)
+app.command(help=train.HELP)(train.train)
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True}, help="Print where the benchmarks are."
+)
 def bench() -> None:
-    """Print where the benchmarks are."""
     show.say("the benchmarks are in the source checkout, not in the package: run `python -m benchmarks` there")
     raise typer.Exit(2)
 
 
-@app.command()
-def train(
-    spec: Spec,
-    data: Data,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="OUT", help="The file of weights to write; default: SPEC with .weights.safetensors."),
-    ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples in a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="Replaces that of the document.")] = None,
-    seed: Seed = None,
-    validation: Annotated[
-        str | None,
-        typer.Option(metavar="FRACTION|FILE.npz", help="A part of the data to hold out, or other data to measure on."),
-    ] = None,
-    metric: Metrics = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
-) -> None:
-    """Train a network as the training section of its document says, and save the weights.
-
-    The document has the defaults of the options.
-    """
-    graph = load(spec)
-    target = weights or spec.with_suffix(".weights.safetensors")
-    check_writable(target)
-    training = training_of(graph, learning_rate, epochs=epochs, batch_size=batch_size, seed=seed)
-    rule = None if trains_itself(graph) and learning_rate is None else training.optimizer
-    exe = compile(graph, loss=training.loss, optimizer=rule, seed=training.seed)
-    history = fit(
-        exe,
-        read_arrays(data),
-        epochs=training.epochs,
-        batch_size=training.batch_size,
-        validation=validation_of(validation),
-        metrics=metric,
-        progress=not quiet,
-    )
-    save_parameters(exe, target)
-    if not quiet:
-        typer.echo(history)
-        typer.echo(f"weights: {target}")
-
-
-@app.command()
+@app.command(help="Compute a trained network's outputs for new data.")
 def predict(
     spec: Spec,
     weights: Weights,
@@ -145,10 +85,9 @@ def predict(
     ] = None,
     batch_size: AtATime = 1024,
 ) -> None:
-    """Compute a trained network's outputs for new data."""
-    if out is not None:
-        check_writable(out)
-    exe = _trained(spec, weights)
+    graph = read_document(spec)
+    check_files([spec, weights, data, constants_of(graph, spec)], [out])
+    exe = _trained(graph, weights)
     values = compute(exe, read_arrays(data), outputs=output, batch_size=batch_size)
     if out is not None:
         write_arrays(out, values)
@@ -157,7 +96,7 @@ def predict(
             typer.echo(line)
 
 
-@app.command()
+@app.command(help="Measure a trained network's loss, and metrics, on data.")
 def evaluate(
     spec: Spec,
     weights: Weights,
@@ -166,22 +105,23 @@ def evaluate(
     batch_size: AtATime = 1024,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a trained network's loss, and metrics, on data."""
-    measured = measure(_trained(spec, weights), read_arrays(data), metrics=metric, batch_size=batch_size)
+    check_files([spec, weights, data], [])
+    measured = measure(_trained(read_document(spec), weights), read_arrays(data), metrics=metric, batch_size=batch_size)
     if as_json:
         typer.echo(json.dumps({name: to_json_value(np.asarray(value)) for name, value in measured.items()}))
     else:
         show.console().print(show.facts((name, f"{value:.6g}") for name, value in measured.items()))
 
 
-@app.command()
+@app.command(help="Check a document. Print what it declares, or what is wrong and where.")
 def validate(spec: Spec) -> None:
-    """Check a document. Print what it declares, or what is wrong and where."""
-    graph = load(spec)
+    graph = read_document(spec)
     show.console().print(show.graph_facts(graph, spec))
 
 
-@app.command()
+@app.command(
+    help="Show every node with its op, type, parameters, FLOPs and bytes, and the cost of a run. Nothing is run."
+)
 def summary(
     spec: Spec,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help='The size of the dim named "batch".')] = 1,
@@ -191,8 +131,7 @@ def summary(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show every node with its op, type, parameters, FLOPs and bytes, and the cost of a run. Nothing is run."""
-    graph = load(spec)
+    graph = read_document(spec)
     table = summarize(graph, **sizes_of(graph, batch, size))
     if as_json:
         typer.echo(json.dumps(table.to_dict()))
@@ -202,14 +141,15 @@ def summary(
     console.print(show.cost_facts(table))
 
 
-@app.command()
+@app.command(
+    help="Find likely mistakes: consecutive linear maps, which are one; weights that no gradient reaches; unused parts."
+)
 def lint(
     spec: Spec,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything is found.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find likely mistakes: consecutive linear maps, which are one; weights that no gradient reaches; unused parts."""
-    graph = load(spec)
+    graph = read_document(spec)
     findings = find_oddities(graph)
     if as_json:
         typer.echo(json.dumps({"graph": graph.name, "findings": [asdict(finding) for finding in findings]}))
@@ -219,13 +159,12 @@ def lint(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(help="Print the JSON Schema of documents.")
 def schema() -> None:
-    """Print the JSON Schema of documents."""
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
-def _trained(spec: Path, weights: Path) -> Executable:
-    exe = compile(load(spec))
-    load_parameters(exe, weights)
+def _trained(graph: Graph, weights: Path) -> Executable:
+    exe = compile(graph)
+    read_weights(exe, weights)
     return exe

@@ -19,13 +19,12 @@ from rich.text import Text
 from graphengine.baselines import Comparison, Way, random_feeds
 from graphengine.baselines import compare as measure
 from graphengine.cli import show
-from graphengine.cli.files import read_arrays
+from graphengine.cli.files import check_files, read_arrays, read_document
 from graphengine.cli.options import AsJson, Spec, sizes_of
 from graphengine.compile import compile
 from graphengine.errors import SpecError
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
-from graphengine.ir.spec import load
 from graphengine.ir.types import Array
 from graphengine.testing import in_float64
 from graphengine.train.data import as_source, batch_axis
@@ -33,6 +32,13 @@ from graphengine.view.summary import all_sizes
 
 _BATCH = 32
 """Examples of a batch for which neither the user nor the document has a number."""
+
+
+HELP = """Compute one gradient by backpropagation and in three other ways, and compare costs and results.
+
+The others take the parameters one by one: central differences, forward mode, and the chain rule along every path
+with nothing shared. Where all parameters would take too long, some are drawn at random and the seconds are scaled
+to all. Everything runs in float64, at the first parameters of the document's seed."""
 
 
 def compare(
@@ -55,13 +61,9 @@ def compare(
     seconds: Annotated[float, typer.Option(min=0.0, help="Limit for these; a few are measured in any case.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Compute one gradient by backpropagation and in three other ways, and compare costs and results.
-
-    The others take the parameters one by one: central differences, forward mode, and the chain rule along every path
-    with nothing shared. Where all parameters would take too long, some are drawn at random and the seconds are scaled
-    to all. Everything runs in float64, at the first parameters of the document's seed.
-    """
-    graph = load(spec)
+    """Run the command; `HELP` says what it does."""
+    check_files([spec, data], [])
+    graph = read_document(spec)
     name = _loss_of(graph, loss)
     if data is not None and size:
         raise typer.BadParameter("the arrays of --data have their sizes", param_hint="--size")

@@ -34,17 +34,19 @@ _INK = " ░▒▓█"
 _ASCII_INK = " .+#@"
 
 
+HELP = """Watch a 3-layer network learn to read handwritten digits, and see what a gradient costs.
+
+The network is a JSON document that ships with the package, as do the digits: 1,797 real ones, a fifth of them held
+back for the test."""
+
+
 def demo(
     as_json: AsJson = False,
     seed: Seed = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the training digits.")] = None,
     save: Save = None,
 ) -> None:
-    """Watch a 3-layer network learn to read handwritten digits, and see what a gradient costs.
-
-    The network is a JSON document that ships with the package, as do the digits: 1,797 real ones, a fifth of them held
-    back for the test.
-    """
+    """Run the command; `HELP` says what it does."""
     graph, data = Graph.from_json(digits_spec()), digits()
     training = training_of(graph, epochs=epochs, seed=seed)
     console = show.console()

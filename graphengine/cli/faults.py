@@ -23,6 +23,11 @@ _INTERRUPTED = 130
 class Commands(TyperGroup):
     """The group of all commands, each run so that mistakes are told."""
 
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """The context of a command line, which is its `obj`."""
+        extra.setdefault("obj", list(args))
+        return super().make_context(info_name, args, *rest, **extra)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for; `ctx` is a click.Context, wherever typer has it from."""
         with mistakes_told():

@@ -1,28 +1,69 @@
-"""What the commands read and write; whatever is wrong with a file is an error that names it."""
+"""What the commands read and write; whatever is wrong with a file is an error that names it.
+
+`-` is standard input or output. What is no file, such as a pipe, is read to its end first.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import shutil
+import sys
+import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, TextIO
 
 import numpy as np
+import typer
 
 from graphengine.data import Split
-from graphengine.errors import TrainingError
+from graphengine.errors import GraphEngineError, TrainingError
 from graphengine.executable import Executable
-from graphengine.files import replacing
+from graphengine.files import check_writable, is_plain, replacing
 from graphengine.ir.graph import Graph
+from graphengine.ir.spec import from_json, load
+from graphengine.ir.spec.document import MAX_BYTES
 from graphengine.ir.types import Array
-from graphengine.train.weights_file import save_parameters
+from graphengine.train.weights_file import load_parameters, save_parameters
 
+STANDARD = Path("-")
+"""Standard input or output."""
+
+_MAX_STREAM = 4 * 2**30
+"""The maximum size of arrays or weights that are no file, in bytes."""
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"
+_PACKED = zipfile.ZIP_DEFLATED
+
+
+def check_files(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -> None:
+    """Raise before the work if an output cannot be written, or is one of the inputs by whatever path or link."""
+    if inputs.count(STANDARD) > 1:
+        raise typer.BadParameter("standard input is read once: give the other files by their names")
+    for output in outputs:
+        if output is None or output == STANDARD:
+            continue
+        for each in inputs:
+            with suppress(OSError):  # what is not there is told of by who reads it
+                if each and os.path.samefile(each, output) and is_plain(output):
+                    raise TrainingError(f"{output} is read, too, as {each}: give the output another name")
+        check_writable(output)
+
+
+def read_document(path: Path) -> Graph:
+    """The graph of a document. Raises OSError or SpecError."""
+    if _is_file(path):
+        return load(path)
+    return from_json(_content(path, MAX_BYTES), source=str(path))
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """The arrays of an .npz file, by name. Pickled objects are not read. Raises OSError or TrainingError."""
-    with path.open("rb") as file:  # np.load, given a name, does not close what it finds to be damaged
+    with path.open("rb") if _is_file(path) else io.BytesIO(_content(path, _MAX_STREAM)) as file:
         start = file.read(len(_NPY))
         if start == _NPY:
             raise TrainingError(f"{path}: one array without a name (.npy); write it by np.savez(path, name=array)")
@@ -30,7 +71,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
             raise TrainingError(f"{path}: not an .npz file, which np.savez writes")
         file.seek(0)
         try:
-            with np.load(file, allow_pickle=False) as members:
+            with np.load(file, allow_pickle=False) as members:  # given a name, it does not close what is damaged
                 arrays = {name: members[name] for name in members.files}
         except Exception as error:  # damage shows as errors of NumPy, zipfile, zlib, struct, tokenize, and memory
             reason, *_ = str(error).splitlines() or [type(error).__name__]
@@ -43,13 +84,40 @@ def read_arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
+def read_weights(exe: Executable, path: Path) -> None:
+    """Set the weights of `exe` to those of a file. Raises OSError or TrainingError."""
+    if _is_file(path):
+        load_parameters(exe, path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "weights")
+        copy.write_bytes(_content(path, _MAX_STREAM))
+        try:
+            load_parameters(exe, copy)
+        except GraphEngineError as error:
+            raise type(error)(error.message.replace(str(copy), str(path))) from None
+
+
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write an .npz file under exactly this name; the same arrays give the same bytes."""
     # np.savez takes names as keywords, so an array could not be called "file".
-    with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+    with _destination(path) as target, replacing(target) as part, zipfile.ZipFile(part, "w", _PACKED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def write_weights(exe: Executable, path: Path) -> None:
+    """Write what `train` has made of the weights. Raises TrainingError for such that are of no use."""
+    arrays = {**exe.parameters, **exe.state}
+    wrong = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if wrong:
+        raise TrainingError(
+            f"the last step has made weights that are not finite ({', '.join(wrong[:3])}), and {path} is not written: "
+            "a lower learning rate, clipped gradients, or data scaled to about 1 may help"
+        )
+    with _destination(path) as target:
+        save_parameters(exe, target)
 
 
 def save_trained(folder: Path, name: str, graph: Graph, data: Split, exe: Executable) -> None:
@@ -58,4 +126,40 @@ def save_trained(folder: Path, name: str, graph: Graph, data: Split, exe: Execut
     graph.save(folder / f"{name}.json")
     write_arrays(folder / "train.npz", data.train)
     write_arrays(folder / "test.npz", data.test)
-    save_parameters(exe, folder / f"{name}.weights.safetensors")
+    write_weights(exe, folder / f"{name}.weights.safetensors")
+
+
+def _is_file(path: Path) -> bool:
+    return path != STANDARD and is_plain(path)
+
+
+def _content(path: Path, maximum: int) -> bytes:
+    """All that standard input, a pipe or a device gives."""
+    if path == STANDARD:
+        content = _standard("input", sys.stdin).read(maximum + 1)
+    else:
+        with path.open("rb") as file:
+            content = file.read(maximum + 1)
+    if len(content) > maximum:
+        raise TrainingError(f"{path} gives more than {maximum:,} bytes, the maximum of what is no file")
+    return content
+
+
+@contextmanager
+def _destination(path: Path) -> Iterator[Path]:
+    """`path`, or for standard output another file, which is copied there at the end."""
+    if path != STANDARD:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder, "output")
+        yield part
+        with part.open("rb") as file:
+            shutil.copyfileobj(file, _standard("output", sys.stdout))
+
+
+def _standard(name: str, stream: TextIO | None) -> BinaryIO:
+    """The bytes of a standard stream, which is None where it is closed."""
+    if stream is None:
+        raise OSError(errno.EBADF, "is closed", f"standard {name}")
+    return stream.buffer

@@ -8,16 +8,20 @@ from typing import Annotated
 
 import typer
 
-from graphengine.cli.files import read_arrays
 from graphengine.errors import SpecError
 from graphengine.ir.graph import Graph
+from graphengine.ir.spec.attributes import read_fields
+from graphengine.ir.spec.document import MAX_BYTES, Place, parse
 from graphengine.ir.tagged import arguments
-from graphengine.ir.training import Training
-from graphengine.ir.types import Array
+from graphengine.ir.training import Optimizer, Training
 
-Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document.")]
-Data = Annotated[Path, typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs are.")]
-Weights = Annotated[Path, typer.Option(metavar="FILE", help="Weights that `train` wrote (.safetensors).")]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A graph's JSON document; - for standard input.")]
+Data = Annotated[
+    Path, typer.Option(metavar="FILE.npz", help="Arrays, named as the graph's inputs are; - for standard input.")
+]
+Weights = Annotated[
+    Path, typer.Option(metavar="FILE", help="Weights that `train` wrote (.safetensors); - for standard input.")
+]
 Metrics = Annotated[
     list[str] | None,
     typer.Option("--metric", metavar="NAME", help="A metric, such as accuracy or mean_squared_error (repeatable)."),
@@ -30,7 +34,9 @@ Save = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
 
-def training_of(graph: Graph, learning_rate: float | None = None, **changes: int | None) -> Training:
+def training_of(
+    graph: Graph, learning_rate: float | None = None, optimizer: str | None = None, **changes: int | None
+) -> Training:
     """The training section of a graph's document, with `changes` to its fields that are not None."""
     if graph.training is None:
         raise SpecError(
@@ -38,21 +44,26 @@ def training_of(graph: Graph, learning_rate: float | None = None, **changes: int
             '{"loss": "loss", "optimizer": {"kind": "sgd", "learning_rate": 0.1}, "batch_size": 32, "epochs": 10}'
         )
     fields = dict(graph.training) | {name: value for name, value in changes.items() if value is not None}
+    rule = graph.training.optimizer if optimizer is None else _optimizer(optimizer)
     if learning_rate is not None:
-        optimizer = graph.training.optimizer
-        settings = {name: getattr(optimizer, name) for name in arguments(type(optimizer))}
-        fields["optimizer"] = type(optimizer)(**{**settings, "learning_rate": learning_rate})
-    return Training(**fields)
+        settings = {name: getattr(rule, name) for name in arguments(type(rule))}
+        rule = type(rule)(**{**settings, "learning_rate": learning_rate})
+    return Training(**fields | {"optimizer": rule})
 
 
-def validation_of(text: str | None) -> float | dict[str, Array] | None:
-    """What `--validation` says: a fraction between 0 and 1, or the name of a file of arrays."""
-    if text is None:
-        return None
+def _optimizer(text: str) -> Optimizer:
+    """What `--optimizer` says, as a document would."""
+    place = Place("--optimizer")
+    section = {"loss": "loss", "optimizer": parse(text, place, MAX_BYTES)}
+    return read_fields(Training, section, place, "--optimizer").optimizer
+
+
+def fraction_of(text: str | None) -> float | None:
+    """The number that `--validation` says; None if it names a file."""
     try:
-        fraction = float(text)
+        fraction = float(text or "")
     except ValueError:
-        return read_arrays(Path(text))
+        return None
     if not 0 < fraction < 1:
         raise typer.BadParameter(f"a fraction lies between 0 and 1, not {text}", param_hint="--validation")
     return fraction

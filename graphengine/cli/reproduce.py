@@ -18,6 +18,11 @@ _QUICK = 1000
 """Examples of a quick run."""
 
 
+HELP = """Train a network of the zoo on real data, and compare the result with its goal.
+
+The figures in docs/results.md are from this command. The seed is fixed, so the same machine gives the same figure."""
+
+
 def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The network; default: print the list.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help=f"One epoch over {_QUICK:,} examples, as a test.")] = False,
@@ -25,10 +30,7 @@ def reproduce(
     save: Save = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network of the zoo on real data, and compare the result with its goal.
-
-    The figures in docs/results.md are from this command. The seed is fixed, so the same machine gives the same figure.
-    """
+    """Run the command; `HELP` says what it does."""
     if name is None:
         abouts = {key: experiment.about for key, experiment in EXPERIMENTS.items()}
         typer.echo(json.dumps(abouts)) if as_json else show.console().print(show.facts(abouts.items()))

@@ -228,7 +228,7 @@ def test_an_interruption_ends_quietly_with_130(folder: Path, monkeypatch: pytest
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("graphengine.cli.commands.fit", interrupted)
+    monkeypatch.setattr("graphengine.cli.train.fit", interrupted)
     result = run(*training(folder))
     assert (result.exit_code, result.output) == (130, "")
     assert not (folder / "net.weights.safetensors").exists()

@@ -1,5 +1,6 @@
 """The JSON form of a graph."""
 
+from graphengine.ir.spec.io import constants_of as constants_of
 from graphengine.ir.spec.io import digest as digest
 from graphengine.ir.spec.io import from_json as from_json
 from graphengine.ir.spec.io import load as load

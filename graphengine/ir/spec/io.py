@@ -51,9 +51,12 @@ def to_json(graph: Graph) -> str:
     return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in sections.items()) + "\n}\n"
 
 
-def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES) -> Graph:
-    """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file."""
-    place = Place("<json>")
+def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, source: str = "<json>") -> Graph:
+    """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file.
+
+    source: what errors call the document.
+    """
+    place = Place(source)
     return read(parse(text, place, max_bytes), place, beside.nothing)
 
 
@@ -63,8 +66,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     The document is replaced last, so whatever happens on the way, it has the constants that belong to it.
     """
     path, text = Path(path), to_json(graph).encode()
-    ops = {node.name: node.op for node in graph.nodes if isinstance(node.op, Constant)}
-    large = {name: op for name, op in ops.items() if op.value.size > INLINE_ELEMENTS}
+    large = _large(graph)
     if not is_plain(path) and large:
         raise SpecError(f"{path} is no file, and the constants {', '.join(large)} need one beside the document")
     if not is_plain(path):
@@ -72,7 +74,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
         return
     check_writable(path)
     document = resolved(path)
-    file = beside.path_beside(document, {name: op.digest() for name, op in large.items()})
+    file = beside.path_beside(document, _digests(large))
     with sharing(document.parent) as is_alone:
         before, was_there = _content(document), file.exists()
         try:
@@ -85,6 +87,21 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
             raise
         if is_alone() and _content(document) == text:
             beside.remove_others(document, file)
+
+
+def constants_of(graph: Graph, path: str | os.PathLike[str]) -> Path | None:
+    """The file beside the graph's document at `path` that holds its large constants; None if there are none."""
+    large = _large(graph)
+    return beside.find(Path(path), _digests(large)) if large else None
+
+
+def _large(graph: Graph) -> dict[str, Constant]:
+    ops = {node.name: node.op for node in graph.nodes if isinstance(node.op, Constant)}
+    return {name: op for name, op in ops.items() if op.value.size > INLINE_ELEMENTS}
+
+
+def _digests(constants: dict[str, Constant]) -> dict[str, str]:
+    return {name: op.digest() for name, op in constants.items()}
 
 
 def _content(path: Path) -> bytes | None:
