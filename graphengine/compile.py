@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.training import Optimizer
-from graphengine.programs import Settings
+from graphengine.programs import NonFinite, Settings
 from graphengine.transform.rewrite.passes import STABILIZATION, chosen
 from graphengine.transform.training_graph import dim_names, training_graph
 from graphengine.weights import Weights
@@ -28,6 +29,8 @@ def compile(
     backend: str = "numpy",
     rewrites: Sequence[str] | None = None,
     memory_budget: int | None = None,
+    non_finite: NonFinite = "raise",
+    non_finite_gradients: bool = False,
     seed: int = 0,
 ) -> Executable:
     """Compile `graph`; returns a `ge.Executable`. The graph itself is not changed.
@@ -40,7 +43,13 @@ def compile(
     `ge.rewrites()`; left out, all of them. memory_budget: the maximum size of the arena of each program, in bytes. It
     holds values, adjoints and work memory, not the leaves. Values are dropped and computed again to stay within it,
     with the same bits; `cost()` says for how many FLOPs. If sizes are named, a budget that is too small is found by
-    `cost(...)` or the first run. seed: of the initial parameters and of dropout.
+    `cost(...)` or the first run.
+
+    non_finite: what becomes of a step whose loss is NaN or infinite. "raise": it changes nothing, and is a
+    NonFiniteError. "skip": it changes nothing, and is counted in `exe.skipped` and in the history of `fit`. "allow": it
+    is made like any other. This is decided before the first update, and takes no time. non_finite_gradients: whether
+    NaN and infinities in the gradients count as well. Then all updates wait for the last gradient, so that more is in
+    memory at one time, as `cost()` says. seed: of the initial parameters and of dropout.
 
     Raises CompileError, GraphError, NamingError, ShapeError or DTypeError; warns with UnreachedParameterWarning.
     """
@@ -58,7 +67,13 @@ def compile(
     if loss is None and not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
     _check_dim_names(graph)
-    settings = Settings(BACKENDS[chosen_backend](), chosen(rewrites), memory_budget)
+    if non_finite not in get_args(NonFinite):
+        raise CompileError(f"non_finite is one of {', '.join(get_args(NonFinite))}, not {non_finite!r}")
+    if non_finite_gradients and non_finite == "allow":
+        raise CompileError('non_finite_gradients=True checks gradients, and non_finite="allow" lets them be anything')
+    settings = Settings(
+        BACKENDS[chosen_backend](), chosen(rewrites), memory_budget, non_finite, bool(non_finite_gradients)
+    )
     node = None if loss is None else _output_or_node(graph, loss)
     names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
     training = training_graph(graph, node, names, optimizer, stabilize=STABILIZATION in settings.rewrites)

@@ -11,6 +11,7 @@
     ├── CompileError            a graph cannot be compiled as asked
     ├── ExecutionError          a compiled graph cannot run as asked
     │   ├── FeedError           a feed is missing, unknown, or of the wrong dtype, rank or size
+    │   ├── NonFiniteError      the loss or a gradient of a step is NaN or infinite
     │   └── ValueRangeError     a value met while running lies outside what an op admits, as a label can
     ├── TrainingError           data, a metric, or saved weights do not fit the network
     ├── PickleError             what cannot be pickled, or was pickled by another version; a pickle.PickleError
@@ -33,6 +34,7 @@ __all__ = [
     "GraphEngineError",
     "GraphError",
     "NamingError",
+    "NonFiniteError",
     "PickleError",
     "ShapeError",
     "SpecError",
@@ -118,6 +120,15 @@ class ExecutionError(GraphEngineError):
 
 class FeedError(ExecutionError):
     """A feed is missing, unknown, or of the wrong dtype, rank or size."""
+
+
+class NonFiniteError(ExecutionError):
+    """The loss of a step, or a gradient, is NaN or infinite; the step has changed nothing."""
+
+    def __init__(self, message: str, found: str | None = None) -> None:
+        super().__init__(message)
+        self.found = found or message
+        """What is not finite, as in "the loss is nan"."""
 
 
 class ValueRangeError(ExecutionError):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NoReturn
 
+import numpy as np
 import numpy.typing as npt
 
-from graphengine.errors import ExecutionError, FeedError, NamingError, UsageError
+from graphengine.errors import ExecutionError, FeedError, NamingError, NonFiniteError, UsageError
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds
 from graphengine.gradients import Gradients
@@ -49,6 +51,8 @@ class Executable(Suggesting):
         self.parameters = Held(weights, training.graph.parameters, "parameter")
         self.state = Held(weights, training.graph.states, "state")
         self.seed = weights.seed
+        self.skipped = 0
+        """How many steps and updates were skipped, as `compile(non_finite="skip")` lets them be."""
         self.epochs_done = 0
         """How many epochs `ge.fit` has trained it for; the next call goes on from there."""
         self._training = training
@@ -79,12 +83,12 @@ class Executable(Suggesting):
         return blank, ("Executable", writer()), self._state(self._weights)
 
     def _state(self, weights: Weights) -> tuple[Any, ...]:
-        return self._training, self.programs.settings, weights, self.programs.sizes, self.epochs_done
+        return self._training, self.programs.settings, weights, self.programs.sizes, (self.skipped, self.epochs_done)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        training, settings, weights, sizes, epochs_done = state
+        training, settings, weights, sizes, counts = state
         self.__init__(training, settings, weights)  # type: ignore[misc]  # it has been made without
-        self.programs.sizes, self.epochs_done = sizes, epochs_done
+        self.programs.sizes, (self.skipped, self.epochs_done) = sizes, counts
 
     @property
     def graph(self) -> Graph:
@@ -165,12 +169,18 @@ class Executable(Suggesting):
     def step(self, feeds: Feeds) -> float:
         """One step of training: FORWARD, BACKWARD and UPDATE in one run. Returns the loss before the update.
 
+        A loss that is not finite changes nothing: no parameter, no state, no count. It is a NonFiniteError, unless
+        `compile(non_finite="skip")` says that such steps are skipped, or "allow" that they are made.
         Raises FeedError for feeds that do not fit, ExecutionError without an optimizer.
         """
         loss = self._need_optimizer("step")
         bound = self.programs.fed("step", (), feeds)
         self._last_forward = None
-        bound.runnable.run(0, bound.length)
+        try:
+            bound.runnable.run(0, bound.length)
+        except NonFiniteError as error:
+            self._unless_skipped("step", error, bound)
+            self.skipped += 1
         return float(bound.runnable.results[loss.name])
 
     def gradients(self, feeds: Feeds, *, copy: bool = True) -> Gradients:
@@ -178,16 +188,21 @@ class Executable(Suggesting):
 
         It advances what FORWARD advances, each time: running statistics, and the count of random draws. The gradients
         are in one block of memory, and `loss` is beside them. They are the caller's own; with `copy=False` they are
-        those that `update` reads, and stay until `gradients` or `update` is called again.
+        those that `update` reads, and stay until `gradients` or `update` is called again. Where `step` would be
+        skipped, they are NaN, nothing has advanced, and `update` by them is skipped.
 
-        Raises FeedError as `step` does, and ExecutionError without an optimizer, or if an update reads anything of the
-        forward or backward pass but the gradients.
+        Raises FeedError and NonFiniteError as `step` does, and ExecutionError without an optimizer, or if an update
+        reads anything of the forward or backward pass but the gradients.
         """
         loss = self._need_optimizer("gradients")
         bound = self.programs.fed("gradients", (), feeds)
         self._last_forward = None
-        bound.runnable.run(0, bound.length)
         gradients = self.programs.gradients
+        try:
+            bound.runnable.run(0, bound.length)
+        except NonFiniteError as error:
+            self._unless_skipped("gradients", error, bound)
+            gradients.spoil()
         gradients.loss = float(bound.runnable.results[loss.name])
         return gradients.copy() if copy else gradients
 
@@ -200,13 +215,33 @@ class Executable(Suggesting):
         The gradients may as well be sums or averages of those of several batches.
 
         Raises NamingError for a gradient that is missing or not known, ShapeError or DTypeError for one that does not
-        fit, and ExecutionError for what is no mapping; then nothing has changed.
+        fit, and ExecutionError for what is no mapping; then nothing has changed. As `step` does, it raises
+        NonFiniteError, or is skipped, if their loss is not finite, or with `non_finite_gradients` they themselves.
         """
         self._need_optimizer("update")
         self.programs.gradients.assign(gradients)
         bound = self.programs.fed("update", (), {})
         self._last_forward = None
-        bound.runnable.run(0, bound.length)
+        try:
+            loss = gradients.loss if isinstance(gradients, Gradients) else 0.0
+            if not math.isfinite(loss) and self.programs.settings.non_finite != "allow":
+                raise NonFiniteError(f"the loss of these gradients is {loss}")
+            bound.runnable.run(0, bound.length)
+        except NonFiniteError as error:
+            self._unless_skipped("update", error, bound)
+            self.skipped += 1
+
+    def _unless_skipped(self, what: ProgramName, error: NonFiniteError, bound: Bound) -> None:
+        """Raise the error, with what may have led to it, unless such steps are skipped."""
+        if self.programs.settings.non_finite == "skip":
+            return
+        given = {f"input {name!r}": array for name, array in bound.feeds.items()}
+        given |= {f"{name!r}": self._weights[name] for name in (*self.parameters, *self.state)}
+        found = next((name for name, array in given.items() if not np.isfinite(array).all()), None)
+        cause = f"{found} has elements that are not finite" if found else "a lower learning rate or clipping may help"
+        told = NonFiniteError(f"{error.found}, so {what} has changed nothing; {cause}", error.found)
+        told.quote(*error.context)
+        raise told from None
 
     @property
     def program(self) -> Program:

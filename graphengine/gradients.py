@@ -47,6 +47,11 @@ class Gradients(Mapping[str, Array]):
 
     __copy__ = copy
 
+    def spoil(self) -> None:
+        """Set all to NaN, as those of a batch that gives none."""
+        for view in self._views.values():
+            view.fill(math.nan)
+
     def assign(self, values: Mapping[str, Any]) -> None:
         """Write these values into the block; raises before anything is written where one does not fit."""
         if values is self:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,12 +21,16 @@ from graphengine.ir.types import Array
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.demand import demand, greatest
 from graphengine.schedule.program import Program, headline
+from graphengine.transform.guard import add_checks
 from graphengine.transform.rewrite.passes import REWRITES, stages
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph
 from graphengine.weights import Weights
 
 CACHED = 16
 """How many programs are cached, those used last; each may be bound, and then has an arena of its own."""
+
+NonFinite = Literal["raise", "skip", "allow"]
+"""What becomes of a step whose loss is not finite: an error, no step, or a step like any other."""
 
 Asked = tuple[ProgramName, tuple[str, ...]]
 """The kind of a program, and the outputs that it computes."""
@@ -39,6 +43,8 @@ class Settings:
     backend: Backend
     rewrites: tuple[str, ...] = ()
     memory_budget: int | None = None
+    non_finite: NonFinite = "raise"
+    non_finite_gradients: bool = False
 
     def __reduce__(self) -> tuple[object, ...]:
         """A backend goes by its name, which another machine may lack."""
@@ -52,24 +58,31 @@ def _settings(backend: str, *others: Any) -> Settings:
 class Part:
     """What a program computes, whatever the sizes of named dims."""
 
-    def __init__(self, training: TrainingGraph, asked: Asked, rewrites: tuple[str, ...]) -> None:
+    def __init__(self, training: TrainingGraph, asked: Asked, settings: Settings) -> None:
         self.asked = asked
         self.needs = training.needs(*asked)
         """The inputs that are fed."""
         self.dims = dict.fromkeys(dim for type_ in self.needs.values() for dim in type_.shape if isinstance(dim, str))
-        self._training, self._rewrites = training, rewrites
+        self._training, self._settings = training, settings
 
     @cached_property
     def graph(self) -> Graph:
         """The part of the training graph, after all rewrites."""
-        graph = self._training.part(*self.asked).copy()
-        for name in self._rewrites:
+        graph = self._declared()
+        for name in self._settings.rewrites:
             REWRITES[name](graph)
         return graph
 
     def stages(self) -> list[Graph]:
         """The part of the training graph, and what it is after each rewrite: made anew, since a run needs the last."""
-        return stages(self._training.part(*self.asked), self._rewrites)
+        return stages(self._declared(), self._settings.rewrites)
+
+    def _declared(self) -> Graph:
+        """The part of the training graph, with the checks of a step."""
+        graph, settings = self._training.part(*self.asked).copy(), self._settings
+        if graph.updates and settings.non_finite != "allow":
+            add_checks(graph, gradients=settings.non_finite_gradients)
+        return graph
 
 
 class Bound:
@@ -130,7 +143,7 @@ class Programs:
         """What a program computes: of one that is cached, or anew."""
         parts = (prepared.part for prepared in self.cached.values())
         cached = next((part for part in parts if part.asked == (which, outputs)), None)
-        return cached or Part(self.training, (which, outputs), self.settings.rewrites)
+        return cached or Part(self.training, (which, outputs), self.settings)
 
     def prepared(self, part: Part, sizes: Mapping[str, int]) -> Prepared:
         """The program of a part, planned for these sizes of the named dims, among which are its own."""

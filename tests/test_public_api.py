@@ -25,8 +25,8 @@ OPS = " ".join(
 
 ERRORS = """
     AttributeValueError CompileError CycleError DTypeError ExecutionError FeedError GradientError GraphEngineError
-    GraphError NamingError OneByOneWarning PickleError ShapeError SpecError TrainingError UnknownAttributeError
-    UnreachedParameterWarning UsageError ValueRangeError
+    GraphError NamingError NonFiniteError OneByOneWarning PickleError ShapeError SpecError TrainingError
+    UnknownAttributeError UnreachedParameterWarning UsageError ValueRangeError
 """
 
 REST = """

@@ -159,8 +159,7 @@ class _Planner:
         range is refused, and then the step leaves everything as it was.
         """
         end = len(self.steps)
-        values = [node for node in needed_nodes(self.results.values()) if node.phase is Phase.FORWARD]
-        results = {self.buffers[node] for node in values}
+        results = {self.buffers[node] for node in needed_nodes(self.results.values())}
         last_value = max((number for number, step in enumerate(self.steps) if step.out in results), default=-1)
         waiting: dict[Buffer, tuple[Node, int, int]] = {}
         for leaf, node in self.updates.items():

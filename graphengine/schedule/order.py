@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from graphengine.ir import order
 from graphengine.ir.node import Node, Phase
 from graphengine.ir.op import GetItem
+from graphengine.ops.finite import CheckFinite
 
 
 def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
@@ -31,9 +32,15 @@ def schedule(nodes: Sequence[Node], updates: Mapping[Node, Node]) -> list[Node]:
             waits_for = [turn[parent] for parent in node.parents if not parent.op.is_leaf]
             waits_for += [last_reader.get(leaf, 0) for leaf in targets.get(node, ())]
             turn[node] = max(last_value, *waits_for) if waits_for else 0
+    checks = {node for node in nodes if isinstance(node.op, CheckFinite)}
+    checked = max((turn[node] for node in checks), default=0)
+    for node in computed:
+        if node.phase is Phase.UPDATE and node not in checks:
+            turn[node] = max(turn[node], checked)
     _defer(nodes, turn)
     return order.parents_first(
-        {node: node.parents for node in nodes}, rank=lambda node: (turn[node], node.phase, node.index)
+        {node: node.parents for node in nodes},
+        rank=lambda node: (turn[node], node.phase, node not in checks, node.index),
     )
 
 

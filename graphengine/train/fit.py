@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphengine.errors import TrainingError, ValueRangeError
+from graphengine.errors import NonFiniteError, TrainingError, ValueRangeError
 from graphengine.executable import Executable
 from graphengine.files import StrPath
 from graphengine.ir.types import Array
@@ -153,6 +153,8 @@ def _check_monitors(callbacks: Sequence[Callback], measured: Sequence[str]) -> N
 
 def _check_weights(run: Run, plan: _Plan) -> None:
     """Raise TrainingError if the last step left weights that are not finite, which no loss has shown."""
+    if run.exe.programs.settings.non_finite == "allow":
+        return
     for name, array in run.exe.parameters.items():
         if not np.isfinite(array).all():
             cause = plan.odd_input(plan.data) or ADVICE
@@ -297,18 +299,24 @@ def _steps(run: Run, plan: _Plan, bar: Bar | None, after_step: Callable[[], str 
         if next(batches, None) is None:
             raise TrainingError(f"the data has {passed} batches, and the checkpoint is from after batch {place.steps}")
     for feeds, count in batches:
+        skipped = exe.skipped
         try:
             loss = exe.step(feeds)
         except ValueRangeError as error:
             raise out_of_range(error, feeds, plan.data, place.examples, order) from None
-        place.steps += 1
-        if not math.isfinite(loss):
+        except NonFiniteError as error:
             cause = not_finite(exe, feeds, plan.data, place.examples)
-            raise _diverged(f"the loss is {loss} in epoch {place.epoch}, step {place.steps}: {cause}", run.history)
-        place.loss += count * loss
+            said = f"{error.found} in epoch {place.epoch}, step {place.steps + 1}: {cause}"
+            raise _diverged(said, run.history) from None
+        place.steps += 1
         place.examples += count
+        if exe.skipped > skipped:
+            place.skipped += 1
+            place.left_out += count
+        else:
+            place.loss += count * loss
         if bar:
-            bar.step(count, place.loss / place.examples)
+            bar.step(count, place.mean_loss)
         if after_step:
             place.seconds = time.perf_counter() - started
             reason = after_step()
@@ -324,7 +332,7 @@ def _measured(run: Run, plan: _Plan) -> Epoch:
     """The epoch whose steps are made, with all that is measured at its end."""
     exe, place = run.exe, run.place
     started = time.perf_counter() - place.seconds
-    values = {"loss": place.loss / place.examples}
+    values = {"loss": place.mean_loss}
     if plan.metrics:
         values |= measure(exe, plan.data, None, plan.metrics, BATCH)
     if plan.validation is not None:
@@ -334,7 +342,7 @@ def _measured(run: Run, plan: _Plan) -> Epoch:
             cause = plan.odd_input(plan.validation) or ADVICE
             said = f"validation_loss is {values['validation_loss']} after epoch {place.epoch}: {cause}"
             warnings.warn(said, UserWarning, stacklevel=2)
-    return Epoch(place.epoch, place.steps, time.perf_counter() - started, values)
+    return Epoch(place.epoch, place.steps, time.perf_counter() - started, values, place.skipped)
 
 
 def _diverged(message: str, history: History) -> TrainingError:

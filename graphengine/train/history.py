@@ -18,13 +18,15 @@ class Epoch:
     """One epoch: its number (from 1), its steps, its seconds (evaluation included), and `values`, the metrics by name.
 
     `values` has "loss", the mean of the losses of the steps weighted by their examples; the metrics at the end of the
-    epoch; and those of the validation data, as "validation_loss" and so on.
+    epoch; and those of the validation data, as "validation_loss" and so on. `skipped` steps, among them all, changed
+    nothing, as their loss was not finite (see `ge.compile`); "loss" is that of the others.
     """
 
     number: int
     steps: int
     seconds: float
     values: dict[str, float]
+    skipped: int = 0
 
 
 @dataclass(slots=True)
@@ -43,6 +45,11 @@ class History:
         return sum(epoch.steps for epoch in self.epochs)
 
     @property
+    def skipped(self) -> int:
+        """How many of these steps changed nothing, as their loss was not finite."""
+        return sum(epoch.skipped for epoch in self.epochs)
+
+    @property
     def seconds(self) -> float:
         """How long training took."""
         return sum(epoch.seconds for epoch in self.epochs)
@@ -54,11 +61,12 @@ class History:
             "epoch": [epoch.number for epoch in self.epochs],
             **{name: [epoch.values[name] for epoch in self.epochs] for name in measured},
             "steps": [epoch.steps for epoch in self.epochs],
+            **({"skipped": [epoch.skipped for epoch in self.epochs]} if self.skipped else {}),
             "seconds": [epoch.seconds for epoch in self.epochs],
         }
 
     def __getitem__(self, name: str) -> list[Any]:
-        known = self.to_dict()
+        known = {"skipped": [epoch.skipped for epoch in self.epochs], **self.to_dict()}
         if name not in known:
             raise TrainingError(f"the history has no {name!r}{did_you_mean(name, known)}")
         return known[name]
@@ -69,7 +77,8 @@ class History:
     def __repr__(self) -> str:
         last = "".join(f", {name} {value:.4g}" for name, value in self.epochs[-1].values.items()) if self.epochs else ""
         stopped = f"; {self.stopped}" if self.stopped else ""
-        return f"History({len(self)} epochs, {self.steps} steps, {self.seconds:.3g} s{last}{stopped})"
+        skipped = f", {self.skipped} of them skipped" if self.skipped else ""
+        return f"History({len(self)} epochs, {self.steps} steps{skipped}, {self.seconds:.3g} s{last}{stopped})"
 
     def __str__(self) -> str:
         known = self.to_dict()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -24,7 +25,8 @@ _ARRAY = "/array"
 class Place:
     """How far an epoch has come: its number, and of its steps so far their count, examples, seconds and losses.
 
-    `loss` is the sum of the losses of the steps, each times its examples; `before` counts the steps of earlier epochs.
+    `loss` is the sum of the losses of the steps, each times its examples; `before` counts the steps of earlier epochs,
+    `skipped` those among `steps` that changed nothing, and `left_out` their examples.
     """
 
     epoch: Annotated[int, Field(ge=1)] = 1
@@ -33,6 +35,13 @@ class Place:
     examples: Annotated[int, Field(ge=0)] = 0
     seconds: float = 0.0
     loss: float = 0.0
+    skipped: Annotated[int, Field(ge=0)] = 0
+    left_out: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """That of the steps that were made; NaN if there is none."""
+        return self.loss / made if (made := self.examples - self.left_out) else math.nan
 
 
 @dataclass(slots=True)
