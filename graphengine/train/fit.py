@@ -74,7 +74,8 @@ def fit(
     Raises TrainingError or FeedError if the data do not fit, and TrainingError as soon as the loss of a step is not
     finite, or if parameters are not at the end. Every error that leaves `fit`, a KeyboardInterrupt too, has the history
     so far as its attribute `history`; callbacks are ended before, so that EarlyStopping has restored the best weights.
-    A validation loss that is not finite is a UserWarning.
+    A validation loss that is not finite is a UserWarning. An executable compiled with `non_finite="skip"` goes on
+    instead: such steps change nothing, are counted in the history, and are not in its losses.
     """
     check_size("epochs", epochs)
     check_size("batch_size", batch_size)
