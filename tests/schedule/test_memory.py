@@ -228,3 +228,27 @@ def test_scratch_memory_is_checked_by_the_replay() -> None:
 
 def _like(buffer: Buffer) -> Buffer:
     return Buffer("scratch", buffer.type, slot=buffer.slot)
+
+
+def test_a_listing_shows_each_instruction_with_its_slot_and_bytes() -> None:
+    graph = ge.Graph("listed")
+    x = graph.input("x", ("n",))
+    graph.output("y", ge.exp(x) * graph.parameter("w", ()))
+    graph.output("third", x[3])
+    listing = str(ge.compile(graph, rewrites=[]).plan(n=5)).splitlines()
+    assert [" ".join(line.split()) for line in listing] == [
+        "program forward (n=5): 3 instructions, 64 bytes",
+        "phase instruction type slot bytes",
+        "FORWARD exp_1 = exp(x) float32[5] %0 20",
+        "FORWARD multiply_1 = multiply(exp_1, w) float32[5] %0 in place 20",
+        "FORWARD slice_1 = slice(x) float32[] view of @x 0",
+    ]
+
+
+def test_sizes_that_contradict_what_was_declared_are_refused_with_the_node() -> None:
+    graph = ge.Graph("third")
+    x = graph.input("x", ("n",))
+    graph.output("third", x[3])
+    with pytest.raises(ge.FeedError, match="with n = 2: index 3 is out of range for size 2") as caught:
+        ge.compile(graph).forward({"x": np.zeros(2, np.float32)})
+    assert caught.value.context[0] == "node  slice_1 = slice(x, key='3')"

@@ -204,6 +204,17 @@ def test_a_loss_is_one_float() -> None:
         ge.grad(ge.sum(x), [n])
 
 
+def test_a_tuple_is_no_loss_and_nothing_to_differentiate_by() -> None:
+    graph = ge.Graph("tuples")
+    x = graph.input("x", (4,))
+    first, _ = ge.split(ge.exp(x), 2)
+    (both,) = first.parents
+    with pytest.raises(ShapeError, match=r"a loss is one value, and 'split_1' is several.*of its items: item_1"):
+        ge.grad(both, [x])
+    with pytest.raises(ShapeError, match="each of wrt is one value, and 'split_1' is several"):
+        ge.grad(ge.sum(first), [both])
+
+
 def test_a_failed_grad_leaves_the_graph_as_it_was() -> None:
     graph = ge.Graph("losses")
     x = graph.input("x", (3,))
