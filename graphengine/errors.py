@@ -71,8 +71,9 @@ class GraphEngineError(Exception):
 
     def quote(self, *lines: str) -> None:
         """Add lines of context, unless code nearer to the fault has done so already."""
-        more = (f"... and {len(lines) - _LINES:,} more",) if len(lines) > _LINES else ()
-        self.context = self.context or tuple(cut(printable(line), _LENGTH) for line in (*lines[:_LINES], *more))
+        if len(lines) > _LINES:
+            lines = (*lines[:_LINES], f"... and {len(lines) - _LINES:,} more")
+        self.context = self.context or tuple(cut(printable(line, lines=False), _LENGTH) for line in lines)
 
     def __str__(self) -> str:
         return "\n  ".join((self.message, *(self.context or (f"at {self.where}",))))

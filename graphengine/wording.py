@@ -14,11 +14,11 @@ def cut(text: str, length: int = LENGTH) -> str:
     return text if len(text) <= length else f"{text[:length]}... ({len(text):,} characters)"
 
 
-def printable(text: str) -> str:
-    """`text` with what no terminal shows written as escapes."""
+def printable(text: str, *, lines: bool = True) -> str:
+    """`text` with what no terminal shows written as escapes, but for the ends of `lines`."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() or (lines and c == "\n") else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(value: object) -> str:

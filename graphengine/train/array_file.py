@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from graphengine.wording import shown
 
 VERSION = 2
 _DIGEST = "sha256_metadata"
+_RANK, _SIZE = 64, 2**59
+"""The most axes of an array in NumPy, and about the most elements, also where one axis has none."""
 _OF_NUMPY = {"BOOL", "U8", "I8", "U16", "I16", "F16", "U32", "I32", "F32", "U64", "I64", "F64", "C64"}
 
 
@@ -60,9 +63,10 @@ CODES = {
 """By what safetensors calls them."""
 
 
-def dtype_name(array: Array) -> str:
+@cache
+def dtype_name(dtype: np.dtype[Any]) -> str:
     """What the dtype of an array in a file is called."""
-    return str((array.dtype.names or (array.dtype,))[0])
+    return str((dtype.names or (dtype,))[0])
 
 
 def decoded(array: Array) -> Array:
@@ -107,10 +111,12 @@ def _parsed(path: Path, *, with_arrays: bool = True) -> tuple[dict[str, Array], 
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise TrainingError(f"no such file: {str(path)!r}")
+        raise TrainingError(f"{'not a file' if path.exists() else 'no such file'}: {str(path)!r}")
     try:
         with safe_open(path, framework="numpy") as file:
-            dtypes = {name: file.get_slice(name).get_dtype() for name in (file.keys() if with_arrays else ())}
+            found = {name: file.get_slice(name) for name in (file.keys() if with_arrays else ())}
+            _check_shapes(path, {name: each.get_shape() for name, each in found.items()})
+            dtypes = {name: each.get_dtype() for name, each in found.items()}
             arrays = {name: file.get_tensor(name) for name, dtype in dtypes.items() if dtype in _OF_NUMPY}
             about = file.metadata() or {}
     except SafetensorError as error:
@@ -119,18 +125,26 @@ def _parsed(path: Path, *, with_arrays: bool = True) -> tuple[dict[str, Array], 
     return arrays | (_coded(path, coded) if coded else {}), about
 
 
+def _check_shapes(path: Path, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise TrainingError for a shape that NumPy has no arrays of, which an array without elements may have."""
+    for name, shape in shapes.items():
+        if len(shape) > _RANK or math.prod(size or 1 for size in shape) > _SIZE:
+            raise TrainingError(f"{str(path)!r}: array {shown(name)} has a shape that NumPy lacks: {shown(shape)}")
+
+
 def _coded(path: Path, dtypes: Mapping[str, str]) -> dict[str, Array]:
     """The arrays of dtypes that NumPy has not, as they are in the file, by `CODES`; others without their elements."""
     arrays: dict[str, Array] = {}
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
-    for name, said in dtypes.items():
-        code, (start, _), shape = CODES.get(said), header[name]["data_offsets"], header[name]["shape"]
-        if code is None:
-            arrays[name] = np.broadcast_to(np.zeros((), [(said, "u1")]), shape)
-        else:
-            arrays[name] = np.fromfile(path, code.dtype, math.prod(shape), offset=8 + size + start).reshape(shape)
+        for name, said in dtypes.items():
+            code, (start, _), shape = CODES.get(said), header[name]["data_offsets"], header[name]["shape"]
+            if code is None:
+                arrays[name] = np.broadcast_to(np.zeros((), [(said, "u1")]), shape)
+            else:
+                file.seek(8 + size + start)
+                arrays[name] = np.fromfile(file, code.dtype, math.prod(shape)).reshape(shape)
     return arrays
 
 

@@ -6,19 +6,25 @@ from collections.abc import Mapping, Sequence
 
 from graphengine.errors import NamingError
 from graphengine.ir.names import did_you_mean
-from graphengine.wording import shown
+from graphengine.wording import cut, printable, shown
 
 Rename = Mapping[str, str | None]
 """What a name becomes, or None for what is left out. A key that ends in a dot, or the empty one, is a prefix."""
 
 
-def renamed(names: Sequence[str], rename: Rename, owner: str) -> dict[str, str]:
+def renamed(names: Sequence[str], rename: Rename | None, owner: str) -> dict[str, str]:
     """Those of `names`, which `owner` has, by what they become; a whole name goes before a prefix, a long before a
     short one.
     """
-    for key in rename:
+    rename = {} if rename is None else rename
+    if not isinstance(rename, Mapping):
+        raise NamingError(f'rename is a mapping of names, as {{"module.": ""}} is, and not {shown(rename)}')
+    for key, new in rename.items():
+        if not isinstance(key, str) or not isinstance(new, str | None):
+            raise NamingError(f"rename maps names to names or None, and not {shown(key)} to {shown(new)}")
         if not any(_matches(key, name) for name in names):
-            raise NamingError(f"rename: {owner!r} has no weights {shown(key)}{did_you_mean(key, names)}")
+            known = [printable(cut(name), lines=False) for name in names[:5000]]
+            raise NamingError(f"rename: {owner!r} has no weights {shown(key)}{did_you_mean(key, known)}")
     given: dict[str, str] = {}
     for name in names:
         keys = [key for key in rename if _matches(key, name)]

@@ -18,11 +18,12 @@ def transfer(source: Executable, target: Executable, rename: Rename | None = Non
     prefix, and a longer prefix before a shorter one.
 
     Shapes and dtypes must agree. With `strict`, every parameter of the target must be given, and everything of the
-    source that is not said to stay behind must be taken; without, what only one of the two has is ignored.
+    source that is not said to stay behind must be taken; without, what only one of the two has is ignored. That nothing
+    is in both is a UserWarning.
     Raises TrainingError, which lists all that does not fit, and sets nothing; NamingError for a wrong `rename`.
     """
     names = [node.name for node in _weights(source.graph)]
-    given = renamed(names, rename or {}, source.graph.name)
+    given = renamed(names, rename, source.graph.name)
     message = f"{source.graph.name!r} does not fit {target.graph.name!r}; nothing was set"
     arrays = {}
     for name, origin in given.items():  # each is copied as it is read, so the optimizer's slots are left alone

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from graphengine.errors import TrainingError
+import numpy as np
+
+from graphengine.errors import DTypeError, TrainingError
 from graphengine.executable import Executable
 from graphengine.files import StrPath
 from graphengine.ir.array import fitted
@@ -52,27 +54,22 @@ def load_parameters(
     in `ge.transfer`: {"module.": ""} takes a prefix away, {"head.": None} leaves arrays out.
 
     Raises TrainingError, which lists all that is missing, unexpected or of another type, or says what is damaged; then
-    `exe` stays as it is. Raises NamingError for a wrong `rename`, DTypeError for an unknown `dtype`.
+    `exe` stays as it is. Raises NamingError for a wrong `rename`, DTypeError for a `dtype` that is no float.
     """
     arrays, about = read_arrays(Path(path))
     leaves = [*exe.graph.parameters, *_states_read(exe)]
     if about.get("writer") == "graphengine":
         others = _others(about, path).difference(node.name for node in leaves)
         arrays = {name: array for name, array in arrays.items() if name not in others}
-    origins = renamed(list(arrays), rename or {}, os.fspath(path))
+    origins = renamed(list(arrays), rename, os.fspath(path))
     given = {name: arrays[origin] for name, origin in origins.items()}
     message = misfit(path)
     if dtype is not None:
-        given |= _converted(leaves, given, check_dtype(dtype), path)
-    elif odd := [n for n in leaves if n.type.is_float and n.name in given and _is_other_float(given[n.name], n.dtype)]:
+        given |= _converted(leaves, given, _check_float(dtype), path)
+    if odd := [n for n in leaves if n.type.is_float and n.name in given and _is_other_float(given[n.name], n.dtype)]:
         message += f"; dtype={odd[0].dtype!r} converts other floats"
     notes = {name: f" (from {cut(origin)})" for name, origin in origins.items() if origin != name}
-    names = set_weights(exe, leaves, given, message, strict, notes)
-    if not names and leaves:
-        there, wanted = (", ".join(map(cut, some[:3])) for some in (list(given), [node.name for node in leaves]))
-        said = f"it has {there or 'no arrays'}, and the graph {wanted}; rename= maps names"
-        warnings.warn(printable(f"nothing of {os.fspath(path)!r} was set: {said}"), UserWarning, stacklevel=2)
-    return names
+    return set_weights(exe, leaves, given, message, strict, notes)
 
 
 def _others(about: Mapping[str, str], path: StrPath) -> set[str]:
@@ -81,6 +78,13 @@ def _others(about: Mapping[str, str], path: StrPath) -> set[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TrainingError(f"{os.fspath(path)!r} is damaged: its metadata do not say which arrays are states")
     return set(names)
+
+
+def _check_float(dtype: DType) -> DType:
+    dtype = check_dtype(dtype)
+    if np.dtype(dtype).kind != "f":
+        raise DTypeError(f"dtype is float32 or float64, and not {dtype!r}: floats alone are converted")
+    return dtype
 
 
 def _converted(leaves: Sequence[Node], arrays: Mapping[str, Array], dtype: DType, path: StrPath) -> dict[str, Array]:
@@ -110,10 +114,11 @@ def set_weights(
 ) -> list[str]:
     """Set those of `leaves` that `arrays` has, and return their names; with `strict`, both must have the same names.
 
-    Raises TrainingError `message` with all that does not fit and the `notes` on it by name, and sets nothing.
+    Raises TrainingError `message` with all that does not fit and the `notes` on it by name, and sets nothing. Warns
+    the caller's caller with that `message` if the two have no name in common.
     """
     wanted = {node.name: str(node.type) for node in leaves}
-    given = {name: f"{dtype_name(array)}{list(array.shape)}" for name, array in arrays.items()}
+    given = {name: f"{dtype_name(array.dtype)}{list(array.shape)}" for name, array in arrays.items()}
     said = {name: type_ + notes.get(name, "") for name, type_ in given.items()}
     names = [name for name in wanted if name in given]
     faults = []
@@ -127,6 +132,10 @@ def set_weights(
         error = TrainingError(message)
         error.quote(*faults)
         raise error
+    if wanted and not names:
+        there, own = (", ".join(map(cut, list(some)[:3])) for some in (given, wanted))
+        told = f"{message}: given is {there or 'no array'}, wanted {own}; rename= maps names"
+        warnings.warn(printable(told, lines=False), UserWarning, stacklevel=3)
     for name in names:
         weights = exe.state if name in exe.state else exe.parameters
         weights[name] = arrays[name]

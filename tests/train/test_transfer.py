@@ -127,6 +127,20 @@ def test_a_rename_that_means_nothing_is_refused() -> None:
         ge.transfer(source, target, {"a.w": "head"})
 
 
+@pytest.mark.parametrize("rename", [["a."], "a.", {"a.": 1}, {1: "a."}, {None: "a."}, {"a.": b"x"}, 5, {("a",): "b"}])
+def test_a_rename_of_another_kind_is_refused(rename: object) -> None:
+    source, target = trained(network("a."), seed=1), trained(network("a."), seed=2)
+    with pytest.raises(NamingError, match=r"rename (is a mapping of names|maps names to names)"):
+        ge.transfer(source, target, rename)  # type: ignore[arg-type]
+
+
+def test_a_transfer_of_nothing_is_told() -> None:
+    source, target = trained(network("a."), seed=1), trained(network("b."), seed=2)
+    with pytest.warns(UserWarning, match=r"nothing was set: given is a\.w, a\.b, a\.mean, wanted b\.w, b\.b") as told:
+        assert ge.transfer(source, target, {"head": None}, strict=False) == []
+    assert told[0].filename == __file__
+
+
 def test_training_goes_on_after_a_transfer() -> None:
     source, target = trained(network("a."), seed=1), trained(network("a."), seed=2)
     ge.transfer(source, target)
