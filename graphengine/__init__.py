@@ -13,6 +13,7 @@ from graphengine.errors import *
 from graphengine.executable import Executable as Executable
 from graphengine.gradients import Gradients as Gradients
 from graphengine.ir import init as init
+from graphengine.ir.arguments import check_public as _check_public
 from graphengine.ir.graph import Graph as Graph
 from graphengine.ir.names import unknown_in as _unknown_in
 from graphengine.ir.node import Node as Node
@@ -62,6 +63,8 @@ if _typing.TYPE_CHECKING:
     from graphengine import data as data
     from graphengine import layers as layers
     from graphengine import zoo as zoo
+
+_check_public(globals(), [_name for _name in globals() if _name[0] != "_"])
 
 _MODULES = frozenset({"data", "init", "layers", "metrics", "optim", "schedules", "zoo"})
 

@@ -18,6 +18,7 @@ from graphengine.programs import NonFinite, Settings
 from graphengine.transform.rewrite.passes import STABILIZATION, chosen
 from graphengine.transform.training_graph import dim_names, training_graph
 from graphengine.weights import Weights
+from graphengine.wording import shown
 
 
 def compile(
@@ -58,10 +59,10 @@ def compile(
     chosen_backend = installed_backends()[-1] if backend == "auto" else backend
     if loss is None and (optimizer is not None or wrt is not None):
         raise CompileError("an optimizer or wrt needs a loss: say compile(..., loss=the name of an output)")
-    if isinstance(wrt, str):
-        raise CompileError(f"wrt is a list of leaves: say wrt=[{wrt!r}]")
-    if not isinstance(seed, int | np.integer):
-        raise CompileError(f"seed is an int, not {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise CompileError(f"seed is an int of at least 0, not {shown(seed)}; write seed=0, the default, or another")
+    if isinstance(wrt, str | Node):
+        raise CompileError(f"wrt is a list of leaves, not {shown(wrt)}; write wrt=[{getattr(wrt, 'name', wrt)!r}]")
     if memory_budget is not None and memory_budget < 0:
         raise CompileError(f"memory_budget is a number of bytes, not {memory_budget}")
     if loss is None and not graph.outputs:

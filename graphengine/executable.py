@@ -15,6 +15,7 @@ from graphengine.errors import ExecutionError, FeedError, NamingError, NonFinite
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds
 from graphengine.gradients import Gradients
+from graphengine.ir.arguments import checked
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Input
 from graphengine.ir.names import Suggesting, did_you_mean
@@ -29,6 +30,7 @@ from graphengine.schedule.program import Program
 from graphengine.transform.inference import for_inference, trains_otherwise
 from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGraph, dim_names
 from graphengine.weights import Held, Weights
+from graphengine.wording import shown
 
 
 class Executable(Suggesting):
@@ -121,6 +123,7 @@ class Executable(Suggesting):
         """The name of the output that is the loss; None if the graph is compiled without one, or no output is it."""
         return next((name for name, node in self.graph.outputs.items() if node is self._training.loss), None)
 
+    @checked
     def needs(self, outputs: Sequence[str] | None = None) -> dict[str, ValueType]:
         """The inputs that `outputs` need, with their types; those that `step` needs if left out."""
         if outputs is not None:
@@ -136,8 +139,8 @@ class Executable(Suggesting):
         `backward`.
         Raises FeedError for feeds that are missing, unknown or of the wrong type, NamingError for an unknown output.
         """
-        if isinstance(outputs, str):
-            raise NamingError(f"outputs is a list of names: say outputs=[{outputs!r}]")
+        if isinstance(outputs, str | Node):
+            raise NamingError(f"outputs is a list of names: say outputs=[{getattr(outputs, 'name', outputs)!r}]")
         names = tuple(self.graph.outputs) if outputs is None else tuple(outputs)
         nodes = {name: self._output(name) for name in names}
         loss = self._training.loss
@@ -251,6 +254,7 @@ class Executable(Suggesting):
         """
         return self._prepared(None, {}).program
 
+    @checked
     def plan(self, which: ProgramName | None = None, /, **sizes: int) -> Program:
         """The program `which` (default: the largest one) for these sizes of the named dims.
 
@@ -259,6 +263,7 @@ class Executable(Suggesting):
         self._check_sizes(sizes)
         return self._prepared(which, sizes).program
 
+    @checked
     def cost(self, which: ProgramName | None = None, /, **sizes: int) -> Cost:
         """The exact cost of one run of a program (default: the largest one), in FLOPs and bytes, for these sizes.
 
@@ -266,11 +271,13 @@ class Executable(Suggesting):
         """
         return cost_of(self.plan(which, **sizes))
 
+    @checked
     def audit(self, which: ProgramName | None = None, /) -> Audit:
         """Count, on a program itself (default: the largest one), that each value and each adjoint is computed once."""
         program = self._prepared(which, {}).program
         return audit(program, None if program.name in ("forward", "update") else self._training.derivative)
 
+    @checked
     def explain(self, which: ProgramName | None = None, /, *, source: bool = False, **sizes: int) -> Explanation:
         """What the rewrites changed in a program (default: the largest one), and which kernel runs each node.
 
@@ -314,5 +321,7 @@ class Executable(Suggesting):
     def _output(self, name: str) -> Node:
         outputs = self.graph.outputs
         if name not in outputs:
-            raise NamingError(f"no output {name!r}{did_you_mean(name, outputs)}")
+            near = did_you_mean(getattr(name, "name", name), outputs)
+            remedy = "an output is declared by graph.output(name, node) before ge.compile"
+            raise NamingError(f"no output {shown(name)}{near}; {remedy}")
         return outputs[name]

@@ -24,7 +24,8 @@ def checked_feeds(graph: Graph, needs: Mapping[str, ValueType], feeds: Feeds) ->
         raise FeedError(no_dict("feeds", needs, feeds))
     for name in feeds:
         if name not in needs and not (name in graph and isinstance(graph[name].op, leaf.Input)):
-            raise FeedError(f"no input {name!r}{did_you_mean(name, [node.name for node in graph.inputs])}")
+            known = [node.name for node in graph.inputs]
+            raise FeedError(f"no input {shown(name)}{did_you_mean(getattr(name, 'name', name), known)}")
     arrays = {}
     for name, type_ in needs.items():
         if name not in feeds:

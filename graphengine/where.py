@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from types import FrameType
 from typing import NamedTuple
 
@@ -27,10 +28,23 @@ class Where(NamedTuple):
 
 def caller() -> Where:
     """The nearest line, going up the stack, that lies outside this package."""
-    frame = sys._getframe(1)
+    frame = _frame()
+    return Where(frame.f_code.co_filename, frame.f_lineno)
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of the line that `caller` gives: once for each, as Python's own filters have it."""
+    frame = _frame()
+    names, registry = frame.f_globals, frame.f_globals.setdefault("__warningregistry__", {})
+    line = frame.f_code.co_filename, frame.f_lineno
+    warnings.warn_explicit(message, category, *line, module=names.get("__name__"), registry=registry)
+
+
+def _frame() -> FrameType:
+    frame = sys._getframe(2)
     while _is_between(frame) and frame.f_back is not None:
         frame = frame.f_back
-    return Where(frame.f_code.co_filename, frame.f_lineno)
+    return frame
 
 
 def _is_between(frame: FrameType) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator
-from functools import cache
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache, reduce
 from importlib import import_module
+from types import FunctionType
+from typing import get_origin
 
 from graphengine.wording import LENGTH, shown
 
@@ -205,6 +207,14 @@ _OF_OBJECTS = {
 """By the class of an object and what to write what is called so elsewhere."""
 
 
+_MADE_BY = {
+    "Executable": "write ge.compile(graph, ...), which makes one",
+    "Graph": "write ge.Graph(name), or ge.load(path)",
+    "Node": "write graph.input(name, shape), graph.parameter(name, shape) or graph.constant(name, value)",
+    "Op": "functions of ge, as ge.relu, apply ops to nodes",
+}
+
+
 def for_argument(name: str, known: Collection[str]) -> list[str]:
     """Those of the arguments `known` that `name` means elsewhere."""
     word = _plain(name)
@@ -222,6 +232,31 @@ def for_public(name: str, module: str = "", *, near: bool = True) -> str | None:
         if found:
             return min(found, key=lambda path: (not path.startswith(f"ge.{preferred}."), path.count(".")))
     return None
+
+
+def for_value(value: object, wanted: object) -> str:
+    """What to say after a value that is none of the class, or other annotation, `wanted`; "" if nothing is known."""
+    if isinstance(value, type) and isinstance(wanted, type) and issubclass(value, wanted):
+        return f"; write {for_public(value.__name__)}(...)"
+    if isinstance(value, str) and (path := for_public(value)) and re.fullmatch(r"ge(\.\w+)+", path):
+        meant = reduce(getattr, path.split(".")[1:], import_module(_PACKAGE))
+        if isinstance(meant, type) and isinstance(wanted, type) and issubclass(meant, wanted):
+            return f"; write {path}(...)"
+        if isinstance(meant, FunctionType) and get_origin(wanted) is Callable:
+            return f"; write {path}"
+    kind = getattr(wanted, "__name__", "")
+    if kind == "Initializer":
+        is_number = isinstance(value, int | float)
+        return (
+            f"; write ge.init.Constant({value})"
+            if is_number
+            else "; leave it out, and set exe.parameters[name] = array"
+        )
+    if get_origin(wanted) is Sequence and not isinstance(value, str):
+        return f"; write ({value},)" if isinstance(value, int) else f"; write [{getattr(value, 'name', '...')}]"
+    if kind == "Node" and isinstance(value, str):
+        return f"; write graph[{shown(value)}] for the node of this name"
+    return f"; {_MADE_BY[kind]}" if kind in _MADE_BY else ""
 
 
 def remedy_of_object(cls: type, name: str, own: Collection[str]) -> str:

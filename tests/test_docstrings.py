@@ -154,7 +154,7 @@ def operands() -> dict[str, list[object]]:
 OPS = [
     name
     for name, function in FUNCTIONS.items()
-    if (function.__module__ or "").startswith(("graphengine.ops.", "graphengine.layers."))
+    if inspect.unwrap(function).__module__.startswith(("graphengine.ops.", "graphengine.layers."))
     and name not in ("scan", "custom_vjp", "layers.sequential")
 ]
 

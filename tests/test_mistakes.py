@@ -3,6 +3,8 @@
 A mistake is a program of one line. The message has the error's class, each of the parts, and the line of the mistake.
 """
 
+# ruff: noqa: E501  # a mistake is a line of a table
+
 from __future__ import annotations
 
 import copy
@@ -99,6 +101,54 @@ ge.CosineDecay(0.1, T_max=9) | AttributeValueError | CosineDecay: there is no ar
 """
 
 
+ARGUMENTS = """
+ge.relu(3)              | GraphError | relu needs at least one node among its operands, not 3; graph.input
+ge.sum(X)               | UsageError | sum: x must be a node, not an array float64[4, 3]; write graph.input
+ge.softmax(x, dim=1)    | UsageError | softmax: there is no argument 'dim'; write axis=1
+ge.concat(x, x)         | UsageError | concat: nodes must be a list | not x = input() | write [x]
+ge.grad(loss, w)        | UsageError | grad: wrt must be a list, each item a node | write [w]
+ge.grad("loss", [w])    | UsageError | grad: loss must be a node, not 'loss'; write graph['loss']
+ge.where(x == 0, x, x)  | DTypeError | where chooses by a node, not by False | write ge.equal(x, y)
+ge.layers.dense(X, 3)   | UsageError | dense: x must be a node, not an array float64[4, 3]
+ge.layers.dense(3)      | UsageError | dense: units is missing; write dense(x, units)
+ge.layers.dense(x, 3, activation="relu") | UsageError | dense: activation must be a function or None, not 'relu'; write ge.relu
+ge.layers.dense(x, 3, init=0.5)          | UsageError | must be an initializer or None, not 0.5; write ge.init.Constant(0.5)
+ge.layers.dense(x, 3, use_bias=False)    | UsageError | there is no argument 'use_bias'; write bias=False
+ge.layers.sequential(x, 5)               | UsageError | sequential: layers[0] must be a function, not 5
+ge.layers.rnn(x, 3, activation="tanh")   | UsageError | rnn: activation must be a function, not 'tanh'; write ge.tanh
+g.input("v", 4)         | UsageError | graph.input: shape must be a list | not 4; write (4,)
+g.parameter("v", 4)     | UsageError | graph.parameter: shape must be a list, each item an int, not 4; write (4,)
+g.parameter("v", (4, 3), init=X)         | UsageError | init must be an initializer or None, not an array float64[4, 3] | exe.parameters[name] = array
+g.parameter("v", (3,), init=ge.init.Zeros) | UsageError | not the class Zeros; write ge.init.Zeros(...)
+g.constant("c", "abc")  | AttributeValueError | a constant holds numbers or bools, not 'abc'
+g.output("o", "y")      | UsageError | graph.output: node must be a node, not 'y'; write graph['y']
+g.output("q")           | UsageError | graph.output: node is missing; write graph.output(name, node)
+g.update("w", w)        | UsageError | graph.update: target must be a node, not 'w'; write graph['w']
+ge.Training(loss="loss", optimizer="adam")          | AttributeValueError | optimizer: an optimizer or an object with a "kind" is needed; write ge.Adam(...)
+ge.compile(g, loss="loss", optimizer="adam")        | UsageError | optimizer must be an optimizer or None, not 'adam'; write ge.Adam(...)
+ge.compile(g, loss="loss", optimizer=ge.Adam)       | UsageError | not the class Adam; write ge.Adam(...)
+ge.compile(g, "loss")   | UsageError | compile: it takes graph by position, and loss=...
+ge.compile(g, criterion="loss")          | UsageError | compile: there is no argument 'criterion'; write loss='loss'
+ge.compile(exe)         | UsageError | compile: graph must be a graph, not Executable(Graph('toy'
+ge.compile(g, loss="loss", wrt=w)        | CompileError | wrt is a list of leaves | write wrt=['w']
+ge.compile(g, seed=-1)  | CompileError | seed is an int of at least 0, not -1
+ge.compile(g, seed=0.5) | CompileError | seed is an int of at least 0, not 0.5
+ge.compile(g, seed=True)                 | CompileError | seed is an int of at least 0, not True
+ge.load(exe)            | UsageError | load: path must be a string or a path, not Executable(
+ge.load_parameters("weights.safetensors", exe)      | UsageError | exe must be an executable, not 'weights.safetensors'
+ge.fit(g, {"x": X}, epochs=1)            | UsageError | fit: exe must be an executable, not Graph('toy' | ge.compile(graph
+ge.fit(exe, {"x": X})   | UsageError | fit: epochs is missing; write fit(exe, data, epochs=...)
+ge.fit(exe, {"x": X}, n_epochs=2)        | UsageError | fit: there is no argument 'n_epochs'; write epochs=2
+exe.forward(X)          | FeedError | feeds must be a dict of arrays | {'x': ..., 't': ...} | not an array float64[4, 3]
+exe.step(None)          | FeedError | feeds must be a dict of arrays by the names of inputs, {'x': ..., 't': ...}, and not None
+exe.forward({"x": X}, "y")               | NamingError | outputs is a list of names: say outputs=['y']
+exe.forward({"x": X}, ["s"])             | NamingError | no output 's'; there are y, loss | graph.output(name, node) before ge.compile
+exe.forward({x: X}, ["y"])               | FeedError | no input x = input(): float32[batch, 3]; did you mean 'x'?
+exe.forward({"x": X, "z": X}, ["y"])     | FeedError | no input 'z'; there are x, t
+ge.Graph("toy").input("x", (3,)) + x     | GraphError | belongs to graph 'toy', not to 'toy' | in the graph made at | graph.import_graph
+"""
+
+
 def mistakes(*tables: str) -> list[list[str]]:
     return [[part.strip() for part in line.split("|")] for table in tables for line in table.strip().splitlines()]
 
@@ -108,7 +158,7 @@ def names() -> dict[str, object]:
     return setting()
 
 
-@pytest.mark.parametrize("mistake", mistakes(NODES, NAMES, CONFIGURATIONS), ids=lambda mistake: mistake[0])
+@pytest.mark.parametrize("mistake", mistakes(NODES, NAMES, CONFIGURATIONS, ARGUMENTS), ids=lambda mistake: mistake[0])
 def test_a_mistake_is_told_with_its_line_and_remedy(mistake: list[str], names: dict[str, object]) -> None:
     code, error, *parts = mistake
     with pytest.raises(ge.GraphEngineError) as caught:
@@ -151,3 +201,24 @@ def test_what_is_suggested_is_there() -> None:
         value: object = sys.modules[__name__]
         for name in path.partition("(")[0].replace("graph.", "ge.Graph.").split("."):
             value = getattr(value, name)
+
+
+def test_what_a_users_function_raises_stays_as_it_is(names: dict[str, object]) -> None:
+    with pytest.raises(KeyError, match="mine"):
+        ge.layers.sequential(names["x"], lambda x: {}["mine"] * x)
+    with pytest.raises(ZeroDivisionError):
+        ge.layers.sequential(names["x"], lambda x: x * (1 / 0))
+
+
+def test_public_functions_are_pickled_by_name() -> None:
+    for function in (ge.relu, ge.concat, ge.fit, ge.layers.dense, ge.metrics.accuracy, ge.zoo.mlp):
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_a_warning_names_the_users_line() -> None:
+    g = ge.Graph()
+    g.parameter("idle", (3,))
+    loss = g.output("loss", ge.sum(g.parameter("w", (3,))))
+    with pytest.warns(ge.UnreachedParameterWarning) as caught:
+        ge.compile(g, loss=loss, optimizer=ge.SGD(0.1))
+    assert caught[0].filename == __file__

@@ -10,6 +10,7 @@ import numpy as np
 
 from graphengine.errors import AttributeValueError, GraphError, NamingError, ShapeError, UsageError
 from graphengine.ir import dims, leaf
+from graphengine.ir.arguments import checked
 from graphengine.ir.array import as_array
 from graphengine.ir.copying import copy_nodes, import_graph
 from graphengine.ir.dims import Dim
@@ -39,6 +40,7 @@ class Graph(Suggesting):
 
     def __init__(self, name: str = "graph", dtype: object = "float32", *, outer: Graph | None = None) -> None:
         self.name = check_name(name)
+        self.where = caller()
         self.outer = outer
         """For the body of a scan under declaration: the graph around it, whose nodes it captures when it reads them."""
         self.root: Graph = self if outer is None else outer.root
@@ -61,6 +63,7 @@ class Graph(Suggesting):
         self.emission: tuple[Phase, Where | None, str | None] = (Phase.FORWARD, None, None)
         """What nodes have that are added now: phase, where declared, what emitted of."""
 
+    @checked
     def input(self, name: str, shape: Sequence[Dim], dtype: object = None) -> Node:
         """Declare an array that is fed at run time; `shape` holds ints and names of dims. Returns its node.
 
@@ -72,6 +75,7 @@ class Graph(Suggesting):
                 raise ShapeError(f"input {name!r}: a dim is an int or a name, not {dim!r}")
         return self.add(leaf.Input(shape=tuple(shape), dtype=self._dtype(dtype)), name=name)
 
+    @checked
     def parameter(
         self,
         name: str,
@@ -87,17 +91,21 @@ class Graph(Suggesting):
         Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
         AttributeValueError for a negative size.
         """
-        init, dtype = init or usual(shape), self._dtype(dtype)
+        init, dtype = usual(shape) if init is None else init, self._dtype(dtype)
         return self.add(leaf.Parameter(shape=tuple(shape), dtype=dtype, init=init, trainable=trainable), name=name)
 
+    @checked
     def state(self, name: str, shape: Sequence[int], init: Initializer | None = None, dtype: object = None) -> Node:
         """Declare an array that is carried from step to step; `update` gives its next value. Returns its node.
 
         Raises NamingError for a malformed or taken name, ShapeError or DTypeError for a wrong shape or dtype,
         AttributeValueError for a negative size.
         """
-        return self.add(leaf.State(shape=tuple(shape), dtype=self._dtype(dtype), init=init or Zeros()), name=name)
+        return self.add(
+            leaf.State(shape=tuple(shape), dtype=self._dtype(dtype), init=Zeros() if init is None else init), name=name
+        )
 
+    @checked
     def constant(self, name: str | None, value: Any, dtype: object = None) -> Node:
         """Declare an array that never changes. Without `dtype`, floats take the graph's, and others keep their own.
 
@@ -108,10 +116,13 @@ class Graph(Suggesting):
             array = as_array(value)
         except ValueError as error:
             raise AttributeValueError(f"a constant is given {error}") from None
+        if array.dtype.kind not in "biuf":
+            raise AttributeValueError(f"a constant holds numbers or bools, not {shown(value)}, of dtype {array.dtype}")
         if dtype is None:
             dtype = self.dtype if array.dtype.kind == "f" else array.dtype
         return self.add(leaf.Constant(value=array, dtype=check_dtype(dtype)), name=name)
 
+    @checked
     def output(self, name: str, node: Node) -> Node:
         """Make `node` an output with this name. Returns `node`.
 
@@ -125,6 +136,7 @@ class Graph(Suggesting):
         self.outputs[name] = self.own(node)
         return node
 
+    @checked
     def update(self, target: Node, node: Node) -> None:
         """Make `node` the next value of `target`, a parameter or a state, in every step. Returns nothing.
 
@@ -201,11 +213,13 @@ class Graph(Suggesting):
     def own(self, node: Node) -> Node:
         """`node`, if it belongs to this graph, or what captures it from the one around it; else raise GraphError."""
         if not isinstance(node, Node):
-            raise GraphError(f"a node is needed, not {node!r}")
+            known = isinstance(node, str) and node in self
+            remedy = f"write graph[{node!r}]" if known else "graph.input(...) and functions such as ge.relu give nodes"
+            raise GraphError(f"a node is needed, not {shown(node)}; {remedy}")
         if node.graph is self:
             return node
         if self.outer is None or node.graph.root is not self.root or node.graph.level >= self.level:
-            raise GraphError(f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}")
+            raise self._other_graph(node)
         if node.graph.level > self.outer.level:  # what a body reads tells in which body it is
             self.outer = node.graph
             self.captures = {node.graph.own(captured): inside for captured, inside in self.captures.items()}
@@ -214,6 +228,18 @@ class Graph(Suggesting):
             name = None if node.name in self else node.name
             self.captures[node] = self.add(leaf.Input(shape=node.shape, dtype=node.dtype), name=name)
         return self.captures[node]
+
+    def _other_graph(self, node: Node) -> GraphError:
+        error = GraphError(
+            f"node {node.name!r} belongs to graph {node.graph.name!r}, not to {self.name!r}: "
+            "declare both in one graph, or copy one into the other by graph.import_graph"
+        )
+        error.quote(
+            f"at {error.where}",
+            f"{node.name} is {node.type}, declared at {node.where}, in the graph made at {node.graph.where}",
+            f"the other graph was made at {self.where}",
+        )
+        return error
 
     def end_declaration(self) -> None:
         """Let the nodes of this body be no operands from here on."""
@@ -317,6 +343,7 @@ class Graph(Suggesting):
         twin.training = self.training
         return twin
 
+    @checked
     def bind(self, binding: Mapping[str, Dim]) -> Graph:
         """The same graph with its named dims replaced by sizes, or by other dims."""
         bound = Graph(self.name, self.dtype)
@@ -329,6 +356,7 @@ class Graph(Suggesting):
         self.outputs = {name: nodes[node.index] for name, node in other.outputs.items()}
         self.updates = {nodes[target.index]: nodes[node.index] for target, node in other.updates.items()}
 
+    @checked
     def import_graph(self, other: Graph, prefix: str = "", inputs: Mapping[str, Node] | None = None) -> dict[str, Node]:
         """Copy the nodes of `other` into this graph, and return what its outputs are here, by their names there.
 
@@ -365,6 +393,7 @@ class Graph(Suggesting):
 
         return spec.from_json(text)
 
+    @checked
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the document, and beside it the constants that are too large for it. Returns nothing.
 

@@ -19,6 +19,7 @@ from graphengine.ir.names import Suggesting
 from graphengine.ir.op import GetItem, Op, plain
 from graphengine.ir.types import DType, TupleType, ValueType
 from graphengine.where import Where
+from graphengine.wording import shown
 
 if TYPE_CHECKING:
     from graphengine.ir.graph import Graph
@@ -199,7 +200,9 @@ def apply(op: Op, *operands: Operand, name: str | None = None) -> Node:
     """The node of `op` applied to `operands`, in the graph that they belong to; numbers become constants."""
     nodes = [operand for operand in operands if isinstance(operand, Node)]
     if not nodes:
-        raise GraphError(f"{op.kind} needs at least one node among its operands, not {', '.join(map(repr, operands))}")
+        given = ", ".join(map(shown, operands)) or "none"
+        remedy = "graph.input, graph.parameter and graph.constant make nodes, and NumPy computes with arrays"
+        raise GraphError(f"{op.kind} needs at least one node among its operands, not {given}; {remedy}")
     graph = nodes[0].graph
     if len(nodes) == len(operands) and not [node for node in nodes if node.graph is not graph]:
         return graph.add(op, nodes, name)
@@ -246,11 +249,11 @@ def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Nod
     except ValueError as error:
         raise DTypeError(f"{op.kind} is given {error}") from None
     if array.dtype.kind not in "biuf":
-        raise DTypeError(f"{op.kind} takes nodes and numbers, not {operand!r}")
+        raise DTypeError(f"{op.kind} takes nodes and numbers, not {shown(operand)}")
     target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
     try:
         if array.dtype.kind not in _WRITTEN_AS[np.dtype(target).kind]:
-            raise ValueError(f"{operand!r} does not fit {target}")
+            raise ValueError(f"{shown(operand)} does not fit {target}")
         cast = fitted(array, target)
     except ValueError as error:
         raise DTypeError(f"{op.kind}: {error}; cast the node, or write a {target} number") from None

@@ -70,7 +70,7 @@ class Tagged(Configuration):
         if isinstance(value, cls):
             return value
         if not isinstance(value, dict) or "kind" not in value:
-            raise PydanticCustomError("tagged", 'an object with a "kind" is needed')
+            raise PydanticCustomError("tagged", _needed(cls, value))
         known = cls.registry.get(value["kind"]) if isinstance(value["kind"], str) else None
         if known is None:
             kinds = sorted(cls.registry)
@@ -150,6 +150,17 @@ def arguments(cls: type[Any]) -> list[str]:
     """The names of the fields that a user gives, those that have no position last."""
     fields = cls.model_fields
     return sorted((name for name in fields if name != "kind"), key=lambda name: bool(fields[name].kw_only))
+
+
+def _needed(family: type[Any], value: object) -> str:
+    """What is needed where `value` is, which is no member of a family."""
+    from graphengine.words import for_value
+
+    if isinstance(value, dict):
+        return 'an object with a "kind" is needed'
+    name = family.__name__.lower()
+    article = "an" if name[0] in "aeiou" else "a"
+    return f'{article} {name} or an object with a "kind" is needed{for_value(value, family)}'
 
 
 def _first_fault(error: ValidationError, known: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Layers: functions that add several nodes to a graph, with the parameters that these need."""
 
+from graphengine.ir.arguments import check_public
 from graphengine.ir.names import unknown_in
 from graphengine.layers.attention import multi_head_attention, transformer_block
 from graphengine.layers.conv import conv1d, conv2d, conv2d_transpose
@@ -33,3 +34,5 @@ __all__ = [
 
 __dir__ = __all__.copy
 __getattr__ = unknown_in("layers")
+
+check_public(globals(), __all__)

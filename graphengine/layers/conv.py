@@ -13,7 +13,7 @@ from graphengine.ir.composite import layer_name
 from graphengine.ir.dims import Dim
 from graphengine.ir.init import Initializer, Normal, Zeros
 from graphengine.ir.node import Node
-from graphengine.layers.usual import RECTIFIERS, Activation, parameter, usual_init
+from graphengine.layers.usual import Activation, is_rectifier, parameter, usual_init
 from graphengine.ops import convolution as conv
 from graphengine.ops.broadcast import reshape
 from graphengine.ops.elementwise import add
@@ -46,7 +46,7 @@ def conv2d(
     name = name or layer_name(x.graph, "conv2d")
     static = _static_channels("layers.conv2d", x, 4, channels, groups)
     kernel = (channels, static // groups, *_pair(window, "window"))
-    weight = parameter(x, f"{name}.weight", kernel, init or usual_init(activation))
+    weight = parameter(x, f"{name}.weight", kernel, usual_init(init, activation))
     return _finish(conv.conv2d(x, weight, stride, padding, dilation, groups), name, activation, bias)
 
 
@@ -71,7 +71,7 @@ def conv1d(
     """
     name = name or layer_name(x.graph, "conv1d")
     static = _static_channels("layers.conv1d", x, 3, channels, groups)
-    weight = parameter(x, f"{name}.weight", (channels, static // groups, window), init or usual_init(activation))
+    weight = parameter(x, f"{name}.weight", (channels, static // groups, window), usual_init(init, activation))
     return _finish(conv.conv1d(x, weight, stride, padding, dilation, groups), name, activation, bias)
 
 
@@ -103,8 +103,8 @@ def conv2d_transpose(
     kernel = (static, channels // groups, *_pair(window, "window"))
     steps = _pair(stride, "stride")
     terms = static // groups * math.prod(kernel[2:]) / max(1, math.prod(steps))
-    variance = (2 if activation in RECTIFIERS else 1) / max(1.0, terms)
-    weight = parameter(x, f"{name}.weight", kernel, init or Normal(std=math.sqrt(variance)))
+    variance = (2 if is_rectifier(activation) else 1) / max(1.0, terms)
+    weight = parameter(x, f"{name}.weight", kernel, Normal(std=math.sqrt(variance)) if init is None else init)
     y = conv.conv2d_transpose(x, weight, stride, padding, output_padding, dilation, groups)
     return _finish(y, name, activation, bias)
 

@@ -41,7 +41,7 @@ def dense(
             raise DTypeError(f"a dense layer takes floats, not {x.type}; cast it")
         if not x.ndim or not isinstance(x.shape[-1], int):
             raise ShapeError(f"a dense layer of {x.type}: the last axis, of the features, needs a number for its size")
-        weight = parameter(x, f"{name}.weight", (x.shape[-1], units), init or usual_init(activation))
+        weight = parameter(x, f"{name}.weight", (x.shape[-1], units), usual_init(init, activation))
         if bias:
             y = add(matmul(x, weight), parameter(x, f"{name}.bias", (units,), Zeros()), name=name)
         else:

@@ -30,7 +30,7 @@ def embedding(ids: Node, count: int, units: int, *, name: str | None = None, ini
             raise DTypeError(f"an embedding takes integers, the numbers of its rows, not {ids.type}")
         home = ids.graph.root
         dtype = home.dtype if home.dtype in FLOATS else "float32"
-        table = home.parameter(f"{name}.weight", (count, units), init or Normal(), dtype)
+        table = home.parameter(f"{name}.weight", (count, units), Normal() if init is None else init, dtype)
         return gather(table, ids, name=name)
 
 
@@ -49,7 +49,7 @@ def learned_positions(x: Node, max_length: int, *, name: str | None = None, init
         time = x.shape[-2]
         if isinstance(time, int) and time > max_length:
             raise ShapeError(f"there are {max_length} positions, and {x.type} has {time}")
-        table = parameter(x, f"{name}.weight", (max_length, units), init or Normal())
+        table = parameter(x, f"{name}.weight", (max_length, units), Normal() if init is None else init)
         if isinstance(time, int):
             return part(table, slice(time), name=name)
         return gather(table, arange(x.graph, time), name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 
 from graphengine.errors import AttributeValueError
@@ -11,13 +12,19 @@ from graphengine.ops.activation import elu, gelu, leaky_relu, relu, silu, softpl
 
 Activation = Callable[[Node], Node]
 
-RECTIFIERS: tuple[object, ...] = (relu, leaky_relu, elu, silu, softplus, gelu)
-"""The activations that pass about half of what they are given, which He's law makes up for."""
+_RECTIFIERS = tuple(inspect.unwrap(function) for function in (relu, leaky_relu, elu, silu, softplus, gelu))
 
 
-def usual_init(activation: Activation | None) -> Initializer:
-    """He's normal law where a rectifier follows, Glorot's uniform law elsewhere."""
-    return HeNormal() if activation in RECTIFIERS else GlorotUniform()
+def is_rectifier(activation: Activation | None) -> bool:
+    """Whether it passes about half of what it is given, which He's law makes up for."""
+    return activation is not None and inspect.unwrap(activation) in _RECTIFIERS
+
+
+def usual_init(init: Initializer | None, activation: Activation | None) -> Initializer:
+    """`init`, or if nothing is said He's normal law where a rectifier follows, Glorot's uniform law elsewhere."""
+    if init is not None:
+        return init
+    return HeNormal() if is_rectifier(activation) else GlorotUniform()
 
 
 def parameter(x: Node, name: str, shape: Sequence[int], init: Initializer) -> Node:

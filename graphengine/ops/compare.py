@@ -243,6 +243,8 @@ def where(condition: Operand, a: Operand, b: Operand, *, name: str | None = None
     The adjoint of what is not chosen is 0. If a function before it has an infinite derivative there, 0 times it is NaN:
     choose its operand, too, as in `where(x > 0, log(where(x > 0, x, 1)), 0)`.
     """
+    if isinstance(condition, bool):
+        raise DTypeError(f"where chooses by a node, not by {condition}; x == y is identity, write ge.equal(x, y)")
     return apply(Where(), condition, a, b, name=name)
 
 

@@ -19,6 +19,7 @@ from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node, apply, innermost
 from graphengine.ir.op import Op
 from graphengine.ir.types import Array, TensorType
+from graphengine.wording import shown
 
 __all__ = ["custom_vjp"]
 
@@ -127,6 +128,8 @@ def custom_vjp(forward: Forward) -> CustomFunction:
     function runs, copies, differentiates and trains; saving it is a SpecError, as documents hold no code. For an op
     with a kernel of its own, see docs/add-an-op.md.
     """
+    if not callable(forward):
+        raise GraphError(f"custom_vjp takes a function of nodes, not {shown(forward)}; write @ge.custom_vjp above one")
     return CustomFunction(forward)
 
 

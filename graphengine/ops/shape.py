@@ -266,6 +266,7 @@ def concat(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) 
     They have one dtype, and equal shapes but for `axis`; returns that dtype.
     Raises ShapeError or DTypeError for nodes that do not fit, GraphError or AttributeValueError for no nodes.
     """
+    nodes = [*nodes]  # which `concat(a, b)` cannot be taken apart into
     return apply(Concat(axis=axis), *nodes, name=name)
 
 
@@ -275,6 +276,7 @@ def stack(nodes: Sequence[Operand], axis: int = 0, *, name: str | None = None) -
     Returns their dtype. Raises ShapeError or DTypeError for nodes that do not fit, GraphError or AttributeValueError
     for no nodes.
     """
+    nodes = [*nodes]
     return apply(Stack(axis=axis), *nodes, name=name)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -30,6 +29,7 @@ from graphengine.train.array_file import read_arrays, read_metadata, write_array
 from graphengine.train.history import History
 from graphengine.train.run import Kept, Place, Run, keep
 from graphengine.train.weights_file import about_graph, misfit, set_weights
+from graphengine.where import warn
 from graphengine.wording import cut, shown
 
 _NAME = re.compile(r"step-(\d{1,18})\.safetensors")
@@ -157,7 +157,7 @@ def find(path: Path) -> Saved | None:
             faults.append(error.message if isinstance(error, TrainingError) else str(error))
             continue
         for fault in faults:
-            warnings.warn(f"{fault}; the checkpoint before it is taken: {file.name}", CheckpointWarning, stacklevel=4)
+            warn(f"{fault}; the checkpoint before it is taken: {file.name}", CheckpointWarning)
         return saved
     if faults:
         failure = TrainingError(f"no checkpoint in {str(path)!r} can be read")

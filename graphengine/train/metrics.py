@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
+from graphengine.ir.arguments import check_public
 from graphengine.ir.names import did_you_mean, unknown_in
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array
@@ -270,3 +271,6 @@ def _two_classes(scores: Array, labels: Array, threshold: float | None) -> tuple
 def _check_labels(labels: Array) -> None:
     if labels.dtype.kind == "f" and np.any(labels != np.round(labels)):
         raise TrainingError("targets are not classes: integers are needed, or -1 and 1, or one-hot rows")
+
+
+check_public(globals(), __all__)

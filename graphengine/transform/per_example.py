@@ -7,7 +7,6 @@ is left is the outer product of its input and its adjoint (Goodfellow 2015).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 
 from graphengine.errors import GraphError, ShapeError
@@ -27,6 +26,7 @@ from graphengine.transform.adjoint import grad
 from graphengine.transform.derivatives import check_floats
 from graphengine.transform.example_axes import Axes, example_axes, is_aligned, rule_of
 from graphengine.transform.linear import map_rows, pull
+from graphengine.where import warn
 
 __all__ = ["OneByOneWarning", "per_example_grad"]
 
@@ -156,11 +156,10 @@ class _Batch:
                 continue
             axes = example_axes(node, self.axes[node])
             if rule_of(type(node.op)) is None and not node.op.is_leaf:
-                warnings.warn(
+                warn(
                     f"gradients of examples are computed one by one, each from the whole batch, as {node.op.kind} "
                     "has no rule that says along which axis it holds the examples",
                     OneByOneWarning,
-                    stacklevel=5,
                 )
             if axes is None or node in self.shared:
                 return False

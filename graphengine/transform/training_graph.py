@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ from graphengine.transform.extract import extract, settle_phases, sizing_inputs
 from graphengine.transform.halves import Halves, read_gradients, split
 from graphengine.transform.rewrite.changes import Change, changes
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
+from graphengine.where import warn
 
 ProgramName = Literal["forward", "gradient", "step", "gradients", "update"]
 
@@ -151,7 +151,7 @@ def training_graph(
     if missing:
         lines = [f"no gradient reaches {name}: {reason}" for name, reason in missing.items()]
         message = f"graph {graph.name!r}: " + "\n  ".join(lines)
-        warnings.warn(message, UnreachedParameterWarning, stacklevel=3)
+        warn(message, UnreachedParameterWarning)
     with graph.emitting(Phase.BACKWARD, loss):
         gradients = {node.name: derivative.of(node) for node in asked}
     given = _nodes_of_their_own({node: derivative.adjoints[node] for node in trained if node in derivative.adjoints})

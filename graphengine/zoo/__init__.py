@@ -1,5 +1,6 @@
 """Systems ready made: graphs that are declared, with what they are named after in their docstrings."""
 
+from graphengine.ir.arguments import check_public
 from graphengine.ir.names import unknown_in
 from graphengine.zoo.lecture import (
     Activation,
@@ -43,3 +44,5 @@ __all__ = [
 
 __dir__ = __all__.copy
 __getattr__ = unknown_in("zoo")
+
+check_public(globals(), __all__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 from graphengine.errors import CompileError
@@ -17,7 +16,7 @@ from graphengine.transform.rewrite.dce import eliminate_dead_code
 from graphengine.transform.rewrite.fuse import fuse
 from graphengine.transform.rewrite.matrix_chain import reorder_matrix_chains
 from graphengine.transform.rewrite.stabilization import stabilize_formulas
-from graphengine.where import caller
+from graphengine.where import warn
 
 STABILIZATION = "stabilization"
 """The rewrite that is made before a graph is differentiated, too."""
@@ -59,8 +58,7 @@ def chosen(names: Sequence[str] | None) -> tuple[str, ...]:
         return tuple(REWRITES)
     for name in names:
         if name in OLD_NAMES:
-            message, at = f"the rewrite {name!r} is called {OLD_NAMES[name]!r} now", caller()
-            warnings.warn_explicit(message, DeprecationWarning, at.file, int(at.place))
+            warn(f"the rewrite {name!r} is called {OLD_NAMES[name]!r} now", DeprecationWarning)
         elif name not in REWRITES:
             raise CompileError(f"no rewrite {name!r}{did_you_mean(name, REWRITES)}")
     wanted = {OLD_NAMES.get(name, name) for name in names}
