@@ -193,9 +193,11 @@ def check_same(saved: Saved, here: Mapping[str, Any], ignore: Collection[str], k
 
     What a checkpoint does not say is not compared: version 1 says nothing, `save_checkpoint` nothing of `fit`.
     """
-    for name in [ignore] if isinstance(ignore, str) else ignore:
+    if isinstance(ignore, str) or not isinstance(ignore, Collection):
+        raise TrainingError(f"ignore is a list of names, not {shown(ignore)}")
+    for name in ignore:
         if name not in known:
-            raise TrainingError(f"ignore is a list of names: there is no {name!r}{did_you_mean(name, tuple(known))}")
+            raise TrainingError(f"ignore: there is no {shown(name)}{did_you_mean(str(name), tuple(known))}")
     there = saved.manifest.identity | saved.manifest.settings
     different = [name for name in here if name in there and there[name] != here[name] and name not in ignore]
     if different:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
+
 from graphengine.errors import TrainingError
 from graphengine.files import StrPath, check_writable
 from graphengine.train.callbacks import Callback, Mode, mode_of, monitored
@@ -22,6 +24,7 @@ from graphengine.train.checkpoint import (
     read_manifest,
     write,
 )
+from graphengine.train.diagnosis import ADVICE
 from graphengine.train.evaluate import check_size
 from graphengine.train.run import Run
 from graphengine.wording import shown
@@ -115,6 +118,10 @@ class Checkpoint(Callback):
             self._write(run)
 
     def _write(self, run: Run) -> None:
+        for name, array in run.exe.parameters.items():
+            if not np.isfinite(array).all():  # what goes on from them fails again each time
+                said = f"parameter {name!r} is not finite after step {run.steps}, so no checkpoint is written"
+                raise TrainingError(f"{said}: {ADVICE}")
         write(run, self._file(run))
         self._written = run.steps, run.place.epoch
         if self.in_folder:

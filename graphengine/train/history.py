@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,11 +56,14 @@ class History:
         return sum(epoch.seconds for epoch in self.epochs)
 
     def to_dict(self) -> dict[str, list[Any]]:
-        """A column, with one value an epoch, for every thing that is known of epochs; as tables and JSON take it."""
-        measured = self.epochs[0].values if self.epochs else ("loss",)
+        """A column, with one value an epoch, for every thing that is known of epochs; as tables and JSON take it.
+
+        A value is NaN where an epoch did not measure it.
+        """
+        measured = dict.fromkeys(name for epoch in self.epochs for name in epoch.values) or ("loss",)
         return {
             "epoch": [epoch.number for epoch in self.epochs],
-            **{name: [epoch.values[name] for epoch in self.epochs] for name in measured},
+            **{name: [epoch.values.get(name, math.nan) for epoch in self.epochs] for name in measured},
             "steps": [epoch.steps for epoch in self.epochs],
             **({"skipped": [epoch.skipped for epoch in self.epochs]} if self.skipped else {}),
             "seconds": [epoch.seconds for epoch in self.epochs],

@@ -188,7 +188,9 @@ def test_a_run_that_is_over_returns_its_history_and_writes_nothing(tmp_path: Pat
         ({"resume": True}, "resume is the path of a checkpoint or of a folder of them, not True"),
         ({"resume": None, "ignore": ["seed"]}, "give resume=, too"),
         ({"ignore": ["sed"]}, "there is no 'sed'; did you mean 'seed'"),
-        ({"ignore": "seed", "epochs_done": 2}, "known from the checkpoint"),
+        ({"ignore": "seed"}, "ignore is a list of names, not 'seed'"),
+        ({"ignore": 5}, "ignore is a list of names, not 5"),
+        ({"epochs_done": 2}, "known from the checkpoint"),
     ],
 )
 def test_arguments_that_make_no_sense_are_told(tmp_path: Path, settings: dict[str, Any], message: str):
@@ -211,3 +213,14 @@ def test_arguments_that_make_no_sense_are_told(tmp_path: Path, settings: dict[st
 def test_numbers_of_a_checkpoint_are_checked(settings: dict[str, Any]):
     with pytest.raises(TrainingError, match=r"at least 1|every= replaces one file"):
         ge.Checkpoint("folder", **settings)
+
+
+def test_no_checkpoint_is_written_of_weights_that_are_not_finite(tmp_path: Path):
+    class Spoil(ge.Callback):
+        def on_epoch_end(self, exe: Executable, history: ge.History) -> None:
+            if len(history) == 2:
+                exe.parameters["b"] = [np.inf]
+
+    with pytest.raises(TrainingError, match="parameter 'b' is not finite after step 6, so no checkpoint is written"):
+        train(tmp_path, 3, callbacks=[Spoil()])
+    assert steps(tmp_path) == [3]

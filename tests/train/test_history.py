@@ -35,3 +35,8 @@ def test_a_history_shows_itself_in_a_line_and_in_a_table():
 def test_a_name_that_was_not_measured_is_told_with_the_nearest():
     with pytest.raises(TrainingError, match="the history has no 'los'; did you mean 'loss'"):
         ge.History()["los"]
+
+
+def test_a_value_that_an_epoch_did_not_measure_is_nan() -> None:
+    history = ge.History([ge.Epoch(1, 1, 0.0, {"loss": 1.0}), ge.Epoch(2, 1, 0.0, {"loss": 0.5, "accuracy": 1.0})])
+    assert str(history["accuracy"]) == "[nan, 1.0]"
