@@ -33,8 +33,11 @@ from graphengine.train.weights_file import load_parameters, save_parameters
 STANDARD = Path("-")
 """Standard input or output."""
 
-_MAX_STREAM = 4 * 2**30
+_MAX_STREAM = 2**30
 """The maximum size of arrays or weights that are no file, in bytes."""
+_MAX_UNPACKED = 2**30
+"""The maximum size of the arrays of an .npz file, in bytes, where they take more than `_MAX_RATIO` times its size."""
+_MAX_RATIO = 100
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"
 _PACKED = zipfile.ZIP_DEFLATED
@@ -72,7 +75,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as members:  # given a name, it does not close what is damaged
+                _check_unpacked(path, members.zip)
                 arrays = {name: members[name] for name in members.files}
+        except GraphEngineError:
+            raise
         except Exception as error:  # damage shows as errors of NumPy, zipfile, zlib, struct, tokenize, and memory
             reason, *_ = str(error).splitlines() or [type(error).__name__]
             raise TrainingError(f"{path}: not an .npz file of plain arrays: {reason}") from None
@@ -82,6 +88,17 @@ def read_arrays(path: Path) -> dict[str, Array]:
     if not arrays:
         raise TrainingError(f"{path}: the file holds no arrays")
     return arrays
+
+
+def _check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise TrainingError for a file of some megabytes that would fill the memory."""
+    members = archive.infolist()
+    size, packed = sum(each.file_size for each in members), sum(each.compress_size for each in members)
+    if size > max(_MAX_UNPACKED, _MAX_RATIO * packed):
+        raise TrainingError(
+            f"{path}: {packed:,} bytes that unpack to {size:,}: the maximum is {_MAX_RATIO} times as many, or "
+            f"{_MAX_UNPACKED:,}; if these are your data, write them by np.savez, which does not pack"
+        )
 
 
 def read_weights(exe: Executable, path: Path) -> None:
@@ -141,7 +158,7 @@ def _content(path: Path, maximum: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(maximum + 1)
     if len(content) > maximum:
-        raise TrainingError(f"{path} gives more than {maximum:,} bytes, the maximum of what is no file")
+        raise TrainingError(f"{path} gives more than {maximum:,} bytes, the maximum of what is no file; name one")
     return content
 
 

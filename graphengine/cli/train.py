@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,7 +152,8 @@ class _Lines(Callback):
         if sys.stderr is not None and not sys.stderr.isatty():
             values = "".join(f", {name} {value:.4g}" for name, value in epoch.values.items())
             seconds = show.seconds_text(epoch.seconds)
-            typer.echo(f"epoch {epoch.number}/{self.epochs}{values}, {seconds}", err=True)
+            with suppress(OSError):  # the reader of a pipe may go: training goes on
+                typer.echo(f"epoch {epoch.number}/{self.epochs}{values}, {seconds}", err=True)
 
 
 def _target(weights: Path | None, spec: Path, as_json: bool) -> Path:
