@@ -98,3 +98,18 @@ def test_what_a_file_says_of_its_run_is_checked(tmp_path: Path, run: Any):
     write_arrays(tmp_path / "c", dict(line().parameters), {"writer": "graphengine", "version": "2", "run": text})
     with pytest.raises(TrainingError):
         ge.fit(line(), points(), epochs=2, resume=tmp_path / "c", callbacks=[ge.EarlyStopping("loss")])
+
+
+def test_the_number_of_epochs_that_were_done_goes_with_a_checkpoint(tmp_path: Path):
+    exe, other = line(), line()
+    ge.fit(exe, points(), epochs=3)
+    ge.save_checkpoint(exe, tmp_path / "w")
+    assert ge.load_checkpoint(other, tmp_path / "w") == other.epochs_done == exe.epochs_done == 3
+    ge.save_checkpoint(exe, tmp_path / "w", epochs_done=7)
+    assert ge.load_checkpoint(other, tmp_path / "w") == other.epochs_done == 7
+
+
+def test_the_file_of_another_training_is_named(tmp_path: Path):
+    ge.fit(line(), points(), epochs=1, checkpoint=ge.Checkpoint(tmp_path))
+    with pytest.raises(TrainingError, match=r"step-00000001\.safetensors' is of another training; nothing was set"):
+        ge.load_checkpoint(line(ge.SGD(0.5)), tmp_path)
