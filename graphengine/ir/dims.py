@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
 
 from graphengine.errors import ShapeError
+from graphengine.wording import cut
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -20,7 +21,10 @@ _SPACES = re.compile(r" *([-+*]) *")
 _TERM = re.compile(r"([+-]?)((?:[A-Za-z0-9_]+)(?:\*[A-Za-z0-9_]+)*)")
 
 _MAX_SIZE = 2**63 - 1
-_MAX_TERMS = 10_000
+_MAX_LENGTH = 1000
+"""How many characters an expression may have: what is added or multiplied over and over grows without bound."""
+
+_REMEDY = "give the axis a name of its own"
 
 _Monomial = tuple[str, ...]
 _Polynomial = dict[_Monomial, int]
@@ -62,9 +66,9 @@ def multiply(a: Dim, b: Dim) -> Dim:
     """a * b."""
     if isinstance(a, int) and isinstance(b, int):
         return a * b
-    if len(_read(a)) * len(_read(b)) > _MAX_TERMS:
-        factors = f"{str(a)[:40]}... and {str(b)[:40]}..."
-        raise ShapeError(f"the product of two sizes has more than {_MAX_TERMS} terms: {factors}")
+    if len(_read(a)) * len(_read(b)) > _MAX_LENGTH:
+        factors = f"{cut(str(a), 40)} and {cut(str(b), 40)}"
+        raise ShapeError(f"the product of two sizes has more than {_MAX_LENGTH} terms: {factors}; {_REMEDY}")
     terms = [(tuple(sorted(x + y)), m * n) for x, m in _read(a).items() for y, n in _read(b).items()]
     return _write(_collected(terms))
 
@@ -127,6 +131,8 @@ def substitute(dim: Dim, binding: Mapping[str, Dim]) -> Dim:
 def _read(dim: Dim) -> _Polynomial:
     if isinstance(dim, int):
         return {(): dim} if dim else {}
+    if len(dim) > _MAX_LENGTH:
+        raise _too_long(dim)
     text = _SPACES.sub(r"\1", dim.strip(" "))
     terms: list[tuple[_Monomial, int]] = []
     end = 0
@@ -167,5 +173,13 @@ def _write(polynomial: _Polynomial) -> Dim:
     for monomial, factor in terms:
         sign = "-" if factor < 0 else "+" if text else ""
         size = () if abs(factor) == 1 and monomial else (str(abs(factor)),)
+        if abs(factor) > _MAX_SIZE:
+            raise ShapeError(f"a factor in a size is at most {_MAX_SIZE}, and that of {'*'.join(monomial)} is larger")
         text += sign + "*".join((*size, *monomial))
+    if len(text) > _MAX_LENGTH:
+        raise _too_long(text)
     return text
+
+
+def _too_long(dim: str) -> ShapeError:
+    return ShapeError(f"a size is at most {_MAX_LENGTH} characters long, and this one is {cut(dim, 40)}; {_REMEDY}")

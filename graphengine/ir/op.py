@@ -14,16 +14,13 @@ from graphengine.errors import GraphError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.tagged import Tagged
-from graphengine.ir.types import Array, TensorType, TupleType, ValueType
+from graphengine.ir.types import MAX_AXES, Array, TensorType, TupleType, ValueType
 
 if TYPE_CHECKING:
     from graphengine.ir.node import Node
 
 Call = tuple[Callable[..., object], tuple[object, ...]]
 """A kernel bound to its arrays: `function(*arguments)` computes the value, wherever `out` is."""
-
-MAX_AXES = 64
-"""The maximum number of axes of a NumPy array."""
 
 
 def as_dim(value: object) -> Dim:

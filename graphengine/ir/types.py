@@ -17,6 +17,7 @@ import numpy.typing as npt
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
+from graphengine.wording import cut
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +28,12 @@ INTEGERS: frozenset[str] = frozenset({"uint8", "int32", "int64"})
 
 _SHOWN = 3
 """How many of the types of a tuple are written out."""
+
+MAX_AXES = 64
+"""The maximum number of axes of a NumPy array."""
+
+_MAX_BYTES = 2**63 - 1
+"""The maximum size of a NumPy array, in bytes, were its axes of size 0 of size 1."""
 
 _ITEM_BYTES = {dtype: np.dtype(dtype).itemsize for dtype in DTYPES}
 
@@ -49,6 +56,7 @@ class TensorType:
         if known is not None:
             return known
         shape = tuple([dim if isinstance(dim, str) else index(dim) for dim in shape])  # 4 == np.int64(4) == 4.0
+        _check(shape, dtype)
         names = frozenset[str]().union(*map(dims.names, shape))
         nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]
         made = super().__new__(cls)
@@ -107,6 +115,18 @@ class TensorType:
         if not self._names:
             return self
         return TensorType(tuple(dims.bind(dim, binding) for dim in self.shape), self.dtype)
+
+
+def _check(shape: Shape, dtype: DType) -> None:
+    """Raise ShapeError for a shape that no array has."""
+    sizes = [dim for dim in shape if isinstance(dim, int)]
+    text = cut(f"{dtype}[{', '.join(map(str, shape))}]")
+    if len(shape) > MAX_AXES:
+        raise ShapeError(f"an array has at most {MAX_AXES} axes, and {text} has {len(shape)}")
+    if min(sizes, default=0) < 0:
+        raise ShapeError(f"a size is at least 0, and one of {text} is {min(sizes)}")
+    if math.prod(size or 1 for size in sizes) * _ITEM_BYTES[dtype] > _MAX_BYTES:
+        raise ShapeError(f"an array has at most 2^63 - 1 bytes, and {text} has more; take smaller sizes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,14 +132,15 @@ class Scan(Op):
             raise ShapeError(f"the sequences of a scan differ in length: {' and '.join(map(str, lengths))}")
         return next(iter(lengths), self.length)
 
+    @cached_property
     def nesting(self) -> int:
         """How many scans are inside each other, this one included."""
-        return 1 + max((node.op.nesting() for node in self.body.nodes if isinstance(node.op, Scan)), default=0)
+        return 1 + max((node.op.nesting for node in self.body.nodes if isinstance(node.op, Scan)), default=0)
 
     def _check_body(self) -> None:
         """Raise GraphError unless the body is one: whatever may be in a document is caught here."""
-        if self.nesting() > MAX_NESTING:
-            raise GraphError(f"scans stand inside each other {self.nesting()} deep, and may {MAX_NESTING}")
+        if self.nesting > MAX_NESTING:
+            raise GraphError(f"scans stand inside each other {self.nesting} deep, and may {MAX_NESTING}")
         types = [node.type for node in self.body.nodes]
         count = sum(1 + (len(type_.items) if isinstance(type_, TupleType) else 0) for type_ in types)
         if count > MAX_ITEMS:

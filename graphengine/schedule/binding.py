@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphengine.errors import FeedError, GraphError
+from graphengine.errors import FeedError, GraphError, ShapeError
 from graphengine.ir.node import Node, context
 from graphengine.ir.op import Op
 from graphengine.ir.types import ValueType
@@ -26,7 +26,11 @@ class Binding:
 
         A slice [:, 2:4] of a named axis, say, was declared on the word that the axis has 4 elements.
         """
-        op, type_ = node.op.bind_dims(self._sizes), node.type.bind(self._sizes)
+        op = node.op.bind_dims(self._sizes)
+        try:
+            type_ = node.type.bind(self._sizes)
+        except ShapeError as error:
+            raise self._fault(node, error.message) from None
         if type_ is not node.type:
             type_ = self._sized[node] = self._types.setdefault(type_, type_)
         stays = op is node.op and type_ is node.type and self._sized.keys().isdisjoint(node.parents)
@@ -40,14 +44,15 @@ class Binding:
         return op, type_
 
     def _check(self, node: Node, op: Op, type_: ValueType, types: list[ValueType]) -> None:
-        sizes = ", ".join(f"{name} = {size}" for name, size in self._sizes.items())
         try:
             actual = op.infer(*types)
         except GraphError as error:
-            fault = FeedError(f"with {sizes}: {error.message}")
-        else:
-            if actual == type_:
-                return
-            fault = FeedError(f"with {sizes}, {node.name} would be {actual}, and it was declared to be {node.type}")
+            raise self._fault(node, error.message) from None
+        if actual != type_:
+            raise self._fault(node, f"{node.name} would be {actual}, and it was declared to be {node.type}")
+
+    def _fault(self, node: Node, what: str) -> FeedError:
+        sizes = ", ".join(f"{name} = {size}" for name, size in self._sizes.items())
+        fault = FeedError(f"with {sizes}: {what}")
         fault.quote(*context(node.name, node.op, node.parents, node.where))
-        raise fault
+        return fault

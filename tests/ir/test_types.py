@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 import sys
 import threading
 import weakref
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
+import graphengine as ge
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.types import TensorType, broadcast_shapes, check_axes, check_axis, check_dtype, common_dtype
 
@@ -124,3 +126,29 @@ def test_threads_that_make_a_type_at_once_have_the_same() -> None:
 def test_a_type_never_changes() -> None:
     with pytest.raises(AttributeError, match="never changes"):
         TensorType((3,), "float32").shape = (4,)
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((1,) * 65, "at most 64 axes"),
+        ((2, -1), "at least 0"),
+        ((2**40, 2**40), "at most 2^63"),
+        ((2**62, 0, 4), "more"),
+    ],
+)
+def test_a_shape_that_no_array_has_is_refused(shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(ShapeError, match=re.escape(said)):
+        TensorType(shape, "float32")
+
+
+def test_sizes_that_are_multiplied_beyond_64_bits_are_refused_at_the_node() -> None:
+    g = ge.Graph()
+    x = g.input("x", (2**30, 2**30))
+    with pytest.raises(ShapeError, match="bytes, and"):
+        ge.stack([x, x], axis=0)
+    y = g.input("y", (1,) * 64)
+    with pytest.raises(ShapeError, match="at most 64 axes"):
+        ge.expand_dims(y, 0)
+    with pytest.raises(ShapeError, match="at most 64 axes"):
+        ge.gather(g.input("table", (2,) * 40), g.input("index", (1,) * 30, "int64"))

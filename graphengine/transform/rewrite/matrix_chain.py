@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphengine.errors import ShapeError
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim
 from graphengine.ir.graph import Graph
@@ -62,7 +63,14 @@ class _MatrixProduct:
 
 
 def cheaper_order(y: Site) -> Expression | None:
-    """The chain that ends in y in its cheapest order; None if that is its own."""
+    """The chain that ends in y in its cheapest order; None if that is its own, or cannot be written down."""
+    try:
+        return _cheaper_order(y)
+    except ShapeError:  # the number of operations, in named sizes, is too long to be written
+        return None
+
+
+def _cheaper_order(y: Site) -> Expression | None:
     if not any(isinstance(node.op, MatMul) for node in y.parents):
         return None  # a chain has three factors or more
     readers = y.readers()
