@@ -193,7 +193,7 @@ def test_executables_run_in_several_threads_at_once() -> None:
 def test_auto_takes_it_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     executable = ge.compile(mlp(), backend="auto")
     assert executable.programs.settings.backend.name == "numba"
-    monkeypatch.setattr(sys.modules["graphengine.compile"], "find_spec", lambda _: None)
+    monkeypatch.setattr(sys.modules["graphengine.backends.installed"], "find_spec", lambda _: None)
     assert ge.compile(mlp(), backend="auto").programs.settings.backend.name == "numpy"
     with pytest.raises(CompileError, match=r"needs numba: pip install"):
         ge.compile(mlp(), backend="numba")
