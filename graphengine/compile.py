@@ -10,6 +10,7 @@ import numpy as np
 from graphengine.backends.installed import BACKENDS, installed_backends
 from graphengine.errors import CompileError, NamingError
 from graphengine.executable import Executable
+from graphengine.forks import BUILDING
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
@@ -67,20 +68,21 @@ def compile(
         raise CompileError(f"memory_budget is a number of bytes, not {memory_budget}")
     if loss is None and not graph.outputs:
         raise CompileError(f"graph {graph.name!r} has no outputs to compute; declare one by graph.output(name, node)")
-    _check_dim_names(graph)
     if non_finite not in get_args(NonFinite):
         raise CompileError(f"non_finite is one of {', '.join(get_args(NonFinite))}, not {non_finite!r}")
     if non_finite_gradients and non_finite == "allow":
         raise CompileError('non_finite_gradients=True checks gradients, and non_finite="allow" lets them be anything')
-    settings = Settings(
-        BACKENDS[chosen_backend](), chosen(rewrites), memory_budget, non_finite, bool(non_finite_gradients)
-    )
-    node = None if loss is None else _output_or_node(graph, loss)
-    names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
-    training = training_graph(graph, node, names, optimizer, stabilize=STABILIZATION in settings.rewrites)
-    executable = Executable(training, settings, Weights(int(seed)))
-    if memory_budget is not None and not dim_names(graph):
-        executable.plan()  # which raises if it does not fit
+    with BUILDING:
+        _check_dim_names(graph)
+        settings = Settings(
+            BACKENDS[chosen_backend](), chosen(rewrites), memory_budget, non_finite, bool(non_finite_gradients)
+        )
+        node = None if loss is None else _output_or_node(graph, loss)
+        names = None if wrt is None else [_leaf(graph, leaf).name for leaf in wrt]
+        training = training_graph(graph, node, names, optimizer, stabilize=STABILIZATION in settings.rewrites)
+        executable = Executable(training, settings, Weights(int(seed)))
+        if memory_budget is not None and not dim_names(graph):
+            executable.plan()  # which raises if it does not fit
     return executable
 
 

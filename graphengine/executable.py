@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from graphengine.errors import ExecutionError, FeedError, NamingError, NonFiniteError, UsageError
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds
+from graphengine.forks import BUILDING
 from graphengine.gradients import Gradients
 from graphengine.ir.arguments import checked
 from graphengine.ir.graph import Graph
@@ -23,7 +23,7 @@ from graphengine.ir.node import Node
 from graphengine.ir.pickling import blank, writer
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array, ValueType
-from graphengine.programs import Bound, Prepared, Programs, Settings
+from graphengine.programs import Bound, Caller, Prepared, Programs, Settings
 from graphengine.schedule.audit import Audit, audit
 from graphengine.schedule.cost import Cost, cost_of
 from graphengine.schedule.program import Program
@@ -38,7 +38,12 @@ class Executable(Suggesting):
 
     `forward` computes outputs; `backward` the gradients of the last forward; `step` both and the update, in one run;
     `gradients` and `update` the same in two. A program is planned on its first run, for the outputs and the sizes of
-    named dims; the last 16 are cached. An executable may be used by one thread at a time.
+    named dims; the last 16 are cached.
+
+    Threads may share an executable. Runs that read weights go side by side, each in arrays of its thread. `step`,
+    `gradients`, `update` and assignments go one at a time, so that a run has the weights before one of them, or after
+    it. `backward` belongs to the last `forward` of its thread. A signal handler that calls into the executable in the
+    middle of a run gets ExecutionError. A step that an exception interrupts is whole: the exception comes after it.
 
     `copy.copy`, `copy.deepcopy` and `pickle` give executables of their own: with the weights, states, seed and settings
     as they are now, and nothing run yet. They go on bit for bit like this one.
@@ -59,9 +64,7 @@ class Executable(Suggesting):
         """How many epochs `ge.fit` has trained it for; the next call goes on from there."""
         self._training = training
         self._weights = weights
-        self._last_forward: Bound | None = None
-        self._assigned_before = 0
-        self._activations_saved = False
+        self._otherwise: list[Executable] | None = None  # the one for inference, if another is needed
 
     def __repr__(self) -> str:
         return f"Executable({self.graph!r})"
@@ -104,14 +107,14 @@ class Executable(Suggesting):
         It has no dropout and uses the running statistics of batch normalization. It sees every step and assignment. It
         is this executable itself, if outputs are computed in the same way in training and in inference.
         """
-        return self._inference or self
+        if self._otherwise is None:
+            with BUILDING:
+                self._otherwise = self._otherwise or list(self._made_otherwise())
+        return self._otherwise[0] if self._otherwise else self
 
-    @cached_property
-    def _inference(self) -> Executable | None:
-        """Another executable for inference, where one is needed."""
-        if not trains_otherwise(self.graph):
-            return None
-        return Executable(TrainingGraph(for_inference(self.graph)), self.programs.settings, self._weights)
+    def _made_otherwise(self) -> Iterator[Executable]:
+        if trains_otherwise(self.graph):
+            yield Executable(TrainingGraph(for_inference(self.graph)), self.programs.settings, self._weights)
 
     @property
     def unreached(self) -> dict[str, str]:
@@ -145,12 +148,14 @@ class Executable(Suggesting):
         nodes = {name: self._output(name) for name in names}
         loss = self._training.loss
         saves = loss is not None and (outputs is None or loss in nodes.values())
-        bound = self.programs.fed("gradient" if saves else "forward", names, feeds)
-        self._last_forward = None
+        return self.programs.run(self._forward, nodes, saves, feeds)
+
+    def _forward(self, caller: Caller, nodes: dict[str, Node], saves: bool, feeds: Feeds) -> dict[str, Array]:
+        bound = self.programs.fed(caller, "gradient" if saves else "forward", tuple(nodes), feeds)
+        caller.ran = None
         bound.runnable.run(0, bound.forward_length)
-        self._last_forward = bound if saves else None
-        self._assigned_before = self._weights.assignments
-        self._activations_saved = saves
+        if saves:
+            caller.ran, caller.changes, caller.saved = bound, self._weights.access.changes, True
         return {name: bound.runnable.results[node.name].copy() for name, node in nodes.items()}
 
     def backward(self) -> dict[str, Array]:
@@ -159,14 +164,18 @@ class Executable(Suggesting):
         Raises ExecutionError without a loss or without a `forward` right before it.
         """
         self._need_loss("backward")
-        if self._last_forward is None or self._weights.assignments != self._assigned_before:
+        return self.programs.run(self._backward)
+
+    def _backward(self, caller: Caller) -> dict[str, Array]:
+        bound = caller.ran
+        if bound is None or bound.fed_by is not caller.seat or caller.changes != self._weights.access.changes:
             raise ExecutionError(
-                "backward needs a forward that computed the loss, with nothing run or set since; call forward first"
+                "backward needs a forward of this thread that computed the loss, with nothing run or set since; "
+                "call forward first"
             )
-        bound = self._last_forward
-        if self._activations_saved:  # BACKWARD writes over them, and the gradients stay until the next run
+        if caller.saved:  # BACKWARD writes over activations, and the gradients stay until the next run
             bound.runnable.run(bound.forward_length, bound.length)
-            self._activations_saved = False
+            caller.saved = False
         return {name: bound.runnable.results[node.name].copy() for name, node in self._training.gradients.items()}
 
     def step(self, feeds: Feeds) -> float:
@@ -176,15 +185,23 @@ class Executable(Suggesting):
         `compile(non_finite="skip")` says that such steps are skipped, or "allow" that they are made.
         Raises FeedError for feeds that do not fit, ExecutionError without an optimizer.
         """
-        loss = self._need_optimizer("step")
-        bound = self.programs.fed("step", (), feeds)
-        self._last_forward = None
+        return self.programs.change(self._step, self._need_optimizer("step"), feeds)
+
+    def _step(self, caller: Caller, loss: Node, feeds: Feeds) -> float:
+        bound = self._fed(caller, "step", feeds)
         try:
             bound.runnable.run(0, bound.length)
         except NonFiniteError as error:
             self._unless_skipped("step", error, bound)
             self.skipped += 1
         return float(bound.runnable.results[loss.name])
+
+    def _fed(self, caller: Caller, which: ProgramName, feeds: Feeds) -> Bound:
+        """A program that changes weights, with its feeds; what was run and set before is no longer what holds."""
+        bound = self.programs.fed(caller, which, (), feeds)
+        caller.ran = None
+        self._weights.access.changes += 1
+        return bound
 
     def gradients(self, feeds: Feeds, *, copy: bool = True) -> Gradients:
         """The first half of a step: the gradient of every parameter that it trains and that a gradient reaches.
@@ -197,9 +214,10 @@ class Executable(Suggesting):
         Raises FeedError and NonFiniteError as `step` does, and ExecutionError without an optimizer, or if an update
         reads anything of the forward or backward pass but the gradients.
         """
-        loss = self._need_optimizer("gradients")
-        bound = self.programs.fed("gradients", (), feeds)
-        self._last_forward = None
+        return self.programs.change(self._gradients, self._need_optimizer("gradients"), feeds, copy)
+
+    def _gradients(self, caller: Caller, loss: Node, feeds: Feeds, copy: bool) -> Gradients:
+        bound = self._fed(caller, "gradients", feeds)
         gradients = self.programs.gradients
         try:
             bound.runnable.run(0, bound.length)
@@ -222,9 +240,11 @@ class Executable(Suggesting):
         NonFiniteError, or is skipped, if their loss is not finite, or with `non_finite_gradients` they themselves.
         """
         self._need_optimizer("update")
+        self.programs.change(self._update, gradients)
+
+    def _update(self, caller: Caller, gradients: Mapping[str, npt.ArrayLike]) -> None:
         self.programs.gradients.assign(gradients)
-        bound = self.programs.fed("update", (), {})
-        self._last_forward = None
+        bound = self._fed(caller, "update", {})
         try:
             loss = gradients.loss if isinstance(gradients, Gradients) else 0.0
             if not math.isfinite(loss) and self.programs.settings.non_finite != "allow":
@@ -286,7 +306,12 @@ class Executable(Suggesting):
         """
         if sizes:
             self._check_sizes(sizes)
-        return explained(self.programs, self._prepared(which, sizes), source)
+        return self.programs.run(self._explained, self._prepared(which, sizes), source)
+
+    def _explained(self, caller: Caller, prepared: Prepared, shows_source: bool) -> Explanation:
+        with BUILDING:
+            kernels = self.programs.bound(caller.context, prepared).runnable.kernels
+            return explained(self.programs, prepared, kernels, shows_source)
 
     def _check_sizes(self, sizes: dict[str, int]) -> None:
         names = dim_names(self.graph)
@@ -304,8 +329,9 @@ class Executable(Suggesting):
         if which in HALVES:
             self._need_optimizer(which)
         known = sizes or self.programs.sizes
-        part = self.programs.part(which, tuple(self.graph.outputs) if which in ("forward", "gradient") else ())
-        return self.programs.prepared(part, {name: known.get(name, 1) for name in part.dims})
+        with BUILDING:
+            part = self.programs.part(which, tuple(self.graph.outputs) if which in ("forward", "gradient") else ())
+            return self.programs.prepared(part, {name: known.get(name, 1) for name in part.dims})
 
     def _need_loss(self, what: str) -> Node:
         if self._training.loss is None:

@@ -81,8 +81,10 @@ class Explanation:
             yield from ("", source.rstrip("\n"))
 
 
-def explained(programs: Programs, prepared: Prepared, shows_source: bool) -> Explanation:
-    """What each rewrite made of a program, and what runs it. The plans between the rewrites are made anew."""
+def explained(
+    programs: Programs, prepared: Prepared, kernels: tuple[KernelUse, ...], shows_source: bool
+) -> Explanation:
+    """What each rewrite made of a program that these kernels run. The plans between the rewrites are made anew."""
     training, settings = programs.training, programs.settings
     program, stages = prepared.program, prepared.part.stages()
 
@@ -96,7 +98,7 @@ def explained(programs: Programs, prepared: Prepared, shows_source: bool) -> Exp
         left_out=tuple(node.name for node in training.graph.nodes if not node.is_leaf and node.name not in stages[0]),
         declared=training.stabilized,
         rewrites=tuple(_rewritten(stages, settings.rewrites, plan)),
-        kernels=programs.bound(prepared).runnable.kernels,
+        kernels=kernels,
         shows_source=shows_source,
     )
 

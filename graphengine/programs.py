@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+from weakref import ref as weakref
 
 import numpy as np
 
+from graphengine.access import Buffers, Seat
 from graphengine.backends.backend import Backend, Runnable
 from graphengine.backends.installed import BACKENDS
 from graphengine.backends.memory import taking
 from graphengine.feeds import Feeds, checked_feeds, sizes_of
+from graphengine.forks import BUILDING
 from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
@@ -27,7 +32,12 @@ from graphengine.transform.training_graph import HALVES, ProgramName, TrainingGr
 from graphengine.weights import Weights
 
 CACHED = 16
-"""How many programs are cached, those used last; each may be bound, and then has an arena of its own."""
+"""How many programs are cached, those used last; each may be bound for a thread, and then has an arena of its own."""
+
+CONTEXTS = 32
+"""How many threads have programs bound for them, which they run side by side; others share them, and take turns."""
+
+R = TypeVar("R")
 
 NonFinite = Literal["raise", "skip", "allow"]
 """What becomes of a step whose loss is not finite: an error, no step, or a step like any other."""
@@ -85,16 +95,28 @@ class Part:
         return graph
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A program for some sizes of named dims, planned."""
+
+    part: Part
+    program: Program
+
+
 class Bound:
     """A program bound to its memory, with the arrays that feeds are copied into."""
 
-    __slots__ = ("_count", "asked", "feeds", "forward_length", "length", "program", "runnable")
+    __slots__ = ("_count", "asked", "fed_by", "feeds", "forward_length", "length", "prepared", "program", "runnable")
 
-    def __init__(self, part: Part, program: Program, runnable: Runnable, feeds: dict[str, Array]) -> None:
+    def __init__(self, prepared: Prepared, runnable: Runnable, feeds: dict[str, Array]) -> None:
+        part, program = prepared.part, prepared.program
+        self.prepared = prepared
         self.asked = part.asked
         self.program = program
         self.runnable = runnable
         self.feeds = feeds
+        self.fed_by: Seat | None = None
+        """The thread whose feeds it has, whole."""
         self.length, self.forward_length = len(program.instructions), program.forward_length
         self._count = len(feeds) if len(feeds) == len(part.needs) else -1  # a feed that only tells a size is checked
 
@@ -106,18 +128,46 @@ class Bound:
             array = feeds.get(name)
             if type(array) is not np.ndarray or array.shape != held.shape or array.dtype != held.dtype:
                 return False
-        for name, held in self.feeds.items():
-            held[...] = feeds[name]
+        self.copy(feeds)
         return True
 
+    def copy(self, arrays: Mapping[str, Any]) -> None:
+        """Have these feeds."""
+        self.fed_by = None
+        for name, held in self.feeds.items():
+            held[...] = arrays[name]
 
-@dataclass(slots=True, eq=False)
-class Prepared:
-    """A program for some sizes of named dims: planned, and bound once it has been needed for a run."""
 
-    part: Part
-    program: Program
-    bound: Bound | None = None
+class Context(Buffers):
+    """The programs that are bound for a thread, each to an arena of its own."""
+
+    __slots__ = ("bounds", "latest")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bounds: dict[Prepared, Bound] = {}
+        self.latest: Bound | None = None
+        """The one that was fed last."""
+
+
+class Caller:
+    """A thread that runs programs: its context, and what its last forward left there for `backward`."""
+
+    __slots__ = ("changes", "context", "ran", "saved", "seat")
+
+    def __init__(self, seat: Seat, context: Context) -> None:
+        self.seat = seat
+        self.context = context
+        self.ran: Bound | None = None
+        """The program of a forward that computed the loss, if nothing has been run since."""
+        self.changes = 0
+        """How often weights had changed when it ran."""
+        self.saved = False
+        """Whether its activations are there: BACKWARD writes over them."""
+
+
+class _Local(threading.local):
+    caller: Caller | None = None
 
 
 class Programs:
@@ -128,11 +178,41 @@ class Programs:
         self.settings = settings
         self.cached: OrderedDict[tuple[object, ...], Prepared] = OrderedDict()
         """By what was asked for, and the sizes."""
-        self.latest: Bound | None = None
-        """The one that was fed last."""
         self.sizes: dict[str, int] = {}
         """The sizes of the named dims in the last run of a program that has any."""
         self.weights = weights
+        self._local = _Local()
+        self._contexts: list[weakref[Context]] = []
+
+    @property
+    def latest(self) -> Bound | None:
+        """The program that this thread ran last."""
+        return self._local.caller.context.latest if self._local.caller else None
+
+    def _new_caller(self) -> Caller:
+        access = self.weights.access
+        seat = access.seat()
+        caller = self._local.caller = Caller(seat, access.look(self._context, seat))
+        return caller
+
+    def _context(self, seat: Seat) -> Context:
+        """A new one, or that of another thread where there are many: then one waits for the other."""
+        alive = [context for each in self._contexts if (context := each()) is not None]
+        context = Context() if len(alive) < CONTEXTS else alive[0]
+        others = alive[1:] if context in alive else alive
+        self._contexts = [weakref(each) for each in (*others, context)]
+        self.weights.access.join(seat, context)
+        return context
+
+    def run(self, work: Callable[..., R], *arguments: object) -> R:
+        """Do work that reads weights, in the context of this thread; the first argument is the caller."""
+        caller = self._local.caller or self._new_caller()
+        return self.weights.access.run(caller.seat, caller.context, work, caller, *arguments)
+
+    def change(self, work: Callable[..., R], *arguments: object) -> R:
+        """The same for work that changes weights, which goes alone."""
+        caller = self._local.caller or self._new_caller()
+        return self.weights.access.change(caller.seat, work, caller, *arguments)
 
     @cached_property
     def gradients(self) -> Gradients:
@@ -141,12 +221,15 @@ class Programs:
 
     def part(self, which: ProgramName, outputs: tuple[str, ...]) -> Part:
         """What a program computes: of one that is cached, or anew."""
-        parts = (prepared.part for prepared in self.cached.values())
+        parts = (prepared.part for prepared in list(self.cached.values()))
         cached = next((part for part in parts if part.asked == (which, outputs)), None)
         return cached or Part(self.training, (which, outputs), self.settings)
 
     def prepared(self, part: Part, sizes: Mapping[str, int]) -> Prepared:
-        """The program of a part, planned for these sizes of the named dims, among which are its own."""
+        """The program of a part, planned for these sizes of the named dims, among which are its own.
+
+        Whoever asks holds `BUILDING`.
+        """
         binding = {name: sizes[name] for name in part.dims}
         key = (*part.asked, *binding.items())
         prepared = self.cached.get(key)
@@ -154,49 +237,65 @@ class Programs:
             (which, _), graph, settings = part.asked, part.graph, self.settings
             program = plan_within(settings.memory_budget, which, graph, binding, settings.backend.scratch)
             prepared = self.cached[key] = Prepared(part, program)
-            if len(self.cached) > CACHED:  # the one that was fed last may be needed again at once
-                bounds = ((old, cached.bound) for old, cached in self.cached.items())
-                del self.cached[next(old for old, bound in bounds if bound is None or bound is not self.latest)]
+            self._forget()
         self.cached.move_to_end(key)
         return prepared
 
-    def bound(self, prepared: Prepared) -> Bound:
-        """The program bound to an arena of its own, to the weights, and to arrays for its feeds."""
-        if prepared.bound is None:
+    def _forget(self) -> None:
+        """Keep those that were used last, and the one that this thread fed last, which may be needed again at once."""
+        fed = self.latest
+        while len(self.cached) > CACHED:
+            kept = self.cached.items()
+            del self.cached[next(key for key, prepared in kept if fed is None or prepared is not fed.prepared)]
+
+    def bound(self, context: Context, prepared: Prepared) -> Bound:
+        """The program bound to an arena of its own, to the weights, and to arrays for its feeds.
+
+        Whoever asks holds `BUILDING`.
+        """
+        bound = context.bounds.get(prepared)
+        if bound is None:
             program = prepared.program
             what = f"program {headline(program.name, program.binding)}"
             with taking(demand(program), what, context=lambda: greatest(program)):
-                prepared.bound = self._bound(prepared.part, program)
-        return prepared.bound
+                bound = self._bound(prepared)
+            kept = set(self.cached.values())
+            context.bounds = {each: other for each, other in context.bounds.items() if each in kept}
+            context.bounds[prepared] = bound
+        return bound
 
-    def _bound(self, part: Part, program: Program) -> Bound:
+    def _bound(self, prepared: Prepared) -> Bound:
+        program = prepared.program
         leaves = self.weights.of(program.leaves)
         if program.name in HALVES:
             states = self.training.halves.states
             leaves |= {states[name].name: array for name, array in self.gradients.items()}
         types = {name: program.leaves[name].type for name in program.inputs}
         feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
-        constants = {n.name: n.op.value for n in part.graph.nodes if isinstance(n.op, Constant)}
+        constants = {n.name: n.op.value for n in prepared.part.graph.nodes if isinstance(n.op, Constant)}
         runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
-        return Bound(part, program, runnable, feeds)
+        return Bound(prepared, runnable, feeds)
 
-    def fed(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
+    def fed(self, caller: Caller, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
         """The bound program for feeds of these shapes, with the feeds copied in."""
-        latest = self.latest
+        context = caller.context
+        latest = context.latest
         if latest is None or latest.asked != (which, outputs) or not latest.takes(feeds):
-            latest = self.latest = self._turn_to(which, outputs, feeds)
+            latest = context.latest = self._turn_to(context, which, outputs, feeds)
             self.sizes = latest.program.binding or self.sizes
+        latest.fed_by = caller.seat
         return latest
 
-    def _turn_to(self, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
-        for key, prepared in reversed(self.cached.items()):
-            bound = prepared.bound
+    def _turn_to(self, context: Context, which: ProgramName, outputs: tuple[str, ...], feeds: Feeds) -> Bound:
+        for key, prepared in reversed(list(self.cached.items())):
+            bound = context.bounds.get(prepared)
             if bound and bound.asked == (which, outputs) and bound.takes(feeds):
-                self.cached.move_to_end(key)
+                with suppress(KeyError):  # another thread may have asked for others meanwhile
+                    self.cached.move_to_end(key)
                 return bound
-        part = self.part(which, outputs)
-        arrays = checked_feeds(self.training.graph, part.needs, feeds)
-        bound = self.bound(self.prepared(part, sizes_of(arrays, part.needs)))
-        for name, held in bound.feeds.items():
-            held[...] = arrays[name]
+        with BUILDING:
+            part = self.part(which, outputs)
+            arrays = checked_feeds(self.training.graph, part.needs, feeds)
+            bound = self.bound(context, self.prepared(part, sizes_of(arrays, part.needs)))
+        bound.copy(arrays)
         return bound

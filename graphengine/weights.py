@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphengine.access import Access
 from graphengine.backends.memory import taking
 from graphengine.errors import NamingError
 from graphengine.ir import leaf
@@ -23,8 +24,7 @@ class Weights:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.assignments = 0
-        """How often a value has been assigned from outside."""
+        self.access = Access()
         self._leaves: dict[str, leaf.Stored] = {}
         self._arrays: dict[str, Array] = {}
         self._nbytes = 0
@@ -32,6 +32,12 @@ class Weights:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Weights:
         """The same values in arrays of their own; what has not been drawn yet is drawn the same."""
+        return self.access.look(self._twin)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(copy.deepcopy(self))
+
+    def _twin(self) -> Weights:
         twin = Weights(self.seed)
         twin._leaves.update(self._leaves)
         for name, array in list(self._arrays.items()):
@@ -58,8 +64,8 @@ class Weights:
         array = self._arrays.get(name)
         if array is None:
             array = self._keep(name, lambda type_: np.array(value, type_.dtype, order="C"))
+        self.access.changes += 1
         array[...] = value
-        self.assignments += 1
 
     def of(self, names: Iterable[str]) -> dict[str, Array]:
         """The arrays of those of `names` that are parameters or states."""
@@ -88,12 +94,14 @@ class Held(MutableMapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         self._type(name)
-        array = self._weights[name].copy()
+        array = self._weights.access.look(lambda: self._weights[name].copy())
         array.flags.writeable = False
         return array
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._weights[name] = assignable(value, self._type(name), f"{self._what} {name!r}")
+        array = assignable(value, self._type(name), f"{self._what} {name!r}")
+        access = self._weights.access
+        access.change(access.seat(), self._weights.__setitem__, name, array)
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of this name, or `default` if there is none."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from operator import is_
+from contextvars import Context
+from dataclasses import dataclass, field
+from itertools import pairwise, starmap
+from operator import call, length_hint
+from types import BuiltinFunctionType
 from typing import Any
 
 import numpy as np
@@ -13,12 +17,15 @@ import numpy as np
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.blas import ONE_THREAD_DOES
 from graphengine.backends.threads import ONE_BLAS_THREAD
+from graphengine.backends.undisturbed import undisturbed
 from graphengine.errors import ExecutionError
 from graphengine.ir.leaf import Constant
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
+from graphengine.ops.support.form_calls import REPEATABLE
+from graphengine.ops.support.run_all import run_all
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 
@@ -44,46 +51,77 @@ class BoundProgram:
         self.arena = allocate(program.peak_bytes)
         self.calls: list[Any] = []
         self.owners: list[Instruction] = []
+        self._begins: list[int] = []  # by call, the first one of its instruction
         self._program = program
         self._first_call = [0]
         frame = _Frame(self.arena, leaves, binder)
         for step in program.instructions:
-            for call, owner in frame.bind(step):
-                self.calls.append(call)
-                self.owners.append(owner)
+            for calls, owner in frame.bind(step):
+                self._begins.extend([len(self.calls)] * len(calls))
+                self.calls.extend(calls)
+                self.owners.extend([owner] * len(calls))
             self._first_call.append(len(self.calls))
         self._one_thread = _go_alone(self.calls)
+        self._listings: dict[tuple[int, int], Listing] = {}
+        self._settings = _settings()
         self.results: dict[str, Array] = {name: frame.array(buffer) for name, buffer in program.results.items()}
 
     def run(self, start: int, stop: int) -> None:
-        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""
+        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning.
+
+        All of them, or none: an exception of a signal handler is raised behind the last.
+        """
         self.run_calls(self._first_call[start], self._first_call[stop])
 
     def run_calls(self, first: int, last: int) -> None:
-        """Make the calls from `first` up to `last`, which are of NumPy kernels."""
+        """Run the calls from `first` up to `last` likewise."""
+        listing = self._listings.get((first, last))
+        if listing is None:
+            listing = self._listings[first, last] = self._list(first, last)
+        rows = iter(listing.rows)
+        try:
+            self._make(rows)
+        except BaseException as error:
+            self._complete(listing, rows, error)
+            raise
+
+    def _make(self, rows: Iterator[Row]) -> None:
+        """Make calls, by C code: Python runs a signal handler before the first, behind the last, or in a kernel."""
         if self._one_thread:
-            with ONE_BLAS_THREAD:
-                self._run(first, last)
+            ONE_BLAS_THREAD.during(self._settings.run, _exhaust, starmap(call, rows))
         else:
-            self._run(first, last)
+            self._settings.run(_exhaust, starmap(call, rows))
 
-    def _run(self, first: int, last: int) -> None:
-        calls = self.calls[first:last] if first or last < len(self.calls) else self.calls
-        with np.errstate(all="ignore"):  # which puts the size of buffers back as well
-            np.setbufsize(BUFFERED_ELEMENTS)
-            try:
-                for function, arguments in calls:
-                    function(*arguments)
-            except ExecutionError as error:
-                self.quote(error, self._index(first, last, function, arguments))
-                raise
-            except MemoryError:
-                fault = ExecutionError("a kernel needs memory while it runs, and the system has no more to give")
-                self.quote(fault, self._index(first, last, function, arguments))
-                raise fault from None
+    def _complete(self, listing: Listing, rows: Iterator[Row], error: BaseException) -> None:
+        """Make the calls that are left after an exception: a handler's, or a kernel's, which raises it once again."""
+        at = len(listing.rows) - length_hint(rows) - 1
+        if at < 0 or listing.rows[at] is _END:
+            return
+        rest = iter(listing.rows[listing.resumptions[at] :])
+        failure = undisturbed(self._make, rest)
+        index = listing.indices[at]
+        if failure is None or type(failure) is not type(error) or index is None:
+            return
+        if isinstance(error, MemoryError):
+            error = ExecutionError("a kernel needs memory while it runs, and the system has no more to give")
+            self.quote(error, index)
+            raise error from None
+        if isinstance(error, ExecutionError):
+            self.quote(error, index)
 
-    def _index(self, first: int, last: int, *call: object) -> int:
-        return next(i for i in range(first, last) if all(map(is_, self.calls[i], call)))
+    def _list(self, first: int, last: int) -> Listing:
+        """The calls from `first` up to `last`, as they are made."""
+        listing = Listing()
+        for index in range(first, last):
+            self._append(listing, index)
+        return listing.ended()
+
+    def _append(self, listing: Listing, index: int) -> None:
+        """Add a call of a NumPy kernel: one of Python is made again with all of its instruction if it is cut off."""
+        function, arguments = self.calls[index]
+        at = len(listing.rows)
+        again = at if is_whole(function) else at - (index - self._begins[index])
+        listing.append((function, *arguments), again, index)
 
     @property
     def kernels(self) -> tuple[KernelUse, ...]:
@@ -92,8 +130,8 @@ class BoundProgram:
         for step, (first, last) in zip(self._program.instructions, pairwise(self._first_call), strict=True):
             if first == last or step.loop is not None:
                 uses[KernelUse(str(step), "", "")] = None
-            for call, owner in zip(self.calls[first:last], self.owners[first:last], strict=True):
-                uses[self.use(call, str(step) if owner is step else f"  {owner}")] = None
+            for bound, owner in zip(self.calls[first:last], self.owners[first:last], strict=True):
+                uses[self.use(bound, str(step) if owner is step else f"  {owner}")] = None
         return tuple(uses)
 
     def use(self, call: Any, instruction: str) -> KernelUse:
@@ -109,6 +147,58 @@ class BoundProgram:
             *(f"{operand.name} is {operand.type}" for operand in dict.fromkeys(owner.operands)),
             *([f"in the body of {outer}, declared at {outer.where}"] if owner is not outer else ()),
         )
+
+
+Row = tuple[Callable[..., object], *tuple[object, ...]]
+"""A kernel with its arguments, as `operator.call` takes them."""
+
+_END: Row = (bool,)
+"""What is made last, so that an exception behind the last kernel is told from one in it."""
+
+
+_exhaust = deque[Any](maxlen=0).extend
+"""Takes all of an iterator, and keeps nothing."""
+
+
+@dataclass(slots=True, eq=False)
+class Listing:
+    """Calls in their order."""
+
+    rows: list[Row] = field(default_factory=list)
+    resumptions: list[int] = field(default_factory=list)
+    """By row, the one to go on with where it was cut off."""
+    indices: list[int | None] = field(default_factory=list)
+    """By row, the number of the call; None for one that quotes its errors itself."""
+
+    def append(self, row: Row, resumption: int, index: int | None) -> None:
+        """Add a row."""
+        self.rows.append(row)
+        self.resumptions.append(resumption)
+        self.indices.append(index)
+
+    def ended(self) -> Listing:
+        """With the end."""
+        self.append(_END, len(self.rows), None)
+        return self
+
+
+_IN_C = (BuiltinFunctionType, np.ufunc, type(np.dot))
+
+
+def is_whole(function: Any) -> bool:
+    """Whether an exception of a signal handler comes before a kernel, or leaves what can be computed again in place.
+
+    In C code Python runs no handler.
+    """
+    return isinstance(getattr(function, "func", function), _IN_C) or function in REPEATABLE
+
+
+def _settings() -> Context:
+    """Settings of NumPy for runs: warnings are off, and what it buffers is small."""
+    settings = Context()
+    settings.run(np.seterr, all="ignore")
+    settings.run(np.setbufsize, BUFFERED_ELEMENTS)
+    return settings
 
 
 def _kernel_name(function: Any) -> str:
@@ -190,19 +280,26 @@ class _Frame:
             self._arrays[buffer] = array
         return array
 
-    def bind(self, step: Instruction) -> list[tuple[Any, Instruction]]:
-        """The calls that compute the value of `step`: none for a view, one for a kernel, many for a scan."""
+    def bind(self, step: Instruction) -> list[tuple[list[Any], Instruction]]:
+        """The calls that compute the value of `step`: none for a view, for a scan those of each step of its body."""
         if step.loop is not None:
-            calls = list(self._unroll(step, step.loop))
+            unrolled = list(self._unroll(step, step.loop))
             self._show_items(step, step.loop)
-            return calls
+            return unrolled
         operands = [self.array(operand) for operand in step.operands]
         if step.is_view:
             view = self._arrays[step.out] = step.op.view(operands[0])
             self._arrays.update((part, view[index]) for index, part in step.out.parts.items())
             return []
         scratch = [self.array(buffer) for buffer in step.scratch]
-        return [(call, step) for call in self._binder(step.op, self._out(step.out), operands, scratch)]
+        out = self._out(step.out)
+        calls = list(_flat(self._binder(step.op, out, operands, scratch)))
+        if step.in_place and not _begins_again(calls, out):
+            spare = tuple(map(np.empty_like, out)) if isinstance(out, tuple) else np.empty_like(out)
+            pairs = list(zip(out, spare, strict=True)) if isinstance(out, tuple) else [(out, spare)]
+            calls = list(_flat(self._binder(step.op, spare, operands, scratch)))
+            calls += [(np.copyto, pair) for pair in pairs]
+        return [(calls, step)]
 
     def _out(self, buffer: Buffer) -> Any:
         """Where a kernel writes: an array, or an array for each item of a tuple."""
@@ -210,7 +307,7 @@ class _Frame:
             return self.array(buffer)
         return tuple([self.array(part) for _, part in sorted(buffer.parts.items())])
 
-    def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[tuple[Any, Instruction]]:
+    def _unroll(self, scan: Instruction, loop: Loop) -> Iterator[tuple[list[Any], Instruction]]:
         """The calls of all steps of a scan, one after the other; what does not move with the steps is bound once.
 
         To bind a step costs about what it costs to run it once.
@@ -224,8 +321,7 @@ class _Frame:
         for name, first in loop.firsts.items():
             stack, shift = stacks.get(name, (None, 0))
             target = held[name] if stack is None else stack[loop.order.start + shift, ...]
-            for call in self._binder(Copy(), target, [self.array(first)], ()):
-                yield call, scan
+            yield list(self._binder(Copy(), target, [self.array(first)], ())), scan
         assert isinstance(scan.op, Scan)  # nothing else has a loop
         constants = {node.name: node.op.value for node in scan.op.body.nodes if isinstance(node.op, Constant)}
         still = _Frame(self.array(loop.memory), {**constants, **held}, self._binder)
@@ -245,3 +341,28 @@ class _Frame:
             elif item in loop.stacked:
                 rows = loop.stacked[item]
                 self._arrays[part] = self.array(rows.stack)[rows.shift : rows.shift + len(loop.order)]
+
+
+def _flat(calls: Iterable[Any]) -> Iterator[Any]:
+    """The calls, those of several in their place."""
+    for each in calls:
+        if isinstance(each, tuple) and each[0] is run_all:
+            yield from _flat(each[1][0])
+        else:
+            yield each
+
+
+def _begins_again(calls: Sequence[Any], out: Any) -> bool:
+    """Whether calls that write over an operand can be made from the first again, if a kernel of Python is cut off.
+
+    They can if all of Python come before the first that may touch `out`; one without arguments may touch anything.
+    """
+    outs = out if isinstance(out, tuple) else (out,)
+    touched = False
+    for function, arguments in (each for each in calls if isinstance(each, tuple)):
+        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+        opaque = len(arrays) < len(arguments) or not arguments
+        touched = touched or any(np.may_share_memory(array, mine) for array in arrays for mine in outs)
+        if not is_whole(function) and (touched or (opaque and not arrays)):
+            return False
+    return True

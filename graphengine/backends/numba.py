@@ -6,7 +6,7 @@ table of calls; successive calls of machine code are one call from Python.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NoReturn
@@ -15,7 +15,7 @@ import numpy as np
 
 from graphengine.backends.backend import KernelUse
 from graphengine.backends.blas import ONE_THREAD_DOES, find_blas
-from graphengine.backends.bound import BoundProgram
+from graphengine.backends.bound import BoundProgram, Listing
 from graphengine.backends.native.compile.arguments import apart, kind, word
 from graphengine.backends.native.compile.store import Request, addresses
 from graphengine.backends.native.gemm.products import blas_product, product_call
@@ -31,6 +31,7 @@ from graphengine.ir.types import Array
 from graphengine.schedule.program import Program
 
 _FAULT, _FAULTY = 0, 8  # words of what runtime.py calls `fault`
+_NOT_MADE = -1  # what stands in all of them until the calls of a piece are made
 
 
 class NumbaBackend:
@@ -64,11 +65,10 @@ class _Native:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Calls that are run together: a job of machine code, or NumPy's kernels."""
+    """Calls of machine code that are run together."""
 
     first: int
-    last: int
-    job: Job | None
+    job: Job
     shared: bool
     limits_blas: bool
     """Whether BLAS is to have one thread meanwhile."""
@@ -91,25 +91,55 @@ class NativeProgram(BoundProgram):
             for call, owner in zip(self.calls, self.owners, strict=True)
         ]
         self._table = self._tabulate()
-        self._pieces: dict[tuple[int, int], list[_Piece]] = {}
-        """By what is run: all, or what is before or behind the end of FORWARD."""
+        self._alone: dict[tuple[int, int], _Piece | None] = {}
+        """What is run, all or what is before or behind the end of FORWARD, if it is one piece of machine code."""
 
     def run(self, start: int, stop: int) -> None:
-        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning."""
-        pieces = self._pieces.get((start, stop))
-        if pieces is None:
-            pieces = self._pieces[start, stop] = list(self._cut(self._first_call[start], self._first_call[stop]))
-        for piece in pieces:
-            if piece.job is None:
-                self.run_calls(piece.first, piece.last)
-                continue
-            if piece.limits_blas:
-                with ONE_BLAS_THREAD:
-                    self._team.run(piece.job, piece.shared)
+        """Run the instructions from `start` up to `stop`; overflow and 0/0 give inf and NaN without a warning.
+
+        All of them, or none: an exception of a signal handler is raised behind the last.
+        """
+        try:
+            piece = self._alone[start, stop]
+        except KeyError:
+            piece = self._alone[start, stop] = self._only_piece(self._first_call[start], self._first_call[stop])
+        if piece is None:
+            super().run(start, stop)
+        else:
+            self._do(piece)
+
+    def _do(self, piece: _Piece) -> None:
+        """Make the calls of a piece, which are one call of Python."""
+        if piece.limits_blas:
+            ONE_BLAS_THREAD.during(self._team.run, piece.job, piece.shared)
+        else:
+            self._team.run(piece.job, piece.shared)
+        if self._faulty[_FAULTY]:
+            self._refuse(piece.first + self._faulty[_FAULTY] - 1)
+
+    def _do_once(self, piece: _Piece) -> None:
+        """The same among other calls: if it has been made and an exception came, only look whether it was refused."""
+        if self._faulty[_FAULTY] == _NOT_MADE:
+            self._do(piece)
+        elif self._faulty[_FAULTY]:
+            self._refuse(piece.first + self._faulty[_FAULTY] - 1)
+
+    def _only_piece(self, first: int, last: int) -> _Piece | None:
+        is_native = all(isinstance(call, _Native) for call in self.calls[first:last])
+        return self._piece(first, last) if is_native and last > first else None
+
+    def _list(self, first: int, last: int) -> Listing:
+        listing = Listing()
+        for is_native, run in groupby(range(first, last), key=lambda index: isinstance(self.calls[index], _Native)):
+            indices = list(run)
+            if is_native:
+                piece = self._piece(indices[0], indices[-1] + 1)
+                for row in ((self._fault.fill, _NOT_MADE), (self._do_once, piece)):
+                    listing.append(row, len(listing.rows), None)
             else:
-                self._team.run(piece.job, piece.shared)
-            if self._faulty[_FAULTY]:
-                self._refuse(piece.first + self._faulty[_FAULTY] - 1)
+                for index in indices:
+                    self._append(listing, index)
+        return listing.ended()
 
     def use(self, call: _Native | Call, instruction: str) -> KernelUse:
         """The use of machine code with its text, or of NumPy's kernel where an op has no lowering."""
@@ -153,14 +183,11 @@ class NativeProgram(BoundProgram):
             table[index] = found[call.request], self._words.ctypes.data + 8 * offset, parts
         return table
 
-    def _cut(self, first: int, last: int) -> Iterator[_Piece]:
-        """The calls from `first` up to `last` in runs of machine code and runs of NumPy's kernels."""
-        for is_native, run in groupby(range(first, last), key=lambda index: isinstance(self.calls[index], _Native)):
-            indices = list(run)
-            begin, end = indices[0], indices[-1] + 1
-            job = self._team.job(self._table[begin:end], self._fault) if is_native else None
-            limits = is_native and any(call.has_threads_of_blas for call in self.calls[begin:end])
-            yield _Piece(begin, end, job, any(self._shared[begin:end]), limits)
+    def _piece(self, first: int, last: int) -> _Piece:
+        """The calls from `first` up to `last`, which are of machine code."""
+        job = self._team.job(self._table[first:last], self._fault)
+        limits = any(call.has_threads_of_blas for call in self.calls[first:last])
+        return _Piece(first, job, any(self._shared[first:last]), limits)
 
     def _refuse(self, index: int) -> NoReturn:
         """Let NumPy's kernel of a call that has refused say what is wrong."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from graphengine.backends.blas import find_blas
 from graphengine.backends.cgroups import groups
+from graphengine.backends.undisturbed import undisturbed
 from graphengine.errors import ValueRangeError
 
 MOST_THREADS = 256
@@ -44,30 +45,44 @@ def set_threads(count: int) -> None:
 
 
 class _OneBlasThread:
-    """Inside, BLAS has one thread. When the last program that is inside leaves, BLAS has as many again as before."""
+    """While programs run inside, BLAS has one thread. When the last has ended, it has as many again as before."""
 
     def __init__(self) -> None:
-        self._before = 1
+        self._before: dict[str, int] = {}
         self.forget()
 
     def forget(self) -> None:
         """In a process forked off: the threads whose programs run are not there."""
-        self._lock = threading.Lock()
-        self._programs = 0
+        self._lock = threading.RLock()  # a signal handler may run a program when another's is about to begin or end
+        self._inside: set[object] = set()
 
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._programs == 0 and (functions := _blas()):
-                self._before = functions[0]()
-                if self._before != 1:
-                    functions[1](1)
-            self._programs += 1
+    def during(self, work: Callable[..., object], *arguments: object) -> None:
+        """Do work inside."""
+        token = object()
+        try:
+            self._enter(token)
+            work(*arguments)
+            self._leave(token)
+        except BaseException:
+            undisturbed(self._leave, token)
+            raise
 
-    def __exit__(self, *_: object) -> None:
+    def _enter(self, token: object) -> None:
+        if not _blas():
+            return
+        get, set_ = _blas()
         with self._lock:
-            self._programs -= 1
-            if self._programs == 0 and self._before != 1:
-                _blas()[1](self._before)
+            self._inside.add(token)
+            self._before.setdefault("threads", get())
+            if get() != 1:
+                set_(1)
+
+    def _leave(self, token: object) -> None:
+        with self._lock:
+            self._inside.discard(token)
+            before = None if self._inside else self._before.pop("threads", None)
+            if before not in (None, 1):
+                _blas()[1](before)
 
 
 ONE_BLAS_THREAD = _OneBlasThread()

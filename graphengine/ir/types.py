@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from operator import index
-from threading import RLock
 from typing import Any, Literal, NoReturn, get_args
 from weakref import WeakValueDictionary
 
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphengine.errors import DTypeError, ShapeError
+from graphengine.forks import TYPES
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.wording import cut
@@ -62,7 +62,7 @@ class TensorType:
         made = super().__new__(cls)
         for slot, value in (("shape", shape), ("dtype", dtype), ("_names", names), ("_nbytes", nbytes)):
             object.__setattr__(made, slot, value)
-        with _lock:
+        with TYPES:  # a thread that is in the middle of this may run finalizers, which make types too
             return _in_use.setdefault((shape, dtype), made)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -169,9 +169,6 @@ ValueType = TensorType | TupleType
 
 
 _in_use: WeakValueDictionary[tuple[Shape, DType], TensorType] = WeakValueDictionary()
-
-_lock = RLock()
-"""Held while a type is added: a thread that is in the middle of this may run finalizers, which make types too."""
 
 
 def check_dtype(dtype: object) -> DType:

@@ -435,7 +435,8 @@ def test_the_memory_that_is_allocated_is_the_peak_that_was_predicted(time: int) 
     exe = ge.compile(named(), loss="loss", optimizer=ge.SGD(learning_rate=0.5))
     predicted = exe.cost(time=time, batch=2).peak_bytes
     exe.step({"x": f64(time, 2, 3), "h": f64(2, 3)})
-    ((part, bound),) = [(kept.part, kept.bound) for kept in exe.programs.cached.values() if kept.bound]
+    bound = exe.programs.latest
+    part = bound.prepared.part
     arena = bound.runnable.arena.base
     assert arena.nbytes == predicted + 64
     graph = part.graph

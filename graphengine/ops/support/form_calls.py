@@ -37,6 +37,9 @@ def clip_into(x: Array, low: Array, high: Array, out: Array) -> None:
     x.clip(low, high, out)
 
 
+REPEATABLE: frozenset[Callable[..., object]] = frozenset({maximum_into, minimum_into, clip_into})
+"""Kernels that give the same once more where the result is over an operand already."""
+
 _INTO: dict[str, Callable[..., object]] = {
     "at_least": maximum_into,
     "at_most": minimum_into,

@@ -9,7 +9,6 @@ import hashlib
 import os
 import sys
 import tempfile
-import threading
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
@@ -17,19 +16,19 @@ from pathlib import Path
 
 from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.llvm.machine import description, load
+from graphengine.forks import BUILDING
 
 Request = tuple[Kernel, tuple[str, ...]]
 """A kernel, and what its parameters are (see `assembly`)."""
 
 _known: dict[Request, int] = {}
 """Of all that has been loaded: LLVM unloads nothing, and to forget an address would be to load the same code again."""
-_lock = threading.Lock()
 
 
 def addresses(requests: Iterable[Request]) -> dict[Request, int]:
     """Where the machine code of kernels is."""
     wanted = dict.fromkeys(requests)
-    with _lock:
+    with BUILDING:
         missing = [request for request in wanted if request not in _known]
         if missing:
             _known.update(_load(missing))
