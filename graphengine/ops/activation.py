@@ -19,7 +19,7 @@ from graphengine.ops.elementwise import exp, square
 from graphengine.ops.support import form
 from graphengine.ops.support.form import Scalar
 from graphengine.ops.support.pointwise import UnaryOp, unary
-from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.run_all import as_one
 from graphengine.ops.support.special import FAR
 from graphengine.ops.support.sums import parts_of_sum, summed
 
@@ -240,6 +240,11 @@ class _AlongAxis(Op):
         parts = parts_of_sum(x, check_axes((self.axis,), x.ndim))
         return TensorType(reduced(x.shape, (self.axis,), keepdims=True), x.dtype), *parts
 
+    def _shifted(self, x: Array, out: Array, along: Array) -> list[Call]:
+        """The calls that subtract the maximum."""
+        maximum = (np.maximum.reduce, (x, self.axis, None, along, True, -np.inf))
+        return [maximum, (np.subtract, (x, along, out))]
+
     def _sum(self, x: Array, along: Array, parts: Sequence[Array]) -> Call:
         return summed(x, check_axes((self.axis,), x.ndim), along, parts)
 
@@ -255,7 +260,12 @@ class Softmax(_AlongAxis):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         along, *parts = scratch
-        return _softmax, (*operands, self.axis, out, along, self._sum(out, along, parts))
+        powers: list[Call] = [
+            *self._shifted(operands[0], out, along),
+            (np.exp, (out, out)),
+            self._sum(out, along, parts),
+        ]
+        return as_one([*powers, (np.divide, (out, along, out))])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         weighted = y_bar * y
@@ -277,27 +287,15 @@ class LogSoftmax(_AlongAxis):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         along, work, *parts = scratch
-        return _log_softmax, (*operands, self.axis, out, along, work, self._sum(work, along, parts))
+        powers: list[Call] = [
+            *self._shifted(operands[0], out, along),
+            (np.exp, (out, work)),
+            self._sum(work, along, parts),
+        ]
+        return as_one([*powers, (np.log, (along, along)), (np.subtract, (out, along, out))])
 
     def vjp(self, y: Node, y_bar: Node, x: Node) -> tuple[Node | None, ...]:
         return (y_bar - exp(y) * sum(y_bar, self.axis, keepdims=True),)
-
-
-def _softmax(x: Array, axis: int, out: Array, along: Array, total: Call) -> None:
-    np.maximum.reduce(x, axis, None, along, keepdims=True, initial=-np.inf)
-    np.subtract(x, along, out)
-    np.exp(out, out)
-    run_all([total])
-    np.divide(out, along, out)
-
-
-def _log_softmax(x: Array, axis: int, out: Array, along: Array, work: Array, total: Call) -> None:
-    np.maximum.reduce(x, axis, None, along, keepdims=True, initial=-np.inf)
-    np.subtract(x, along, out)
-    np.exp(out, work)
-    run_all([total])
-    np.log(along, along)
-    np.subtract(out, along, out)
 
 
 identity = unary(Identity)

@@ -19,7 +19,7 @@ from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, OneDim, Op
 from graphengine.ir.types import FLOATS, INTEGERS, Array, DType, TensorType, check_axis, check_dtype
 from graphengine.ops.support.keys import Keys, key_shape, read_key
-from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.run_all import as_one, run_all
 from graphengine.ops.support.sums import BLOCK
 
 __all__ = ["gather", "one_hot", "scatter_add", "slice"]
@@ -88,7 +88,9 @@ class AddSlice(Op):
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         x, part = operands
-        return _add_part, (out, x, part_of(out, self.key), part)
+        target = part_of(out, self.key)
+        copy: list[Call] = [] if x is out else [(np.copyto, (out, x))]
+        return as_one([*copy, (np.add, (target, part, target))])
 
     def vjp(self, y: Node, y_bar: Node, x: Node, part: Node) -> tuple[Node | None, ...]:
         return y_bar, apply(Slice(key=self.key), y_bar)
@@ -319,12 +321,6 @@ def _check_integers(op: Op, indices: TensorType, *others: TensorType) -> None:
 def _as_indices(x: Node, indices: Node | npt.ArrayLike) -> Node:
     # Left to `apply`, an array would take the dtype of x.
     return indices if isinstance(indices, Node) else x.graph.constant(None, np.asarray(indices))
-
-
-def _add_part(out: Array, x: Array, target: Array, part: Array) -> None:
-    if x is not out:
-        np.copyto(out, x)
-    np.add(target, part, target)
 
 
 def part_of(x: Array, key: str) -> Array:

@@ -25,6 +25,7 @@ from graphengine.ops.index import check_range
 from graphengine.ops.support import form
 from graphengine.ops.support.form import Scalar
 from graphengine.ops.support.pointwise import SumOfTerms, as_public, kind_of
+from graphengine.ops.support.run_all import as_one
 
 __all__ = [
     "absolute_error",
@@ -261,7 +262,15 @@ class CrossEntropy(Loss):
         return xp.log(xp.sum(xp.exp(shifted), axis=-1)) - chosen
 
     def term_calls(self, terms: Array, operands: Sequence[Array], work: Sequence[Array]) -> Sequence[Call]:
-        return [(_cross_entropies, (terms, *operands, *work, _row_starts(operands[0])))]
+        (logits, labels), (shifted, maxima, chosen, indices) = operands, work
+        return [
+            *_shift(logits, labels, maxima, shifted, shifted, indices),
+            (shifted.take, (indices, None, chosen, "clip")),  # checked; "raise" would go through a copy of `chosen`
+            (np.exp, (shifted, shifted)),
+            (np.add.reduce, (shifted, -1, None, terms)),
+            (np.log, (terms, terms)),
+            (np.subtract, (terms, chosen, terms)),
+        ]
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         logits, labels = types
@@ -294,18 +303,19 @@ class SoftmaxError(Op):
         return exps / xp.sum(exps, axis=-1, keepdims=True) - hit.astype(logits.dtype)
 
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
-        return self._run, (out, *operands, *scratch, _row_starts(operands[0]))
-
-    def _run(self, out: Array, logits: Array, labels: Array, *work: Array) -> None:
-        row, repeated, chosen, indices, starts = work
-        _shift(logits, labels, row, repeated, out, indices, starts)
-        np.exp(out, out)
-        np.add.reduce(out, -1, out=row, keepdims=True)
-        np.copyto(repeated, row)
-        np.divide(out, repeated, out)
-        out.take(indices, None, chosen, "clip")  # checked by `_shift`; "raise" would go through a copy of `chosen`
-        np.subtract(chosen, 1, chosen)
-        out.put(indices, chosen, "clip")
+        (logits, labels), (row, repeated, chosen, indices) = operands, scratch
+        return as_one(
+            [
+                *_shift(logits, labels, row, repeated, out, indices),
+                (np.exp, (out, out)),
+                (np.add.reduce, (out, -1, None, row, True)),
+                (np.copyto, (repeated, row)),
+                (np.divide, (out, repeated, out)),
+                (out.take, (indices, None, chosen, "clip")),  # checked; "raise" would go through a copy of `chosen`
+                (np.subtract, (chosen, np.array(1, out.dtype), chosen)),
+                (out.put, (indices, chosen, "clip")),
+            ]
+        )
 
     def scratch(self, y: TensorType, *types: TensorType) -> tuple[TensorType, ...]:
         logits, labels = types
@@ -339,26 +349,16 @@ def _row_starts(logits: Array) -> Array:
     return rows.reshape(logits.shape[:-1])
 
 
-def _shift(
-    logits: Array, labels: Array, maxima: Array, repeated: Array, shifted: Array, indices: Array, starts: Array
-) -> None:
-    """Subtract the maximum of every row from it, and write where the elements of the labels are into `indices`."""
-    check_range(labels, logits.shape[-1], "label")
-    np.maximum.reduce(logits, -1, out=maxima, keepdims=True)
-    np.copyto(repeated, maxima)  # subtracting `maxima` itself, NumPy would allocate buffers to repeat it in
-    np.subtract(logits, repeated, shifted)
-    np.copyto(indices, labels)
-    np.add(indices, starts, indices)
-
-
-def _cross_entropies(terms: Array, logits: Array, labels: Array, *work: Array) -> None:
-    shifted, maxima, chosen, indices, starts = work
-    _shift(logits, labels, maxima, shifted, shifted, indices, starts)
-    shifted.take(indices, None, chosen, "clip")  # checked by `_shift`; "raise" would go through a copy of `chosen`
-    np.exp(shifted, shifted)
-    np.add.reduce(shifted, -1, out=terms)
-    np.log(terms, terms)
-    np.subtract(terms, chosen, terms)
+def _shift(logits: Array, labels: Array, maxima: Array, repeated: Array, shifted: Array, indices: Array) -> list[Call]:
+    """Calls that check labels, subtract the maximum of every row from it, and write where labels' elements are."""
+    return [
+        (check_range, (labels, logits.shape[-1], "label")),
+        (np.maximum.reduce, (logits, -1, None, maxima, True)),
+        (np.copyto, (repeated, maxima)),  # subtracting `maxima` itself, NumPy would allocate buffers to repeat it in
+        (np.subtract, (logits, repeated, shifted)),
+        (np.copyto, (indices, labels)),
+        (np.add, (indices, _row_starts(logits), indices)),
+    ]
 
 
 def _check_probabilities(targets: Any) -> None:

@@ -16,6 +16,7 @@ from graphengine.ir.types import Array, TensorType, broadcast_shapes, common_dty
 from graphengine.ops.broadcast import reshape, sum, sum_to
 from graphengine.ops.shape import transpose
 from graphengine.ops.support.pointwise import binary
+from graphengine.ops.support.run_all import as_one
 
 __all__ = ["add_product", "matmul"]
 
@@ -106,13 +107,9 @@ class AddProduct(Op):
     def bind(self, out: Array, *operands: Array, scratch: Sequence[Array] = ()) -> Call:
         c, a, b, scale = operands
         (work,) = scratch
-
-        def run() -> None:
-            np.dot(a, b, work)
-            np.multiply(work, self.factor * scale, work)
-            np.add(c, work, out)
-
-        return run, ()
+        factor, scaled = np.array(self.factor, out.dtype), np.empty((), out.dtype)
+        scaling: list[Call] = [(np.multiply, (factor, scale, scaled)), (np.multiply, (work, scaled, work))]
+        return as_one([(np.dot, (a, b, work)), *scaling, (np.add, (c, work, out))])
 
     def vjp(self, y: Node, y_bar: Node, c: Node, a: Node, b: Node, scale: Node) -> tuple[Node | None, ...]:
         product_bar = self.factor * scale * y_bar

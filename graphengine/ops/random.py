@@ -23,7 +23,7 @@ from graphengine.ir.node import Node, Phase, apply
 from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array, TensorType
 from graphengine.ops.compare import Mask
-from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.run_all import as_one
 
 __all__ = ["dropout"]
 
@@ -67,7 +67,9 @@ class Dropout(Op):
         (x, seed, step), (uniform, is_kept, *work) = operands, scratch
         rate, scale = np.array(self.rate, np.float32), self._scale(x.dtype)
         hide = Mask().bind(out, out, is_kept, scratch=work)
-        return _drop, (_Draws(self.stream, seed, step), x, uniform, is_kept, rate, scale, out, hide)
+        draws = _Draws(self.stream, seed, step)
+        keep: list[Call] = [(draws.fill, (uniform,)), (np.greater_equal, (uniform, rate, is_kept))]
+        return as_one([*keep, (np.multiply, (x, scale, out)), hide])
 
     def vjp(self, y: Node, y_bar: Node, x: Node, seed: Node, step: Node) -> tuple[Node | None, ...]:
         return apply(self, y_bar, seed, step), None, None
@@ -100,15 +102,6 @@ class _Draws:
             np.copyto(word, value, casting="unsafe")  # from int64, bit for bit
         self._bits.state = self._start
         self._generator.random(dtype=np.float32, out=out)
-
-
-def _drop(
-    draws: _Draws, x: Array, uniform: Array, is_kept: Array, rate: Array, scale: Array, out: Array, hide: Call
-) -> None:
-    draws.fill(uniform)
-    np.greater_equal(uniform, rate, is_kept)
-    np.multiply(x, scale, out)
-    run_all([hide])
 
 
 def dropout(x: Node, rate: float, *, name: str | None = None) -> Node:

@@ -96,7 +96,7 @@ class Blocks:
                     yield from block.reduce(node, results[node], rests.get(node, ())) if reduces else block.run(node)
             for node, (rest, work, _) in rests.items():
                 is_none = _as(work.reshape(-1).view(np.uint8), work.shape, "bool")
-                yield add_rest, (results[node], rest, is_none)
+                yield from add_rest(results[node], rest, is_none)
         yield from _divisions(results)
 
     def _rests(self, memory: Array) -> dict[Node, Sequence[Array]]:
@@ -173,7 +173,8 @@ class _Block:
         share = _as(memory, target.shape, node.dtype)
         yield op.reduce(reduce, x, share, _elements(memory[-(-share.nbytes // 8) * 8 :], node.dtype))
         if rests:
-            yield add_exactly, (target, share, *(_view(rest, parts) for rest in rests))
+            total, before, added = (_view(rest, parts) for rest in rests)
+            yield from add_exactly(target, share, total, before, added)
         else:
             yield combine, (target, share, target)
 

@@ -85,23 +85,34 @@ def dots(a: Array, b: Array, out: Array, parts: Sequence[Array] = ()) -> list[Ca
     ]
 
 
-def add_exactly(total: Array, part: Array, rest: Array, before: Array, added: Array) -> None:
-    """Add `part` to `total`, and what that loses by rounding (Knuth 1969) to `rest`; the others are work memory."""
-    np.copyto(before, total)
-    np.add(total, part, total)
-    np.subtract(total, before, added)
-    np.subtract(part, added, part)
-    np.subtract(total, added, added)
-    np.subtract(before, added, before)
-    np.add(before, part, part)
-    np.add(rest, part, rest)
+def add_exactly(total: Array, part: Array, rest: Array, before: Array, added: Array) -> list[Call]:
+    """Calls that add `part` to `total`, and what that loses by rounding (Knuth 1969) to `rest`.
+
+    The others are work memory.
+    """
+    return [
+        (np.copyto, (before, total)),
+        (np.add, (total, part, total)),
+        (np.subtract, (total, before, added)),
+        (np.subtract, (part, added, part)),
+        (np.subtract, (total, added, added)),
+        (np.subtract, (before, added, before)),
+        (np.add, (before, part, part)),
+        (np.add, (rest, part, rest)),
+    ]
 
 
-def add_rest(total: Array, rest: Array, is_none: Array) -> None:
-    """Add what was lost, where that is known: of a total that is not finite it is not. `is_none` is work memory."""
-    np.isnan(rest, is_none)
-    np.copyto(rest, 0, where=is_none)
-    np.add(total, rest, total)
+def add_rest(total: Array, rest: Array, is_none: Array) -> list[Call]:
+    """Calls that add what was lost, where that is known: of a total that is not finite it is not.
+
+    `is_none` is work memory.
+    """
+    none = np.array(0, rest.dtype)
+    return [
+        (np.isnan, (rest, is_none)),
+        (np.copyto, (rest, none, "same_kind", is_none)),
+        (np.add, (total, rest, total)),
+    ]
 
 
 def _runs(shape: Sequence[int], gone: Sequence[int]) -> list[int]:

@@ -55,7 +55,7 @@ class Team:
     def __init__(self) -> None:
         self.board: Array = np.zeros(LINE * (MOST_THREADS + 1), np.int64)
         self._wake: list[threading.Semaphore] = []
-        self._ids: list[int] = []
+        self._ids: dict[int, int] = {}  # by rank
         self._taken = threading.Lock()
         self._lead, self._serve = _runtime()
 
@@ -74,16 +74,14 @@ class Team:
             begin = perf_counter()
             self._lead(job.alone)
             job.pace.note(perf_counter() - begin)
-        elif self._taken.acquire(blocking=False):
-            try:
+        elif self._taken.locked():
+            self._lead(job.alone)
+        else:
+            with self._taken:  # which waits if another run has just taken them
                 begin = perf_counter()
                 self._call_in()
                 self._lead(job.together)
                 job.pace.note(perf_counter() - begin)
-            finally:
-                self._taken.release()
-        else:
-            self._lead(job.alone)
 
     def _call_in(self) -> None:
         """Wake the workers that sleep. There are as many as there are to be threads, but for the one that leads."""
@@ -93,7 +91,7 @@ class Team:
         for worker in range(wanted):
             state = LINE * (worker + 2) + STATE
             if self.board[state] == runtime.ASLEEP:
-                _keep_apart(self._ids[worker])
+                _keep_apart(self._ids.get(worker + 1))
                 self.board[state] = runtime.AWAKE
                 self._wake[worker].release()
 
@@ -114,7 +112,7 @@ class Team:
         self._serve(arguments)
         looks_a_second = _LOOKS / (perf_counter() - begin)
         arguments[2] = max(_LOOKS, int(_PATIENCE * looks_a_second))
-        self._ids.append(threading.get_native_id())
+        self._ids[rank] = threading.get_native_id()
         started.set()
         while True:
             self._wake[rank - 1].acquire()
@@ -122,11 +120,11 @@ class Team:
 
     def disband(self) -> None:
         """In a process forked off, which has none of the threads and may have been forked in the middle of a run."""
-        self._wake, self._ids, self._taken = [], [], threading.Lock()
+        self._wake, self._ids, self._taken = [], {}, threading.Lock()
         self.board[:] = 0
 
 
-def _keep_apart(thread: int) -> None:
+def _keep_apart(thread: int | None) -> None:
     """Let a worker that sleeps wake on another core than this thread's, if this process may use another.
 
     Linux wakes a thread on the core of the one that wakes it, and takes up to tens of milliseconds to move it away.
@@ -134,7 +132,7 @@ def _keep_apart(thread: int) -> None:
     if _C is None or not (hasattr(os, "sched_setaffinity") and hasattr(_C, "sched_getcpu")):
         return
     others = os.sched_getaffinity(0) - {_C.sched_getcpu()}
-    if others:
+    if others and thread is not None:  # None has not begun yet
         os.sched_setaffinity(thread, others)
 
 
