@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 import weakref
@@ -254,3 +255,117 @@ def test_a_call_in_the_middle_of_a_run_is_refused_whatever_it_asks_for() -> None
         exe.programs.run(inside, call)
         exe.programs.change(inside, call)
     assert exe.step(batch(0)) > 0
+
+
+FORKS = """
+    import os, sys, threading, time
+    import numpy as np
+    import graphengine as ge
+
+    def net(constant):
+        g = ge.Graph("net")
+        x = g.input("x", ("batch", 4))
+        g.output("loss", ge.mean(ge.square(ge.tanh(x @ g.parameter("w", (4, 3))) * constant)))
+        return ge.compile(g, loss="loss", optimizer=ge.Adam(0.01), backend=sys.argv[1])
+
+    feeds = {"x": np.ones((6, 4), "float32")}
+    shared, numbers = net(1.0), iter(range(10**9))
+    steps = net(1.0)
+    shared.forward(feeds)
+    ended = threading.Event()
+
+    def build():
+        while not ended.is_set():
+            exe = net(1.0 + 2.0 ** -18 * next(numbers))
+            exe.inference.forward(feeds)
+            exe.gradients(feeds)
+
+    def run():
+        while not ended.is_set():
+            shared.forward(feeds)
+            steps.step(feeds)
+
+    threads = [threading.Thread(target=work) for work in (build, run, run)]
+    [thread.start() for thread in threads]
+    failed = 0
+    for turn in range(6):
+        time.sleep(0.03 + 0.017 * turn)
+        child = os.fork()
+        if child == 0:
+            other = net(3.0 + turn)
+            right = np.isfinite([shared.step(feeds), steps.step(feeds), other.step(feeds)]).all()
+            right = right and shared.forward(feeds)["loss"] > 0
+            os._exit(0 if right else 1)
+        end = time.monotonic() + 60
+        while not (done := os.waitpid(child, os.WNOHANG))[0] and time.monotonic() < end:
+            time.sleep(0.01)
+        if not done[0]:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        failed += not done[0] or done[1] != 0
+    ended.set()
+    [thread.join() for thread in threads]
+    sys.exit(failed)
+"""
+
+
+def child(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+
+
+@needs_fork
+@every_backend
+def test_processes_forked_off_while_others_build_and_run_go_on(backend: str) -> None:
+    done = child(FORKS, backend)
+    assert done.returncode == 0, done.stderr
+
+
+WITHOUT = """
+    import ctypes, os, sys, threading
+    from pathlib import Path
+    for name in ("fork", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "sched_yield"):
+        if hasattr(os, name):
+            delattr(os, name)
+
+    read = Path.read_text
+    def read_text(path, *arguments, **named):
+        if str(path).startswith(("/proc", "/sys")):
+            raise FileNotFoundError(path)
+        return read(path, *arguments, **named)
+    Path.read_text = read_text
+    load = ctypes.CDLL.__getattr__
+    def lookup(library, name):
+        if name.startswith("sched_"):
+            raise AttributeError(name)
+        return load(library, name)
+    ctypes.CDLL.__getattr__ = lookup
+
+    import numpy as np
+    import graphengine as ge
+    ge.set_threads(3)
+    g = ge.Graph("net")
+    x = g.input("x", ("batch", 64))
+    h = ge.tanh(ge.layers.dense(x, 64))
+    g.output("y", h)
+    g.output("loss", ge.mean(ge.square(h)))
+    exe = ge.compile(g, loss="loss", optimizer=ge.SGD(0.1), backend=sys.argv[1])
+    feeds = {"x": np.ones((400, 64), "float32")}
+    right, wrong = exe.forward(feeds)["y"], []
+
+    def work():
+        for _ in range(20):
+            wrong.append(not np.array_equal(exe.forward(feeds)["y"], right))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    before = exe.step(feeds)
+    sys.exit(any(wrong) or len(wrong) != 80 or not exe.step(feeds) < before)
+"""
+
+
+@every_backend
+def test_systems_without_fork_proc_and_affinity_do_as_well(backend: str) -> None:
+    done = child(WITHOUT, backend)
+    assert done.returncode == 0, done.stderr
