@@ -174,8 +174,9 @@ class Executable(Suggesting):
                 "call forward first"
             )
         if caller.saved:  # BACKWARD writes over activations, and the gradients stay until the next run
+            caller.ran = None  # until it has ended
             bound.runnable.run(bound.forward_length, bound.length)
-            caller.saved = False
+            caller.ran, caller.saved = bound, False
         return {name: bound.runnable.results[node.name].copy() for name, node in self._training.gradients.items()}
 
     def step(self, feeds: Feeds) -> float:
