@@ -146,9 +146,10 @@ def _writable(path: Path) -> os.stat_result | None:
     try:
         old = path.stat()
     except FileNotFoundError:
-        folder = resolved(path).parent
-        if not folder.is_dir():
+        if not path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent)) from None
+        if not resolved(path).parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "a link into a folder that is not there", str(path)) from None
         return None
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a directory, and a file is to be written", str(path))

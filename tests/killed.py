@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
         seen.append(ge.load(path))
         assert seen[-1] in (old, new), len(seen)
         old.save(path)
-        assert len(list(folder.iterdir())) == 2, (len(seen), list(folder.iterdir()))
+        assert len(list(folder.iterdir())) == 3, (len(seen), list(folder.iterdir()))
     assert ge.load(path) == new
     sys.stdout.write(f"{seen.count(old)} {seen.count(new)}")
 

@@ -88,15 +88,17 @@ def test_a_hard_link_is_parted(old: Path) -> None:
         ("file/below", errno.ENOTDIR, "file/below"),
         ("n" * 300, errno.ENAMETOOLONG, "n" * 300),
         ("circle", errno.ELOOP, "circle"),
+        ("dangling", errno.ENOENT, "dangling"),
     ],
 )
 def test_what_cannot_be_written_is_told_under_the_users_name(old: Path, name: str, number: int, named: str) -> None:
     (old.parent / "circle").symlink_to("circle")
+    (old.parent / "dangling").symlink_to("none/file")
     for action in (check_writable, lambda path: write(path, b"new"), graph(1.0).save):
         with pytest.raises(OSError, match=re.escape(str(old.parent))) as caught:
             action(old.parent / name)
         assert (caught.value.errno, caught.value.filename) == (number, str(old.parent / named))
-        assert names(old.parent) == ["circle", "file"]
+        assert names(old.parent) == ["circle", "dangling", "file"]
 
 
 @pytest.mark.parametrize("function", ["open", "fsync", "chmod", "replace"])
@@ -215,6 +217,18 @@ def test_weights_and_graphs_of_one_name_leave_each_other_alone(tmp_path: Path) -
         g.save(tmp_path / "net.json")
         assert ge.load(tmp_path / "net.json") == g
         assert ge.load_parameters(exe, tmp_path / "net.safetensors") == ["w"]
+    g.save(tmp_path / "two.json")
+    ge.save_parameters(exe, tmp_path / "two.safetensors")
+    assert ge.load(tmp_path / "two.json") == g
+
+
+def test_a_copy_of_the_constants_is_where_they_once_were(tmp_path: Path) -> None:
+    for fill in (1.0, 2.0):
+        graph(fill).save(tmp_path / "net.json")
+        (constants,) = tmp_path.glob("net.json.*")
+        assert (tmp_path / "net.safetensors").read_bytes() == constants.read_bytes()
+    constants.unlink()
+    assert ge.load(tmp_path / "net.json") == graph(2.0)
 
 
 def test_a_graph_that_is_saved_over_another_leaves_none_of_its_constants(tmp_path: Path) -> None:
@@ -224,9 +238,9 @@ def test_a_graph_that_is_saved_over_another_leaves_none_of_its_constants(tmp_pat
     for name, fill in (("net.json", 1.0), ("net.json", 2.0), ("link.json", 2.0), ("link.json", 1.0)):
         graph(fill).save(tmp_path / name)
         assert ge.load(tmp_path / "net.json") == ge.load(tmp_path / "link.json") == graph(fill)
-        assert len(names(tmp_path)) == 5
+        assert len(names(tmp_path)) == 7
     ge.Graph("small").save(tmp_path / "net.json")
-    assert len(names(tmp_path)) == 4
+    assert len(names(tmp_path)) == 5
     assert ge.load(tmp_path / "other.json") == other
 
 
@@ -253,4 +267,4 @@ def test_graphs_that_are_saved_and_loaded_at_once_are_whole(tmp_path: Path) -> N
     assert not failed
     assert ge.load(path) in graphs
     graphs[0].save(path)
-    assert len(names(tmp_path)) == 2
+    assert len(names(tmp_path)) == 3

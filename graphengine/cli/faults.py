@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from graphengine.cli.show import say
 from graphengine.errors import GraphEngineError
-from graphengine.transform.training_graph import UnreachedParameterWarning
+from graphengine.wording import printable
 
 _INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell has it: 128 and the number of the signal."""
@@ -39,7 +39,7 @@ def mistakes_told() -> Iterator[None]:
     """Tell errors and warnings as messages; anything else that is raised inside is a fault of the program itself."""
     _never_fail_to_encode()
     with warnings.catch_warnings():
-        warnings.simplefilter("always", UnreachedParameterWarning)
+        warnings.simplefilter("always", UserWarning)  # all of ours are, and those of others are for programmers
         warnings.showwarning = lambda message, *_: say(str(message), "warning", "bold yellow")
         try:
             yield
@@ -62,7 +62,7 @@ def _message(error: Exception) -> str:
     if not isinstance(error, OSError):
         return str(error)
     what = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {what}" if error.filename else what
+    return printable(f"{error.filename}: {what}") if error.filename else what
 
 
 def _never_fail_to_encode() -> None:

@@ -125,14 +125,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def write_weights(exe: Executable, path: Path) -> None:
-    """Write what `train` has made of the weights. Raises TrainingError for such that are of no use."""
-    arrays = {**exe.parameters, **exe.state}
-    wrong = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    if wrong:
-        raise TrainingError(
-            f"the last step has made weights that are not finite ({', '.join(wrong[:3])}), and {path} is not written: "
-            "a lower learning rate, clipped gradients, or data scaled to about 1 may help"
-        )
+    """Write a file of weights. Raises OSError or TrainingError."""
     with _destination(path) as target:
         save_parameters(exe, target)
 

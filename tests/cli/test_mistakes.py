@@ -28,6 +28,10 @@ def test_files_that_are_not_there_are_named(folder: Path) -> None:
     assert "none.safetensors" in refused("predict", folder / "net.json", *missing)
 
 
+def test_names_of_files_are_told_without_control_characters(folder: Path) -> None:
+    assert "no\\x1b[31mfile" in refused("validate", folder / "no\x1b[31mfile")
+
+
 def test_a_folder_is_not_a_file(folder: Path) -> None:
     weights = ("--weights", folder, "--data", folder / "data.npz")
     assert str(folder) in refused("validate", folder)

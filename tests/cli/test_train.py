@@ -120,7 +120,7 @@ def test_options_say_what_the_document_does_not(folder: Path) -> None:
         (("--backend", "cuda"), "no backend 'cuda'"),
         (("--memory-budget", "3"), "does not fit in a memory_budget of 3 bytes"),
         (("--metric", "acuracy"), "no metric 'acuracy'"),
-        (("--checkpoint", "data.npz"), "no checkpoint can be written to 'data.npz'"),
+        (("--checkpoint", "data.npz"), "data.npz"),
         (("--initial-weights", "none"), "none"),
         (("--weights", "no/out"), "no: no such folder"),
     ],
@@ -138,7 +138,7 @@ def test_weights_that_are_not_finite_are_not_saved(folder: Path) -> None:
     out = folder / "weights.safetensors"
     before = out.read_bytes()
     options = ("--learning-rate", "1e38", "--epochs", "1", "--batch-size", "40", "--weights", out, "--quiet")
-    assert "weights that are not finite (w)" in refused(*train(folder, *options, data="far.npz"))
+    assert "'w' is not finite after the last step" in refused(*train(folder, *options, data="far.npz"))
     assert out.read_bytes() == before
 
 
@@ -163,6 +163,17 @@ def test_a_folder_with_another_run_needs_resume(folder: Path) -> None:
     run(*train(folder, *options))
     assert len(list((folder / "run").iterdir())) == 2
     assert "go on with --resume" in refused(*train(folder, *options))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_it_used(folder: Path) -> None:
+    options = ("--checkpoint", folder / "run", "--quiet")
+    run(*train(folder, *options))
+    newest = max((folder / "run").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    result = run(*train(folder, *options, "--resume"))
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"warning: '{newest}'")
 
 
 @pytest.mark.parametrize("way", ["same", "link", "hard link", "other path"])

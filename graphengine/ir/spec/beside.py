@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ import numpy as np
 
 from graphengine.errors import SpecError
 from graphengine.files import replacing, resolved
+from graphengine.files import write as write_file
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.spec.document import Place
 from graphengine.ir.types import Array
 
 _SUFFIX = ".safetensors"
 _CONTENT = re.compile("[0-9a-f]{16}")
+_MARK = {"graphengine": "constants"}
 _REMEDY = "save the graph again, which writes the document and this file together"
 
 Digests = Mapping[str, Any]
@@ -35,7 +39,7 @@ def path_beside(document: Path, digests: Digests) -> Path:
 
 
 def find(document: Path, digests: Digests) -> Path:
-    """The file of a document that is there; those of version 0.1.0 have net.safetensors beside net.json."""
+    """The file of a document that is there; it may have moved with its copy alone, or be one of version 0.1.0."""
     path, old = path_beside(resolved(document), digests), document.with_suffix(_SUFFIX)
     return old if old.is_file() and not path.exists() else path
 
@@ -48,6 +52,33 @@ def remove_others(document: Path, kept: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def copy(document: Path, path: Path | None) -> None:
+    """Copy the constants, if there are any, to net.safetensors, where version 0.1.0 looks for those of net.json.
+
+    Deprecated. Only an earlier copy is replaced, and nothing is read from this one while the file itself is there.
+    """
+    old = document.with_suffix(_SUFFIX)
+    if os.path.lexists(old) and not _is_copy(old):
+        return
+    with suppress(OSError):  # a full disk: what matters has been written
+        if path:
+            write_file(old, path.read_bytes())
+        else:
+            old.unlink(missing_ok=True)
+
+
+def _is_copy(path: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return bool(file.metadata() == _MARK)
+    except (SafetensorError, OSError):
+        return False
+
+
 def write(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write the arrays by name, all or nothing, once what has been written reads back as it was."""
     from safetensors.numpy import load_file, save  # on first use, like the other that few documents need
@@ -55,7 +86,7 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
     # save takes the memory as it lies, and would write a transposed array in the wrong order
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(contiguous))
+        temporary.write_bytes(save(contiguous, _MARK))
         written = load_file(temporary)
         for name, array in arrays.items():
             if written[name].dtype != array.dtype or written[name].tobytes() != array.tobytes():

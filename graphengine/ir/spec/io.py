@@ -76,16 +76,17 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     document = resolved(path)
     file = beside.path_beside(document, _digests(large))
     with sharing(document.parent) as is_alone:
-        before, was_there = _content(document), file.exists()
+        before, was_there = _version(document), file.exists()
         try:
             if large:
                 beside.write(file, {name: op.value for name, op in large.items()})
             write(path, text)
         except BaseException:
-            if not was_there and is_alone() and _content(document) == before:
+            if not was_there and is_alone() and _version(document) == before:
                 file.unlink(missing_ok=True)
             raise
-        if is_alone() and _content(document) == text:
+        beside.copy(document, file if large else None)
+        if is_alone() and document.stat().st_size == len(text) and document.read_bytes() == text:
             beside.remove_others(document, file)
 
 
@@ -104,8 +105,9 @@ def _digests(constants: dict[str, Constant]) -> dict[str, str]:
     return {name: op.digest() for name, op in constants.items()}
 
 
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
+def _version(path: Path) -> tuple[int, int] | None:
+    """What tells a file from those that take its place; None if there is none."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
 def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
