@@ -142,10 +142,23 @@ class Scores(Op):
     def operations(self, each: int, q: TensorType, k: TensorType, *mask: TensorType) -> int:
         """How many FLOPs it takes to scale q, to hide what is not seen, and to do `each` more on every score."""
         (*ahead, queries, _), keys = q.static_shape, k.static_shape[-2]
-        total = 0
-        for block in self.blocks(queries, keys):
-            total += block.count * (each * block.seen + len(self.doubtful(block, bool(mask))))
-        return q.size + math.prod(ahead) * total
+        seen, doubtful = self._counts(queries, keys)
+        return q.size + math.prod(ahead) * (each * seen + (seen if mask else doubtful))
+
+    def _counts(self, queries: int, keys: int) -> tuple[int, int]:
+        """How many scores all blocks have, and how many of them the causal order may hide; without going through them.
+
+        All blocks but the last have `size` queries, and each sees `size` keys more than the one ahead, up to all keys.
+        """
+        if not self.causal:
+            return queries * keys, 0
+        size = self.block or max(queries, 1)
+        count = -(-max(queries, 1) // size) - 1
+        growing = min(count, keys // size)
+        rest = queries - count * size
+        seen = size * (size * growing * (growing + 1) // 2 + (count - growing) * keys)
+        doubtful = size * (size * growing + (keys - size * growing if count > growing else 0))
+        return seen + rest * keys, doubtful + rest * (keys - min(count * size, keys))
 
     def work(self, q: TensorType, k: TensorType, *masks: TensorType) -> tuple[TensorType, ...]:
         """Types of the work arrays of `bind_scores`: scaled queries, scores, and bounds unless all keys are seen."""

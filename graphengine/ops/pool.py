@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.errors import DTypeError, ShapeError
+from graphengine.errors import AttributeValueError, DTypeError, ShapeError
 from graphengine.ir.dims import Shape
 from graphengine.ir.node import Node, apply
 from graphengine.ir.op import Call, Dims, Op
@@ -43,6 +44,9 @@ __all__ = ["avg_pool1d", "avg_pool2d", "global_avg_pool", "global_max_pool", "ma
 
 Ints = int | Sequence[int]
 
+MOST_ELEMENTS = 2**31 - 1
+"""How many elements a window has at most: their numbers are int32."""
+
 
 class Pool(Op):
     """How a window moves over images: what the pooling ops and their adjoints have in common."""
@@ -57,6 +61,8 @@ class Pool(Op):
         if len(images) != 4:
             raise ShapeError("images have 4 axes: [batch, channels, height, width]")
         found = sweeps(images, self.window, self.stride, (1, 1), self.padding)
+        if self.window[0] * self.window[1] > MOST_ELEMENTS:
+            raise AttributeValueError(f"a window has at most {MOST_ELEMENTS} elements, and {self.window} has more")
         for sweep in found:
             if max(sweep.before, sweep.after) >= sweep.window:
                 raise ShapeError(f"padding {self.padding} is not smaller than the window {self.window}")
@@ -85,7 +91,7 @@ class Pool(Op):
 
     def met(self, images: TensorType) -> int:
         """How many elements of images lie in windows, counted once for every window."""
-        rows, columns = (sum(sweep.met()) for sweep in self.moves(images.shape))
+        rows, columns = (sweep.met_in_all for sweep in self.moves(images.shape))
         return math.prod(images.static_shape[:2]) * rows * columns
 
     def check(self, *types: TensorType) -> DType:
@@ -156,14 +162,17 @@ class MaxPool2DPlace(Pool):
         (x, maxima), (ahead, other) = operands, scratch
         moves = self.moves(x.shape)
         calls: list[Call] = [(out.fill, (0,)), (ahead.fill, (True,))]
-        for _, places, met in meetings(moves):
+        size, past = self.window[0] * self.window[1], 0
+        for k, places, met in meetings(moves):
+            calls += _skipped(out, ahead, k - past)
+            past = k + 1
             if any(sweep.is_padded for sweep in moves):
                 calls.append((other.fill, (True,)))
             calls.append((np.not_equal, (x[met], maxima[places], other[places])))
             calls.append((np.logical_and, (ahead, other, ahead)))
             calls.append((np.add, (out, ahead.view(np.uint8), out)))
         parts = [(k, x[met], out[places]) for k, places, met in meetings(moves)]
-        return as_one([*calls, (_first_nans, (out, self.window[0] * self.window[1], parts))])
+        return as_one([*calls, *_skipped(out, ahead, size - past), (_first_nans, (out, size, parts))])
 
     def flops(self, y: TensorType, x: TensorType, maxima: TensorType) -> int:
         return self.met(x)
@@ -393,6 +402,11 @@ def _counts(op: AvgPool2D | AvgPool2DAdjoint, moves: Sweeps, dtype: npt.DTypeLik
     return np.outer(rows, columns).astype(dtype)
 
 
+def _skipped(out: Array, ahead: Array, count: int) -> list[Call]:
+    """The calls that add, where the maximum is not among what went before, elements that meet nothing."""
+    return [(partial(np.add, out=out, where=ahead), (out, np.asarray(count, out.dtype)))] if count else []
+
+
 def _first_nans(out: Array, size: int, parts: Sequence[tuple[int, Array, Array]]) -> None:
     """Where no element was the maximum, as one is NaN, write the number of the first of these into `out`."""
     if out.size and np.maximum.reduce(out, None) == size:
@@ -425,7 +439,7 @@ def _reduce_calls(
     """
     calls: list[Call] = []
     for axis, sweep, source, target in ((-2, moves[0], x, between), (-1, moves[1], between, out)):
-        parts = [_parts(axis, sweep, k, target, source) for k in range(sweep.window)]
+        parts = [_parts(axis, sweep, k, target, source) for k in sweep.elements]
         if sweep.is_padded or len(parts) == 1:
             calls.append((target.fill, (start,)))
         else:
@@ -440,7 +454,7 @@ def _spread_calls(out: Array, between: Array, x: Array, moves: Sweeps) -> list[C
     calls: list[Call] = []
     for axis, sweep, source, target in ((-1, moves[1], x, between), (-2, moves[0], between, out)):
         calls.append((target.fill, (0,)))
-        for k in range(sweep.window):
+        for k in sweep.elements:
             part, to = _parts(axis, sweep, k, source, target)
             calls.append((np.copyto, (to, part)) if sweep.is_disjoint else (np.add, (to, part, to)))
     return calls

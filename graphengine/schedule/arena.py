@@ -24,9 +24,6 @@ _MOST_ONE_BY_ONE = 1024
 _NEAR = 1.01
 """An arena this much above the minimum is not tried to be made smaller."""
 
-_ENDLESS = 1 << 62
-"""The bytes of an arena whose size is not known yet."""
-
 
 def rounded(nbytes: int) -> int:
     """`nbytes`, up to a whole number of cache lines, so that every slot starts at one."""
@@ -61,7 +58,7 @@ def pack(slots: Sequence[Slot]) -> int:
 
 def _by_time(slots: Sequence[Slot]) -> int:
     """Place each slot, the first to live first, in the smallest gap that is free then."""
-    gaps, peak = _Gaps(), 0
+    gaps, peak = _Gaps(sum(slot.nbytes for slot in slots)), 0
     ends: list[tuple[int, int, Slot]] = []
     for number, slot in sorted(enumerate(slots), key=lambda pair: pair[1].first):
         while ends and ends[0][0] < slot.first:
@@ -103,14 +100,14 @@ def _narrowest(slot: Slot, placed: Sequence[tuple[int, int, Slot]]) -> int:
 
 
 class _Gaps:
-    """The free memory of an arena without end; gaps that touch are one."""
+    """The free memory of an arena of this size; gaps that touch are one."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self._by_size: list[tuple[int, int]] = []
         self._size_at: dict[int, int] = {}
         self._start_of: dict[int, int] = {}
         """By where a gap ends."""
-        self.free(0, _ENDLESS)
+        self.free(0, size)
 
     def take(self, size: int) -> int:
         """The offset of `size` bytes in the smallest gap that has as many."""

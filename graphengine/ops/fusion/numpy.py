@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise, product
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -58,11 +58,13 @@ class Blocks:
         space = next(node.type.static_shape for node in self._members if not isinstance(node.op, Reduction))
         outside = [node for node in (*self._inputs, *body.outputs.values()) if node.shape == space]
         touched = sum(self._registers.widths) + sum(width(node.type) for node in outside)
-        self._indices = list(_indices(space, BLOCK_BYTES // touched))
-        sizes = [-(-_places(self._indices[0]) * wide // _LINE) * _LINE for wide in self._registers.widths]
+        self._cut = space, BLOCK_BYTES // touched  # what the blocks are, however many
+        first = next(_indices(*self._cut))
+        sizes = [-(-_places(first) * wide // _LINE) * _LINE for wide in self._registers.widths]
         self._ends = [0, *accumulate(sizes)]
-        self._parts = likely_parts(body, space) if len(self._indices) == 1 else []
-        self._sums = [node for node in body.outputs.values() if _rounds(node)] if len(self._indices) > 1 else []
+        self._at_once = all(part.stop == size for part, size in zip(first, space, strict=True))
+        self._parts = likely_parts(body, space) if self._at_once else []
+        self._sums = [] if self._at_once else [node for node in body.outputs.values() if _rounds(node)]
 
     @property
     def scratch_bytes(self) -> int:
@@ -78,17 +80,17 @@ class Blocks:
         memory = [scratch[start:end] for start, end in pairwise(self._ends)]
         results = dict(zip(self._body.outputs.values(), outs, strict=True))
         given = dict(zip(self._inputs, operands, strict=True))
-        if len(self._indices) == 1:
+        if self._at_once:
             if self._parts:
                 blocks, copy = as_blocks({node: given[node] for node in self._parts}, scratch[self._ends[-1] :])
                 yield from copy
                 given |= blocks
-            yield from self._at_once(results, given, memory)
+            yield from self._together(results, given, memory)
         else:
             given |= {node: array for node, array in results.items() if not isinstance(node.op, Reduction)}
             rests = self._rests(scratch[self._ends[-1] :])
             yield from [(rest.fill, (0,)) for rest, *_ in rests.values()]
-            for index in self._indices:
+            for index in _indices(*self._cut):
                 arrays = {node: _part(array, index) for node, array in given.items()} | self._constants
                 block = _Block(index, self._registers, memory, arrays)
                 for node in self._members:
@@ -109,7 +111,7 @@ class Blocks:
             start = ends[3]
         return rests
 
-    def _at_once(
+    def _together(
         self, results: Mapping[Node, Array], given: Mapping[Node, Array], memory: Sequence[Array]
     ) -> Iterator[Call]:
         """The calls where one block is all of the space: those of the ops."""
@@ -203,10 +205,19 @@ def _indices(shape: tuple[int, ...], elements: int) -> Iterator[Index]:
         return
     rows = max(1, elements // inner)
     whole = [slice(0, size) for size in shape[cut:]]
-    for ahead in product(*(range(size) for size in shape[: cut - 1])):
+    for ahead in _places_of(shape[: cut - 1]):
         for start in range(0, shape[cut - 1], rows):
             part = slice(start, min(start + rows, shape[cut - 1]))
             yield (*(slice(i, i + 1) for i in ahead), part, *whole)
+
+
+def _places_of(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The indices of an array of this shape, in order of memory; `product` would list each axis first."""
+    if not shape:
+        yield ()
+        return
+    for first in range(shape[0]):
+        yield from ((first, *rest) for rest in _places_of(shape[1:]))
 
 
 def _places(index: Index) -> int:

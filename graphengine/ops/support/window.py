@@ -7,7 +7,7 @@ i * stride - before, where `before` elements of padding lie ahead of the axis; i
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -150,10 +150,39 @@ class Sweep:
         start = first * self.stride + offset
         return slice(first, stop), slice(start, start + (stop - first - 1) * self.stride + 1, self.stride)
 
+    @property
+    def elements(self) -> Iterable[int]:
+        """The elements of the window that meet something at some position, in order.
+
+        Of a window that is mostly in the padding, they are few.
+        """
+        size = dims.bind(self.size, {})
+        if self.positions * size >= self.window:
+            return range(self.window)
+        offsets = product(range(self.positions), range(size))
+        places = (element + self.before - position * self.stride for position, element in offsets)
+        inside = {place // self.dilation for place in places if place % self.dilation == 0}
+        return sorted(k for k in inside if 0 <= k < self.window)
+
+    @property
+    def met_in_all(self) -> int:
+        """How many elements of the window lie inside the axis, added up over all positions; without dilation."""
+        size = dims.bind(self.size, {})
+        return self._below(self.before + size) - self._below(self.before)
+
+    def _below(self, end: int) -> int:
+        """How many elements of the window, added up over all positions, lie ahead of the padded axis's element `end`.
+
+        At position i there are end - i * stride, but at least 0 and at most all.
+        """
+        whole = min(max((end - self.window) // self.stride + 1, 0), self.positions)
+        some = min(max(-(-end // self.stride), whole), self.positions)
+        return whole * self.window + (some - whole) * end - self.stride * (whole + some - 1) * (some - whole) // 2
+
     def met(self) -> list[int]:
         """For every position, how many elements of the window lie inside the axis."""
         inside = np.zeros(self.positions, int)
-        for k in range(self.window):
+        for k in self.elements:
             inside[self.meets(k)[0]] += 1
         return inside.tolist()
 
@@ -221,10 +250,13 @@ def along_width(padding: int | str | Sequence[int]) -> Padding:
 
 
 def meetings(sweeps: Sweeps) -> Iterator[tuple[int, Part, Part]]:
-    """For every element of the window, row by row: its number, where it is inside, and what it meets."""
-    rows, columns = ([sweep.meets(k) for k in range(sweep.window)] for sweep in sweeps)
-    for k, ((high, met_high), (wide, met_wide)) in enumerate(product(rows, columns)):
-        yield k, (..., high, wide), (..., met_high, met_wide)
+    """For every element of the window, row by row: its number, where it is inside, and what it meets.
+
+    Those that meet nothing may be left out.
+    """
+    rows, columns = ([(k, *sweep.meets(k)) for k in sweep.elements] for sweep in sweeps)
+    for (i, high, met_high), (j, wide, met_wide) in product(rows, columns):
+        yield i * sweeps[1].window + j, (..., high, wide), (..., met_high, met_wide)
 
 
 def windows(xp: Any, x: Any, sweeps: Sweeps, outside: float) -> list[Any]:

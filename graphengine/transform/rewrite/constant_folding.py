@@ -15,6 +15,8 @@ from graphengine.ir.leaf import Constant
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, TupleType
 from graphengine.ops.broadcast import BroadcastTo
+from graphengine.ops.convolution import Convolution
+from graphengine.ops.pool import Pool
 from graphengine.ops.scan import Scan
 from graphengine.transform.rewrite.bodies import in_bodies
 
@@ -51,4 +53,5 @@ def _is_small(node: Node) -> bool:
     if isinstance(node.type, TupleType) or isinstance(node.op, Scan) or node.dim_names():
         return False
     spreads = isinstance(node.op, BroadcastTo) and node.type.size > node.parents[0].type.size
-    return node.type.size <= FOLDED_ELEMENTS and not spreads
+    pads = isinstance(node.op, Convolution | Pool)  # images with their padding, which may be of any size
+    return node.type.size <= FOLDED_ELEMENTS and not spreads and not pads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, groupby, pairwise
 from math import prod
 
@@ -31,12 +31,15 @@ def _convolved(op: Conv2D, y: Typed, x: Typed, weight: Typed) -> Tiled | None:
     images = sizes_of(x)
     moves = op.moves(x.shape, weight.shape[2:])
     source = swept(images, moves, least_lanes(images[0]), moves[1].positions)
-    rows, columns = (
-        [[(k, i * sweep.stride + k * sweep.dilation) for k in range(sweep.window)] for i in range(sweep.positions)]
-        for sweep in moves
-    )
-    wide = [[(k, source.column(at)) for k, at in taps] for taps in columns]
-    return _sums(source, op.groups, weight, (0, 1), rows, wide, 1)
+
+    def taps() -> tuple[list[Taps], list[Taps]]:
+        rows, columns = (
+            [[(k, i * sweep.stride + k * sweep.dilation) for k in range(sweep.window)] for i in range(sweep.positions)]
+            for sweep in moves
+        )
+        return rows, [[(k, source.column(at)) for k, at in taps] for taps in columns]
+
+    return _sums(source, op.groups, weight, (0, 1), sizes_of(y)[2:], taps, 1)
 
 
 @register_lowering(Conv2D, scratch=scratch_of(_convolved))
@@ -55,9 +58,12 @@ def _transposed(op: Conv2DTranspose, y: Typed, x: Typed, weight: Typed) -> Tiled
         return None
     values, moves = sizes_of(x), op.moves(y.shape, weight.shape[2:])
     source = packed(values, least_lanes(values[0]), values[3])
-    rows, columns = map(taps_of_adjoint, moves)
-    wide = [[(k, at * source.lanes) for k, at in taps] for taps in columns]
-    return _sums(source, op.groups, weight, (1, 0), rows, wide, moves[1].stride)
+
+    def taps() -> tuple[list[Taps], list[Taps]]:
+        rows, columns = map(taps_of_adjoint, moves)
+        return rows, [[(k, at * source.lanes) for k, at in taps] for taps in columns]
+
+    return _sums(source, op.groups, weight, (1, 0), sizes_of(y)[2:], taps, moves[1].stride)
 
 
 @register_lowering(Conv2DTranspose, scratch=scratch_of(_transposed))
@@ -81,12 +87,18 @@ def taps_of_adjoint(sweep: Sweep) -> list[Taps]:
 
 
 def _sums(
-    x: Packed, groups: int, weight: Typed, axes: tuple[int, int], rows: list[Taps], columns: list[Taps], step: int
+    x: Packed,
+    groups: int,
+    weight: Typed,
+    axes: tuple[int, int],
+    plane: Sequence[int],
+    taps: Callable[[], tuple[list[Taps], list[Taps]]],
+    step: int,
 ) -> Tiled:
     """A result [N, groups * filters, height, width], each element a sum over channels and over taps.
 
-    `axes` are those of the weight along filters and along channels; `rows` and `columns` have the taps of each row and
-    of each column of the result, in which neighbours in x are `step` columns apart.
+    `axes` are those of the weight along filters and along channels; `plane` is the height and width, and `taps` gives
+    the taps of each row and of each column of it, in which neighbours in x are `step` columns apart.
     """
     sizes = sizes_of(weight)
     window, channels = sizes[2:], x.shape[1] // groups
@@ -94,13 +106,17 @@ def _sums(
     tile = tile_of(filters, np.dtype(weight.dtype).itemsize)
     parts, part = -(-filters // tile.filters), prod(window) * channels * tile.filters
     most = max(1, POSITIONS // x.lanes)
-    phases = [range(len(columns))[phase::step] for phase in range(step)]
-    pieces = [phase[first : first + most] for phase in phases for first in range(0, len(phase), most)]
-    slots = slots_of(x.blocks * groups * len(rows) * len(pieces) * parts)
+    height, width = plane
+    each, longer = divmod(width, step)  # columns of a phase, and how many phases have one more
+    count = longer * -(-(each + 1) // most) + (step - longer) * -(-each // most)
+    slots = slots_of(x.blocks * groups * height * count * parts)
 
     def calls(out: Array, images: Array, weight: Array, scratch: Sequence[Array]) -> list[LoopCall]:
         if not out.size:
             return []
+        rows, columns = taps()
+        phases = [range(width)[phase::step] for phase in range(min(step, width))]
+        pieces = [phase[first : first + most] for phase in phases for first in range(0, len(phase), most)]
         by = strides(weight)
         first, start = ascending(weight)
         pack = [start, groups, filters, channels, *window, tile.filters]
