@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from graphengine.errors import ExecutionError, FeedError, NamingError, NonFiniteError, UsageError
 from graphengine.explanation import Explanation, explained
-from graphengine.feeds import Feeds
+from graphengine.feeds import Feeds, check_size
 from graphengine.forks import BUILDING
 from graphengine.gradients import Gradients
 from graphengine.ir.arguments import checked
@@ -321,8 +321,7 @@ class Executable(Suggesting):
             wanted = ", ".join(sorted(names)) or "none"
             raise FeedError(f"sizes of the named dims are needed ({wanted}), and given: {', '.join(sizes) or 'none'}")
         for name, size in sizes.items():
-            if not isinstance(size, int) or size < 1:
-                raise FeedError(f"{name} = {size!r}: the size of a dim is an int of at least 1")
+            check_size(name, size)
 
     def _prepared(self, which: ProgramName | None, sizes: dict[str, int]) -> Prepared:
         """The program `which`, for the sizes of the last run where none are given; 1 of those that it had none of."""

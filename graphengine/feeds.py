@@ -10,6 +10,7 @@ import numpy.typing as npt
 from graphengine.errors import FeedError
 from graphengine.ir import leaf
 from graphengine.ir.array import as_array, fitted
+from graphengine.ir.dims import MAX_SIZE
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.types import Array, ValueType
@@ -70,6 +71,12 @@ def _remedy(array: Array, type_: ValueType) -> str:
         if fit((1, *shape)):
             return "; feed array[None] for one example"
     return ""
+
+
+def check_size(name: str, size: object) -> None:
+    """Raise FeedError unless `size` can be that of the named dim `name`."""
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_SIZE:
+        raise FeedError(f"{name} = {shown(size)}: the size of a dim is an int from 1 to {MAX_SIZE}")
 
 
 def sizes_of(arrays: Mapping[str, Array], types: Mapping[str, ValueType]) -> dict[str, int]:

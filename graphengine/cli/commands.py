@@ -137,7 +137,7 @@ def summary(
         typer.echo(json.dumps(table.to_dict()))
         return
     console = show.console()
-    console.print(show.summary_table(table))
+    console.print(show.summary_table(table), soft_wrap=True)
     console.print(show.cost_facts(table))
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +18,7 @@ from graphengine.ir.graph import Graph
 from graphengine.ir.training import Optimizer, Training
 from graphengine.ir.types import Array
 from graphengine.schedule.cost import Cost
+from graphengine.schedule.program import columns
 from graphengine.train.history import History
 from graphengine.view import Row, Summary
 
@@ -99,26 +99,20 @@ def count_parameters(graph: Graph) -> int:
     return sum(node.type.size for node in graph.parameters)
 
 
-def summary_table(summary: Summary) -> Table:
-    """The nodes of a graph, a line each, and their totals."""
+def summary_table(summary: Summary) -> Text:
+    """The nodes of a graph, a line each, and their totals. A table of rich takes a millisecond a line."""
     sizes = ", ".join(f"{name}={size}" for name, size in summary.sizes.items())
-    title = Text(f"{summary.graph}{f' ({sizes})' if sizes else ''}")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("name", "op", "type"):
-        table.add_column(name, overflow="fold")
-    for name in ("params", "FLOPs", "bytes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in summary.rows:
-        table.add_row(*_cells(row))
-    table.add_section()
-    table.add_row(*_cells(summary.total), style="bold")
-    return table
+    rows = [("name", "op", "type", "params", "FLOPs", "bytes"), *map(_cells, (*summary.rows, summary.total))]
+    head, *lines, total = columns(rows, right_from=3)
+    rule = ("\u2500" if can_encode("\u2500") else "-") * max(map(len, (head, *lines, total)))
+    title = f"{summary.graph}{f' ({sizes})' if sizes else ''}"
+    table = "\n".join([rule, *lines, rule])
+    return Text.assemble((title, "italic"), "\n\n", (head, "bold"), "\n", table, "\n", (total, "bold"), "\n")
 
 
-def _cells(row: Row) -> tuple[str | Text, ...]:
+def _cells(row: Row) -> tuple[str, ...]:
     numbers = (row.parameters, row.flops, row.bytes)
-    # Text, since rich would read the brackets of float32[batch, 64] as markup.
-    return (Text(row.name), row.op, Text(row.type), *(f"{number:,}" if number else "" for number in numbers))
+    return (row.name, row.op, row.type, *(f"{number:,}" if number else "" for number in numbers))
 
 
 def cost_facts(summary: Summary) -> Table:

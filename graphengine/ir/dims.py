@@ -20,7 +20,9 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPACES = re.compile(r" *([-+*]) *")
 _TERM = re.compile(r"([+-]?)((?:[A-Za-z0-9_]+)(?:\*[A-Za-z0-9_]+)*)")
 
-_MAX_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1
+"""The size of the largest axis, as NumPy has it."""
+
 _MAX_LENGTH = 1000
 """How many characters an expression may have: what is added or multiplied over and over grows without bound."""
 
@@ -40,8 +42,8 @@ def check_dim(dim: object) -> Dim:
         raise ShapeError(f"a dim is an int or a name, not {dim!r}") from None
     if isinstance(dim, bool) or size < 0:
         raise ShapeError(f"a dim is at least 0, not {dim!r}")
-    if size > _MAX_SIZE:
-        raise ShapeError(f"a dim is at most {_MAX_SIZE}, and this one is larger")
+    if size > MAX_SIZE:
+        raise ShapeError(f"a dim is at most {MAX_SIZE}, and this one is larger")
     return int(size)
 
 
@@ -173,8 +175,8 @@ def _write(polynomial: _Polynomial) -> Dim:
     for monomial, factor in terms:
         sign = "-" if factor < 0 else "+" if text else ""
         size = () if abs(factor) == 1 and monomial else (str(abs(factor)),)
-        if abs(factor) > _MAX_SIZE:
-            raise ShapeError(f"a factor in a size is at most {_MAX_SIZE}, and that of {'*'.join(monomial)} is larger")
+        if abs(factor) > MAX_SIZE:
+            raise ShapeError(f"a factor in a size is at most {MAX_SIZE}, and that of {'*'.join(monomial)} is larger")
         text += sign + "*".join((*size, *monomial))
     if len(text) > _MAX_LENGTH:
         raise _too_long(text)

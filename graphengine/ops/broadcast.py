@@ -254,5 +254,5 @@ def full(graph: Graph, value: float, shape: Shape, dtype: DType) -> Node:
 def dim_size(graph: Graph, dim: Dim, dtype: DType) -> Node:
     """The scalar node whose value is `dim`."""
     if isinstance(dim, int):
-        return graph.scalar(dim, dtype)
+        return graph.scalar(dim if dim <= dims.MAX_SIZE else float(dim), dtype)
     return graph.add(DimSize(size=dim, dtype=dtype))

@@ -21,8 +21,8 @@ CACHE_LINE = 64
 _MOST_ONE_BY_ONE = 1024
 """How many slots are at most placed in another order than that of time: as many take some 40 ms."""
 
-_NEAR = 1.01
-"""An arena this much above the minimum is not tried to be made smaller."""
+_NEAR = 101
+"""An arena of this much of the minimum, in percent, is not tried to be made smaller."""
 
 
 def rounded(nbytes: int) -> int:
@@ -44,7 +44,7 @@ def fullest(slots: Sequence[Slot]) -> tuple[int, int]:
 def pack(slots: Sequence[Slot]) -> int:
     """Give every slot its offset, and return the size of the arena."""
     placings = [_by_time, _by_size, _by_lifetime] if len(slots) <= _MOST_ONE_BY_ONE else [_by_time]
-    enough = _NEAR * fullest(slots)[0]
+    enough = _NEAR * fullest(slots)[0] // 100
     tried: list[tuple[int, list[int]]] = []
     for place in placings:
         tried.append((place(slots), [slot.offset for slot in slots]))
@@ -58,7 +58,7 @@ def pack(slots: Sequence[Slot]) -> int:
 
 def _by_time(slots: Sequence[Slot]) -> int:
     """Place each slot, the first to live first, in the smallest gap that is free then."""
-    gaps, peak = _Gaps(sum(slot.nbytes for slot in slots)), 0
+    gaps, peak = _Gaps(1 + 2 * sum(slot.nbytes for slot in slots)), 0
     ends: list[tuple[int, int, Slot]] = []
     for number, slot in sorted(enumerate(slots), key=lambda pair: pair[1].first):
         while ends and ends[0][0] < slot.first:
@@ -100,7 +100,7 @@ def _narrowest(slot: Slot, placed: Sequence[tuple[int, int, Slot]]) -> int:
 
 
 class _Gaps:
-    """The free memory of an arena of this size; gaps that touch are one."""
+    """The free memory of an arena of this size, of which half is never taken; gaps that touch are one."""
 
     def __init__(self, size: int) -> None:
         self._by_size: list[tuple[int, int]] = []

@@ -19,8 +19,11 @@ from graphengine.transform.rematerialization import Repeated
 _PLANS = 4
 """How many plans are made at most to use a budget up."""
 
-_SPARE = 0.02
-"""The part of a budget that may be left unused."""
+_SPARE = 50
+"""The part of a budget that may be left unused: one in so many bytes."""
+
+_MOST_EFFORT = 2**900
+"""What more work than that counts for, so that floats hold it."""
 
 _HALVINGS = 12
 """To how many bits the least memory is found that a machine can do with."""
@@ -81,7 +84,7 @@ class _Search:
             program = self._planned(order)
             spare = self._budget - program.peak_bytes
             fitting += [program] if spare >= 0 else []
-            if 0 <= spare <= _SPARE * self._budget:
+            if 0 <= spare <= self._budget // _SPARE:
                 break
             limit += spare
         return fitting
@@ -116,7 +119,7 @@ def _works(steps: Sequence[Instruction], held: Collection[Buffer]) -> tuple[list
                 reads=tuple(read for read in reads if read is not None),
                 results=tuple(rounded(result.type.nbytes) if result.slot else 0 for result in results),
                 scratch=sum(rounded(buffer.type.nbytes) for buffer in step.scratch),
-                effort=float(step.flops + step.bytes_moved),
+                effort=float(min(step.flops + step.bytes_moved, _MOST_EFFORT)),
                 may_drop=step.phase is Phase.FORWARD and not any(result in held for result in results),
                 overwrites=_overwritten(step, reads),
             )

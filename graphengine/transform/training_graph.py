@@ -210,7 +210,7 @@ def _nodes_of_their_own(gradients: Mapping[Node, Node]) -> dict[Node, Node]:
 
 def _trained(graph: Graph, asked: Sequence[Node]) -> list[Node]:
     """What an optimizer trains of the leaves that are asked for; raises where there is nothing, or not just that."""
-    trainable = _trainable(graph)
+    trainable = dict.fromkeys(_trainable(graph))
     for node in asked:
         if isinstance(node.op, Parameter) and node not in trainable:
             raise CompileError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphengine.compile import compile
 from graphengine.errors import FeedError
+from graphengine.feeds import check_size
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Parameter
 from graphengine.ir.names import did_you_mean
@@ -95,6 +96,5 @@ def all_sizes(graph: Graph, given: Mapping[str, int]) -> dict[str, int]:
     for name, size in given.items():
         if name not in names:
             raise FeedError(f"graph {graph.name!r} has no named dim {name!r}{did_you_mean(name, names)}")
-        if size < 1:
-            raise FeedError(f"the size of {name!r} is at least 1, not {size}")
+        check_size(name, size)
     return {name: given.get(name, 1) for name in names}

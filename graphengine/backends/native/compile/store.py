@@ -6,14 +6,12 @@ Machine code is stored under a name that says all that it depends on.
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-import tempfile
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from graphengine.backends.native.compile import disk
 from graphengine.backends.native.kernel import Kernel
 from graphengine.backends.native.llvm.machine import description, load
 from graphengine.forks import BUILDING
@@ -37,8 +35,7 @@ def addresses(requests: Iterable[Request]) -> dict[Request, int]:
 
 def _load(requests: list[Request]) -> dict[Request, int]:
     symbols = {key(*request): request for request in requests}
-    stored = {symbol: read(symbol) for symbol in symbols}
-    objects = {symbol: code for symbol, code in stored.items() if code is not None}
+    objects = disk.read(symbols)
     missing = {symbol: request for symbol, request in symbols.items() if symbol not in objects}
     if missing:
         objects.update(_compile(missing))
@@ -50,7 +47,9 @@ def _compile(requests: dict[str, Request]) -> dict[str, bytes]:
     """Machine code that no process has stored. Only here is numba imported, which takes a while."""
     from graphengine.backends.native.compile.build import build_all
 
-    return build_all(requests, write)
+    built = build_all(requests, disk.write)
+    disk.trim()
+    return built
 
 
 @cache
@@ -69,35 +68,3 @@ def key(kernel: Kernel, signature: tuple[str, ...]) -> str:
     """The name of what is compiled from `kernel` for parameters of this signature; a symbol of its object code too."""
     text = "\n".join([_surroundings(), " ".join(signature), str(kernel.may_overlap), kernel.source])
     return f"ge_{hashlib.sha256(text.encode()).hexdigest()[:40]}"
-
-
-def folder() -> Path:
-    """Where machine code is kept: `GRAPHENGINE_CACHE`, or graphengine/ in the user's folder for caches."""
-    if chosen := os.environ.get("GRAPHENGINE_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "graphengine"
-
-
-def read(name: str) -> bytes | None:
-    """The object code of this name; None if there is none, or it was cut short."""
-    try:
-        stored = (folder() / f"{name}.o").read_bytes()
-    except OSError:
-        return None
-    digest, code = stored[:32], stored[32:]
-    return code if hashlib.sha256(code).digest() == digest else None
-
-
-def write(name: str, code: bytes) -> None:
-    """Keep object code, whole or not at all; a disk that cannot be written to costs the next process a compilation."""
-    try:
-        folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder(), suffix=".part", delete=False) as part:
-            part.write(hashlib.sha256(code).digest() + code)
-        os.replace(part.name, folder() / f"{name}.o")
-    except OSError:
-        return

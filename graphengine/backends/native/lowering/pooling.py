@@ -121,7 +121,7 @@ def _spread_out(rule: _Rule, out: Array, operands: Sequence[Array], moves: Sweep
     if ahead is None or not all(other.flags.c_contiguous for other in others):
         return None
     is_disjoint = all(sweep.is_disjoint for sweep in moves)
-    is_covered = is_disjoint and all(sum(sweep.met()) == sweep.size for sweep in moves)
+    is_covered = is_disjoint and all(sweep.met_in_all == sweep.size for sweep in moves)
     kernel = _kernel(rule, form := _Form.of(moves, is_disjoint), "=" if is_disjoint else "+=", not is_covered)
     return [*ahead, (kernel, (work if ahead else x, *others, out, 0, *form.sizes(out, moves)))] if out.size else []
 
@@ -167,7 +167,7 @@ def _kernel(rule: _Rule, form: _Form, sets: str = "=", clears: bool = False) -> 
     each = rule.each.replace("<-", sets)
     elements = [
         (t, f"e = at + {t // form.width} * pitch + {form.stride} * p + {t % form.width}")
-        for t in reversed(range(form.height * form.width))
+        for t in reversed(range(form.height * form.width if form.together else 1))
     ]
     parts = [_ROWS, _CLEARED if clears else "", _ROW]
     parts += [_SIDE_BY_SIDE] if form.together else []

@@ -12,7 +12,7 @@ pytest.importorskip("numba", reason="numba compiles the kernels")
 
 from llvmlite import ir
 
-from graphengine.backends.native.compile import build, store
+from graphengine.backends.native.compile import build, disk, store
 from graphengine.backends.native.kernel import Kernel
 from graphengine.errors import CompileError
 
@@ -78,7 +78,7 @@ def test_what_was_made_before_an_error_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(build, "machine_code", lambda _: made.pop())
     with pytest.raises(IndexError):
         store.addresses(requests("kept").values())
-    assert [path.suffix for path in store.folder().iterdir()] == [".o"]
+    assert [path.suffix for path in disk.folder().iterdir()] == [".o"]
 
 
 def test_two_threads_compile_at_once() -> None:
