@@ -311,7 +311,7 @@ class Executable(Suggesting):
 
     def _explained(self, caller: Caller, prepared: Prepared, shows_source: bool) -> Explanation:
         with BUILDING:
-            kernels = self.programs.bound(caller.context, prepared).runnable.kernels
+            kernels = self.programs.kernels(caller.context, prepared)
             return explained(self.programs, prepared, kernels, shows_source)
 
     def _check_sizes(self, sizes: dict[str, int]) -> None:

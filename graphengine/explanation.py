@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from graphengine.backends.backend import KernelUse
 from graphengine.ir.graph import Graph
-from graphengine.programs import Prepared, Programs
+from graphengine.programs import LISTED_BYTES, Prepared, Programs
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.cost import Cost, cost_of
 from graphengine.schedule.program import Program, columns, headline
@@ -50,7 +50,10 @@ class Explanation:
     """What the rewrite `stabilization` changed in the declared graph, before it was differentiated."""
     rewrites: tuple[Rewritten, ...]
     kernels: tuple[KernelUse, ...]
-    """What runs each instruction; of a scan also those of a step, once."""
+    """What runs each instruction; of a scan also those of a step, once.
+
+    They are found by binding the program: there are none for one that has not run and takes more than 2^30 bytes.
+    """
     shows_source: bool = False
 
     @property
@@ -75,6 +78,9 @@ class Explanation:
         for rewrite in self.rewrites:
             if rewrite.changes:
                 yield from ("", rewrite.name, *_told(rewrite.changes))
+        if not self.kernels and self.cost.instructions:
+            yield from ("", f"a program of more than {LISTED_BYTES:,} bytes has its kernels listed once it has run")
+            return
         uses = [(use.backend, use.kernel, use.instruction) for use in self.kernels]
         yield from ("", *columns([("backend", "kernel", "instruction"), *uses], right_from=3))
         for source in self.sources if self.shows_source else ():

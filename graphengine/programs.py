@@ -14,7 +14,7 @@ from weakref import ref as weakref
 import numpy as np
 
 from graphengine.access import Buffers, Seat
-from graphengine.backends.backend import Backend, Runnable
+from graphengine.backends.backend import Backend, KernelUse, Runnable
 from graphengine.backends.installed import BACKENDS
 from graphengine.backends.memory import taking
 from graphengine.feeds import Feeds, checked_feeds, sizes_of
@@ -22,7 +22,7 @@ from graphengine.forks import BUILDING
 from graphengine.gradients import Gradients
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant
-from graphengine.ir.types import Array
+from graphengine.ir.types import Array, ValueType
 from graphengine.schedule.budget import plan_within
 from graphengine.schedule.demand import demand, greatest
 from graphengine.schedule.program import Program, headline
@@ -41,6 +41,9 @@ R = TypeVar("R")
 
 NonFinite = Literal["raise", "skip", "allow"]
 """What becomes of a step whose loss is not finite: an error, no step, or a step like any other."""
+
+LISTED_BYTES = 2**30
+"""What a program may take that is bound only to say which kernels run it: it is cut into some thousand blocks then."""
 
 Asked = tuple[ProgramName, tuple[str, ...]]
 """The kind of a program, and the outputs that it computes."""
@@ -248,6 +251,21 @@ class Programs:
             kept = self.cached.items()
             del self.cached[next(key for key, prepared in kept if fed is None or prepared is not fed.prepared)]
 
+    def kernels(self, context: Context, prepared: Prepared) -> tuple[KernelUse, ...]:
+        """What runs each instruction; nothing is told of a program that is not bound and takes over `LISTED_BYTES`.
+
+        No weight is drawn, and no memory is touched: arrays without values stand for the leaves. Whoever asks holds
+        `BUILDING`.
+        """
+        bound, program = context.bounds.get(prepared), prepared.program
+        if bound is not None:
+            return bound.runnable.kernels
+        if program.leaf_bytes + program.peak_bytes > LISTED_BYTES:
+            return ()
+        constants = _constants(prepared.part.graph)
+        leaves = {name: _unset(leaf.type) for name, leaf in program.leaves.items() if name not in constants}
+        return self.settings.backend.load(program, {**leaves, **constants}, most_steps=1).kernels
+
     def bound(self, context: Context, prepared: Prepared) -> Bound:
         """The program bound to an arena of its own, to the weights, and to arrays for its feeds.
 
@@ -270,9 +288,8 @@ class Programs:
         if program.name in HALVES:
             states = self.training.halves.states
             leaves |= {states[name].name: array for name, array in self.gradients.items()}
-        types = {name: program.leaves[name].type for name in program.inputs}
-        feeds = {name: np.empty(type_.static_shape, type_.dtype) for name, type_ in types.items()}
-        constants = {n.name: n.op.value for n in prepared.part.graph.nodes if isinstance(n.op, Constant)}
+        feeds = {name: _unset(program.leaves[name].type) for name in program.inputs}
+        constants = _constants(prepared.part.graph)
         runnable = self.settings.backend.load(program, {**leaves, **constants, **feeds})
         return Bound(prepared, runnable, feeds)
 
@@ -299,3 +316,11 @@ class Programs:
             bound = self.bound(context, self.prepared(part, sizes_of(arrays, part.needs)))
         bound.copy(arrays)
         return bound
+
+
+def _unset(type_: ValueType) -> Array:
+    return np.empty(type_.static_shape, type_.dtype)
+
+
+def _constants(graph: Graph) -> dict[str, Array]:
+    return {node.name: node.op.value for node in graph.nodes if isinstance(node.op, Constant)}

@@ -37,7 +37,8 @@ def ask(case: Case, sizes: Sizes, backend: str) -> None:
     except ge.ShapeError:  # two axes that were of one size
         return
     wrt = [leaf for leaf in (*graph.inputs, *graph.parameters) if leaf.type.is_float]
-    assert str(ge.compile(graph, loss="loss", wrt=wrt, backend=backend).plan())
+    exe = ge.compile(graph, loss="loss", wrt=wrt, backend=backend)
+    assert str(exe.plan())
     if backend == "numpy":
         summarize(graph)
 

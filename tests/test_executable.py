@@ -496,8 +496,8 @@ def test_the_program_is_that_of_the_sizes_last_run() -> None:
         ({}, r"needed \(batch\), and given: none"),
         ({"bacth": 3}, r"needed \(batch\), and given: bacth"),
         ({"batch": 3, "time": 2}, "given: batch, time"),
-        ({"batch": 0}, "an int of at least 1"),
-        ({"batch": 2.5}, "an int of at least 1"),
+        ({"batch": 0}, "an int from 1 to"),
+        ({"batch": 2.5}, "an int from 1 to"),
     ],
 )
 def test_sizes_that_make_no_plan_are_refused(sizes: dict, message: str) -> None:

@@ -77,6 +77,7 @@ def test_numbers_in_a_graph_cost_nothing(what: str, backend: str) -> None:
     exe = ge.compile(graph, loss="loss", optimizer=ge.Adam(0.1), backend=backend)
     assert str(exe.plan())
     assert exe.audit().ok
+    assert str(exe.explain())
     peak = exe.cost().peak_bytes
     with pytest.raises(ge.CompileError, match="does not fit"):
         ge.compile(graph, loss="loss", optimizer=ge.Adam(0.1), memory_budget=64, backend=backend)
@@ -92,6 +93,25 @@ def test_a_batch_of_any_size_has_a_cost(size: int) -> None:
     graph = ge.zoo.lenet()
     assert summarize(graph, batch=size).step.total_flops > size
     assert ge.compile(graph).cost(batch=size).peak_bytes > size
+
+
+def test_explaining_draws_nothing_and_binds_one_step_of_a_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = ge.Graph()
+    sequence, start = graph.input("sequence", (10**6, 4)), graph.input("start", (4,))
+    last, values = ge.scan(lambda c, x: (ge.tanh(c @ graph.parameter("w", (4, 4)) + x), c), start, sequence)
+    graph.output("loss", ge.sum(last) + ge.sum(values[::-1]))
+    exe = ge.compile(graph, loss="loss", optimizer=ge.SGD(0.1))
+    monkeypatch.setattr(ge.init.GlorotUniform, "draw", lambda *_: pytest.fail("it was drawn"))
+    assert {"numpy.dot", "numpy.tanh"} <= {use.kernel for use in exe.explain().kernels}
+
+
+def test_a_program_that_is_too_large_to_be_bound_for_that_has_no_kernels_listed() -> None:
+    graph = ge.Graph()
+    graph.output("y", ge.exp(graph.input("x", ("batch",))))
+    explained = ge.compile(graph).explain(batch=10**12)
+    assert explained.kernels == ()
+    assert "has its kernels listed once it has run" in str(explained)
+    assert ge.compile(graph).explain(batch=10**7).kernels
 
 
 def test_a_batch_that_no_axis_can_have_is_refused() -> None:

@@ -49,5 +49,8 @@ class Backend(Protocol):
     def scratch(self, op: Op, y: ValueType, *types: ValueType) -> Sequence[ValueType]:
         """The work memory of an op that is bound to arrays of these types."""
 
-    def load(self, program: Program, leaves: Mapping[str, Array]) -> Runnable:
-        """Bind `program` to slots of its own and to the arrays of its leaves, which it reads and updates."""
+    def load(self, program: Program, leaves: Mapping[str, Array], most_steps: int | None = None) -> Runnable:
+        """Bind `program` to slots of its own and to the arrays of its leaves, which it reads and updates.
+
+        With `most_steps` so many steps of each scan are bound, for its kernels to be told; it is not run then.
+        """

@@ -47,14 +47,20 @@ class BoundProgram:
     Running it looks nothing up and allocates no array.
     """
 
-    def __init__(self, program: Program, leaves: Mapping[str, Array], binder: Binder = numpy_calls) -> None:
+    def __init__(
+        self,
+        program: Program,
+        leaves: Mapping[str, Array],
+        binder: Binder = numpy_calls,
+        most_steps: int | None = None,
+    ) -> None:
         self.arena = allocate(program.peak_bytes)
         self.calls: list[Any] = []
         self.owners: list[Instruction] = []
         self._begins: list[int] = []  # by call, the first one of its instruction
         self._program = program
         self._first_call = [0]
-        frame = _Frame(self.arena, leaves, binder)
+        frame = _Frame(self.arena, leaves, binder, most_steps)
         for step in program.instructions:
             for calls, owner in frame.bind(step):
                 self._begins.extend([len(self.calls)] * len(calls))
@@ -255,15 +261,16 @@ def allocate(nbytes: int) -> Array:
 class _Frame:
     """The arrays that a program's buffers are: slots of its arena, a block of bytes; its leaves; and views of both."""
 
-    def __init__(self, arena: Array, leaves: Mapping[str, Array], binder: Binder) -> None:
+    def __init__(self, arena: Array, leaves: Mapping[str, Array], binder: Binder, most_steps: int | None) -> None:
         self._arena = arena
         self._leaves = leaves
         self._binder = binder
+        self._most_steps = most_steps
         self._arrays: dict[Buffer, Array] = {}
 
     def moved(self, leaves: Mapping[str, Array]) -> _Frame:
         """This frame, with other leaves besides those that it has."""
-        frame = _Frame(self._arena, {**self._leaves, **leaves}, self._binder)
+        frame = _Frame(self._arena, {**self._leaves, **leaves}, self._binder, self._most_steps)
         frame._arrays = dict(self._arrays)
         return frame
 
@@ -324,10 +331,10 @@ class _Frame:
             yield list(self._binder(Copy(), target, [self.array(first)], ())), scan
         assert isinstance(scan.op, Scan)  # nothing else has a loop
         constants = {node.name: node.op.value for node in scan.op.body.nodes if isinstance(node.op, Constant)}
-        still = _Frame(self.array(loop.memory), {**constants, **held}, self._binder)
+        still = _Frame(self.array(loop.memory), {**constants, **held}, self._binder, self._most_steps)
         moving = loop.moving
         bound_once = {step: still.bind(step) for step in loop.body.instructions if step not in moving}
-        for t in loop.order:
+        for t in loop.order[: self._most_steps]:
             frame = still.moved(leaves_at(t))
             for step in loop.body.instructions:
                 yield from bound_once[step] if step in bound_once else frame.bind(step)

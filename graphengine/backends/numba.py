@@ -40,9 +40,9 @@ class NumbaBackend:
     name = "numba"
     scratch = staticmethod(scratch_types)
 
-    def load(self, program: Program, leaves: Mapping[str, Array]) -> NativeProgram:
+    def load(self, program: Program, leaves: Mapping[str, Array], most_steps: int | None = None) -> NativeProgram:
         """Allocate the arena, bind every instruction to its arrays, and compile what is not stored."""
-        return NativeProgram(program, leaves)
+        return NativeProgram(program, leaves, most_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ class _Piece:
 class NativeProgram(BoundProgram):
     """A program bound to arrays, with its calls of machine code in a table."""
 
-    def __init__(self, program: Program, leaves: Mapping[str, Array]) -> None:
+    def __init__(self, program: Program, leaves: Mapping[str, Array], most_steps: int | None) -> None:
         self._team = team()
         self._fault = np.zeros(16, np.int64)
         self._faulty = self._fault.data
         self._threads = get_threads()
         self._workspace = Workspace(self._threads)
-        super().__init__(program, leaves, self._bind)
+        super().__init__(program, leaves, self._bind, most_steps)
         self._shared = [
             isinstance(call, _Native)
             and is_shared(call.request[0])

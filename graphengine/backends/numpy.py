@@ -16,6 +16,6 @@ class NumpyBackend:
     name = "numpy"
     scratch = staticmethod(numpy_scratch)
 
-    def load(self, program: Program, leaves: Mapping[str, Array]) -> BoundProgram:
+    def load(self, program: Program, leaves: Mapping[str, Array], most_steps: int | None = None) -> BoundProgram:
         """Allocate the arena and bind every instruction to its arrays."""
-        return BoundProgram(program, leaves)
+        return BoundProgram(program, leaves, most_steps=most_steps)

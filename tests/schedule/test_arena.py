@@ -50,7 +50,7 @@ def test_slots_that_live_at_one_time_stand_apart(rows: list[tuple[int, int, int]
 def test_the_best_placing_is_taken(rows: list[tuple[int, int, int]]) -> None:
     slots = slots_of(*rows)
     best = min(place(slots) for place in (arena._by_time, arena._by_size, arena._by_lifetime))
-    assert best <= pack(slots) <= max(best, arena._NEAR * fullest(slots)[0])
+    assert best <= pack(slots) <= max(best, arena._NEAR * fullest(slots)[0] / 100)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -92,7 +92,8 @@ def test_only_some_slots_are_placed_in_ways_that_take_quadratic_time(monkeypatch
     count = arena._MOST_ONE_BY_ONE + 1
     slots = slots_of(*((int(random.integers(1, 50)), t, t + int(random.integers(1, 100))) for t in range(count)))
     monkeypatch.delattr(arena, "_one_by_one")
-    assert arena._NEAR * fullest(slots)[0] < pack(slots) < 1.5 * fullest(slots)[0]
+    least, _ = fullest(slots)
+    assert arena._NEAR * least < 100 * pack(slots) < 150 * least
 
 
 @pytest.mark.parametrize("network", [ge.zoo.digits_network, ge.zoo.lenet, ge.zoo.digits_lstm, ge.zoo.fashion_mlp])

@@ -63,7 +63,7 @@ def test_a_summary_is_json() -> None:
 def test_sizes_that_do_not_fit_are_errors() -> None:
     with pytest.raises(FeedError, match="no named dim 'bach'; did you mean 'batch'"):
         summarize(neuron(), bach=2)
-    with pytest.raises(FeedError, match="'batch' is at least 1, not 0"):
+    with pytest.raises(FeedError, match="batch = 0: the size of a dim is an int from 1 to"):
         summarize(neuron(), batch=0)
 
 
