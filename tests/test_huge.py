@@ -19,6 +19,7 @@ from graphengine.view.lint import lint
 from graphengine.view.summary import summarize
 
 HUGE = 10**12
+WIDE = 10**8
 
 
 def with_little_memory() -> None:
@@ -48,13 +49,13 @@ GRAPHS: dict[str, Callable[[ge.Graph], ge.Node]] = {
     "a parameter": lambda g: g.parameter("w", (2**17, 2**17)),
     "a large window": lambda g: ge.max_pool2d(image(g), (1, 10**9), (1, 10**9), (0, 10**9 - 1)),
     "a mean of a large window": lambda g: ge.avg_pool2d(image(g), (1, 10**9), (1, 10**9), (0, 10**9 - 1)),
-    "a padding": lambda g: ge.conv2d(image(g), kernel(g, 2, 2), padding=HUGE),
-    "a stride": lambda g: ge.conv2d(image(g), kernel(g, 2, 2), padding=HUGE, stride=HUGE),
-    "a dilation": lambda g: ge.conv2d(image(g), kernel(g, 2, 2), padding=HUGE, dilation=HUGE),
-    "a kernel": lambda g: ge.conv2d(image(g), kernel(g, HUGE, 2), padding="same"),
-    "a stride between": lambda g: ge.conv2d_transpose(image(g), g.parameter("kernel", (3, 2, 2, 2)), stride=HUGE),
+    "a padding": lambda g: ge.conv2d(image(g), kernel(g, 2, 2), padding=WIDE),
+    "a stride": lambda g: ge.conv2d(image(g), kernel(g, 2, 2), padding=WIDE, stride=WIDE),
+    "a dilation": lambda g: ge.conv2d(image(g), kernel(g, 2, 2), padding=WIDE, dilation=WIDE),
+    "a kernel": lambda g: ge.conv2d(image(g), kernel(g, 10**9, 2), padding="same"),
+    "a stride between": lambda g: ge.conv2d_transpose(image(g), g.parameter("kernel", (3, 2, 2, 2)), stride=WIDE),
     "a convolution of constants": lambda g: ge.conv2d(
-        g.constant("x", np.ones((1, 1, 2, 2))), g.constant("w", np.ones((1, 1, 2, 2))), padding=HUGE, stride=HUGE
+        g.constant("x", np.ones((1, 1, 2, 2))), g.constant("w", np.ones((1, 1, 2, 2))), padding=WIDE, stride=WIDE
     ),
     "a pool of a constant": lambda g: ge.max_pool2d(
         g.constant("x", np.ones((1, 1, 2, 2))), (1, 10**9), (1, 10**9), (0, 10**9 - 1)
@@ -63,7 +64,6 @@ GRAPHS: dict[str, Callable[[ge.Graph], ge.Node]] = {
     "blocks of one query": lambda g: ge.attention(*[g.input("x", (HUGE, 4))] * 3, causal=True, block=1),
     "a range": lambda g: ge.cast(arange(g, HUGE), "float32"),
     "classes": lambda g: ge.one_hot(g.input("i", (4,), dtype="int64"), HUGE),
-    "sizes whose product no int64 holds": lambda g: g.input("x", (2**61,) * 2),
 }
 
 
@@ -88,7 +88,7 @@ def test_numbers_in_a_graph_cost_nothing(what: str, backend: str) -> None:
         assert ge.Graph.from_json(graph.to_json()).hash() == graph.hash()
 
 
-@pytest.mark.parametrize("size", [10**10, 2**63 - 1])
+@pytest.mark.parametrize("size", [10**10, 10**14])
 def test_a_batch_of_any_size_has_a_cost(size: int) -> None:
     graph = ge.zoo.lenet()
     assert summarize(graph, batch=size).step.total_flops > size
@@ -116,15 +116,13 @@ def test_a_program_that_is_too_large_to_be_bound_for_that_has_no_kernels_listed(
 
 def test_a_batch_that_no_axis_can_have_is_refused() -> None:
     graph = ge.zoo.lenet()
+    for size in (2**60, 2**63 - 1):
+        with pytest.raises(ge.GraphEngineError, match=r"at most 2\^63 - 1 bytes"):
+            summarize(graph, batch=size)
     with pytest.raises(ge.FeedError, match=r"batch = 1000000000000000000000000: .* from 1 to 9223372036854775807"):
         summarize(graph, batch=10**24)
     with pytest.raises(ge.FeedError, match=r"an int of about 5,000 digits: .* from 1 to 9223372036854775807"):
         ge.compile(graph).cost(batch=10**5000)
-
-
-def test_sizes_whose_product_no_float32_holds_are_refused() -> None:
-    with pytest.raises(ge.ShapeError, match=r"over 2\^126 bytes"):
-        ge.Graph().input("x", (2**62,) * 3)
 
 
 def test_the_scores_of_blocks_are_counted_without_going_through_them() -> None:
