@@ -31,7 +31,7 @@ from graphengine.backends.installed import installed_backends
 from graphengine.train.checkpoint import files_in, read_manifest
 
 _EPOCHS, _EXAMPLES, _BATCH = 8, 120, 16
-_OUTCOMES = ("before the first file", "between epochs", "inside an epoch", "file half written", "equal")
+_OUTCOMES = ("was over", "before the first file", "between epochs", "inside an epoch", "file half written", "equal")
 
 
 def main(kills: str = "50", backends: str = "") -> int:
@@ -63,8 +63,8 @@ def _killed(
         child = _start(backend, folder, result)
         time.sleep(moments.uniform(0, seconds))
         os.kill(child, number)
-        os.waitpid(child, 0)
-        found.update(_state(folder))
+        _, status = os.waitpid(child, 0)
+        found.update(_state(folder) if status else ["was over"])
         reached = _result(_start(backend, folder, result), result)
         found["equal"] += reached == expected and not list(_temporary(folder))
         shutil.rmtree(folder)
@@ -91,6 +91,7 @@ def _start(backend: str, folder: Path | None, result: Path) -> int:
     child = os.fork()
     if child:
         return child
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background would ignore it
     status = 1
     try:
         result.write_text(_trained(backend, folder))

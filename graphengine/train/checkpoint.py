@@ -55,6 +55,8 @@ class Manifest:
     place: Place = field(default_factory=Place)
     history: History = field(default_factory=History)
     callbacks: list[Kept] = field(default_factory=list)
+    skipped: int = 0
+    """The steps that changed nothing, as the executable counts them."""
     slots: list[str] = field(default_factory=list)
     """The states that are the optimizer's."""
 
@@ -123,6 +125,7 @@ def write(run: Run, path: Path) -> None:
         place=run.place,
         history=run.history,
         callbacks=callbacks,
+        skipped=exe.skipped,
         slots=[node.name for node in exe.graph.states if node.phase is Phase.UPDATE],
     )
     text = json.dumps(asdict(manifest), default=_plain)
@@ -193,7 +196,7 @@ def check_same(saved: Saved, here: Mapping[str, Any], ignore: Collection[str], k
 
     What a checkpoint does not say is not compared: version 1 says nothing, `save_checkpoint` nothing of `fit`.
     """
-    if isinstance(ignore, str) or not isinstance(ignore, Collection):
+    if isinstance(ignore, str):
         raise TrainingError(f"ignore is a list of names, not {shown(ignore)}")
     for name in ignore:
         if name not in known:
@@ -224,7 +227,7 @@ def take_weights(exe: Executable, saved: Saved, ignore: Collection[str]) -> None
         others = set(saved.manifest.slots) - set(exe.state)
         arrays = {name: array for name, array in arrays.items() if name not in others}
     set_weights(exe, leaves, arrays, misfit(saved.path), strict=True)
-    exe.epochs_done = saved.manifest.place.epoch - 1
+    exe.epochs_done, exe.skipped = saved.manifest.place.epoch - 1, saved.manifest.skipped
 
 
 def _plain(value: object) -> object:

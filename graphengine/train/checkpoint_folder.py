@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,10 +117,8 @@ class Checkpoint(Callback):
             self._write(run)
 
     def _write(self, run: Run) -> None:
-        for name, array in run.exe.parameters.items():
-            if not np.isfinite(array).all():  # what goes on from them fails again each time
-                said = f"parameter {name!r} is not finite after step {run.steps}, so no checkpoint is written"
-                raise TrainingError(f"{said}: {ADVICE}")
+        if run.exe.programs.settings.non_finite != "allow":
+            _check_finite(run)
         write(run, self._file(run))
         self._written = run.steps, run.place.epoch
         if self.in_folder:
@@ -153,21 +150,27 @@ class Checkpoint(Callback):
         return best
 
 
-def find_run(run: Run, resume: StrPath | None, checkpoint: Checkpoint | None, ignore: Collection[str]) -> Saved | None:
+def _check_finite(run: Run) -> None:
+    """Raise TrainingError for weights that are not: what goes on from them would fail each time."""
+    for name, array in run.exe.parameters.items():
+        if not np.isfinite(array).all():
+            said = f"parameter {name!r} is not finite after step {run.steps}, so no checkpoint is written"
+            raise TrainingError(f"{said}: {ADVICE}")
+
+
+def find_run(run: Run, resume: StrPath | None, savers: Sequence[Checkpoint], ignore: Collection[str]) -> Saved | None:
     """Let `run` be at the place of the checkpoint in `resume`; None if it is to begin.
 
-    Raises TrainingError if the checkpoint is of another run, or is missing where `checkpoint` does not write.
+    Raises TrainingError if the checkpoint is of another run, or is missing where none of `savers` writes.
     """
     if resume is None:
         if ignore:
             raise TrainingError(f"ignore={shown(ignore)} says what of a checkpoint may differ: give resume=, too")
         return None
-    if not isinstance(resume, str | os.PathLike):
-        raise TrainingError(f"resume is the path of a checkpoint or of a folder of them, not {shown(resume)}")
     path = Path(resume)
     saved = find(path)
     if saved is None:
-        if checkpoint and checkpoint.path.resolve() == path.resolve():
+        if path.resolve() in [saver.path.resolve() for saver in savers]:
             return None
         raise TrainingError(
             f"there is no checkpoint in {str(path)!r} to go on from; "

@@ -66,7 +66,7 @@ def fit(
 
     checkpoint: writes the whole run while it goes on. resume: a checkpoint, or a folder of them, whose newest is taken:
     training goes on as if it had never stopped, to the last bit, also from the middle of an epoch, and `epochs` is the
-    number of all epochs, those done included. If that folder has no checkpoint yet, and is that of `checkpoint`,
+    number of all epochs, those done included. If nothing is there yet, and a `ge.Checkpoint` is to write there,
     training begins. The graph, loss, optimizer, seeds, batch size, shuffling, numbers of examples, metrics and
     callbacks must be those of the checkpoint; what may differ is named by `ignore`, in the words of the error. Batches
     of a stream that were passed are skipped.
@@ -88,12 +88,12 @@ def fit(
     run = Run(exe, Place(1 + (exe.epochs_done if epochs_done is None else epochs_done)), callbacks=callbacks)
     run.settings = plan.settings()
     last = epochs if resume is not None else run.place.epoch - 1 + epochs
-    saved = find_run(run, resume, checkpoint, ignore)
-    resumed = Path(resume) if resume is not None and saved else None
     savers = [each for each in callbacks if isinstance(each, Checkpoint)]
     if checkpoint:
         checkpoint.in_folder = True
         savers.append(checkpoint)
+    saved = find_run(run, resume, savers, ignore)
+    resumed = Path(resume) if resume is not None and saved else None
     for saver in savers:
         saver.start(run, resumed)
     if saved:
@@ -285,9 +285,8 @@ def _train(run: Run, plan: _Plan, last: int, savers: Sequence[Checkpoint], bar: 
             saver.after_epoch(run)
     for saver in savers:
         saver.finish(run)
-    history.stopped = (
-        history.stopped or reason
-    )  # a run stopped in the middle of an epoch is to go on, so no file has it
+    # No file has the reason, since a run that was stopped in the middle of an epoch is to go on.
+    history.stopped = history.stopped or reason
 
 
 def _steps(run: Run, plan: _Plan, bar: Bar | None, after_step: Callable[[], str | None] | None) -> str | None:

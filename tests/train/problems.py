@@ -13,13 +13,13 @@ from graphengine.ops.loss import cross_entropy, squared_error
 Data = dict[str, np.ndarray]
 
 
-def line(optimizer: Optimizer | None = None, seed: int = 0) -> Executable:
+def line(optimizer: Optimizer | None = None, seed: int = 0, **settings: Any) -> Executable:
     """prediction = x w + b, in float64, with the mean squared error."""
     g = ge.Graph("line", dtype="float64")
     x, y = g.input("x", ("batch", 3)), g.input("y", ("batch", 1))
     prediction = g.output("prediction", x @ g.parameter("w", (3, 1)) + g.parameter("b", (1,)))
     g.output("loss", squared_error(prediction, y))
-    return ge.compile(g, loss="loss", optimizer=optimizer or ge.SGD(learning_rate=0.1), seed=seed)
+    return ge.compile(g, loss="loss", optimizer=optimizer or ge.SGD(learning_rate=0.1), seed=seed, **settings)
 
 
 def points(n: int = 50, seed: int = 0, noise: float = 0.0) -> Data:

@@ -214,3 +214,34 @@ def test_the_numbers_of_epochs_and_the_order_go_on_from_one_fit_to_the_next():
     assert numbers == [[1], [2], [3]]
     assert parts.epochs_done == 3
     assert weights(parts) == weights(whole)
+
+
+def test_one_file_that_is_replaced_is_a_whole_run_too(tmp_path: Path):
+    file = tmp_path / "run.safetensors"
+
+    def job(exe: Executable, calls: list[ge.Callback], _: dict[str, Any]) -> ge.History:
+        calls = [ge.Checkpoint(file, every=2), ge.EarlyStopping("loss", patience=2, min_delta=0.5), *calls]
+        return ge.fit(exe, points(), epochs=9, batch_size=20, callbacks=calls, resume=file)
+
+    whole = line(ge.Adam(0.1))
+    expected = job(whole, [], {})
+    file.unlink()
+    exe, history = resumed(tmp_path, expected.steps - 1, job)
+    assert values(history) == values(expected)
+    assert weights(exe) == weights(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.safetensors"]
+
+
+def test_steps_that_are_skipped_are_counted_on(tmp_path: Path):
+    data = points()
+    data["x"][[3, 25]] = np.inf
+    settings: dict[str, Any] = {"epochs": 2, "batch_size": 10, "progress": False}
+    whole, first, second = (line(non_finite="skip") for _ in range(3))
+    expected = ge.fit(whole, data, **settings)
+    with pytest.raises(Killed):
+        ge.fit(first, data, callbacks=[Kill(8)], checkpoint=ge.Checkpoint(tmp_path, every_steps=4), **settings)
+    history = ge.fit(second, data, resume=tmp_path, **settings)
+    assert [epoch.skipped for epoch in history.epochs] == [epoch.skipped for epoch in expected.epochs]
+    assert second.skipped == whole.skipped == sum(epoch.skipped for epoch in expected.epochs) > 0
+    assert values(history) == values(expected)
+    assert weights(second) == weights(whole)
