@@ -67,7 +67,7 @@ def load_parameters(
     if dtype is not None:
         given |= _converted(leaves, given, _check_float(dtype), path)
     if odd := [n for n in leaves if n.type.is_float and n.name in given and _is_other_float(given[n.name], n.dtype)]:
-        message += f"; dtype={odd[0].dtype!r} converts other floats"
+        message += f"; ge.load_parameters(exe, path, dtype={odd[0].dtype!r}) converts other floats"
     notes = {name: f" (from {cut(origin)})" for name, origin in origins.items() if origin != name}
     return set_weights(exe, leaves, given, message, strict, notes)
 

@@ -166,7 +166,9 @@ def test_other_floats_are_converted_on_request_and_else_refused_by_name(tmp_path
     path = write_safetensors(tmp_path / "w", {"scale": (code, [len(codes)], data)})
     exe = scale(len(codes), dtype)
     if name != dtype:
-        with pytest.raises(TrainingError, match=f"nothing was set; dtype='{dtype}' converts other floats") as caught:
+        with pytest.raises(
+            TrainingError, match=f"nothing was set; .*dtype='{dtype}'\\) converts other floats"
+        ) as caught:
             ge.load_parameters(exe, path)
         assert caught.value.context == (f"of another type: scale is {dtype}[9], and {name}[9] is given",)
     assert ge.load_parameters(exe, path, dtype=dtype) == ["scale"]
@@ -223,7 +225,7 @@ def test_no_conversion_loses_more_than_digits(tmp_path: Path):
         with pytest.raises(DTypeError, match=message):
             ge.load_parameters(exe, path, dtype=dtype)
     path = write_safetensors(tmp_path / "w", {"scale": ("BF16", [1], bytes(2))})
-    with pytest.raises(TrainingError, match="dtype='float32' converts other floats"):
+    with pytest.raises(TrainingError, match=r"dtype='float32'\) converts other floats"):
         ge.load_parameters(exe, path, dtype="float64")
     assert weights(exe) == before
 
