@@ -15,6 +15,7 @@ from graphengine.gradients import Gradients as Gradients
 from graphengine.ir import init as init
 from graphengine.ir.arguments import check_public as _check_public
 from graphengine.ir.graph import Graph as Graph
+from graphengine.ir.limits import Limits as Limits
 from graphengine.ir.names import unknown_in as _unknown_in
 from graphengine.ir.node import Node as Node
 from graphengine.ir.op import Op as Op

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 if sys.platform != "win32":
     import fcntl
@@ -75,6 +76,17 @@ def is_plain(path: StrPath) -> bool:
     except OSError:
         return True
     return (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and _descriptor(path) is None
+
+
+def open_file(path: StrPath) -> BinaryIO:
+    """The file at `path`, opened to be read; OSError for a FIFO or a socket, from which reading may wait for ever.
+
+    An open file of this process, such as /dev/stdin or what a shell's <(...) gives, is read whatever it is.
+    """
+    path = Path(path)
+    if _descriptor(path) is None and path.exists() and (path.is_fifo() or path.is_socket()):
+        raise OSError(errno.EINVAL, "is a FIFO or a socket, and a file is to be read", str(path))
+    return open(path, "rb")
 
 
 def resolved(path: StrPath) -> Path:

@@ -31,11 +31,10 @@ ERRORS = """
 
 REST = """
     Adagrad Adam AdamW Callback Checkpoint CheckpointWarning ClipByGlobalNorm ClipByValue CosineDecay
-    CrossValidation EarlyStopping Epoch
-    Executable ExponentialDecay Fold GD Gradients Graph History InverseTimeDecay Metric Node Op Piecewise RMSProp SGD
-    StepDecay
-    TensorType Training Warmup collapse compile confusion_matrix cross_validate evaluate fit for_inference grad
-    get_threads gradcheck hessian hvp jacobian jvp load load_checkpoint load_parameters per_example_grad predict
+    CrossValidation EarlyStopping Epoch Executable
+    ExponentialDecay Fold GD Gradients Graph History InverseTimeDecay Limits Metric Node Op Piecewise RMSProp SGD
+    StepDecay TensorType Training Warmup collapse compile confusion_matrix cross_validate evaluate fit for_inference
+    grad get_threads gradcheck hessian hvp jacobian jvp load load_checkpoint load_parameters per_example_grad predict
     rewrites save_checkpoint save_parameters set_threads transfer
 """
 

@@ -14,11 +14,12 @@ import typer
 from graphengine.cli import compare, demo, reproduce, show, train
 from graphengine.cli.faults import Commands
 from graphengine.cli.files import check_files, read_arrays, read_document, read_weights, write_arrays
-from graphengine.cli.options import AsJson, AtATime, Data, Metrics, Spec, Weights, sizes_of
+from graphengine.cli.options import AsJson, AtATime, Data, Limit, Metrics, Spec, Weights, limits_of, sizes_of
 from graphengine.compile import compile
 from graphengine.executable import Executable
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
+from graphengine.ir.limits import Limits
 from graphengine.ir.spec import constants_of, json_schema
 from graphengine.train.evaluate import evaluate as measure
 from graphengine.train.evaluate import predict as compute
@@ -84,11 +85,13 @@ def predict(
         typer.Option(metavar="NAME", help="An output to compute; default: all with a row an example (repeatable)."),
     ] = None,
     batch_size: AtATime = 1024,
+    limit: Limit = None,
 ) -> None:
-    graph = read_document(spec)
+    limits = limits_of(limit)
+    graph = read_document(spec, limits)
     check_files([spec, weights, data, constants_of(graph, spec)], [out])
-    exe = _trained(graph, weights)
-    values = compute(exe, read_arrays(data), outputs=output, batch_size=batch_size)
+    exe = _trained(graph, weights, limits)
+    values = compute(exe, read_arrays(data, limits), outputs=output, batch_size=batch_size)
     if out is not None:
         write_arrays(out, values)
     else:
@@ -104,9 +107,12 @@ def evaluate(
     metric: Metrics = None,
     batch_size: AtATime = 1024,
     as_json: AsJson = False,
+    limit: Limit = None,
 ) -> None:
     check_files([spec, weights, data], [])
-    measured = measure(_trained(read_document(spec), weights), read_arrays(data), metrics=metric, batch_size=batch_size)
+    limits = limits_of(limit)
+    exe = _trained(read_document(spec, limits), weights, limits)
+    measured = measure(exe, read_arrays(data, limits), metrics=metric, batch_size=batch_size)
     if as_json:
         typer.echo(json.dumps({name: to_json_value(np.asarray(value)) for name, value in measured.items()}))
     else:
@@ -114,8 +120,8 @@ def evaluate(
 
 
 @app.command(help="Check a document. Print what it declares, or what is wrong and where.")
-def validate(spec: Spec) -> None:
-    graph = read_document(spec)
+def validate(spec: Spec, limit: Limit = None) -> None:
+    graph = read_document(spec, limits_of(limit))
     show.console().print(show.graph_facts(graph, spec))
 
 
@@ -130,8 +136,9 @@ def summary(
         typer.Option(metavar="DIM=N", help="The size of another dim; default 1 (repeatable)."),
     ] = None,
     as_json: AsJson = False,
+    limit: Limit = None,
 ) -> None:
-    graph = read_document(spec)
+    graph = read_document(spec, limits_of(limit))
     table = summarize(graph, **sizes_of(graph, batch, size))
     if as_json:
         typer.echo(json.dumps(table.to_dict()))
@@ -148,8 +155,9 @@ def lint(
     spec: Spec,
     check: Annotated[bool, typer.Option("--check", help="Exit with 1 if anything is found.")] = False,
     as_json: AsJson = False,
+    limit: Limit = None,
 ) -> None:
-    graph = read_document(spec)
+    graph = read_document(spec, limits_of(limit))
     findings = find_oddities(graph)
     if as_json:
         typer.echo(json.dumps({"graph": graph.name, "findings": [asdict(finding) for finding in findings]}))
@@ -164,7 +172,7 @@ def schema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
-def _trained(graph: Graph, weights: Path) -> Executable:
+def _trained(graph: Graph, weights: Path, limits: Limits) -> Executable:
     exe = compile(graph)
-    read_weights(exe, weights)
+    read_weights(exe, weights, limits)
     return exe

@@ -20,7 +20,7 @@ from graphengine.baselines import Comparison, Way, random_feeds
 from graphengine.baselines import compare as measure
 from graphengine.cli import show
 from graphengine.cli.files import check_files, read_arrays, read_document
-from graphengine.cli.options import AsJson, Spec, sizes_of
+from graphengine.cli.options import AsJson, Limit, Spec, limits_of, sizes_of
 from graphengine.compile import compile
 from graphengine.errors import SpecError
 from graphengine.ir.array import to_json_value
@@ -60,15 +60,17 @@ def compare(
     samples: Annotated[int, typer.Option(min=1, metavar="N", help="Parameters to take one by one, at most.")] = 200,
     seconds: Annotated[float, typer.Option(min=0.0, help="Limit for these; a few are measured in any case.")] = 10.0,
     as_json: AsJson = False,
+    limit: Limit = None,
 ) -> None:
     """Run the command; `HELP` says what it does."""
     check_files([spec, data], [])
-    graph = read_document(spec)
+    limits = limits_of(limit)
+    graph = read_document(spec, limits)
     name = _loss_of(graph, loss)
     if data is not None and size:
         raise typer.BadParameter("the arrays of --data have their sizes", param_hint="--size")
     number = batch or (graph.training.batch_size if graph.training else None) or _BATCH
-    feeds = _feeds(graph, data, number, size)
+    feeds = _feeds(graph, None if data is None else read_arrays(data, limits), number, size)
     if data is not None:
         compile(graph).forward(feeds, [name])  # so that errors tell the types that the document declares
     seed = graph.training.seed if graph.training else 0
@@ -92,10 +94,9 @@ def _loss_of(graph: Graph, asked: str | None) -> str:
     return name
 
 
-def _feeds(graph: Graph, data: Path | None, batch: int, sizes: list[str] | None) -> dict[str, Array]:
-    """The first examples of the file, or else random arrays."""
-    if data is not None:
-        arrays = read_arrays(data)
+def _feeds(graph: Graph, arrays: Mapping[str, Array] | None, batch: int, sizes: list[str] | None) -> dict[str, Array]:
+    """The first examples of the arrays, or else random ones."""
+    if arrays is not None:
         return next(as_source(graph, arrays).batches(list(arrays), batch))[0]
     axis = batch_axis(graph)
     given = ({axis: batch} if axis else {}) | sizes_of(graph, batch, sizes)

@@ -23,21 +23,18 @@ import typer
 from graphengine.data import Split
 from graphengine.errors import GraphEngineError, TrainingError
 from graphengine.executable import Executable
-from graphengine.files import check_writable, is_plain, replacing
+from graphengine.files import check_writable, is_plain, open_file, replacing
 from graphengine.ir.graph import Graph
+from graphengine.ir.limits import Limits
 from graphengine.ir.spec import from_json, load
-from graphengine.ir.spec.document import MAX_BYTES
 from graphengine.ir.types import Array
 from graphengine.train.weights_file import load_parameters, save_parameters
 
 STANDARD = Path("-")
 """Standard input or output."""
 
-_MAX_STREAM = 2**30
-"""The maximum size of arrays or weights that are no file, in bytes."""
-_MAX_UNPACKED = 2**30
-"""The maximum size of the arrays of an .npz file, in bytes, where they take more than `_MAX_RATIO` times its size."""
 _MAX_RATIO = 100
+"""How many times the size of an .npz file its arrays may take, however many bytes they are."""
 _NPY = b"\x93NUMPY"
 _ZIP = b"PK"
 _PACKED = zipfile.ZIP_DEFLATED
@@ -57,16 +54,16 @@ def check_files(inputs: Sequence[Path | None], outputs: Sequence[Path | None]) -
         check_writable(output)
 
 
-def read_document(path: Path) -> Graph:
+def read_document(path: Path, limits: Limits) -> Graph:
     """The graph of a document. Raises OSError or SpecError."""
     if _is_file(path):
-        return load(path)
-    return from_json(_content(path, MAX_BYTES), source=str(path))
+        return load(path, limits=limits)
+    return from_json(_content(path, limits.document_bytes), limits=limits, source=str(path))
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path, limits: Limits) -> dict[str, Array]:
     """The arrays of an .npz file, by name. Pickled objects are not read. Raises OSError or TrainingError."""
-    with path.open("rb") if _is_file(path) else io.BytesIO(_content(path, _MAX_STREAM)) as file:
+    with open_file(path) if _is_file(path) else io.BytesIO(_content(path, limits.stream_bytes)) as file:
         start = file.read(len(_NPY))
         if start == _NPY:
             raise TrainingError(f"{path}: one array without a name (.npy); write it by np.savez(path, name=array)")
@@ -75,7 +72,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         file.seek(0)
         try:
             with np.load(file, allow_pickle=False) as members:  # given a name, it does not close what is damaged
-                _check_unpacked(path, members.zip)
+                _check_unpacked(path, members.zip, limits)
                 arrays = {name: members[name] for name in members.files}
         except GraphEngineError:
             raise
@@ -90,27 +87,25 @@ def read_arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _check_unpacked(path: Path, archive: zipfile.ZipFile) -> None:
+def _check_unpacked(path: Path, archive: zipfile.ZipFile, limits: Limits) -> None:
     """Raise TrainingError for a file of some megabytes that would fill the memory."""
     members = archive.infolist()
     size, packed = sum(each.file_size for each in members), sum(each.compress_size for each in members)
-    if size > max(_MAX_UNPACKED, _MAX_RATIO * packed):
-        raise TrainingError(
-            f"{path}: {packed:,} bytes that unpack to {size:,}: the maximum is {_MAX_RATIO} times as many, or "
-            f"{_MAX_UNPACKED:,}; if these are your data, write them by np.savez, which does not pack"
-        )
+    refusal = limits.refusal("unpacked_bytes", size) if size > _MAX_RATIO * packed else None
+    if refusal:
+        raise TrainingError(f"{path}: {packed:,} bytes that unpack {refusal[0]}; {refusal[1]}")
 
 
-def read_weights(exe: Executable, path: Path) -> None:
+def read_weights(exe: Executable, path: Path, limits: Limits) -> None:
     """Set the weights of `exe` to those of a file. Raises OSError or TrainingError."""
     if _is_file(path):
-        load_parameters(exe, path)
+        load_parameters(exe, path, limits=limits)
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "weights")
-        copy.write_bytes(_content(path, _MAX_STREAM))
+        copy.write_bytes(_content(path, limits.stream_bytes))
         try:
-            load_parameters(exe, copy)
+            load_parameters(exe, copy, limits=limits)
         except GraphEngineError as error:
             raise type(error)(error.message.replace(str(copy), str(path))) from None
 

@@ -10,8 +10,9 @@ import typer
 
 from graphengine.errors import SpecError
 from graphengine.ir.graph import Graph
+from graphengine.ir.limits import USUAL, Limits
 from graphengine.ir.spec.attributes import read_fields
-from graphengine.ir.spec.document import MAX_BYTES, Place, parse
+from graphengine.ir.spec.document import Place, parse
 from graphengine.ir.tagged import arguments
 from graphengine.ir.training import Optimizer, Training
 
@@ -30,6 +31,10 @@ AtATime = Annotated[int, typer.Option("--batch-size", min=1, help="Examples at a
 Seed = Annotated[int | None, typer.Option(min=0, help="The seed of the initial weights and of the batches.")]
 Save = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="A folder for the document, the data and the trained weights.")
+]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=N", help="What may be read at most, as ge.Limits names it (repeatable)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 
@@ -54,8 +59,24 @@ def training_of(
 def _optimizer(text: str) -> Optimizer:
     """What `--optimizer` says, as a document would."""
     place = Place("--optimizer")
-    section = {"loss": "loss", "optimizer": parse(text, place, MAX_BYTES)}
+    section = {"loss": "loss", "optimizer": parse(text, place, USUAL)}
     return read_fields(Training, section, place, "--optimizer").optimizer
+
+
+def limits_of(texts: Sequence[str] | None) -> Limits:
+    """What `--limit` says."""
+    return Limits(**_numbers(texts, "--limit", "nodes=1000"))
+
+
+def _numbers(texts: Sequence[str] | None, option: str, example: str) -> dict[str, int]:
+    """What an option that may be repeated says, NAME=N each time."""
+    numbers = {}
+    for text in texts or ():
+        name, _, number = text.partition("=")
+        if not name or not number.isdecimal():
+            raise typer.BadParameter(f"NAME=N is needed, such as {example}, not {text!r}", param_hint=option)
+        numbers[name] = int(number)
+    return numbers
 
 
 def fraction_of(text: str | None) -> float | None:
@@ -73,9 +94,4 @@ def sizes_of(graph: Graph, batch: int, texts: Sequence[str] | None) -> dict[str,
     """The sizes of named dims that `--batch` and `--size` give; `--batch` counts where the graph has such a dim."""
     has_batch = any("batch" in node.type.names() for node in graph.inputs)
     sizes = {"batch": batch} if has_batch else {}
-    for text in texts or ():
-        name, _, size = text.partition("=")
-        if not name or not size.isdecimal():
-            raise typer.BadParameter(f"NAME=N is needed, such as time=20, not {text!r}", param_hint="--size")
-        sizes[name] = int(size)
-    return sizes
+    return sizes | _numbers(texts, "--size", "time=20")

@@ -15,7 +15,7 @@ import typer
 from graphengine.cli import show
 from graphengine.cli.files import STANDARD, check_files, read_arrays, read_document, read_weights, write_weights
 from graphengine.cli.interruption import Interruption
-from graphengine.cli.options import AsJson, Data, Metrics, Seed, Spec, fraction_of, training_of
+from graphengine.cli.options import AsJson, Data, Limit, Metrics, Seed, Spec, fraction_of, limits_of, training_of
 from graphengine.compile import compile
 from graphengine.errors import TrainingError
 from graphengine.executable import Executable
@@ -101,6 +101,7 @@ def train(
     memory_budget: Budget = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    limit: Limit = None,
 ) -> None:
     """Run the command; `HELP` says what it does."""
     target = _target(weights, spec, as_json)
@@ -108,7 +109,8 @@ def train(
     fraction = fraction_of(validation)
     other = Path(validation) if validation and not fraction else None
     stop = _early_stopping(patience, validation)
-    graph = read_document(spec)
+    limits = limits_of(limit)
+    graph = read_document(spec, limits)
     kept = files_in(checkpoint).values() if checkpoint else ()
     check_files([spec, data, other, initial_weights, constants_of(graph, spec), *kept], [target])
     training = training_of(graph, learning_rate, optimizer, epochs=epochs, batch_size=batch_size, seed=seed)
@@ -117,8 +119,8 @@ def train(
         graph, loss=training.loss, optimizer=rule, seed=training.seed, backend=backend, memory_budget=memory_budget
     )
     if initial_weights:
-        read_weights(exe, initial_weights)
-    arrays, held_out = read_arrays(data), fraction or (read_arrays(other) if other else None)
+        read_weights(exe, initial_weights, limits)
+    arrays, held_out = read_arrays(data, limits), fraction or (read_arrays(other, limits) if other else None)
     with Interruption() as interruption:
         history = fit(
             exe,

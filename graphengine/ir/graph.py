@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
+    from graphengine.ir.limits import Limits
     from graphengine.ir.training import Training
 
 
@@ -387,11 +388,14 @@ class Graph(Suggesting):
         return spec.to_json(self)
 
     @staticmethod
-    def from_json(text: str | bytes) -> Graph:
-        """The graph of a document; raises SpecError with the JSON pointer of the fault."""
+    def from_json(text: str | bytes, *, limits: Limits | None = None) -> Graph:
+        """The graph of a document; raises SpecError with the JSON pointer of the fault.
+
+        limits: how much the document may ask for; default `ge.Limits()`.
+        """
         from graphengine.ir import spec
 
-        return spec.from_json(text)
+        return spec.from_json(text) if limits is None else spec.from_json(text, limits=limits)
 
     @checked
     def save(self, path: str | os.PathLike[str]) -> None:

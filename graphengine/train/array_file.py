@@ -18,6 +18,7 @@ import numpy as np
 
 from graphengine.errors import TrainingError
 from graphengine.files import replacing
+from graphengine.ir.limits import USUAL, Limits
 from graphengine.ir.types import Array
 from graphengine.wording import shown
 
@@ -87,31 +88,34 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], about: Mapping[str, st
     said[_DIGEST] = _digest_of_texts(said)
     with replacing(path) as temporary:
         temporary.write_bytes(save(arrays, said))
-        if _damage(*_parsed(temporary)):
+        if _damage(*_parsed(temporary, USUAL)):
             raise TrainingError(
                 f"what was written for {str(path)!r} does not read back the same; {str(path)!r} is unchanged"
             )
 
 
-def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def read_arrays(path: Path, limits: Limits = USUAL) -> tuple[dict[str, Array], dict[str, str]]:
     """The arrays and the metadata of a file; raises TrainingError where it cannot be read, or is damaged."""
-    arrays, about = _parsed(path)
+    arrays, about = _parsed(path, limits)
     _check(path, about, _damage(arrays, about))
     return arrays, about
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a file, without reading its arrays; raises TrainingError where these are damaged."""
-    _, about = _parsed(path, with_arrays=False)
+    _, about = _parsed(path, USUAL, with_arrays=False)
     _check(path, about, _damage_of_texts(about))
     return about
 
 
-def _parsed(path: Path, *, with_arrays: bool = True) -> tuple[dict[str, Array], dict[str, str]]:
+def _parsed(path: Path, limits: Limits, *, with_arrays: bool = True) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise TrainingError(f"{'not a file' if path.exists() else 'no such file'}: {str(path)!r}")
+    refusal = limits.refusal_of_header(path)
+    if refusal:
+        raise TrainingError(f"{str(path)!r}: {refusal[0]}; {refusal[1]}")
     try:
         with safe_open(path, framework="numpy") as file:
             found = {name: file.get_slice(name) for name in (file.keys() if with_arrays else ())}

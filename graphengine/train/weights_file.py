@@ -20,6 +20,7 @@ from graphengine.executable import Executable
 from graphengine.files import StrPath
 from graphengine.ir.array import fitted
 from graphengine.ir.leaf import State
+from graphengine.ir.limits import USUAL, Limits
 from graphengine.ir.node import Node
 from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array, DType, check_dtype
@@ -45,18 +46,20 @@ def load_parameters(
     strict: bool = True,
     dtype: DType | None = None,
     rename: Rename | None = None,
+    limits: Limits = USUAL,
 ) -> list[str]:
     """Set the parameters of `exe`, and the states that inference reads, to those of a file, and return their names.
 
     Names, shapes and dtypes must be those of `exe`. With `strict=False`, what only one of the two has is ignored; that
     nothing is in both is a UserWarning. dtype: other floats (float16, float32, float64, bfloat16, float8_e4m3fn,
     float8_e5m2) are converted to parameters of this dtype, by rounding. rename: what a name of the file is in `exe`, as
-    in `ge.transfer`: {"module.": ""} takes a prefix away, {"head.": None} leaves arrays out.
+    in `ge.transfer`: {"module.": ""} takes a prefix away, {"head.": None} leaves arrays out. limits: how long
+    the header of the file may be.
 
     Raises TrainingError, which lists all that is missing, unexpected or of another type, or says what is damaged; then
     `exe` stays as it is. Raises NamingError for a wrong `rename`, DTypeError for a `dtype` that is no float.
     """
-    arrays, about = read_arrays(Path(path))
+    arrays, about = read_arrays(Path(path), limits)
     leaves = [*exe.graph.parameters, *_states_read(exe)]
     if about.get("writer") == "graphengine":
         others = _others(about, path).difference(node.name for node in leaves)

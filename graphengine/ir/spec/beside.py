@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -16,8 +17,9 @@ import numpy as np
 from graphengine.errors import SpecError
 from graphengine.files import replacing, resolved
 from graphengine.files import write as write_file
+from graphengine.ir.limits import Limits
 from graphengine.ir.names import did_you_mean
-from graphengine.ir.spec.document import Place
+from graphengine.ir.spec.document import Place, check_limit
 from graphengine.ir.types import Array
 
 _SUFFIX = ".safetensors"
@@ -93,7 +95,7 @@ def write(path: Path, arrays: Mapping[str, Array]) -> None:
                 raise SpecError(f"{path}: {name!r} does not read back as it was written; the file is left as it was")
 
 
-def read(document: Path, places: Mapping[str, Place], digests: Digests) -> dict[str, Array]:
+def read(document: Path, limits: Limits, places: Mapping[str, Place], digests: Digests) -> dict[str, Array]:
     """The arrays by name: those that the nodes at `places` ask for, and no others."""
     if not places:
         return {}
@@ -105,8 +107,14 @@ def read(document: Path, places: Mapping[str, Place], digests: Digests) -> dict[
         message = f"the large constants of this document stand in {path}, and there is no such file"
         raise somewhere.fault(message, f"put {path.name} back beside the document")
     try:
+        refusal = limits.refusal_of_header(path)
+        if refusal:
+            raise somewhere.fault(f"{path}: {refusal[0]}", refusal[1])
         with safe_open(path, framework="numpy") as file:
             _check_names(path, file.keys(), places)
+            for name, place in places.items():
+                elements = math.prod(file.get_slice(name).get_shape())
+                check_limit(limits, "constant_elements", elements, place)
             return {name: file.get_tensor(name) for name in places}
     except (SafetensorError, OSError, TypeError) as error:
         raise somewhere.fault(f"{path} cannot be read: {error}", _REMEDY) from None

@@ -14,18 +14,13 @@ from operator import truediv
 from typing import Any
 
 from graphengine.errors import SpecError
+from graphengine.ir.limits import Limits
 from graphengine.ir.names import did_you_mean
 from graphengine.where import Where
 from graphengine.wording import cut, printable
 
 FORMAT = "graphengine"
 VERSION = 1
-
-MAX_BYTES = 64 * 2**20
-"""The maximum size of a document, unless the caller says otherwise: three times that of a chain of 200,000 nodes."""
-
-MAX_DEPTH = 100
-"""The maximum nesting of brackets: a constant has at most 64 axes."""
 
 _NODE = re.compile("(/graphs/[^/]*)?/nodes/")
 _MESSAGE_LENGTH = 400
@@ -62,14 +57,13 @@ class Place:
         return error
 
 
-def parse(text: object, place: Place, max_bytes: int) -> Any:
+def parse(text: object, place: Place, limits: Limits) -> Any:
     """The values of a JSON text, all of them what the text says: no key twice, no NaN, no number beyond 64 bits."""
-    text = _decode(text, place, max_bytes)
-    depth = max(accumulate(map(_OPEN_AND_CLOSED.__getitem__, _brackets(text))), default=0)
-    if depth > MAX_DEPTH:
-        message = f"the document is nested {depth} deep, and the maximum is {MAX_DEPTH}"
-        raise place.fault(message, "a graph is a flat list of nodes")
-    hooks = _Hooks()
+    text = _decode(text, place, limits)
+    parts = re.sub(r"\\.", "", text, flags=re.DOTALL).split('"')  # every second one is a string
+    _check_structure("".join(parts[::2]), place, limits)
+    has_long_text = max(map(len, parts[1::2]), default=0) > limits.text_length
+    hooks = _Hooks(limits)
     try:
         value = json.loads(
             text,
@@ -81,8 +75,8 @@ def parse(text: object, place: Place, max_bytes: int) -> Any:
     except json.JSONDecodeError as error:
         at = f"line {error.lineno}, column {error.colno}"
         raise place.fault(f"not JSON: {error.msg}, at {at}", f"correct the text at {at}") from None
-    if hooks.faults or r"\u" in text or not text.isascii():
-        _raise_first_fault(value, place)
+    if hooks.faults or has_long_text or r"\u" in text or not text.isascii():
+        _raise_first_fault(value, place, limits)
     return value
 
 
@@ -125,6 +119,7 @@ class _Fault:
 class _Hooks:
     """What `json` calls for the values that it would take too lightly."""
 
+    limits: Limits
     faults: list[_Fault] = field(default_factory=list)
 
     def read_object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,10 +131,16 @@ class _Hooks:
         return result
 
     def read_float(self, text: str) -> Any:
+        refusal = self.limits.refusal("number_length", len(text))
+        if refusal:
+            return self._fault(*refusal)
         value = float(text)
         return value if math.isfinite(value) else self._beyond(text)
 
     def read_int(self, text: str) -> Any:
+        refusal = self.limits.refusal("number_length", len(text))
+        if refusal:
+            return self._fault(*refusal)
         value = int(text) if len(text) <= 20 else 2**64
         return value if -(2**63) <= value < 2**63 else self._beyond(text)
 
@@ -155,12 +156,11 @@ class _Hooks:
         return self.faults[-1]
 
 
-def _decode(text: object, place: Place, max_bytes: int) -> str:
+def _decode(text: object, place: Place, limits: Limits) -> str:
     if not isinstance(text, str | bytes):
         raise place.fault(f"a document is text, not {type(text).__name__}", "give the JSON text as str or bytes")
-    if len(text) > max_bytes:
-        remedy = "raise the limit by max_bytes=, if you trust the source"
-        raise place.fault(f"the document is longer than the limit of {max_bytes:,} bytes", remedy)
+    if len(text) > limits.document_bytes:  # a file that is longer is not read to its end
+        check_limit(limits, "document_bytes", None, place)
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -173,13 +173,22 @@ def _decode(text: object, place: Place, max_bytes: int) -> str:
     return decoded
 
 
-def _brackets(text: str) -> bytes:
-    """The brackets outside of strings."""
-    outside = re.sub(r"\\.", "", text, flags=re.DOTALL).split('"')[::2]
-    return "".join(outside).encode("utf-8", "replace").translate(None, _ALL_ELSE)
+def check_limit(limits: Limits, name: str, found: int | None, place: Place) -> None:
+    """Raise if `found` is over the limit `name`, as None is over every limit."""
+    refusal = limits.refusal(name, found)
+    if refusal:
+        raise place.fault(*refusal)
 
 
-def _raise_first_fault(value: Any, place: Place) -> None:
+def _check_structure(outside: str, place: Place, limits: Limits) -> None:
+    """Raise before the text is parsed if that would take much memory, or recur deeply; strings are left out of it."""
+    check_limit(limits, "values", sum(map(outside.count, "[{,")), place)
+    brackets = outside.encode("utf-8", "replace").translate(None, _ALL_ELSE)
+    depth = max(accumulate(map(_OPEN_AND_CLOSED.__getitem__, brackets)), default=0)
+    check_limit(limits, "depth", depth, place)
+
+
+def _raise_first_fault(value: Any, place: Place, limits: Limits) -> None:
     """Walk the values in the order of the text, without recursion, and raise at the first that is a fault."""
     pending: list[tuple[Any, Place]] = [(value, place)]
     while pending:
@@ -187,17 +196,18 @@ def _raise_first_fault(value: Any, place: Place) -> None:
         if isinstance(value, _Fault):
             raise place.fault(value.message, value.remedy)
         if isinstance(value, str):
-            _check_string(value, place)
+            _check_string(value, place, limits)
         elif isinstance(value, list):
             pending += reversed([(item, place / index) for index, item in enumerate(value)])
         elif isinstance(value, dict):
             if _NODE.match(place.pointer) and place.node is None and isinstance(value.get("name"), str):
                 place = Place(place.file, place.pointer, value["name"])
             for key in value:
-                _check_string(key, place)
+                _check_string(key, place, limits)
             pending += reversed([(item, place / key) for key, item in value.items()])
 
 
-def _check_string(text: str, place: Place) -> None:
+def _check_string(text: str, place: Place, limits: Limits) -> None:
+    check_limit(limits, "text_length", len(text), place)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise place.fault(f"{shown(text)} holds half of a surrogate pair", "write whole characters")

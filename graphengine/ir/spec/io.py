@@ -10,22 +10,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphengine.errors import GraphError, NamingError, SpecError
-from graphengine.files import check_writable, is_plain, resolved, sharing, write
+from graphengine.files import check_writable, is_plain, open_file, resolved, sharing, write
 from graphengine.ir.array import to_json_value
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Constant, Leaf
+from graphengine.ir.limits import USUAL, Limits
 from graphengine.ir.names import NAME_LENGTH, did_you_mean, free_name
 from graphengine.ir.node import Node, Phase, context
 from graphengine.ir.op import Op
 from graphengine.ir.spec import beside
 from graphengine.ir.spec.attributes import graph_fields
-from graphengine.ir.spec.document import FORMAT, MAX_BYTES, VERSION, Place, parse
+from graphengine.ir.spec.document import FORMAT, VERSION, Place, parse
 from graphengine.ir.spec.reader import read
 from graphengine.ir.training import Training
 from graphengine.ir.types import DType
@@ -51,13 +53,13 @@ def to_json(graph: Graph) -> str:
     return "{\n" + ",\n".join(f'  "{key}": {text}' for key, text in sections.items()) + "\n}\n"
 
 
-def from_json(text: str | bytes, *, max_bytes: int = MAX_BYTES, source: str = "<json>") -> Graph:
+def from_json(text: str | bytes, *, limits: Limits = USUAL, source: str = "<json>") -> Graph:
     """The graph of a document; raises SpecError for a wrong one, and for one that is not whole without its file.
 
     source: what errors call the document.
     """
     place = Place(source)
-    return read(parse(text, place, max_bytes), place, beside.nothing)
+    return read(parse(text, place, limits), place, beside.nothing, limits)
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -110,17 +112,22 @@ def _version(path: Path) -> tuple[int, int] | None:
     return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
 
 
-def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Graph:
+def load(path: str | os.PathLike[str], *, limits: Limits = USUAL, max_bytes: int | None = None) -> Graph:
     """Read a graph from a document and the constants beside it; returns the graph.
 
-    max_bytes: the maximum size of the document, in bytes. Raises SpecError if the document or its constants are wrong,
-    OSError if the document cannot be read.
+    limits: how much the document may ask for. max_bytes: deprecated, `limits=ge.Limits(document_bytes=...)`.
+    Raises SpecError if the document or its constants are wrong or ask for more, OSError if the document cannot be read;
+    a FIFO is not read.
     """
+    if max_bytes is not None:
+        message = "max_bytes= is deprecated; write limits=ge.Limits(document_bytes=...)"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        limits = Limits(**dict(limits) | {"document_bytes": max_bytes})
     path = Path(path)
     place = Place(str(path))
-    with sharing(resolved(path).parent), open(path, "rb") as file:
-        document = parse(file.read(max_bytes + 1), place, max_bytes)
-        return read(document, place, partial(beside.read, path))
+    with sharing(resolved(path).parent), open_file(path) as file:
+        document = parse(file.read(limits.document_bytes + 1), place, limits)
+        return read(document, place, partial(beside.read, path, limits), limits)
 
 
 def digest(graph: Graph) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 from graphengine.errors import CycleError, GraphError, SpecError
 from graphengine.ir.graph import Graph
 from graphengine.ir.leaf import Leaf
+from graphengine.ir.limits import Limits
 from graphengine.ir.names import check_name, did_you_mean
 from graphengine.ir.node import Phase
 from graphengine.ir.op import Op
 from graphengine.ir.order import parents_first
 from graphengine.ir.spec.attributes import graph_fields, read_fields, read_op
-from graphengine.ir.spec.document import FORMAT, VERSION, Place, check_keys, expect, shown
+from graphengine.ir.spec.document import FORMAT, VERSION, Place, check_keys, check_limit, expect, shown
 from graphengine.ir.training import Training
 from graphengine.ir.types import DTYPES, Array, DType
 
@@ -59,18 +60,24 @@ class _Section:
     def references(self) -> dict[str, Place]:
         """The names of the graphs that nodes hold, with the first place of each."""
         found: dict[str, Place] = {}
-        for entry in self.entries.values():
-            for key in graph_fields(entry.op):
-                if key in entry.attributes:
-                    found.setdefault(expect(entry.attributes[key], str, entry.place, key), entry.place / key)
+        for entry, key in self._held():
+            found.setdefault(expect(entry.attributes[key], str, entry.place, key), entry.place / key)
         return found
 
+    def holds(self) -> list[str]:
+        """The names of the graphs that nodes hold, one for each time."""
+        return [entry.attributes[key] for entry, key in self._held()]
 
-def read(document: Any, place: Place, fetch: Fetch) -> Graph:
+    def _held(self) -> Iterator[tuple[_Entry, str]]:
+        for entry in self.entries.values():
+            yield from ((entry, key) for key in graph_fields(entry.op) if key in entry.attributes)
+
+
+def read(document: Any, place: Place, fetch: Fetch, limits: Limits) -> Graph:
     """The graph that the document declares; raises SpecError at the first fault."""
     _check_header(document, place)
-    section = _section(document, place, document["name"], document["dtype"])
-    graphs = _graphs(document.get("graphs", {}), place / "graphs", section)
+    section = _section(document, place, document["name"], document["dtype"], limits)
+    graphs = _graphs(document.get("graphs", {}), place / "graphs", section, limits)
     graph = _declare(section, graphs, fetch)
     for fed in graph.inputs:
         at = Place(fed.where.file, str(fed.where.place), fed.name)
@@ -86,12 +93,12 @@ def read(document: Any, place: Place, fetch: Fetch) -> Graph:
     return graph
 
 
-def _graphs(value: Any, place: Place, outermost: _Section) -> dict[str, Graph]:
+def _graphs(value: Any, place: Place, outermost: _Section, limits: Limits) -> dict[str, Graph]:
     """The graphs that nodes hold, by name: each held by some node, and none by a node of its own."""
     sections = {}
     for name, section in expect(value, dict, place).items():
         check_keys(section, GRAPH_SECTIONS, OPTIONAL_GRAPH_SECTIONS, place / name, "a graph inside a node")
-        sections[name] = _section(section, place / name, name, section.get("dtype", outermost.graph.dtype))
+        sections[name] = _section(section, place / name, name, section.get("dtype", outermost.graph.dtype), limits)
     held = {name: section.references() for name, section in sections.items()}
     used = outermost.references()
     for references in (used, *held.values()):
@@ -105,10 +112,19 @@ def _graphs(value: Any, place: Place, outermost: _Section) -> dict[str, Graph]:
         if name not in used:
             raise (place / name).fault(f"the graph {name!r} belongs to no node", "take it out, or let a node hold it")
         used |= held[name]
+    _check_repetition(outermost, {name: sections[name] for name in ordered}, limits)
     graphs: dict[str, Graph] = {}
     for name in ordered:
         graphs[name] = _declare(sections[name], graphs, _whole)
     return graphs
+
+
+def _check_repetition(outermost: _Section, sections: Mapping[str, _Section], limits: Limits) -> None:
+    """Raise if graphs that hold each other several times are many nodes: a few at every level double and double."""
+    counts: dict[str, int] = {}
+    for name, section in sections.items():  # the innermost first
+        counts[name] = len(section.entries) + sum(map(counts.__getitem__, section.holds()))
+    check_limit(limits, "body_nodes", sum(map(counts.__getitem__, outermost.holds())), outermost.place / "graphs")
 
 
 def _innermost_first(held: Mapping[str, Mapping[str, Place]]) -> list[str]:
@@ -128,7 +144,7 @@ def _whole(places: Mapping[str, Place], _: Mapping[str, Any]) -> dict[str, Array
     return {}
 
 
-def _section(value: dict[str, Any], place: Place, name: Any, dtype: Any) -> _Section:
+def _section(value: dict[str, Any], place: Place, name: Any, dtype: Any, limits: Limits) -> _Section:
     expect(name, str, place, "name")
     expect(dtype, str, place, "dtype")
     if dtype not in DTYPES:
@@ -136,7 +152,9 @@ def _section(value: dict[str, Any], place: Place, name: Any, dtype: Any) -> _Sec
         raise (place / "dtype").fault(message, "name a dtype that there is")
     with _Quoting("give the graph another name", place, *(() if place.pointer else ("name",))):
         graph = Graph(name, dtype)
-    return _Section(place, graph, _entries(value["nodes"], place / "nodes", graph.dtype), value["outputs"])
+    nodes = expect(value["nodes"], list, place, "nodes")
+    check_limit(limits, "nodes", len(nodes), place / "nodes")
+    return _Section(place, graph, _entries(nodes, place / "nodes", graph.dtype), value["outputs"])
 
 
 def _declare(section: _Section, graphs: Mapping[str, Graph], fetch: Fetch) -> Graph:
@@ -189,9 +207,9 @@ def _check_header(document: Any, place: Place) -> None:
         raise (place / "version").fault(message, remedy)
 
 
-def _entries(nodes: Any, place: Place, dtype: DType) -> dict[str, _Entry]:
+def _entries(nodes: list[Any], place: Place, dtype: DType) -> dict[str, _Entry]:
     entries: dict[str, _Entry] = {}
-    for index, value in enumerate(expect(nodes, list, place)):
+    for index, value in enumerate(nodes):
         entry = _entry(value, place / index, dtype)
         if entry.name in entries:
             message = f"the name {entry.name!r} is taken by the node at {entries[entry.name].place.pointer}"
