@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from graphengine.errors import ExecutionError, FeedError, NamingError, NonFiniteError, UsageError
+from graphengine.errors import ExecutionError, FeedError, NamingError, NonFiniteError, UnknownAttributeError, UsageError
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds, check_size
 from graphengine.forks import BUILDING
@@ -68,6 +68,13 @@ class Executable(Suggesting):
 
     def __repr__(self) -> str:
         return f"Executable({self.graph!r})"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """What users set by mistake, a learning rate for example, is refused, as it would change nothing."""
+        is_new = name in ("programs", "parameters", "state", "seed") and name not in vars(self)
+        if not (is_new or name in ("skipped", "epochs_done") or name.startswith("_")):
+            raise UnknownAttributeError(f"{shown(self)}: {shown(name)} cannot be set{self._remedy(name, is_set=True)}")
+        object.__setattr__(self, name, value)
 
     def __call__(self, *_: object, **__: object) -> NoReturn:
         """Say what is called instead."""

@@ -22,6 +22,8 @@ class Gradients(Mapping[str, Array]):
     dtypes. `loss` is the loss that they are the gradients of. They can be pickled, for another process.
     """
 
+    __slots__ = ("_views", "block", "loss", "types")
+
     def __init__(self, types: Mapping[str, ValueType], block: Array | None = None, loss: float = math.nan) -> None:
         """Views of `block`, or of a new block that is filled with zeros."""
         self.loss = loss

@@ -10,13 +10,14 @@ import numpy as np
 
 from graphengine.access import Access
 from graphengine.backends.memory import taking
-from graphengine.errors import NamingError
+from graphengine.errors import NamingError, UnknownAttributeError
 from graphengine.ir import leaf
 from graphengine.ir.array import assignable
 from graphengine.ir.graph import Graph
 from graphengine.ir.names import did_you_mean
 from graphengine.ir.node import Node
 from graphengine.ir.types import Array, TensorType, ValueType
+from graphengine.wording import shown
 
 
 class Weights:
@@ -83,10 +84,18 @@ class Weights:
 class Held(MutableMapping[str, Array]):
     """Parameters or states by name. Reading gives a read-only copy; assignment checks shape and dtype, and sets."""
 
+    __slots__ = ("_types", "_weights", "_what")
+
     def __init__(self, weights: Weights, nodes: Sequence[Node], what: str) -> None:
         self._weights = weights
         self._types = {node.name: node.type for node in nodes}
         self._what = what
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in self.__slots__:
+            held = "exe.state" if self._what == "state" else "exe.parameters"
+            raise UnknownAttributeError(f"{shown(name)} cannot be set so; write {held}[{shown(name)}] = array")
+        object.__setattr__(self, name, value)
 
     def __copy__(self) -> Held:
         """A copy that an executable no longer changes."""

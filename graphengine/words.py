@@ -207,6 +207,26 @@ _OF_OBJECTS = {
 """By the class of an object and what to write what is called so elsewhere."""
 
 
+_SETTING = {
+    "Node": {},
+    "Graph": {
+        "graph.training = ge.Training(loss=..., optimizer=...)": "loss optimizer epochs batchsize seed lr learningrate",
+        "graph.input(name, shape), which adds one": "inputs",
+        "graph.parameter(name, shape), which adds one": "parameters",
+        "graph.state(name, shape), which adds one": "states",
+    },
+    "Executable": {
+        "exe.parameters.update(arrays)": "parameters weights params",
+        "exe.state.update(arrays)": "state states",
+        "ge.compile(graph, seed=...), which makes another": "seed",
+        "ge.compile(graph, loss=...), which makes another": "loss graph",
+        "ge.compile(graph, backend=...), which makes another": "backend",
+        "ge.compile(graph, memory_budget=...), which makes another": "memorybudget budget",
+        "ge.compile(graph, non_finite=...), which makes another": "nonfinite",
+    },
+}
+"""By the class of an object and what to write for what is set on it."""
+
 _MADE_BY = {
     "Executable": "write ge.compile(graph, ...), which makes one",
     "Graph": "write ge.Graph(name), or ge.load(path)",
@@ -259,10 +279,15 @@ def for_value(value: object, wanted: object) -> str:
     return f"; {_MADE_BY[kind]}" if kind in _MADE_BY else ""
 
 
-def remedy_of_object(cls: type, name: str, own: Collection[str]) -> str:
-    """What to say after the name of an attribute that objects of a class, as a node is, lack."""
+def remedy_of_object(cls: type, name: str, own: Collection[str], *, is_set: bool = False) -> str:
+    """What to say after the name of an attribute that objects of a class, as a node is, lack, or that `is_set`."""
     kind = next(base.__name__ for base in cls.__mro__ if base.__name__ in _OF_OBJECTS)
     variable = {"Node": "x", "Graph": "graph", "Executable": "exe"}[kind]
+    for remedy, words in _SETTING[kind].items() if is_set else ():
+        if _plain(name) in words.split():
+            return f"; write {remedy}"
+    if is_set and name in own:
+        return ""
     for remedy, words in _OF_OBJECTS[kind].items():
         if _plain(name) in words.split():
             return f"; write {remedy}"

@@ -76,7 +76,7 @@ def unknown_in(module: str) -> Callable[[str], NoReturn]:
 
 
 class Suggesting:
-    """An object that says, of an attribute that it lacks, what to write."""
+    """An object that says, of an attribute that it lacks, or that is not to be set, what to write."""
 
     __slots__ = ()
 
@@ -85,11 +85,20 @@ class Suggesting:
             return object.__getattribute__(self, name)
         if name.startswith("_"):  # asked for by Python and by tools, to see whether it is there
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise UnknownAttributeError(f"{shown(self)}: there is no attribute {shown(name)}{self._remedy(name)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        try:
+            object.__setattr__(self, name, value)
+        except AttributeError:
+            remedy = self._remedy(name, is_set=True)
+            raise UnknownAttributeError(f"{shown(self)}: {shown(name)} cannot be set{remedy}") from None
+
+    def _remedy(self, name: str, *, is_set: bool = False) -> str:
         from graphengine.words import remedy_of_object
 
         own = [known for known in dir(self) if not known.startswith("_")]
-        remedy = remedy_of_object(type(self), name, own) if len(name) <= NAME_LENGTH else ""
-        raise UnknownAttributeError(f"{shown(self)}: there is no attribute {shown(name)}{remedy}")
+        return remedy_of_object(type(self), name, own, is_set=is_set) if len(name) <= NAME_LENGTH else ""
 
 
 def free_name(stem: str, taken: Container[str], first: int = 2, *, bare: bool = True) -> str:

@@ -93,6 +93,7 @@ class Node(Suggesting):
     phase: Phase
     where: Where
     of: str | None
+    __setattr__ = object.__setattr__  # type: ignore[assignment]  # quick: each new node has nine attributes
 
     @property
     def shape(self) -> Shape:

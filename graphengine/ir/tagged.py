@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 from pydantic_core import PydanticCustomError
 
-from graphengine.errors import AttributeValueError
+from graphengine.errors import AttributeValueError, UnknownAttributeError
 from graphengine.ir.names import did_you_mean, instead_of_argument
 from graphengine.wording import shown
 
@@ -32,6 +32,11 @@ class Configuration(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise AttributeValueError(f"{type(self).__name__}: {_first_fault(error, arguments(type(self)))}") from None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        cls, known = type(self).__name__, arguments(type(self))
+        remedy = f"; make another, {cls}(..., {name}=...)" if name in known else did_you_mean(name, known)
+        raise UnknownAttributeError(f"{cls} never changes: {shown(name)} cannot be set{remedy}")
 
     @classmethod
     def from_json_text(cls, fields: str, given: Mapping[str, object] | None = None) -> Self:

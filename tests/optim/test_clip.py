@@ -13,7 +13,7 @@ def moved(clip: Clip, a: list[float], b: float, dtype: str = "float64") -> tuple
     graph = ge.Graph("given", dtype=dtype)
     u, v = graph.parameter("u", (len(a),), init=ge.init.Zeros()), graph.parameter("v", (), init=ge.init.Zeros())
     graph.output("loss", ge.sum(u * np.array(a)) + v * b)
-    exe = ge.compile(graph, loss="loss", optimizer=ge.GD(learning_rate=1.0, clip=clip))
+    exe = ge.compile(graph, loss="loss", optimizer=ge.GD(learning_rate=1.0, clip=clip), non_finite="allow")
     exe.step({})
     return -exe.parameters["u"], -exe.parameters["v"]
 

@@ -9,7 +9,7 @@ import pytest
 
 import graphengine as ge
 from graphengine.compile import installed_backends
-from graphengine.errors import AttributeValueError, GraphError
+from graphengine.errors import AttributeValueError, GraphError, UnknownAttributeError
 from graphengine.ir.node import Phase
 from graphengine.ir.training import Optimizer, Training
 from tests.optim import references
@@ -312,7 +312,7 @@ def test_fields_may_be_given_by_position() -> None:
         (lambda: ge.AdamW(weight_decay=-1), r"AdamW: weight_decay: .*\(was -1\)"),
         (lambda: ge.RMSProp(decay=1.5), r"RMSProp: decay: .*\(was 1.5\)"),
         (lambda: ge.Adagrad(initial_accumulator=-1.0), r"Adagrad: initial_accumulator: .*\(was -1.0\)"),
-        (lambda: ge.Adam(clip=1.0), r"Adam: clip: an object with a \"kind\" is needed \(was 1.0\)"),
+        (lambda: ge.Adam(clip=1.0), r"Adam: clip: a clip or an object with a \"kind\" is needed \(was 1.0\)"),
     ],
 )
 def test_value_that_an_optimizer_cannot_have_is_refused(make: Callable[[], Optimizer], message: str) -> None:
@@ -322,7 +322,7 @@ def test_value_that_an_optimizer_cannot_have_is_refused(make: Callable[[], Optim
 
 def test_configuration_does_not_change() -> None:
     optimizer = ge.SGD(learning_rate=0.1)
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(UnknownAttributeError, match="SGD never changes"):
         optimizer.learning_rate = 0.2
 
 
