@@ -45,6 +45,14 @@ class Weights:
             twin[name] = array
         return twin
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copy arrays that are read-only, as those of a file that is mapped into memory."""
+        vars(self).update(state)
+        self._arrays = {
+            name: array if type(array) is np.ndarray and array.flags.carray else np.array(array, order="C")
+            for name, array in self._arrays.items()
+        }
+
     def add(self, graph: Graph) -> None:
         """Note what `graph` holds; raises what drawing it would, as far as one element tells."""
         for node in graph.nodes:

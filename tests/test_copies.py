@@ -318,6 +318,17 @@ def test_an_op_of_the_users_own_says_whether_it_can_be_pickled() -> None:
         del ge.Op.registry["doubled"]
 
 
+@pytest.mark.parametrize("backend", installed_backends())
+def test_weights_of_a_pickle_whose_arrays_are_read_only_are_trained(backend: str) -> None:
+    exe = compiled(backend=backend)
+    used(exe)
+    buffers: list[pickle.PickleBuffer] = []
+    written = pickle.dumps(exe, 5, buffer_callback=buffers.append)
+    other = pickle.loads(written, buffers=[bytes(buffer) for buffer in buffers])
+    assert other.step(feeds(1)) == exe.step(feeds(1))
+    assert held(other) == held(exe)
+
+
 def test_joblib_writes_and_reads_executables(tmp_path: Path) -> None:
     joblib = pytest.importorskip("joblib")
     exe = compiled()

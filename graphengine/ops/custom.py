@@ -55,7 +55,8 @@ class CustomVJP(Op):
         try:
             adjoints = self.rule(y, y_bar, *operands)
         except GraphError as error:
-            error.quote(f"in the rule {_name(self.rule)} of {y!r}, which may read what it is given, and nothing else")
+            rule = f"in the rule {_name(self.rule)} of {y!r}, which may read what it is given, and nothing else"
+            error.context = (*error.context, rule)
             raise
         if adjoints is None or isinstance(adjoints, Node):
             adjoints = (adjoints,)
