@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from graphengine.train.history import Epoch, History
 from graphengine.train.metrics import BoundMetric, MetricLike
 from graphengine.train.progress import Bar, drawing
 from graphengine.train.run import Place, Run, take_up
+from graphengine.where import warn
 from graphengine.wording import shown
 
 
@@ -341,7 +341,7 @@ def _measured(run: Run, plan: _Plan) -> Epoch:
         if not math.isfinite(values.get("validation_loss", 0.0)):
             cause = plan.odd_input(plan.validation) or ADVICE
             said = f"validation_loss is {values['validation_loss']} after epoch {place.epoch}: {cause}"
-            warnings.warn(said, UserWarning, stacklevel=2)
+            warn(said, UserWarning)
     return Epoch(place.epoch, place.steps, time.perf_counter() - started, values, place.skipped)
 
 

@@ -126,9 +126,6 @@ def confusion_matrix(
     return np.bincount(true * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-_NAMED: dict[str, Measure] = {
-    function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error)
-}
 _RESERVED = frozenset({"epoch", "loss", "seconds", "steps"})
 
 
@@ -274,3 +271,6 @@ def _check_labels(labels: Array) -> None:
 
 
 check_public(globals(), __all__)
+_NAMED: dict[str, Measure] = {
+    function.__name__: function for function in (accuracy, mean_squared_error, mean_absolute_error)
+}

@@ -8,7 +8,6 @@ are wanted, too.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +25,7 @@ from graphengine.ir.subgraph import needed_nodes
 from graphengine.ir.types import Array, DType, check_dtype
 from graphengine.train.array_file import VERSION, decoded, dtype_name, parsed, read_arrays, write_arrays
 from graphengine.train.renaming import Rename, renamed
+from graphengine.where import warn
 from graphengine.wording import cut, printable
 
 
@@ -138,7 +138,7 @@ def set_weights(
     if wanted and not names:
         there, own = (", ".join(map(cut, list(some)[:3])) for some in (given, wanted))
         told = f"{message}: given is {there or 'no array'}, wanted {own}; rename= maps names"
-        warnings.warn(printable(told, lines=False), UserWarning, stacklevel=3)
+        warn(printable(told, lines=False), UserWarning)
     for name in names:
         weights = exe.state if name in exe.state else exe.parameters
         weights[name] = arrays[name]

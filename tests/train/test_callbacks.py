@@ -194,7 +194,7 @@ def test_what_a_checkpoint_calls_best_is_checked_before_the_first_step(tmp_path)
     exe = line()
     with pytest.raises(TrainingError, match="Checkpoint monitors 'validation_loss', which is not measured"):
         ge.fit(exe, points(), epochs=1, checkpoint=ge.Checkpoint(tmp_path, best="validation_loss"))
-    with pytest.raises(TrainingError, match=r"checkpoint must be a ge\.Checkpoint"):
+    with pytest.raises(ge.UsageError, match="checkpoint must be a checkpoint or None"):
         ge.fit(exe, points(), epochs=1, checkpoint=tmp_path)
 
 
