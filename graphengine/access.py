@@ -13,6 +13,8 @@ from weakref import WeakSet
 from graphengine.errors import ExecutionError
 
 P = ParamSpec("P")
+A = TypeVar("A")
+C = TypeVar("C")
 R = TypeVar("R")
 
 _FORK_WAITS = 10.0
@@ -77,20 +79,23 @@ class Access:
             raise busy()
         return seat
 
-    def run(self, seat: Seat, buffers: Buffers, work: Callable[..., R], *arguments: Any) -> R:
-        """Do work that reads weights, and writes to buffers of the thread alone."""
+    def run(self, seat: Seat, buffers: Buffers, work: Callable[[C, A], R], caller: C, given: A) -> R:
+        """Do work that reads weights, and writes to buffers of the thread alone.
+
+        What it takes comes as two arguments: Python takes 0.3 us to pass on any number of them.
+        """
         if seat.busy:
             raise busy()
         seat.busy = True
         try:
             if self.waits:
-                return self._later(seat, buffers, work, arguments)
+                return self._later(seat, buffers, work, caller, given)
             with buffers.lock:
-                return work(*arguments)
+                return work(caller, given)
         finally:
             seat.busy = False
 
-    def _later(self, seat: Seat, buffers: Buffers, work: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+    def _later(self, seat: Seat, buffers: Buffers, work: Callable[[C, A], R], caller: C, given: A) -> R:
         """The same, behind a change."""
         try:
             self._late.add(seat)
@@ -98,11 +103,11 @@ class Access:
                 pass
             with buffers.lock:
                 self._late.discard(seat)
-                return work(*arguments)
+                return work(caller, given)
         finally:
             self._late.discard(seat)
 
-    def change(self, seat: Seat, work: Callable[..., R], *arguments: Any) -> R:
+    def change(self, seat: Seat, work: Callable[[C, A], R], caller: C, given: A) -> R:
         """Do work that changes weights."""
         if seat.busy:
             raise busy()
@@ -114,10 +119,10 @@ class Access:
                 locks = self._locks
                 if len(locks) == 1:
                     with locks[0]:
-                        return work(*arguments)
+                        return work(caller, given)
                 self.waits = True
                 try:
-                    return _holding(locks, work, arguments)
+                    return _holding(locks, work, caller, given)
                 finally:
                     self.waits = False
         finally:
@@ -169,12 +174,12 @@ def busy() -> ExecutionError:
     )
 
 
-def _holding(locks: Sequence[Any], work: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+def _holding(locks: Sequence[Any], work: Callable[[C, A], R], caller: C, given: A) -> R:
     """Do work while holding locks. Only `with` leaves none locked, whenever an exception comes."""
     if not locks:
-        return work(*arguments)
+        return work(caller, given)
     with locks[0]:
-        return _holding(locks[1:], work, arguments)
+        return _holding(locks[1:], work, caller, given)
 
 
 _every: WeakSet[Access] = WeakSet()

@@ -155,9 +155,10 @@ class Executable(Suggesting):
         nodes = {name: self._output(name) for name in names}
         loss = self._training.loss
         saves = loss is not None and (outputs is None or loss in nodes.values())
-        return self.programs.run(self._forward, nodes, saves, feeds)
+        return self.programs.run(self._forward, (nodes, saves, feeds))
 
-    def _forward(self, caller: Caller, nodes: dict[str, Node], saves: bool, feeds: Feeds) -> dict[str, Array]:
+    def _forward(self, caller: Caller, given: tuple[dict[str, Node], bool, Feeds]) -> dict[str, Array]:
+        nodes, saves, feeds = given
         bound = self.programs.fed(caller, "gradient" if saves else "forward", tuple(nodes), feeds)
         caller.ran = None
         bound.runnable.run(0, bound.forward_length)
@@ -171,9 +172,9 @@ class Executable(Suggesting):
         Raises ExecutionError without a loss or without a `forward` right before it.
         """
         self._need_loss("backward")
-        return self.programs.run(self._backward)
+        return self.programs.run(self._backward, None)
 
-    def _backward(self, caller: Caller) -> dict[str, Array]:
+    def _backward(self, caller: Caller, _: None) -> dict[str, Array]:
         bound = caller.ran
         if bound is None or bound.fed_by is not caller.seat or caller.changes != self._weights.access.changes:
             raise ExecutionError(
@@ -193,9 +194,10 @@ class Executable(Suggesting):
         `compile(non_finite="skip")` says that such steps are skipped, or "allow" that they are made.
         Raises FeedError for feeds that do not fit, ExecutionError without an optimizer.
         """
-        return self.programs.change(self._step, self._need_optimizer("step"), feeds)
+        return self.programs.change(self._step, (self._need_optimizer("step"), feeds))
 
-    def _step(self, caller: Caller, loss: Node, feeds: Feeds) -> float:
+    def _step(self, caller: Caller, given: tuple[Node, Feeds]) -> float:
+        loss, feeds = given
         bound = self._fed(caller, "step", feeds)
         try:
             bound.runnable.run(0, bound.length)
@@ -222,9 +224,10 @@ class Executable(Suggesting):
         Raises FeedError and NonFiniteError as `step` does, and ExecutionError without an optimizer, or if an update
         reads anything of the forward or backward pass but the gradients.
         """
-        return self.programs.change(self._gradients, self._need_optimizer("gradients"), feeds, copy)
+        return self.programs.change(self._gradients, (self._need_optimizer("gradients"), feeds, copy))
 
-    def _gradients(self, caller: Caller, loss: Node, feeds: Feeds, copy: bool) -> Gradients:
+    def _gradients(self, caller: Caller, given: tuple[Node, Feeds, bool]) -> Gradients:
+        loss, feeds, copy = given
         bound = self._fed(caller, "gradients", feeds)
         gradients = self.programs.gradients
         try:
@@ -314,9 +317,10 @@ class Executable(Suggesting):
         """
         if sizes:
             self._check_sizes(sizes)
-        return self.programs.run(self._explained, self._prepared(which, sizes), source)
+        return self.programs.run(self._explained, (self._prepared(which, sizes), source))
 
-    def _explained(self, caller: Caller, prepared: Prepared, shows_source: bool) -> Explanation:
+    def _explained(self, caller: Caller, given: tuple[Prepared, bool]) -> Explanation:
+        prepared, shows_source = given
         with BUILDING:
             kernels = self.programs.kernels(caller.context, prepared)
             return explained(self.programs, prepared, kernels, shows_source)

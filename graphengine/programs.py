@@ -37,6 +37,7 @@ CACHED = 16
 CONTEXTS = 32
 """How many threads have programs bound for them, which they run side by side; others share them, and take turns."""
 
+A = TypeVar("A")
 R = TypeVar("R")
 
 NonFinite = Literal["raise", "skip", "allow"]
@@ -207,15 +208,15 @@ class Programs:
         self.weights.access.join(seat, context)
         return context
 
-    def run(self, work: Callable[..., R], *arguments: object) -> R:
-        """Do work that reads weights, in the context of this thread; the first argument is the caller."""
+    def run(self, work: Callable[[Caller, A], R], given: A) -> R:
+        """Do work that reads weights, in the context of this thread."""
         caller = self._local.caller or self._new_caller()
-        return self.weights.access.run(caller.seat, caller.context, work, caller, *arguments)
+        return self.weights.access.run(caller.seat, caller.context, work, caller, given)
 
-    def change(self, work: Callable[..., R], *arguments: object) -> R:
+    def change(self, work: Callable[[Caller, A], R], given: A) -> R:
         """The same for work that changes weights, which goes alone."""
         caller = self._local.caller or self._new_caller()
-        return self.weights.access.change(caller.seat, work, caller, *arguments)
+        return self.weights.access.change(caller.seat, work, caller, given)
 
     @cached_property
     def gradients(self) -> Gradients:

@@ -24,8 +24,7 @@ from graphengine.ir.op import Call, Op
 from graphengine.ir.types import Array
 from graphengine.ops.elementwise import Copy
 from graphengine.ops.scan import Scan
-from graphengine.ops.support.form_calls import REPEATABLE
-from graphengine.ops.support.run_all import run_all
+from graphengine.ops.support.run_all import REPEATABLE, run_all
 from graphengine.schedule.arena import CACHE_LINE
 from graphengine.schedule.program import Buffer, Instruction, Loop, Program
 

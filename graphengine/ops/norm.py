@@ -34,7 +34,7 @@ from graphengine.ops.reduce import mean, variance
 from graphengine.ops.support import form
 from graphengine.ops.support.form import Scalar
 from graphengine.ops.support.pointwise import Pointwise
-from graphengine.ops.support.run_all import as_one
+from graphengine.ops.support.run_all import as_one, repeatable
 from graphengine.ops.support.sums import dots, parts_of_dots
 
 __all__ = ["batch_norm", "group_norm", "layer_norm", "rms_norm"]
@@ -367,7 +367,7 @@ def _standardize(
     """The calls that write n and r of rows x; n may be x; `parts` is for `dots`."""
     count = np.array(x.shape[-1], x.dtype)
     center: list[Call] = [*_means(x, count, means), (np.subtract, (x, means[..., None], n))] if centered else []
-    difference = n if centered else x
+    difference = n if centered or np.may_share_memory(n, x) else x
     limits = np.finfo(x.dtype)
     bounds = float(limits.max) ** -0.5, float(limits.tiny / limits.eps) ** -0.5
     return [
@@ -381,20 +381,25 @@ def _standardize(
     ]
 
 
+@repeatable
 def _scale(difference: Array, flat: Array, r: Array, epsilon: float, low: float, high: float, n: Array) -> None:
     """Write n; where squares were too large or too small for the dtype, also r, by those of k times the difference.
 
     They were if r is not between `low` and `high`.
     """
     if np.minimum.reduce(flat, None, initial=high) > low and np.maximum.reduce(flat, None, initial=low) < high:
-        np.multiply(difference, r, n)
+        if difference is n:
+            n *= r
+        else:
+            np.multiply(difference, r, n)
         return
     power = r.dtype.type(2.0 ** (100 if r.itemsize == 4 else 600))
     k = np.where(r >= high, power, np.where(r > low, 1, 1 / power)).astype(r.dtype)
-    np.multiply(difference, k, n)
-    factor = 1 / np.sqrt(np.mean(np.square(n), -1, keepdims=True) + r.dtype.type(epsilon) * k * k)
-    np.multiply(factor, k, r)
-    np.multiply(n, factor, n)
+    scaled = difference * k
+    factor = 1 / np.sqrt(np.mean(np.square(scaled), -1, keepdims=True) + r.dtype.type(epsilon) * k * k)
+    result, rate = scaled * factor, factor * k
+    n[...] = result
+    r[...] = rate  # no call is between these two, so no handler
 
 
 def _means(x: Array, count: Array, out: Array) -> list[Call]:

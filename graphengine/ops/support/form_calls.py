@@ -17,28 +17,29 @@ import numpy as np
 from graphengine.ir.op import Call
 from graphengine.ir.types import DTYPES, Array, DType, TensorType, broadcast_shapes, check_dtype
 from graphengine.ops.support.form import Exact, Form, Step, recorded
+from graphengine.ops.support.run_all import repeatable
 
 _BITS: dict[int, DType] = {1: "uint8", 4: "int32", 8: "int64"}
 """By the size of a value, the integers that are as wide."""
 
 
+@repeatable
 def maximum_into(a: Array, b: Array, out: Array) -> None:
     """np.maximum, whose `out` is given by name alone; functools.partial would make a dict of it in every call."""
     np.maximum(a, b, out=out)
 
 
+@repeatable
 def minimum_into(a: Array, b: Array, out: Array) -> None:
     """np.minimum, likewise."""
     np.minimum(a, b, out=out)
 
 
+@repeatable
 def clip_into(x: Array, low: Array, high: Array, out: Array) -> None:
     """x.clip: one pass, where np.maximum and np.minimum are two."""
     x.clip(low, high, out)
 
-
-REPEATABLE: frozenset[Callable[..., object]] = frozenset({maximum_into, minimum_into, clip_into})
-"""Kernels that give the same once more where the result is over an operand already."""
 
 _INTO: dict[str, Callable[..., object]] = {
     "at_least": maximum_into,

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from graphengine.ir.op import Call
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+REPEATABLE: set[Callable[..., Any]] = set()
+"""Kernels in Python that may be made again, over their operand too, after an exception of a signal handler in them."""
+
+
+def repeatable(kernel: Kernel) -> Kernel:
+    """Note that it gives the same once more: by its values, or as it writes them last, where Python runs no handler."""
+    REPEATABLE.add(kernel)
+    return kernel
 
 
 def run_all(calls: Sequence[Call]) -> None:

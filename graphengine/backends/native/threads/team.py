@@ -33,7 +33,7 @@ _LOOKS = 2_000
 
 _C = None if sys.platform == "win32" else ctypes.CDLL(None)
 
-_GIVE_WAY: int = ctypes.cast(_C.sched_yield, ctypes.c_void_p).value or 0 if _C else 0
+_GIVE_WAY: int = ctypes.cast(_C.sched_yield, ctypes.c_void_p).value or 0 if _C and hasattr(_C, "sched_yield") else 0
 """Where the function is by which a thread that waits long offers its core to others; 0 if there is none."""
 
 _CALL = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
