@@ -248,7 +248,7 @@ class Executable(Suggesting):
 
         Raises NamingError for a gradient that is missing or not known, ShapeError or DTypeError for one that does not
         fit, and ExecutionError for what is no mapping; then nothing has changed. As `step` does, it raises
-        NonFiniteError, or is skipped, if their loss is not finite, or with `non_finite_gradients` they themselves.
+        NonFiniteError, or is skipped, if their loss is not finite; and so it does if they themselves are not.
         """
         self._need_optimizer("update")
         self.programs.change(self._update, gradients)

@@ -95,7 +95,8 @@ class Part:
         """The part of the training graph, with the checks of a step."""
         graph, settings = self._training.part(*self.asked).copy(), self._settings
         if graph.updates and settings.non_finite != "allow":
-            add_checks(graph, gradients=settings.non_finite_gradients)
+            is_given = self.asked[0] == "update"  # what comes from outside, the mean of several batches say
+            add_checks(graph, gradients=is_given or settings.non_finite_gradients)
         return graph
 
 

@@ -120,6 +120,22 @@ def test_two_halves_are_refused_and_skipped_as_a_step_is(gradients: bool, backen
     assert (skips.skipped, refuses.skipped) == (1, 0)
 
 
+@backends
+def test_the_mean_with_a_skipped_batch_is_skipped_by_all(backend: str) -> None:
+    workers = [compiled(backend=backend, non_finite="skip") for _ in range(2)]
+    for batches in ((feeds(), feeds(1)), (feeds(2), ruined())):
+        found = [worker.gradients(batch, copy=False) for worker, batch in zip(workers, batches, strict=True)]
+        mean = (found[0].block + found[1].block) / 2
+        parameters = [dict(worker.parameters) for worker in workers]
+        for worker, gradients in zip(workers, found, strict=True):
+            gradients.block[:] = mean
+            worker.update(gradients)
+    for worker, values in zip(workers, parameters, strict=True):
+        assert worker.skipped == 1
+        assert all(np.array_equal(worker.parameters[name], value) for name, value in values.items())
+    assert not np.array_equal(workers[0].parameters["two.bias"], np.zeros(3))
+
+
 def infinite_gradient() -> ge.Graph:
     """A loss that is finite where the gradient of w, which is -x there, is not."""
     graph = ge.Graph("root")
