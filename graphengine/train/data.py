@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ Batch = tuple[dict[str, Array], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrays:
+class Arrays(Mapping[str, Array]):
     """All examples, held in memory: `split` arrays have one row an example, `whole` ones go into every batch."""
 
     split: dict[str, Array]
@@ -33,10 +34,19 @@ class Arrays:
     rows: Array | None = None
     """Which rows of the user's data the examples are; None for all, as they come."""
 
+    def __getitem__(self, name: str) -> Array:
+        return self.split[name] if name in self.split else self.whole[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self.split, self.whole)
+
+    def __len__(self) -> int:
+        return len(self.split) + len(self.whole)
+
     @property
     def names(self) -> Collection[str]:
         """The names of the arrays."""
-        return (*self.split, *self.whole)
+        return tuple(self)
 
     @property
     def examples(self) -> int | None:
@@ -63,7 +73,8 @@ class Arrays:
 
     def take(self, rows: Array) -> Arrays:
         """The examples of these row numbers, copied."""
-        return Arrays({name: array[rows] for name, array in self.split.items()}, self.whole, rows)
+        split = {name: array[rows] for name, array in self.split.items()}
+        return Arrays(split, self.whole, rows if self.rows is None else self.rows[rows])
 
     def where(self, name: str, index: Sequence[int], start: int, order: Array | None = None) -> str:
         """What the element `index` of an array in the batch that begins at example `start` is in the user's data."""
@@ -111,8 +122,10 @@ Source = Arrays | Stream
 def as_source(graph: Graph, data: Data) -> Source:
     """`data` as a source of batches for `graph`; raises TrainingError where arrays do not fit each other."""
     if isinstance(data, Mapping):
-        return _as_arrays(graph, data)
-    if not isinstance(data, Iterable) or isinstance(data, str | bytes) or hasattr(data, "__array__"):  # a table, say
+        return _as_arrays(graph, data, data.rows if isinstance(data, Arrays) else None)
+    if (
+        not isinstance(data, Iterable) or isinstance(data, str | bytes | Set) or hasattr(data, "__array__")
+    ):  # a table, say
         raise _no_data(graph, data)
     if isinstance(data, Sequence):  # all of it can be looked at before the first step
         if data and not isinstance(data[0], Mapping):
@@ -143,11 +156,11 @@ def has_examples(type_: ValueType, axis: str | None) -> bool:
     return bool(type_.shape) and type_.shape[0] == axis and axis not in TensorType(type_.shape[1:], "bool").names()
 
 
-def _as_arrays(graph: Graph, data: Feeds) -> Arrays:
+def _as_arrays(graph: Graph, data: Feeds, rows: Array | None = None) -> Arrays:
     """Inputs are split if their first axis is the axis of examples; what is no input, such as targets, is split too."""
     axis = batch_axis(graph)
     fed_whole = {node.name for node in graph.inputs if node.shape[:1] != (axis,)}
-    arrays = Arrays({}, {})
+    arrays = Arrays({}, {}, rows)
     for name, value in data.items():
         try:
             array = as_array(value)

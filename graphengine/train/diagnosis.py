@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -37,21 +37,21 @@ def out_of_range(
     return error
 
 
-def odd_input(source: Source, feeds: Mapping[str, Array], start: int = 0) -> str | None:
-    """The first element of the user's data that is not finite, of the inputs in `feeds`, which is a batch of them."""
-    data = {**source.split, **source.whole} if isinstance(source, Arrays) else feeds
-    for name in feeds:
-        bad = ~np.isfinite(data[name])
+def odd_input(source: Source, names: Iterable[str], batch: Mapping[str, Array], start: int = 0) -> str | None:
+    """The first element that is not finite among the inputs `names` of the user's data, of a stream among a batch."""
+    data = source if isinstance(source, Arrays) else batch
+    for name in names:
+        bad = ~np.isfinite(data[name]) if name in data else np.False_
         if bad.any():
             index = tuple(np.argwhere(bad)[0].tolist())
-            where = source.where(name, index, 0 if isinstance(source, Arrays) else start)
+            where = source.where(name, index, 0 if data is source else start)
             return f"input {where} is {data[name][index]}; leave such examples out, or fill them"
     return None
 
 
 def not_finite(exe: Executable, feeds: Mapping[str, Array], source: Source, start: int) -> str:
     """Why the loss of a batch is not finite, and what may help: an input that is not, or else the first such value."""
-    odd = odd_input(source, feeds, start)
+    odd = odd_input(source, feeds, feeds, start)
     node = None if odd else _first_not_finite(exe, feeds)
     first = f"the first value that is not finite is {node.name}, declared at {node.where}; " if node is not None else ""
     return odd or first + ADVICE

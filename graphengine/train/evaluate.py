@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,7 +24,7 @@ from graphengine.ops.matmul import MatMul
 from graphengine.ops.reduce import Mean
 from graphengine.ops.shape import ExpandDims, Squeeze
 from graphengine.train.data import Arrays, Data, Source, as_source, batch_axis, has_examples
-from graphengine.train.diagnosis import out_of_range
+from graphengine.train.diagnosis import odd_input, out_of_range
 from graphengine.train.metrics import BoundMetric, MetricLike, bind_metrics
 
 BATCH = 1024
@@ -40,13 +42,18 @@ def evaluate(
     The loss is the mean of the batches' losses weighted by their number of examples, or their sum if the loss is a sum
     over the examples: that of all examples at once, up to terms that do not depend on them. A metric is computed once,
     of all examples.
-    Raises TrainingError for data or metrics that do not fit, FeedError for feeds that are missing or unknown.
+    Raises TrainingError for data or metrics that do not fit, FeedError for feeds that are missing or unknown. A loss
+    that is not finite is a UserWarning.
     """
     source, bound = prepare(exe, data, metrics)
     check_size("batch_size", batch_size)
     loss = loss_of(exe)
     check_measures(loss, bound)
-    return measure(exe, source, loss, bound, batch_size)
+    measured = measure(exe, source, loss, bound, batch_size)
+    if not math.isfinite(measured.get("loss", 0.0)):
+        odd = odd_input(source, [node.name for node in exe.graph.inputs], {}) or "so are values on the way to it"
+        warnings.warn(f"the loss is {measured['loss']}: {odd}", UserWarning, stacklevel=2)
+    return measured
 
 
 def predict(
@@ -179,7 +186,8 @@ def check_feeds(exe: Executable, source: Source, needs: Mapping[str, ValueType],
     if isinstance(source, Arrays):
         batch, _ = next(source.batches(needs, 1))
         try:
-            sizes_of(checked_feeds(exe.graph, needs, batch), needs)
+            checked_feeds(exe.graph, needs, batch)
+            sizes_of(source, needs)
         except FeedError as error:
             error.quote(f"in {what}")
             raise

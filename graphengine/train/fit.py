@@ -158,7 +158,7 @@ def _check_weights(run: Run, plan: _Plan) -> None:
         return
     for name, array in run.exe.parameters.items():
         if not np.isfinite(array).all():
-            cause = plan.odd_input(plan.data) or ADVICE
+            cause = odd_input(plan.data, plan.needs, {}) or ADVICE
             diverged = _diverged(f"parameter {name!r} is not finite after the last step: {cause}", run.history)
             _give(diverged, run.history)
             raise diverged
@@ -193,10 +193,6 @@ class _Plan:
         validated = [] if self.validation is None else [metric.name for metric in self.validation_metrics]
         validated = ["loss", *validated] if loss and self.validation is not None else validated
         return ["loss", *(metric.name for metric in self.metrics), *(f"validation_{name}" for name in validated)]
-
-    def odd_input(self, source: Source) -> str | None:
-        """The first element of arrays that are fed which is not finite."""
-        return odd_input(source, next(source.batches(self.needs, 1))[0]) if isinstance(source, Arrays) else None
 
     def settings(self) -> dict[str, Any]:
         """What must be the same when training goes on from a checkpoint."""
@@ -339,7 +335,7 @@ def _measured(run: Run, plan: _Plan) -> Epoch:
         measured = measure(exe, plan.validation, loss_of(exe), plan.validation_metrics, BATCH)
         values |= {f"validation_{name}": value for name, value in measured.items()}
         if not math.isfinite(values.get("validation_loss", 0.0)):
-            cause = plan.odd_input(plan.validation) or ADVICE
+            cause = odd_input(plan.validation, plan.needs, {}) or ADVICE
             said = f"validation_loss is {values['validation_loss']} after epoch {place.epoch}: {cause}"
             warn(said, UserWarning)
     return Epoch(place.epoch, place.steps, time.perf_counter() - started, values, place.skipped)

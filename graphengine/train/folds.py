@@ -110,7 +110,7 @@ def cross_validate(
             raise TrainingError(f"fold {number} is given the executable of the fold before, which is trained already")
         exe = fresh  # that of the fold before takes no memory while this one is trained
         others = np.sort(np.concatenate([part for part in parts if part is not rows]))
-        train, held_out = ({**part.split, **part.whole} for part in (arrays.take(others), arrays.take(rows)))
+        train, held_out = arrays.take(others), arrays.take(rows)
         history = fit(
             exe,
             train,

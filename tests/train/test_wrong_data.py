@@ -44,7 +44,7 @@ NO_DICT = "data must be a dict of arrays by the names of inputs, {'x': ..., 'lab
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize(
     "data",
-    [(x, label), [(x, label)], [x, label], ["x", "label"], "data.npz", x, Table(), None, 7],
+    [(x, label), [(x, label)], [x, label], ["x", "label"], {"x", "label"}, "data.npz", x, Table(), None, 7],
     ids=lambda d: type(d).__name__,
 )
 def test_data_in_another_form_are_refused_with_the_form_that_is_right(use: Callable[..., object], data: object):
@@ -76,7 +76,10 @@ def test_batches_in_another_form_are_refused_by_their_number(use: Callable[..., 
         ([[1, 2], [3]], "array 'label' is given rows of unequal length"),
         (list("abc") * 10, "'label' is int64"),
         (label[:-1], "arrays differ in their number of examples .*'x' has 30, 'label' has 29"),
-        (label[:, None], r"'label' is int64\[batch\], of rank 1, and the feed has shape .*; feed array\[\.\.\., 0\]"),
+        (
+            label[:, None],
+            r"'label' is int64\[batch\], of rank 1, and .* \[30, 1\]; feed array\[\.\.\., 0\]",
+        ),
         (np.eye(3)[label], "if these are one-hot labels, feed array.argmax"),
         (np.eye(3, dtype=int)[label], "if these are one-hot labels, feed array.argmax"),
         (label + 0.5, "feed array.astype"),
@@ -140,6 +143,24 @@ def test_numbers_that_are_not_finite_are_told_by_their_row_in_the_data(settings:
         ) as caught:
             fit(classifier(), data, seed=1, **settings)
         assert "learning rate" not in str(caught.value)
+
+
+def test_folds_tell_rows_of_the_data_as_they_were_given():
+    data = rings(30)
+    data["label"][17] = 5
+    with pytest.raises(ValueRangeError, match=r"label 5 of 'label' at \[17\] is out of range"):
+        ge.cross_validate(classifier().graph, data, epochs=1, folds=3, batch_size=7, progress=False)
+    data = rings(30)
+    data["x"][23, 0] = np.nan
+    with pytest.raises(TrainingError, match=r"input 'x' at \[23, 0\] is nan"):
+        ge.cross_validate(lambda _: classifier(), data, epochs=1, folds=3, batch_size=7, progress=False)
+
+
+def test_a_loss_that_is_measured_and_not_finite_is_told():
+    data = rings(30)
+    data["x"][23, 0] = np.nan
+    with pytest.warns(UserWarning, match=r"the loss is nan: input 'x' at \[23, 0\] is nan; leave such examples out"):
+        assert np.isnan(ge.evaluate(classifier(), data)["loss"])
 
 
 def test_the_first_node_that_is_not_finite_is_named_where_the_data_are():
