@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from graphengine.backends.memory import no_memory
 from graphengine.errors import ExecutionError, FeedError, NamingError, NonFiniteError, UnknownAttributeError, UsageError
 from graphengine.explanation import Explanation, explained
 from graphengine.feeds import Feeds, check_size
@@ -164,7 +165,10 @@ class Executable(Suggesting):
         bound.runnable.run(0, bound.forward_length)
         if saves:
             caller.ran, caller.changes, caller.saved = bound, self._weights.access.changes, True
-        return {name: bound.runnable.results[node.name].copy() for name, node in nodes.items()}
+        try:
+            return {name: bound.runnable.results[node.name].copy() for name, node in nodes.items()}
+        except MemoryError:
+            raise no_memory(f"copies of {', '.join(nodes)} take memory") from None
 
     def backward(self) -> dict[str, Array]:
         """dL/dw of the last `forward`, for every leaf of `wrt`; returns a dict of new arrays by name.
@@ -185,7 +189,10 @@ class Executable(Suggesting):
             caller.ran = None  # until it has ended
             bound.runnable.run(bound.forward_length, bound.length)
             caller.ran, caller.saved = bound, False
-        return {name: bound.runnable.results[node.name].copy() for name, node in self._training.gradients.items()}
+        try:
+            return {name: bound.runnable.results[node.name].copy() for name, node in self._training.gradients.items()}
+        except MemoryError:
+            raise no_memory("copies of the gradients take memory") from None
 
     def step(self, feeds: Feeds) -> float:
         """One step of training: FORWARD, BACKWARD and UPDATE in one run. Returns the loss before the update.

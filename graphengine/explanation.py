@@ -52,7 +52,7 @@ class Explanation:
     kernels: tuple[KernelUse, ...]
     """What runs each instruction; of a scan also those of a step, once.
 
-    They are found by binding the program: there are none for one that has not run and takes more than 2^30 bytes.
+    They are found by binding the program: there are none for one that has not run and takes more than 2^28 bytes.
     """
     shows_source: bool = False
 

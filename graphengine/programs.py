@@ -43,7 +43,7 @@ R = TypeVar("R")
 NonFinite = Literal["raise", "skip", "allow"]
 """What becomes of a step whose loss is not finite: an error, no step, or a step like any other."""
 
-LISTED_BYTES = 2**30
+LISTED_BYTES = 2**28
 """What a program may take that is bound only to say which kernels run it: it is cut into some thousand blocks then."""
 
 Asked = tuple[ProgramName, tuple[str, ...]]

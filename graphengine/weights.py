@@ -110,8 +110,9 @@ class Held(MutableMapping[str, Array]):
         return copy.deepcopy(self)
 
     def __getitem__(self, name: str) -> Array:
-        self._type(name)
-        array = self._weights.access.look(lambda: self._weights[name].copy())
+        type_ = self._type(name)
+        with taking(type_.nbytes, f"a copy of {name}, {type_},"):
+            array = self._weights.access.look(lambda: self._weights[name].copy())
         array.flags.writeable = False
         return array
 

@@ -81,6 +81,11 @@ def taking(nbytes: int, what: str, held: int = 0, context: Callable[[], Sequence
             yield
             return
         except MemoryError:
-            refusal = ExecutionError(f"{what} takes {nbytes:,} bytes, and the system has no more to give")
+            refusal = no_memory(f"{what} takes {nbytes:,} bytes")
     refusal.quote(*context())
     raise refusal
+
+
+def no_memory(what: str) -> ExecutionError:
+    """The error in the place of a MemoryError."""
+    return ExecutionError(f"{what}, and the system has no more to give")

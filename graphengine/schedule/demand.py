@@ -16,14 +16,18 @@ _SHARED_CALL_BYTES = 100
 
 
 def demand(program: Program) -> int:
-    """The bytes that a program takes once it is bound: its leaves, its arena and, about, the calls of its scans."""
+    """The bytes that a program takes: its leaves, its arena, copies of its results and, about, the calls of its scans.
+
+    A result that is a view, of what is broadcast say, may take more than the arena once it is copied.
+    """
     loops = [step.loop for step in program.instructions if step.loop is not None]
-    return program.leaf_bytes + program.peak_bytes + sum(map(_bytes_of_calls, loops))
+    copies = sum(result.type.nbytes for result in program.results.values())
+    return program.leaf_bytes + program.peak_bytes + copies + sum(map(_bytes_of_calls, loops))
 
 
 def greatest(program: Program) -> list[str]:
     """A line on each of the few parts of that which take the most: leaves, values, and the calls of scans."""
-    values = (*program.leaves.values(), *largest(program))
+    values = dict.fromkeys((*program.leaves.values(), *largest(program), *program.results.values()))
     parts = [(value.type.nbytes, f"{value.name}, {value.type}") for value in values]
     for step in program.instructions:
         if step.loop is not None:

@@ -7,7 +7,6 @@ place meanwhile.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import secrets
 import stat
@@ -29,7 +28,6 @@ _HOUR = 3600.0
 
 _OPEN = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_BINARY", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK"))
 _HAS_OWNERS = hasattr(os, "geteuid")
-_log = logging.getLogger(__name__)
 _said: set[Path] = set()
 
 
@@ -184,9 +182,12 @@ def _trusted() -> tuple[int, int]:
 def _say(path: Path, what: str, fault: str) -> None:
     """Say once of each folder what is not used, and why."""
     if path not in _said:
+        import logging  # which takes some milliseconds
+
         _said.add(path)
         remedy = "let GRAPHENGINE_CACHE name a folder of your own, of mode 700"
-        _log.warning("%s is not used, and machine code is compiled anew: it %s; %s", what, fault, remedy)
+        say = logging.getLogger(__name__).warning
+        say("%s is not used, and machine code is compiled anew: it %s; %s", what, fault, remedy)
 
 
 def _read(place: _Place, name: str) -> bytes | None:
