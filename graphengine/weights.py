@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from graphengine.access import Access
 from graphengine.backends.memory import taking
-from graphengine.errors import NamingError, UnknownAttributeError
+from graphengine.errors import NamingError, UnknownAttributeError, UsageError
 from graphengine.ir import leaf
 from graphengine.ir.array import assignable
 from graphengine.ir.graph import Graph
@@ -89,6 +89,33 @@ class Weights:
         return array
 
 
+class _Read(np.ndarray[Any, Any]):
+    """What reading a weight gives: a copy that cannot be written to, as that would change no weight.
+
+    `parameters["w"] -= 1` is a new array, which is then assigned. What else is computed from it is a plain array.
+    """
+
+    __iadd__, __isub__, __imul__ = np.ndarray.__add__, np.ndarray.__sub__, np.ndarray.__mul__  # type: ignore[assignment]
+    __itruediv__, __ipow__ = np.ndarray.__truediv__, np.ndarray.__pow__  # type: ignore[assignment]  # overloaded alike
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if not self.flags.writeable:
+            raise UsageError(
+                "what was read is a copy, and changing it would change no weight; write "
+                "w = exe.parameters[name].copy(), change w, and then exe.parameters[name] = w"
+            )
+        super().__setitem__(key, value)
+
+    def __array_wrap__(self, array: Any, *_: Any) -> Any:
+        return array[()] if array.ndim == 0 else array
+
+    def __reduce__(self) -> Any:
+        return np.asarray(self).__reduce__()
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+
 class Held(MutableMapping[str, Array]):
     """Parameters or states by name. Reading gives a read-only copy; assignment checks shape and dtype, and sets."""
 
@@ -112,7 +139,7 @@ class Held(MutableMapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         type_ = self._type(name)
         with taking(type_.nbytes, f"a copy of {name}, {type_},"):
-            array = self._weights.access.look(lambda: self._weights[name].copy())
+            array = self._weights.access.look(lambda: self._weights[name].copy()).view(_Read)
         array.flags.writeable = False
         return array
 
@@ -127,6 +154,10 @@ class Held(MutableMapping[str, Array]):
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"a {self._what} of a compiled graph is there to stay")
+
+    def __call__(self) -> NoReturn:
+        """Say what is called instead."""
+        raise UsageError("these are a mapping of arrays by name, as a dict is; write exe.parameters.items()")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._types)

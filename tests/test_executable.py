@@ -62,7 +62,7 @@ def test_a_missing_feed_is_named_with_its_type_and_place() -> None:
 def test_feeds_that_are_no_mapping_are_refused(run: str, given: Any) -> None:
     exe = trained()
     for _ in range(2):
-        with pytest.raises(FeedError, match=f"by the names of inputs .x, y., not a {type(given).__name__}"):
+        with pytest.raises(FeedError, match="by the names of inputs"):
             getattr(exe, run)(given)
         exe.step(feeds())  # from now on there is a program that feeds are compared with
 

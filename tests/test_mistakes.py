@@ -8,6 +8,7 @@ A mistake is a program of one line. The message has the error's class, each of t
 from __future__ import annotations
 
 import copy
+import json
 import math
 import pickle
 import sys
@@ -28,6 +29,7 @@ def setting() -> dict[str, object]:
     loss = g.output("loss", ge.squared_error(y, t))
     exe = ge.compile(g, loss="loss", optimizer=ge.SGD(0.1))
     labels, images = g.input("labels", ("batch",), "int64"), g.input("images", ("batch", 28, 28, 3))
+    kernel, gray = g.parameter("kernel", (8, 3, 3, 3)), g.input("gray", ("batch", 28, 28, 1))
     return {**locals(), "ge": ge, "np": np, "math": math, "X": np.zeros((4, 3)), "T": np.zeros((4, 2))}
 
 
@@ -149,6 +151,41 @@ ge.Graph("toy").input("x", (3,)) + x     | GraphError | belongs to graph 'toy', 
 """
 
 
+SIZES = """
+g.input("v", (-1, 3))   | AttributeValueError | a dim is at least 0, not -1; write a name, as 'batch'
+g.input("v", (None, 3)) | AttributeValueError | a dim is an int or a name, not None; write a name, as 'batch'
+g.input("v", ("a b",))  | ShapeError | a dim is an int or a name, not 'a b'
+range(x.shape[0])       | UsageError | the size 'batch' is not known before a feed says it
+x.shape[0] / 2          | UsageError | the size 'batch' is not known
+x.shape[0] > 3          | UsageError | the size 'batch' is not known
+x.shape[0] // 2         | ShapeError | batch / 2 is not a size for every size of its names
+loss / x.shape[0]       | DTypeError | divide takes nodes and numbers, not 'batch'; ge.mean
+x * 10**400             | DTypeError | multiply | an int of about 400 digits
+x * "2"                 | DTypeError | multiply takes nodes and numbers, not '2'
+ge.layers.conv2d(gray, 8, 3)  | ShapeError | images are [batch, channels, height, width] | ge.transpose(x, (0, 3, 1, 2))
+ge.conv2d(images, kernel)     | ShapeError | the images have 28 channels, and the kernel takes 3 | ge.transpose(x, (0, 3, 1, 2))
+x @ x                   | ShapeError | inner sizes differ: float32[batch, 3] @ float32[batch, 3] | x is float32[batch, 3]
+exe.parameters["b"][0] = 1.0  | UsageError | write w = exe.parameters[name].copy()
+exe.parameters["bias"]  | NamingError | no parameter 'bias'; there are w, b
+exe.parameters()        | UsageError | write exe.parameters.items()
+exe.parameters["b"] = [1.0]   | ShapeError | parameter 'b' is float32[2], and the value has shape [1]
+"""
+
+FILES = """
+ge.load(path("w.npz", b"PK\\3\\4"))               | SpecError | it is a zip archive | np.load reads .npz, torch.load .pt
+ge.load(path("w.npy", b"\\x93NUMPY"))             | SpecError | it is an array of NumPy
+ge.load(path("w.pkl", b"\\x80\\4"))               | SpecError | it is a pickle
+ge.load(path("w.h5", b"\\x89HDF"))                | SpecError | it is HDF5
+ge.load(path("w.png", b"\\x89PNG"))               | SpecError | it is an image, PNG
+ge.load(path("w.csv", b"a,b"))                    | SpecError | it is a table
+ge.load(path("w.onnx", b"\\x08\\7"))              | SpecError | it is of ONNX
+ge.load(path("w", b"\\2" + bytes(7) + b"{}"))     | SpecError | it is of weights | ge.load_parameters(exe, path)
+ge.load(path("w", b"\\2" + bytes(7) + b"{}"), max_bytes=9) | SpecError | it is of weights
+ge.load_parameters(exe, path("w.npz", b"PK\\3\\4" + bytes(9))) | TrainingError | it is a zip archive
+ge.load_parameters(exe, path("net.json", b'{ "format": 1}'))   | TrainingError | it is JSON | ge.load(path)
+"""
+
+
 def mistakes(*tables: str) -> list[list[str]]:
     return [[part.strip() for part in line.split("|")] for table in tables for line in table.strip().splitlines()]
 
@@ -158,7 +195,9 @@ def names() -> dict[str, object]:
     return setting()
 
 
-@pytest.mark.parametrize("mistake", mistakes(NODES, NAMES, CONFIGURATIONS, ARGUMENTS), ids=lambda mistake: mistake[0])
+@pytest.mark.parametrize(
+    "mistake", mistakes(NODES, NAMES, CONFIGURATIONS, ARGUMENTS, SIZES), ids=lambda mistake: mistake[0]
+)
 def test_a_mistake_is_told_with_its_line_and_remedy(mistake: list[str], names: dict[str, object]) -> None:
     code, error, *parts = mistake
     with pytest.raises(ge.GraphEngineError) as caught:
@@ -168,6 +207,47 @@ def test_a_mistake_is_told_with_its_line_and_remedy(mistake: list[str], names: d
     assert not [part for part in parts if part not in told], told
     assert "train.py:1" in told
     assert len(told) < 1000
+
+
+@pytest.mark.parametrize("mistake", mistakes(FILES), ids=lambda mistake: mistake[1] + mistake[2])
+def test_a_file_of_another_kind_is_told_by_what_it_is(mistake: list[str], names: dict[str, object], tmp_path) -> None:
+    def path(name: str, content: bytes) -> str:
+        (tmp_path / name).write_bytes(content)
+        return str(tmp_path / name)
+
+    code, error, *parts = mistake
+    with pytest.raises(ge.GraphEngineError) as caught:
+        eval(code, {**names, "path": path})
+    assert type(caught.value).__name__ == error
+    assert not [part for part in parts if part not in str(caught.value)], caught.value
+
+
+def test_the_arithmetic_of_a_named_size_is_that_of_sizes(names: dict[str, object]) -> None:
+    batch, features = names["x"].shape
+    assert (2 * batch, batch + 1, batch - 1, features * batch, batch * batch // batch) == (
+        "2*batch",
+        "batch+1",
+        "batch-1",
+        "3*batch",
+        "batch",
+    )
+    assert ge.reshape(names["x"], (batch * features,)).shape == ("3*batch",)
+    assert "size: " + batch == "size: batch"
+    assert pickle.loads(pickle.dumps(batch)) == copy.deepcopy(batch) == "batch"
+    assert json.dumps(names["x"].shape) == '["batch", 3]'
+
+
+def test_a_weight_is_changed_in_place_by_assignment() -> None:
+    g = ge.Graph("g")
+    g.output("y", g.parameter("b", (2,)) + 1.0)
+    exe = ge.compile(g)
+    exe.parameters["b"] += 3.0
+    exe.parameters["b"] /= np.array([1.0, 2.0])
+    assert exe.forward({})["y"].tolist() == [4.0, 2.5]
+    read = exe.parameters["b"]
+    assert type(read * 2) is type(pickle.loads(pickle.dumps(read))) is np.ndarray
+    assert repr(read) == "array([3. , 1.5], dtype=float32)"
+    assert isinstance(read.sum(), np.float32)
 
 
 def test_arithmetic_of_an_array_and_a_node_is_a_node(names: dict[str, object]) -> None:

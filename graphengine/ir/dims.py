@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache, reduce
 
 from graphengine.errors import ShapeError
-from graphengine.wording import cut
+from graphengine.wording import cut, shown
 
 Dim = int | str
 Shape = tuple[Dim, ...]
@@ -19,6 +19,8 @@ Shape = tuple[Dim, ...]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SPACES = re.compile(r" *([-+*]) *")
 _TERM = re.compile(r"([+-]?)((?:[A-Za-z0-9_]+)(?:\*[A-Za-z0-9_]+)*)")
+
+_NAMED = "write a name, as 'batch', for a size that feeds say"
 
 MAX_SIZE = 2**63 - 1
 """The size of the largest axis, as NumPy has it."""
@@ -39,9 +41,9 @@ def check_dim(dim: object) -> Dim:
     try:
         size = dim.__index__()  # type: ignore[attr-defined]  # ints of every make, NumPy's too
     except AttributeError:
-        raise ShapeError(f"a dim is an int or a name, not {dim!r}") from None
+        raise ShapeError(f"a dim is an int or a name, not {shown(dim)}; {_NAMED}") from None
     if isinstance(dim, bool) or size < 0:
-        raise ShapeError(f"a dim is at least 0, not {dim!r}")
+        raise ShapeError(f"a dim is at least 0, not {shown(dim)}; {_NAMED}")
     if size > MAX_SIZE:
         raise ShapeError(f"a dim is at most {MAX_SIZE}, and this one is larger")
     return int(size)

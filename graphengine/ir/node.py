@@ -250,7 +250,8 @@ def _as_node(graph: Graph, operand: Operand, dtype: DType | None, op: Op) -> Nod
     except ValueError as error:
         raise DTypeError(f"{op.kind} is given {error}") from None
     if array.dtype.kind not in "biuf":
-        raise DTypeError(f"{op.kind} takes nodes and numbers, not {shown(operand)}")
+        remedy = "; ge.mean divides by a size, and a named one has no value here" if isinstance(operand, str) else ""
+        raise DTypeError(f"{op.kind} takes nodes and numbers, not {shown(operand)}{remedy}")
     target = dtype or ("bool" if array.dtype.kind == "b" else graph.dtype)
     try:
         if array.dtype.kind not in _WRITTEN_AS[np.dtype(target).kind]:

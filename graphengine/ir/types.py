@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from operator import index
 from typing import Any, Literal, NoReturn, get_args
 from weakref import WeakValueDictionary
 
@@ -17,6 +16,7 @@ from graphengine.errors import DTypeError, ShapeError
 from graphengine.forks import TYPES
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
+from graphengine.ir.size import as_size
 from graphengine.wording import cut
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,7 @@ class TensorType:
         known = _in_use.get((shape, dtype))
         if known is not None:
             return known
-        shape = tuple([dim if isinstance(dim, str) else index(dim) for dim in shape])  # 4 == np.int64(4) == 4.0
+        shape = tuple([as_size(dim) for dim in shape])  # 4 == np.int64(4) == 4.0
         _check(shape, dtype)
         names = frozenset[str]().union(*map(dims.names, shape))
         nbytes = None if names else math.prod(shape) * _ITEM_BYTES[dtype]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from graphengine.errors import TrainingError
+from graphengine.file_kinds import what_it_is
 from graphengine.files import replacing
 from graphengine.ir.limits import USUAL, Limits
 from graphengine.ir.types import Array
@@ -124,7 +125,10 @@ def _parsed(path: Path, limits: Limits, *, with_arrays: bool = True) -> tuple[di
             arrays = {name: file.get_tensor(name) for name, dtype in dtypes.items() if dtype in _OF_NUMPY}
             about = file.metadata() or {}
     except SafetensorError as error:
-        raise TrainingError(f"{str(path)!r} is not a safetensors file: {error}") from None
+        with open(path, "rb") as file:
+            kind = what_it_is(path.name, file.read(16))
+        instead = f"it is {kind}" if kind and "safetensors" not in kind else str(error)
+        raise TrainingError(f"{str(path)!r} is not a safetensors file: {instead}") from None
     coded = {name: dtype for name, dtype in dtypes.items() if dtype not in _OF_NUMPY}
     return arrays | (_coded(path, coded) if coded else {}), about
 

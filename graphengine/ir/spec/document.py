@@ -14,6 +14,7 @@ from operator import truediv
 from typing import Any
 
 from graphengine.errors import SpecError
+from graphengine.file_kinds import what_it_is
 from graphengine.ir.limits import Limits
 from graphengine.ir.names import did_you_mean
 from graphengine.where import Where
@@ -73,6 +74,7 @@ def parse(text: object, place: Place, limits: Limits) -> Any:
             parse_constant=hooks.read_constant,
         )
     except json.JSONDecodeError as error:
+        _check_kind(text.encode(), place)
         at = f"line {error.lineno}, column {error.colno}"
         raise place.fault(f"not JSON: {error.msg}, at {at}", f"correct the text at {at}") from None
     if hooks.faults or has_long_text or r"\u" in text or not text.isascii():
@@ -160,10 +162,12 @@ def _decode(text: object, place: Place, limits: Limits) -> str:
     if not isinstance(text, str | bytes):
         raise place.fault(f"a document is text, not {type(text).__name__}", "give the JSON text as str or bytes")
     if len(text) > limits.document_bytes:  # a file that is longer is not read to its end
+        _check_kind(text[:16] if isinstance(text, bytes) else text[:16].encode(), place)
         check_limit(limits, "document_bytes", None, place)
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
     except UnicodeDecodeError as error:
+        _check_kind(error.object, place)
         message = f"not UTF-8: byte {error.object[error.start]:#04x} at offset {error.start}"
         raise place.fault(message, "save the document as UTF-8") from None
     if decoded.startswith("\ufeff"):
@@ -178,6 +182,15 @@ def check_limit(limits: Limits, name: str, found: int | None, place: Place) -> N
     refusal = limits.refusal(name, found)
     if refusal:
         raise place.fault(*refusal)
+
+
+def _check_kind(text: bytes, place: Place) -> None:
+    """Raise if what is no document is known to be something else."""
+    kind = None if text.lstrip()[:1] == b"{" else what_it_is(place.file, text[:16])
+    if kind:
+        raise place.fault(
+            f"the file is no document of a graph: it is {kind}", "give a document, as Graph.save writes it"
+        )
 
 
 def _check_structure(outside: str, place: Place, limits: Limits) -> None:

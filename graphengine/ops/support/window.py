@@ -241,7 +241,19 @@ def naming(op: Op, *types: TensorType) -> Iterator[None]:
     try:
         yield
     except (ShapeError, AttributeValueError) as error:
-        raise type(error)(f"{op.kind} of {' and '.join(map(str, types))}: {error.message}") from None
+        layout = _layout(types[0]) if isinstance(error, ShapeError) else ""
+        raise type(error)(f"{op.kind} of {' and '.join(map(str, types))}: {error.message}{layout}") from None
+
+
+def _layout(images: TensorType) -> str:
+    """The remedy, if the channels of images seem to be last."""
+    sizes = images.shape[1:]
+    if len(sizes) < 3 or not isinstance(sizes[-1], int) or sizes[-1] > 4 or sizes[0] in (1, 2, 3, 4):
+        return ""
+    return (
+        "; images are [batch, channels, height, width]: of [batch, height, width, channels] they are made by "
+        "ge.transpose(x, (0, 3, 1, 2))"
+    )
 
 
 def along_width(padding: int | str | Sequence[int]) -> Padding:
