@@ -180,7 +180,7 @@ ge.load(path("w.png", b"\\x89PNG"))               | SpecError | it is an image, 
 ge.load(path("w.csv", b"a,b"))                    | SpecError | it is a table
 ge.load(path("w.onnx", b"\\x08\\7"))              | SpecError | it is of ONNX
 ge.load(path("w", b"\\2" + bytes(7) + b"{}"))     | SpecError | it is of weights | ge.load_parameters(exe, path)
-ge.load(path("w", b"\\2" + bytes(7) + b"{}"), max_bytes=9) | SpecError | it is of weights
+ge.load(path("w", b"\\2" + bytes(7) + b"{}"), limits=ge.Limits(document_bytes=9)) | SpecError | it is of weights
 ge.load_parameters(exe, path("w.npz", b"PK\\3\\4" + bytes(9))) | TrainingError | it is a zip archive
 ge.load_parameters(exe, path("net.json", b'{ "format": 1}'))   | TrainingError | it is JSON | ge.load(path)
 """

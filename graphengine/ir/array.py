@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 from graphengine.errors import DTypeError, ShapeError
 from graphengine.ir.types import Array, ValueType
+from graphengine.wording import shown
 
 _EXPLICIT = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 _ELEMENTS: dict[str, tuple[str, set[type]]] = {
@@ -65,7 +66,7 @@ def as_array(value: Any) -> Array:
     except ValueError:
         raise ValueError("rows of unequal length") from None
     if array.dtype.kind == "O" and array.size and all(type(element) is int for element in array.flat):
-        raise ValueError(f"{max(array.flat, key=abs)}, which no integer dtype holds")
+        raise ValueError(f"{shown(max(array.flat, key=abs))}, which no integer dtype holds")
     return array
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from graphengine.ir.spec.document import FORMAT, VERSION, Place, parse
 from graphengine.ir.spec.reader import read
 from graphengine.ir.training import Training
 from graphengine.ir.types import DType
+from graphengine.where import warn
 
 INLINE_ELEMENTS = 4096
 """The size up to which a constant is in the document itself."""
@@ -121,7 +121,7 @@ def load(path: str | os.PathLike[str], *, limits: Limits = USUAL, max_bytes: int
     """
     if max_bytes is not None:
         message = "max_bytes= is deprecated; write limits=ge.Limits(document_bytes=...)"
-        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        warn(message, DeprecationWarning)
         limits = Limits(**dict(limits) | {"document_bytes": max_bytes})
     path = Path(path)
     place = Place(str(path))
