@@ -101,7 +101,7 @@ class _Read(np.ndarray[Any, Any]):
     def __setitem__(self, key: Any, value: Any) -> None:
         if not self.flags.writeable:
             raise UsageError(
-                "what was read is a copy, and changing it would change no weight; write "
+                "what was read is a read-only copy: changing it would change no weight; write "
                 "w = exe.parameters[name].copy(), change w, and then exe.parameters[name] = w"
             )
         super().__setitem__(key, value)
