@@ -357,8 +357,9 @@ class Executable(Suggesting):
         return self._training.loss
 
     def _need_optimizer(self, what: str) -> Node:
-        loss = self._need_loss(what)
-        if not self._training.trains:
+        loss = self._training.loss
+        if loss is None or not self._training.trains:
+            self._need_loss(what)
             raise ExecutionError(f"{what} needs an optimizer: say compile(..., optimizer=ge.SGD(learning_rate=...))")
         return loss
 

@@ -29,6 +29,9 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 class PeerError(ExecutionError):
     """A peer did not do what it was asked, and why: it cannot, it failed, or it took too long."""
 
+    def __str__(self) -> str:
+        return self.message  # in tables, where no line of this process belongs
+
 
 class Worker:
     """One peer's process. Raises PeerError if the peer is not there."""
