@@ -17,7 +17,7 @@ from graphengine.forks import TYPES
 from graphengine.ir import dims
 from graphengine.ir.dims import Dim, Shape
 from graphengine.ir.size import as_size
-from graphengine.wording import cut
+from graphengine.wording import cut, shown
 
 Array = npt.NDArray[Any]
 
@@ -175,10 +175,10 @@ def check_dtype(dtype: object) -> DType:
     """The name of `dtype`, which may be a name, a NumPy dtype or a NumPy scalar type."""
     try:
         name = np.dtype(dtype).name  # type: ignore[call-overload]  # whatever NumPy takes for a dtype
-    except TypeError:
+    except (TypeError, ValueError):
         name = str(dtype)
     if name not in DTYPES:
-        raise DTypeError(f"no such dtype: {dtype!r}; there are {', '.join(get_args(DType))}")
+        raise DTypeError(f"no such dtype: {shown(dtype)}; there are {', '.join(get_args(DType))}")
     return name  # type: ignore[no-any-return]
 
 
