@@ -116,8 +116,7 @@ def test_a_run_that_goes_alone_gives_the_bits_of_all_threads() -> None:
 def test_a_program_whose_ops_all_have_loops_is_one_call() -> None:
     executable = ge.compile(mlp(), loss="loss", optimizer=ge.SGD(learning_rate=0.1), backend="numba")
     executable.step(feeds_of(mlp(), 4))
-    (piece,) = loaded(executable)._pieces[0, len(executable.program.instructions)]
-    assert piece.job is not None
+    assert loaded(executable)._alone[0, len(executable.program.instructions)] is not None
 
 
 def test_forward_and_backward_are_two_calls_of_one_program() -> None:
@@ -128,7 +127,7 @@ def test_forward_and_backward_are_two_calls_of_one_program() -> None:
     expected = reference.backward()
     for name, gradient in ours.backward().items():
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-5, atol=1e-6)
-    assert len(loaded(ours)._pieces) == 2
+    assert len(loaded(ours)._alone) == 2
 
 
 def test_a_label_out_of_range_is_refused_as_by_numpy_and_nothing_is_updated() -> None:
