@@ -32,12 +32,9 @@ def declared(case: Case, sizes: Sizes) -> ge.Graph:
 
 
 def ask(case: Case, sizes: Sizes, backend: str) -> None:
-    try:
-        graph = declared(case, sizes)
-        wrt = [leaf for leaf in (*graph.inputs, *graph.parameters) if leaf.type.is_float]
-        exe = ge.compile(graph, loss="loss", wrt=wrt, backend=backend)
-    except ge.ShapeError:  # two axes that were of one size; or more bytes than an array can have
-        return
+    graph = declared(case, sizes)
+    wrt = [leaf for leaf in (*graph.inputs, *graph.parameters) if leaf.type.is_float]
+    exe = ge.compile(graph, loss="loss", wrt=wrt, backend=backend)
     assert str(exe.plan())
     if backend == "numpy":
         summarize(graph)
@@ -49,6 +46,8 @@ for case in CASES:
         start = time.process_time()
         try:
             ask(case, {**dict(case.sizes), axis: HUGE}, sys.argv[1])
+        except ge.ShapeError:  # two axes that were of one size; or more bytes than an array can have
+            continue
         except Exception as error:
             print(f"{case.name}, {axis}: {type(error).__name__} {error}")
         if time.process_time() - start > LONG:
