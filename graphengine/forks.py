@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  # a fork takes locks of these two, too: behind those below, since the
+import logging  # noqa: F401  # last registered come first; a thread that builds may wait for them
 import os
 import threading
 from typing import Any
@@ -12,13 +14,17 @@ TYPES = threading.RLock()
 BUILDING = threading.RLock()
 """Held to compile, plan and bind: one thread at a time does."""
 
+_LONGEST = 10.0
+"""Seconds that a fork waits at most: for a thread that has such a lock, and waits for one that the fork has already."""
+
 _held: list[Any] = []
+_missed: list[Any] = []
 
 
 def _hold() -> None:
+    _missed.clear()
     for lock in (BUILDING, TYPES):  # in the order in which a thread takes them
-        lock.acquire()
-        _held.append(lock)
+        (_held if lock.acquire(timeout=_LONGEST) else _missed).append(lock)
 
 
 def _release() -> None:
@@ -26,5 +32,12 @@ def _release() -> None:
         _held.pop().release()
 
 
+def _free() -> None:
+    """In a process forked off, which has none of the threads that held what was not waited for any longer."""
+    _release()
+    for lock in _missed:
+        lock._at_fork_reinit()  # as the standard library does
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_release)
+    os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_free)
