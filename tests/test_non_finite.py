@@ -198,7 +198,7 @@ def test_a_finite_loss_that_its_dtype_does_not_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", seeds(6))
-def test_checks_change_no_bit_and_no_memory_of_any_graph(seed: int) -> None:
+def test_checks_change_no_bit_of_any_graph_and_take_the_memory_of_what_waits_at_most(seed: int) -> None:
     sample = grow(seed, 8, Setting())
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ge.UnreachedParameterWarning)
@@ -211,7 +211,8 @@ def test_checks_change_no_bit_and_no_memory_of_any_graph(seed: int) -> None:
         for exe in (checked, both) if math.isfinite(loss) and finite(allowed) else ():
             assert exe.step(sample.feeds) == loss
             assert held(exe) == held(allowed) != before
-    assert checked.program.peak_bytes == allowed.program.peak_bytes
+    waiting = sum(max(64, value.nbytes) for value in {**checked.parameters, **checked.state}.values())
+    assert allowed.program.peak_bytes <= checked.program.peak_bytes <= allowed.program.peak_bytes + waiting
 
 
 def finite(exe: Executable) -> bool:
