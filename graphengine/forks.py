@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401  # a fork takes locks of these two, too: behind those below, since the
-import logging  # noqa: F401  # last registered come first; a thread that builds may wait for them
+import concurrent.futures.thread  # noqa: F401  # see below: its locks must be registered before those of this file
+import logging  # noqa: F401  # likewise
 import os
 import threading
 from typing import Any
@@ -39,5 +39,7 @@ def _free() -> None:
         lock._at_fork_reinit()  # as the standard library does
 
 
+# A fork takes the locks that were registered last first. A thread that builds may wait for one of logging or of
+# concurrent.futures: if the fork had that one already, both would wait for each other.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_free)

@@ -95,7 +95,7 @@ class _Read(np.ndarray[Any, Any]):
     `parameters["w"] -= 1` is a new array, which is then assigned. What else is computed from it is a plain array.
     """
 
-    __iadd__, __isub__, __imul__ = np.ndarray.__add__, np.ndarray.__sub__, np.ndarray.__mul__  # type: ignore[assignment]
+    __iadd__, __isub__, __imul__ = np.ndarray.__add__, np.ndarray.__sub__, np.ndarray.__mul__  # type: ignore[assignment]  # as below
     __itruediv__, __ipow__ = np.ndarray.__truediv__, np.ndarray.__pow__  # type: ignore[assignment]  # overloaded alike
 
     def __setitem__(self, key: Any, value: Any) -> None:

@@ -15,7 +15,7 @@ from graphengine.errors import ExecutionError
 try:
     import resource
 except ImportError:  # on Windows
-    resource = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]  # Windows has no such module
 
 EVERYWHERE = 2**26
 """So many bytes are not worth a look at the files that say how many there are, which takes up to 1 ms."""
